@@ -1,0 +1,157 @@
+//! The configs a broker shows of itself: what DescribeConfigs of a BROKER resource lists.
+//!
+//! Kafka lists hundreds. Here stand those that tools look at and whose value is true of Yagura; a name
+//! that is missing says "no such thing" more honestly than a number that steers nothing.
+
+use super::ConfigKind::{self, Boolean, Int, Long, String as Text};
+use super::{ConfigSource, Support, find, topic_configs};
+
+/// What the broker knows of itself, for [`broker_configs`] to put into Kafka's terms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BrokerFacts {
+    /// This broker's id in the cluster.
+    pub(crate) node_id: i32,
+    /// Whether asking for an unknown topic creates it.
+    pub(crate) auto_create_topics: bool,
+    /// How many partitions a topic gets when nobody says.
+    pub(crate) default_partitions: i32,
+    /// Where the broker listens, as `NAME://host:port`, comma-separated.
+    pub(crate) listeners: String,
+    /// Where clients are told to connect, in the same form.
+    pub(crate) advertised: String,
+    /// The store's URL, its secrets masked: any client that may describe the broker reads it.
+    pub(crate) storage_url_masked: String,
+    /// The longest request that is read, in bytes.
+    pub(crate) request_bytes_max: i32,
+}
+
+/// One config of a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct BrokerConfig {
+    /// Kafka's name of it.
+    pub(crate) name: &'static str,
+    /// Its value; `None` where Kafka shows null.
+    pub(crate) value: Option<String>,
+    /// The type of its value.
+    pub(crate) kind: ConfigKind,
+    /// Whether the value is Kafka's default. (Kafka asks whether its properties file names the config; a
+    /// default that was spelled out looks like one that was not, here.)
+    pub(crate) is_default: bool,
+    /// Whether AlterConfigs cannot change it. So far none can be changed while the broker runs, whatever
+    /// Kafka allows.
+    pub(crate) read_only: bool,
+    /// One sentence for whoever asks DescribeConfigs for documentation.
+    pub(crate) documentation: &'static str,
+}
+
+impl BrokerConfig {
+    /// The source that DescribeConfigs v1 and later name.
+    pub(crate) fn source(&self) -> ConfigSource {
+        if self.is_default { ConfigSource::DefaultConfig } else { ConfigSource::StaticBrokerConfig }
+    }
+
+    /// `default` is Kafka's, `None` where the value is this broker's own and cannot be one.
+    fn new(
+        name: &'static str,
+        kind: ConfigKind,
+        value: String,
+        default: Option<&str>,
+        says: &'static str,
+    ) -> Self {
+        let is_default = default == Some(value.as_str());
+        BrokerConfig { name, value: Some(value), kind, is_default, read_only: true, documentation: says }
+    }
+
+    /// A config that nobody set and that Kafka shows as null.
+    fn unset(name: &'static str, kind: ConfigKind, says: &'static str) -> Self {
+        BrokerConfig { name, value: None, kind, is_default: true, read_only: true, documentation: says }
+    }
+}
+
+/// The configs of the broker that `facts` describe, sorted by name.
+pub(crate) fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
+    let mut configs = own(facts);
+    configs.extend(retention_time());
+    configs.extend(topic_defaults());
+    configs.sort_by_key(|config| config.name);
+    configs
+}
+
+/// What is this broker's and no topic's.
+fn own(facts: &BrokerFacts) -> Vec<BrokerConfig> {
+    let config = BrokerConfig::new;
+    let node_id = facts.node_id.to_string();
+    vec![
+        config("broker.id", Int, node_id.clone(), None, "The broker's id, by its older name."),
+        config("node.id", Int, node_id, None, "The broker's id in the cluster."),
+        config("listeners", Text, facts.listeners.clone(), None, "The addresses the broker listens on."),
+        config(
+            "advertised.listeners",
+            Text,
+            facts.advertised.clone(),
+            None,
+            "The addresses clients are told to connect to.",
+        ),
+        config(
+            "log.dirs",
+            Text,
+            facts.storage_url_masked.clone(),
+            None,
+            "Where records are kept: the store's URL, its secrets masked.",
+        ),
+        config(
+            "auto.create.topics.enable",
+            Boolean,
+            facts.auto_create_topics.to_string(),
+            Some("true"),
+            "Whether asking for a topic that does not exist creates it.",
+        ),
+        config(
+            "delete.topic.enable",
+            Boolean,
+            "true".to_owned(),
+            Some("true"),
+            "Whether topics can be deleted; tools offer it only if so.",
+        ),
+        config(
+            "num.partitions",
+            Int,
+            facts.default_partitions.to_string(),
+            Some("1"),
+            "How many partitions a topic gets when nobody says.",
+        ),
+        config(
+            "default.replication.factor",
+            Int,
+            "1".to_owned(),
+            Some("1"),
+            "How many replicas a partition has: always one, the store sees to copies.",
+        ),
+        config(
+            "socket.request.max.bytes",
+            Int,
+            facts.request_bytes_max.to_string(),
+            Some("104857600"),
+            "The longest request that is read, in bytes.",
+        ),
+    ]
+}
+
+/// `retention.ms` under its three broker names: Kafka sets the default in hours and leaves the stronger
+/// names null.
+fn retention_time() -> [BrokerConfig; 3] {
+    let says = find("retention.ms").map_or("", |config| config.documentation);
+    [
+        BrokerConfig::new("log.retention.hours", Int, "168".to_owned(), Some("168"), says),
+        BrokerConfig::unset("log.retention.minutes", Int, says),
+        BrokerConfig::unset("log.retention.ms", Long, says),
+    ]
+}
+
+/// What a topic gets without overrides, under the broker's names: only what works here.
+fn topic_defaults() -> impl Iterator<Item = BrokerConfig> {
+    topic_configs().iter().filter(|config| config.support == Support::Honoured).filter_map(|config| {
+        let (name, default) = (config.described_synonym()?, config.default);
+        Some(BrokerConfig::new(name, config.kind, default.to_owned(), Some(default), config.documentation))
+    })
+}

@@ -1,0 +1,379 @@
+//! The table against what Kafka 4.1.1 prints of itself, and messages against what it answers.
+
+use super::value::Legal;
+use super::*;
+
+/// `LogConfig.nonInternalConfigNames()` of Kafka 4.1.1: name, type, default, validator, broker synonyms.
+const KAFKA: &str = "\
+cleanup.policy|LIST|delete|[compact, delete]|log.cleanup.policy
+compression.gzip.level|INT|-1|[1,...,9] or -1|compression.gzip.level
+compression.lz4.level|INT|9|[1,...,17]|compression.lz4.level
+compression.type|STRING|producer|[uncompressed, zstd, lz4, snappy, gzip, producer]|compression.type
+compression.zstd.level|INT|3|[-131072,...,22]|compression.zstd.level
+delete.retention.ms|LONG|86400000|[0,...]|log.cleaner.delete.retention.ms
+file.delete.delay.ms|LONG|60000|[0,...]|log.segment.delete.delay.ms
+flush.messages|LONG|9223372036854775807|[1,...]|log.flush.interval.messages
+flush.ms|LONG|9223372036854775807|[0,...]|log.flush.interval.ms,log.flush.scheduler.interval.ms
+follower.replication.throttled.replicas|LIST||[partitionId]:[brokerId],[partitionId]:[brokerId],...|
+index.interval.bytes|INT|4096|[0,...]|log.index.interval.bytes
+leader.replication.throttled.replicas|LIST||[partitionId]:[brokerId],[partitionId]:[brokerId],...|
+local.retention.bytes|LONG|-2|[-2,...]|log.local.retention.bytes
+local.retention.ms|LONG|-2|[-2,...]|log.local.retention.ms
+max.compaction.lag.ms|LONG|9223372036854775807|[1,...]|log.cleaner.max.compaction.lag.ms
+max.message.bytes|INT|1048588|[0,...]|message.max.bytes
+message.timestamp.after.max.ms|LONG|3600000|[0,...]|log.message.timestamp.after.max.ms
+message.timestamp.before.max.ms|LONG|9223372036854775807|[0,...]|log.message.timestamp.before.max.ms
+message.timestamp.type|STRING|CreateTime|[CreateTime, LogAppendTime]|log.message.timestamp.type
+min.cleanable.dirty.ratio|DOUBLE|0.5|[0,...,1]|log.cleaner.min.cleanable.ratio
+min.compaction.lag.ms|LONG|0|[0,...]|log.cleaner.min.compaction.lag.ms
+min.insync.replicas|INT|1|[1,...]|min.insync.replicas
+preallocate|BOOLEAN|false||log.preallocate
+remote.log.copy.disable|BOOLEAN|false||
+remote.log.delete.on.disable|BOOLEAN|false||
+remote.storage.enable|BOOLEAN|false||
+retention.bytes|LONG|-1||log.retention.bytes
+retention.ms|LONG|604800000|[-1,...]|log.retention.ms,log.retention.minutes,log.retention.hours
+segment.bytes|INT|1073741824|[1048576,...]|log.segment.bytes
+segment.index.bytes|INT|10485760|[4,...]|log.index.size.max.bytes
+segment.jitter.ms|LONG|0|[0,...]|log.roll.jitter.ms,log.roll.jitter.hours
+segment.ms|LONG|604800000|[1,...]|log.roll.ms,log.roll.hours
+unclean.leader.election.enable|BOOLEAN|false||unclean.leader.election.enable
+";
+
+/// A validator as Kafka prints it.
+fn printed(legal: Legal) -> String {
+    match legal {
+        Legal::Any => String::new(),
+        Legal::AtLeast(min) => format!("[{min},...]"),
+        Legal::Between(min, max) => format!("[{min},...,{max}]"),
+        Legal::BetweenOr(min, max, also) => format!("[{min},...,{max}] or {also}"),
+        Legal::Ratio => "[0,...,1]".to_owned(),
+        Legal::OneOf(names) => format!("[{}]", names.join(", ")),
+        Legal::ThrottledReplicas => "[partitionId]:[brokerId],[partitionId]:[brokerId],...".to_owned(),
+    }
+}
+
+/// What follows "Invalid value VALUE for configuration NAME: ".
+fn refusal(name: &str, shown: &str, value: &str) -> String {
+    let message = validate(name, value).unwrap_err();
+    let opening = format!("Invalid value {shown} for configuration {name}: ");
+    message
+        .strip_prefix(&opening)
+        .unwrap_or_else(|| panic!("{message:?} opens otherwise than {opening:?}"))
+        .to_owned()
+}
+
+#[test]
+fn table_is_kafkas() {
+    let ours: Vec<String> = topic_configs()
+        .iter()
+        .map(|config| {
+            let legal = printed(config.legal);
+            let synonyms = config.synonyms.join(",");
+            format!("{}|{}|{}|{legal}|{synonyms}", config.name, config.kind.name(), config.default)
+        })
+        .collect();
+    assert_eq!(ours, KAFKA.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn every_config_is_found_documented_and_legal_at_its_default() {
+    for config in topic_configs() {
+        assert_eq!(find(config.name), Some(config));
+        assert_eq!(validate(config.name, config.default), Ok(()));
+        assert_eq!(canonical(config.name, config.default), config.default);
+        assert!(config.documentation.ends_with('.'), "{}", config.name);
+    }
+    assert_eq!(find("Retention.ms"), None);
+}
+
+#[test]
+fn wire_codes_are_kafkas() {
+    use ConfigKind::{Boolean, Class, Double, Int, List, Long, Password, Short, String};
+    let kinds = [Boolean, String, Int, Short, Long, Double, List, Class, Password];
+    assert_eq!(kinds.map(ConfigKind::code), [1, 2, 3, 4, 5, 6, 7, 8, 9]);
+    assert_eq!((ConfigSource::DynamicTopicConfig.code(), ConfigSource::DefaultConfig.code()), (1, 5));
+}
+
+#[test]
+fn names_unknown_to_kafka_4_1_are_refused() {
+    for name in ["foo", "", "Retention.ms", "message.format.version", "message.downconversion.enable"] {
+        assert_eq!(validate(name, "1"), Err(format!("Unknown topic config name: {name}")));
+    }
+}
+
+#[test]
+fn values_that_work_are_accepted() {
+    for (name, value) in [
+        ("cleanup.policy", " delete "),
+        ("cleanup.policy", "delete,delete"),
+        ("compression.gzip.level", "-1"),
+        ("compression.gzip.level", "9"),
+        ("compression.lz4.level", "17"),
+        ("compression.type", " gzip "),
+        ("compression.zstd.level", "-131072"),
+        ("max.message.bytes", "0"),
+        ("max.message.bytes", "2147483647"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("min.insync.replicas", "1"),
+        ("retention.bytes", "-7"),
+        ("retention.ms", "-1"),
+        ("retention.ms", " +5 "),
+        ("retention.ms", "\t007\n"),
+        ("retention.ms", "-0"),
+        ("retention.ms", "9223372036854775807"),
+    ] {
+        assert_eq!(validate(name, value), Ok(()), "{name}={value}");
+    }
+}
+
+#[test]
+fn type_faults_are_worded_as_kafka_words_them() {
+    for value in ["abc", "", " abc ", "1.5", "5L", "+-5", "-", "0x10", "9223372036854775808", "\u{a0}5"] {
+        assert_eq!(refusal("retention.ms", value, value), "Not a number of type LONG");
+    }
+    assert_eq!(refusal("max.message.bytes", "2147483648", "2147483648"), "Not a number of type INT");
+    assert_eq!(refusal("preallocate", " yes ", " yes "), "Expected value to be either true or false");
+    for value in ["x", "", "inf", "nan", "NaNd", "infinity", "e5", "1e"] {
+        assert_eq!(refusal("min.cleanable.dirty.ratio", value, value), "Not a number of type DOUBLE");
+    }
+}
+
+#[test]
+fn range_faults_are_worded_as_kafka_words_them() {
+    for (name, value, shown, reason) in [
+        ("retention.ms", " -05 ", "-5", "Value must be at least -1"),
+        ("max.message.bytes", "-1", "-1", "Value must be at least 0"),
+        ("min.insync.replicas", "0", "0", "Value must be at least 1"),
+        ("compression.gzip.level", "0", "0", "Value must be between 1 and 9 or equal to -1"),
+        ("compression.gzip.level", "10", "10", "Value must be between 1 and 9 or equal to -1"),
+        ("compression.lz4.level", "0", "0", "Value must be at least 1"),
+        ("compression.lz4.level", "18", "18", "Value must be no more than 17"),
+        ("compression.zstd.level", "23", "23", "Value must be no more than 22"),
+        ("segment.bytes", "5", "5", "Value must be at least 1048576"),
+        ("min.cleanable.dirty.ratio", "5.", "5.0", "Value must be no more than 1"),
+        ("min.cleanable.dirty.ratio", "1e400", "Infinity", "Value must be no more than 1"),
+        ("min.cleanable.dirty.ratio", "-1", "-1.0", "Value must be at least 0"),
+        ("min.cleanable.dirty.ratio", "-1234567890.5", "-1.2345678905E9", "Value must be at least 0"),
+        ("min.cleanable.dirty.ratio", "-0.0001d", "-1.0E-4", "Value must be at least 0"),
+        (
+            "message.timestamp.type",
+            "createtime ",
+            "createtime",
+            "String must be one of: CreateTime, LogAppendTime",
+        ),
+        ("cleanup.policy", "delete, foo", "foo", "String must be one of: compact, delete"),
+        ("cleanup.policy", "delete,", "", "String must be one of: compact, delete"),
+        ("cleanup.policy", "Delete", "Delete", "String must be one of: compact, delete"),
+    ] {
+        assert_eq!(refusal(name, shown, value), reason);
+    }
+    let codecs = "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer";
+    assert_eq!(refusal("compression.type", "none", "none"), codecs);
+    let throttled = "leader.replication.throttled.replicas";
+    assert_eq!(
+        refusal(throttled, "[0:1:2, x]", "0:1:2 , x"),
+        "leader.replication.throttled.replicas must be the literal '*' or a list of replicas in the \
+         following format: [partitionId]:[brokerId],[partitionId]:[brokerId],..."
+    );
+}
+
+#[test]
+fn a_config_that_would_do_nothing_is_refused() {
+    for (name, value, message) in [
+        (
+            "segment.bytes",
+            "52428800",
+            "Yagura has no log segments; leave this config out or give it 1073741824, its default",
+        ),
+        (
+            "preallocate",
+            "true",
+            "Yagura has no log segments; leave this config out or give it false, its default",
+        ),
+        (
+            "leader.replication.throttled.replicas",
+            "*",
+            "Yagura has no replicas, its store keeps every byte; \
+             leave this config out or give it an empty value, its default",
+        ),
+        (
+            "min.cleanable.dirty.ratio",
+            "0.25",
+            "compaction is not there yet in Yagura; leave this config out or give it 0.5, its default",
+        ),
+        (
+            "cleanup.policy",
+            "compact",
+            "compaction is not there yet in Yagura; leave this config out or give it delete",
+        ),
+        (
+            "min.insync.replicas",
+            "2",
+            "a write is durable in Yagura's store before it is answered, which counts as one replica; \
+             leave this config out or give it 1",
+        ),
+    ] {
+        assert_eq!(refusal(name, value, value), message);
+    }
+    assert!(refusal("cleanup.policy", "delete,compact", "delete , compact").starts_with("compaction"));
+    assert!(refusal("cleanup.policy", "", " ").ends_with("retention.ms and retention.bytes to -1 instead"));
+    // NaN slips past Kafka's range, and is not the default.
+    assert!(refusal("min.cleanable.dirty.ratio", "NaN", "NaN").starts_with("compaction"));
+}
+
+#[test]
+fn a_default_in_another_spelling_is_still_the_default() {
+    for (name, value) in [
+        ("segment.bytes", " +1073741824 "),
+        ("preallocate", "FALSE"),
+        ("min.cleanable.dirty.ratio", "5e-1"),
+        ("min.cleanable.dirty.ratio", "0.50f"),
+        ("leader.replication.throttled.replicas", " "),
+    ] {
+        assert_eq!(validate(name, value), Ok(()), "{name}={value}");
+    }
+}
+
+#[test]
+fn described_values_are_those_understood() {
+    assert_eq!(canonical("retention.ms", " 0077 "), "77");
+    assert_eq!(canonical("preallocate", " FALSE "), "false");
+    assert_eq!(canonical("cleanup.policy", " delete , compact "), "delete,compact");
+    assert_eq!(canonical("min.cleanable.dirty.ratio", "1e-5"), "1.0E-5");
+    assert_eq!(canonical("retention.ms", "abc"), "abc");
+    assert_eq!(canonical("foo", " x "), " x ");
+}
+
+#[test]
+fn described_synonyms_are_the_single_ones() {
+    let described = |name| find(name).unwrap().described_synonym();
+    assert_eq!(described("max.message.bytes"), Some("message.max.bytes"));
+    assert_eq!(described("remote.storage.enable"), None);
+    for name in ["retention.ms", "flush.ms", "segment.ms", "segment.jitter.ms"] {
+        assert_eq!(described(name), None, "{name}");
+    }
+}
+
+// Each case was run against the controller of Kafka 4.1.1.
+#[test]
+fn list_operations_are_kafkas() {
+    for (current, value, result) in [
+        ("delete", "compact", "delete,compact"),
+        ("delete,compact", "compact", "delete,compact"),
+        ("delete", " delete , compact ", "delete, delete , compact "),
+        ("", "0:1", "0:1"),
+        ("0:1", "1:1,2:1,0:1", "0:1,1:1,2:1"),
+        ("delete", "", "delete,"),
+        ("delete", ",", "delete"),
+        ("delete", "compact,,", "delete,compact"),
+    ] {
+        assert_eq!(append(current, value), result, "{current} + {value}");
+    }
+    for (current, value, result) in [
+        ("delete,compact", "delete", "compact"),
+        ("compact", "compact", ""),
+        ("compact", "delete", "compact"),
+        ("delete,compact,delete", "delete", "compact,delete"),
+        ("delete, compact", "compact", "delete, compact"),
+        ("delete", "", "delete"),
+        ("0:1,1:1,2:1", "1:1,9:9", "0:1,2:1"),
+    ] {
+        assert_eq!(subtract(current, value), result, "{current} - {value}");
+    }
+}
+
+#[test]
+fn effective_defaults_are_the_tables() {
+    let table = topic_configs().iter().map(|config| (config.name, config.default));
+    assert_eq!(EffectiveConfig::from_overrides(table), EffectiveConfig::default());
+    for (codec, compression) in [
+        ("uncompressed", Compression::None),
+        ("gzip", Compression::Gzip(-1)),
+        ("snappy", Compression::Snappy),
+        ("lz4", Compression::Lz4(9)),
+        ("zstd", Compression::Zstd(3)),
+        ("producer", Compression::Producer),
+    ] {
+        let table = topic_configs().iter().map(|config| (config.name, config.default));
+        let with_table = EffectiveConfig::from_overrides(table.chain([("compression.type", codec)]));
+        let alone = EffectiveConfig::from_overrides([("compression.type", codec)].into_iter());
+        assert_eq!((with_table.compression, alone.compression), (compression, compression));
+    }
+}
+
+#[test]
+fn overrides_take_effect() {
+    let overrides = [
+        ("compression.zstd.level", " -7 "),
+        ("retention.ms", "-1"),
+        ("retention.bytes", "1000"),
+        ("retention.bytes", "0"),
+        ("max.message.bytes", "2147483647"),
+        ("message.timestamp.type", "LogAppendTime"),
+        ("message.timestamp.before.max.ms", "10"),
+        ("message.timestamp.after.max.ms", "20"),
+        ("compression.type", "zstd"),
+    ];
+    let expected = EffectiveConfig {
+        cleanup_policy: CleanupPolicy::Delete,
+        retention_ms: None,
+        retention_bytes: Some(0),
+        max_message_bytes: i32::MAX,
+        timestamp_type: TimestampType::LogAppendTime,
+        timestamp_before_max_ms: 10,
+        timestamp_after_max_ms: 20,
+        compression: Compression::Zstd(-7),
+    };
+    assert_eq!(EffectiveConfig::from_overrides(overrides.into_iter()), expected);
+}
+
+#[test]
+fn an_override_that_is_not_legal_counts_as_absent() {
+    let overrides =
+        [("retention.ms", "-5"), ("max.message.bytes", "x"), ("foo", "1"), ("cleanup.policy", "compact")];
+    assert_eq!(EffectiveConfig::from_overrides(overrides.into_iter()), EffectiveConfig::default());
+}
+
+fn facts() -> BrokerFacts {
+    BrokerFacts {
+        node_id: 7,
+        auto_create_topics: false,
+        default_partitions: 1,
+        listeners: "MAIN://127.0.0.1:9092".to_owned(),
+        advertised: "MAIN://localhost:9092".to_owned(),
+        storage_url_masked: "postgres://yagura:***@db/yagura".to_owned(),
+        request_bytes_max: 104_857_600,
+    }
+}
+
+#[test]
+fn a_broker_lists_what_is_true_of_it() {
+    let names: Vec<&str> = broker_configs(&facts()).iter().map(|config| config.name).collect();
+    let expected = "advertised.listeners auto.create.topics.enable broker.id compression.gzip.level \
+        compression.lz4.level compression.type compression.zstd.level default.replication.factor \
+        delete.topic.enable listeners log.cleanup.policy log.dirs log.message.timestamp.after.max.ms \
+        log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes \
+        log.retention.hours log.retention.minutes log.retention.ms message.max.bytes min.insync.replicas \
+        node.id num.partitions socket.request.max.bytes";
+    assert_eq!(names.join(" "), expected);
+}
+
+#[test]
+fn a_brokers_values_and_sources() {
+    let configs = broker_configs(&facts());
+    let seen = |name| {
+        let config: &BrokerConfig = configs.iter().find(|config| config.name == name).unwrap();
+        assert!(config.read_only && config.documentation.ends_with('.'), "{name}");
+        (config.value.as_deref(), config.kind, config.source())
+    };
+    use ConfigSource::{DefaultConfig, StaticBrokerConfig};
+    assert_eq!(seen("node.id"), (Some("7"), ConfigKind::Int, StaticBrokerConfig));
+    assert_eq!(seen("auto.create.topics.enable"), (Some("false"), ConfigKind::Boolean, StaticBrokerConfig));
+    assert_eq!(seen("num.partitions"), (Some("1"), ConfigKind::Int, DefaultConfig));
+    assert_eq!(seen("message.max.bytes"), (Some("1048588"), ConfigKind::Int, DefaultConfig));
+    assert_eq!(seen("log.retention.ms"), (None, ConfigKind::Long, DefaultConfig));
+    // The hours say what the topic config says in milliseconds.
+    assert_eq!(seen("log.retention.hours"), (Some("168"), ConfigKind::Int, DefaultConfig));
+    assert_eq!(EffectiveConfig::default().retention_ms, Some(168 * 3_600_000));
+}

@@ -1,0 +1,93 @@
+//! API keys, with the facts about them that the schema table knows.
+
+use std::fmt;
+
+use crate::schema::{self, Direction, Message, Versions};
+
+/// The key of a Kafka API as it came over the wire: any number, known to Kafka or not.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Api(pub i16);
+
+macro_rules! apis {
+    ($($(#[$doc:meta])* $name:ident = $key:literal),* $(,)?) => {
+        impl Api { $($(#[$doc])* #[allow(missing_docs)] pub const $name: Api = Api($key);)* }
+    };
+}
+
+apis! {
+    PRODUCE = 0, FETCH = 1, LIST_OFFSETS = 2, METADATA = 3, FIND_COORDINATOR = 10, SASL_HANDSHAKE = 17,
+    API_VERSIONS = 18, CREATE_TOPICS = 19, DELETE_TOPICS = 20, DELETE_RECORDS = 21, INIT_PRODUCER_ID = 22,
+    OFFSET_FOR_LEADER_EPOCH = 23, DESCRIBE_CONFIGS = 32, ALTER_CONFIGS = 33, DESCRIBE_LOG_DIRS = 35,
+    SASL_AUTHENTICATE = 36, CREATE_PARTITIONS = 37, INCREMENTAL_ALTER_CONFIGS = 44, DESCRIBE_CLUSTER = 60,
+    DESCRIBE_TOPIC_PARTITIONS = 75,
+}
+
+impl Api {
+    /// Kafka's definition of this API's request or response, if Kafka 4.1 has one.
+    pub fn message(self, direction: Direction) -> Option<&'static Message> {
+        schema::message(self.0, direction)
+    }
+
+    /// Whether Kafka 4.1 knows this key.
+    pub fn is_known(self) -> bool {
+        self.message(Direction::Request).is_some_and(|message| message.versions.min <= message.versions.max)
+    }
+
+    /// Kafka's name of the API, or `Unknown` for a key Kafka 4.1 does not have.
+    pub fn name(self) -> &'static str {
+        self.message(Direction::Request).map_or("Unknown", |message| message.api)
+    }
+
+    /// The API with this name, in any case.
+    pub fn by_name(name: &str) -> Option<Api> {
+        Api::all().find(|api| api.name().eq_ignore_ascii_case(name))
+    }
+
+    /// All APIs of Kafka 4.1, by key.
+    pub fn all() -> impl Iterator<Item = Api> {
+        schema::MESSAGES
+            .iter()
+            .filter(|message| message.direction == Direction::Request)
+            .map(|message| Api(message.api_key))
+            .filter(|api| api.is_known())
+    }
+
+    /// The stable versions of Kafka 4.1; empty for an unknown key.
+    pub fn versions(self) -> Versions {
+        self.message(Direction::Request).map_or(Versions::NONE, |message| message.versions)
+    }
+
+    /// The version of the request header that goes with a version of the API (KIP-482).
+    pub fn request_header_version(self, version: i16) -> i16 {
+        match self.message(Direction::Request) {
+            // ControlledShutdown 0 is the one request without a client id.
+            Some(message) if message.api_key == 7 && version == 0 => 0,
+            Some(message) if message.flexible.contains(version) => 2,
+            _ => 1,
+        }
+    }
+
+    /// The version of the response header. ApiVersions always answers with 0, because a client that asks does not
+    /// yet know what the broker speaks (KIP-511).
+    pub fn response_header_version(self, version: i16) -> i16 {
+        match self.message(Direction::Response) {
+            Some(message) if self != Api::API_VERSIONS && message.flexible.contains(version) => 1,
+            _ => 0,
+        }
+    }
+}
+
+impl fmt::Debug for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}({})", self.name(), self.0)
+    }
+}
+
+impl fmt::Display for Api {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.is_known() {
+            true => f.write_str(self.name()),
+            false => write!(f, "Unknown({})", self.0),
+        }
+    }
+}

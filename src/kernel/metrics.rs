@@ -1,0 +1,155 @@
+//! Counters and histograms, and the text that Prometheus reads them in.
+//!
+//! Each room owns its numbers and writes them when asked ([`Collect`]); there is no global registry. The text is
+//! Prometheus' exposition format, version 0.0.4.
+
+use std::fmt::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub struct Counter(AtomicU64);
+
+impl Counter {
+    /// Adds to it.
+    pub fn add(&self, amount: u64) {
+        self.0.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Its value.
+    pub fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// How often a value fell under each of a few bounds.
+#[derive(Debug)]
+pub struct Histogram {
+    bounds: &'static [u64],
+    /// One count per bound, and one for what lies above the last.
+    counts: Vec<AtomicU64>,
+    sum: AtomicU64,
+}
+
+/// Bounds for durations in microseconds, from 50 us to 10 s.
+pub const LATENCY_US_BOUNDS: &[u64] =
+    &[50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
+
+/// Bounds for sizes in bytes, from 1 KiB to 64 MiB.
+pub const SIZE_BYTES_BOUNDS: &[u64] = &[1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26];
+
+impl Histogram {
+    /// An empty histogram over ascending bounds.
+    pub fn new(bounds: &'static [u64]) -> Self {
+        let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
+        Self { bounds, counts, sum: AtomicU64::new(0) }
+    }
+
+    /// Counts one value.
+    pub fn record(&self, value: u64) {
+        let bucket = self.bounds.partition_point(|bound| *bound < value);
+        self.counts[bucket].fetch_add(1, Ordering::Relaxed);
+        self.sum.fetch_add(value, Ordering::Relaxed);
+    }
+
+    /// How many values were counted.
+    pub fn count(&self) -> u64 {
+        self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// A room that has numbers to show.
+pub trait Collect: Send + Sync {
+    /// Writes the present values.
+    fn collect(&self, page: &mut Page);
+}
+
+/// The kind of a metric family.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Counts under bounds.
+    Histogram,
+}
+
+/// A page of metrics in Prometheus' text format.
+#[derive(Debug, Default)]
+pub struct Page {
+    text: String,
+    family: String,
+}
+
+impl Page {
+    /// Starts a family; the samples that follow belong to it.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.family = name.to_owned();
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// One sample of the family.
+    pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        let family = std::mem::take(&mut self.family);
+        self.line(&family, "", labels, None, value);
+        self.family = family;
+    }
+
+    /// A histogram of the family. `scale` turns the recorded unit into the exposed one (1e-6 for microseconds).
+    pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram, scale: f64) {
+        let family = std::mem::take(&mut self.family);
+        let mut below = 0;
+        for (index, count) in histogram.counts.iter().enumerate() {
+            below += count.load(Ordering::Relaxed);
+            let bound = histogram.bounds.get(index).map_or("+Inf".to_owned(), |b| (*b as f64 * scale).to_string());
+            self.line(&family, "_bucket", labels, Some(&bound), below as f64);
+        }
+        self.line(&family, "_sum", labels, None, histogram.sum.load(Ordering::Relaxed) as f64 * scale);
+        self.line(&family, "_count", labels, None, below as f64);
+        self.family = family;
+    }
+
+    fn line(&mut self, family: &str, suffix: &str, labels: &[(&str, &str)], le: Option<&str>, value: f64) {
+        let _ = write!(self.text, "{family}{suffix}");
+        let all = labels.iter().copied().chain(le.map(|bound| ("le", bound)));
+        for (index, (name, text)) in all.enumerate() {
+            let open = if index == 0 { '{' } else { ',' };
+            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.text, "{open}{name}=\"{escaped}\"");
+        }
+        let close = if labels.is_empty() && le.is_none() { "" } else { "}" };
+        let _ = writeln!(self.text, "{close} {value}");
+    }
+
+    /// The page.
+    pub fn into_text(self) -> String {
+        self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_is_what_prometheus_reads() {
+        let histogram = Histogram::new(&[10, 100]);
+        [5, 10, 50, 5_000].into_iter().for_each(|value| histogram.record(value));
+        let mut page = Page::default();
+        page.family("a_total", Kind::Counter, "Things.");
+        page.sample(&[("who", "a \"b\"")], 3.0);
+        page.family("t_seconds", Kind::Histogram, "Times.");
+        page.histogram(&[], &histogram, 0.001);
+        let expected = "# HELP a_total Things.\n# TYPE a_total counter\na_total{who=\"a \\\"b\\\"\"} 3\n\
+             # HELP t_seconds Times.\n# TYPE t_seconds histogram\n\
+             t_seconds_bucket{le=\"0.01\"} 2\nt_seconds_bucket{le=\"0.1\"} 3\nt_seconds_bucket{le=\"+Inf\"} 4\n\
+             t_seconds_sum 5.065\nt_seconds_count 4\n";
+        assert_eq!(page.into_text(), expected);
+    }
+}

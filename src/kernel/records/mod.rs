@@ -1,0 +1,241 @@
+//! Record batches of format 2 (KIP-98): the header, its checks, and the records inside.
+//!
+//! A batch is opaque on its way through: it is checked once ([`Batch::check`]), given its offset by overwriting two
+//! header fields that its CRC does not cover ([`patch`]), and only opened by who needs the records.
+
+mod build;
+mod codec;
+mod iterate;
+
+pub use build::{BatchBuilder, NewRecord, recompress, stamp_append_time};
+pub use codec::{Codec, CodecError};
+pub use iterate::{Header, Record, Records};
+
+use std::fmt;
+
+use bytes::Bytes;
+
+/// The bytes before the records.
+pub const HEADER_BYTES: usize = 61;
+/// Base offset and batch length, which the length does not count.
+pub const PREFIX_BYTES: usize = 12;
+/// The CRC covers everything from the attributes on.
+const CRC_FROM: usize = 21;
+/// "No producer": the batch is not idempotent.
+pub const NO_PRODUCER_ID: i64 = -1;
+
+/// Attribute bits.
+pub(crate) const CODEC_MASK: i16 = 0x07;
+pub(crate) const LOG_APPEND_TIME: i16 = 0x08;
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
+
+/// Why a batch cannot be accepted. Each is one Kafka error code.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BadBatch {
+    /// Message formats 0 and 1, or one that does not exist.
+    Format(i8),
+    /// Its CRC, length or counts do not fit.
+    Corrupt(String),
+    /// The codec bits name no codec.
+    UnknownCodec(i16),
+}
+
+impl fmt::Display for BadBatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BadBatch::Format(magic) => write!(f, "message format {magic} is not supported, only 2 is"),
+            BadBatch::Corrupt(what) => write!(f, "the record batch is corrupt: {what}"),
+            BadBatch::UnknownCodec(bits) => write!(f, "compression codec {bits} is not known"),
+        }
+    }
+}
+
+impl std::error::Error for BadBatch {}
+
+/// One record batch, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    bytes: Bytes,
+}
+
+fn int<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
+    let mut value = [0; N];
+    value.copy_from_slice(&bytes[at..at + N]);
+    value
+}
+
+impl Batch {
+    /// Splits the first batch off `bytes`, looking only at its length; `None` when it is not whole.
+    pub fn split_first(bytes: &mut Bytes) -> Option<Batch> {
+        if bytes.len() < PREFIX_BYTES {
+            return None;
+        }
+        let length = i32::from_be_bytes(int(bytes, 8));
+        let total = usize::try_from(length).ok()?.checked_add(PREFIX_BYTES)?;
+        if total < HEADER_BYTES || total > bytes.len() {
+            return None;
+        }
+        Some(Batch { bytes: bytes.split_to(total) })
+    }
+
+    /// The batches in `bytes`, one after the other, until one is not whole.
+    pub fn split_all(mut bytes: Bytes) -> impl Iterator<Item = Batch> {
+        std::iter::from_fn(move || Batch::split_first(&mut bytes))
+    }
+
+    /// Takes exactly one batch and checks all that can be checked without decompressing it.
+    pub fn check(bytes: Bytes) -> Result<Batch, BadBatch> {
+        let corrupt = |what: &str| Err(BadBatch::Corrupt(what.to_owned()));
+        // The magic byte stands at the same place in all formats.
+        match bytes.get(16) {
+            Some(2) => {}
+            Some(magic) => return Err(BadBatch::Format(*magic as i8)),
+            None => return corrupt("it ends within its header"),
+        }
+        let mut rest = bytes;
+        let Some(batch) = Batch::split_first(&mut rest) else {
+            return corrupt("its length is not that of its bytes");
+        };
+        if !rest.is_empty() {
+            return corrupt("bytes follow the batch");
+        }
+        if batch.crc() != crc32c::crc32c(&batch.bytes[CRC_FROM..]) {
+            return corrupt("its CRC does not fit");
+        }
+        batch.check_counts()?;
+        Ok(batch)
+    }
+
+    fn check_counts(&self) -> Result<(), BadBatch> {
+        let corrupt = |what: &str| Err(BadBatch::Corrupt(what.to_owned()));
+        if self.codec().is_none() {
+            return Err(BadBatch::UnknownCodec(self.attributes() & CODEC_MASK));
+        }
+        if self.record_count() < 1 {
+            return corrupt("it has no records");
+        }
+        if self.last_offset_delta() != self.record_count() - 1 {
+            return corrupt("its last offset delta is not its count less one");
+        }
+        if self.codec() == Some(Codec::None) {
+            // Without compression the records can be stepped over by their lengths, at a few ns each.
+            iterate::check_lengths(&self.bytes[HEADER_BYTES..], self.record_count())
+                .map_err(BadBatch::Corrupt)?;
+        }
+        Ok(())
+    }
+
+    /// The whole batch.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Offset of the first record.
+    pub fn base_offset(&self) -> i64 {
+        i64::from_be_bytes(int(&self.bytes, 0))
+    }
+
+    /// Offset after the last record.
+    pub fn next_offset(&self) -> i64 {
+        self.base_offset() + i64::from(self.last_offset_delta()) + 1
+    }
+
+    /// The epoch of the leader that appended it.
+    pub fn leader_epoch(&self) -> i32 {
+        i32::from_be_bytes(int(&self.bytes, 12))
+    }
+
+    fn crc(&self) -> u32 {
+        u32::from_be_bytes(int(&self.bytes, 17))
+    }
+
+    /// Whether the bytes are those that the CRC was made for.
+    pub fn crc_fits(&self) -> bool {
+        self.crc() == crc32c::crc32c(&self.bytes[CRC_FROM..])
+    }
+
+    /// The attribute bits.
+    pub fn attributes(&self) -> i16 {
+        i16::from_be_bytes(int(&self.bytes, 21))
+    }
+
+    /// The codec; `None` when the bits name none.
+    pub fn codec(&self) -> Option<Codec> {
+        Codec::from_bits(self.attributes() & CODEC_MASK)
+    }
+
+    /// Whether the broker stamped the timestamps.
+    pub fn has_append_time(&self) -> bool {
+        self.attributes() & LOG_APPEND_TIME != 0
+    }
+
+    /// Whether it belongs to a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes() & TRANSACTIONAL != 0
+    }
+
+    /// Whether it holds a transaction marker.
+    pub fn is_control(&self) -> bool {
+        self.attributes() & CONTROL != 0
+    }
+
+    /// Offset of the last record, counted from the base offset.
+    pub fn last_offset_delta(&self) -> i32 {
+        i32::from_be_bytes(int(&self.bytes, 23))
+    }
+
+    /// Timestamp that the records' deltas are added to, in ms since the epoch.
+    pub fn base_timestamp(&self) -> i64 {
+        i64::from_be_bytes(int(&self.bytes, 27))
+    }
+
+    /// The latest timestamp, in ms since the epoch.
+    pub fn max_timestamp(&self) -> i64 {
+        i64::from_be_bytes(int(&self.bytes, 35))
+    }
+
+    /// The idempotent producer, or [`NO_PRODUCER_ID`].
+    pub fn producer_id(&self) -> i64 {
+        i64::from_be_bytes(int(&self.bytes, 43))
+    }
+
+    /// That producer's epoch.
+    pub fn producer_epoch(&self) -> i16 {
+        i16::from_be_bytes(int(&self.bytes, 51))
+    }
+
+    /// The sequence number of the first record.
+    pub fn base_sequence(&self) -> i32 {
+        i32::from_be_bytes(int(&self.bytes, 53))
+    }
+
+    /// The number of records.
+    pub fn record_count(&self) -> i32 {
+        i32::from_be_bytes(int(&self.bytes, 57))
+    }
+
+    /// Opens the batch: its records, decompressed into at most `bytes_max` bytes.
+    pub fn records(&self, bytes_max: usize) -> Result<Records, CodecError> {
+        let codec = self.codec().ok_or(CodecError::Unknown(self.attributes() & CODEC_MASK))?;
+        let plain = codec.decompress(self.bytes.slice(HEADER_BYTES..), bytes_max)?;
+        Ok(Records::new(plain, self))
+    }
+}
+
+/// The first 16 bytes of a batch with another base offset and leader epoch. The CRC covers neither.
+pub fn patched_prefix(batch: &[u8], base_offset: i64, leader_epoch: i32) -> [u8; 16] {
+    let mut prefix: [u8; 16] = int(batch, 0);
+    prefix[..8].copy_from_slice(&base_offset.to_be_bytes());
+    prefix[12..].copy_from_slice(&leader_epoch.to_be_bytes());
+    prefix
+}
+
+/// Overwrites base offset and leader epoch in place.
+pub fn patch(batch: &mut [u8], base_offset: i64, leader_epoch: i32) {
+    let prefix = patched_prefix(batch, base_offset, leader_epoch);
+    batch[..16].copy_from_slice(&prefix);
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,93 @@
+use super::*;
+
+fn batch(codec: Codec) -> Batch {
+    let mut builder = BatchBuilder::new(codec).producer(7, 1, 42);
+    let value = vec![b'v'; 300];
+    builder.push(NewRecord { timestamp: 1_000, key: Some(b"k"), value: Some(&value), headers: &[] });
+    builder.push(NewRecord { timestamp: 1_500, key: None, value: None, headers: &[("h", None), ("h", Some(b""))] });
+    builder.push(NewRecord { timestamp: 900, key: Some(b""), value: Some(b""), headers: &[] });
+    Batch::check(builder.build().unwrap()).unwrap()
+}
+
+#[test]
+fn what_goes_in_comes_out_in_every_codec() {
+    for codec in Codec::ALL {
+        let batch = batch(codec);
+        assert_eq!(batch.codec(), Some(codec));
+        assert_eq!((batch.record_count(), batch.base_timestamp(), batch.max_timestamp()), (3, 1_000, 1_500));
+        assert_eq!((batch.producer_id(), batch.producer_epoch(), batch.base_sequence()), (7, 1, 42));
+        let records: Vec<Record> = batch.records(1 << 20).unwrap().map(Result::unwrap).collect();
+        assert_eq!(records[0].value.as_ref().unwrap().len(), 300, "{codec:?}");
+        assert_eq!((&records[1].key, &records[1].value), (&None, &None));
+        assert_eq!(records[1].headers[0].value, None);
+        assert_eq!(records[1].headers[1].value.as_deref(), Some(&b""[..]));
+        assert_eq!((records[2].offset, records[2].timestamp), (2, 900));
+        assert_eq!(records[2].key.as_deref(), Some(&b""[..]), "empty is not null");
+    }
+}
+
+#[test]
+fn decompression_is_bounded() {
+    for codec in [Codec::Gzip, Codec::Snappy, Codec::Lz4, Codec::Zstd] {
+        assert!(matches!(batch(codec).records(100), Err(CodecError::TooLarge(100))), "{codec:?}");
+    }
+}
+
+#[test]
+fn raw_snappy_is_read_too() {
+    let packed = snap::raw::Encoder::new().compress_vec(b"plain").unwrap();
+    assert_eq!(Codec::Snappy.decompress(packed.into(), 100).unwrap(), &b"plain"[..]);
+}
+
+#[test]
+fn a_new_offset_does_not_break_the_crc() {
+    let mut bytes = batch(Codec::Lz4).bytes().to_vec();
+    patch(&mut bytes, 1_000_000, 5);
+    let patched = Batch::check(bytes.into()).unwrap();
+    assert_eq!((patched.base_offset(), patched.leader_epoch(), patched.next_offset()), (1_000_000, 5, 1_000_003));
+}
+
+#[test]
+fn append_time_and_recompression_keep_the_records() {
+    let stamped = stamp_append_time(&batch(Codec::Gzip), 77);
+    let stamped = Batch::check(stamped.bytes().clone()).unwrap();
+    assert!(stamped.records(1 << 20).unwrap().all(|record| record.unwrap().timestamp == 77));
+    for codec in Codec::ALL {
+        let changed = recompress(&batch(Codec::Gzip), codec, None, 1 << 20).unwrap();
+        let changed = Batch::check(changed.bytes().clone()).unwrap();
+        assert_eq!(changed.codec(), Some(codec));
+        assert_eq!(changed.records(1 << 20).unwrap().count(), 3);
+    }
+}
+
+#[test]
+fn every_flipped_bit_and_every_cut_is_noticed() {
+    let good = batch(Codec::None);
+    for at in 16..good.bytes().len() {
+        let mut bytes = good.bytes().to_vec();
+        bytes[at] ^= 1;
+        assert!(Batch::check(bytes.into()).is_err(), "byte {at}");
+    }
+    for end in 0..good.bytes().len() {
+        assert!(Batch::check(good.bytes().slice(..end)).is_err(), "cut at {end}");
+    }
+}
+
+#[test]
+fn old_formats_are_told_apart_from_corruption() {
+    let mut bytes = batch(Codec::None).bytes().to_vec();
+    bytes[16] = 1;
+    assert_eq!(Batch::check(bytes.into()), Err(BadBatch::Format(1)));
+}
+
+#[test]
+fn counts_that_lie_are_refused() {
+    let good = batch(Codec::None);
+    for (at, value) in [(57usize, 4i32), (57, 0), (57, i32::MAX), (23, 7)] {
+        let mut bytes = good.bytes().to_vec();
+        bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
+        bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+        assert!(matches!(Batch::check(bytes.into()), Err(BadBatch::Corrupt(_))), "{at} {value}");
+    }
+}

@@ -1,0 +1,115 @@
+//! What is known of one client connection.
+
+use std::any::Any;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use crate::drain::Drain;
+
+/// A host and port that clients connect to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostPort {
+    /// A name or an address, without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+}
+
+/// The client library, as ApiVersions 3+ tells it (KIP-511).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientSoftware {
+    /// Such as `apache-kafka-java`.
+    pub name: String,
+    /// Such as `4.1.1`.
+    pub version: String,
+}
+
+/// One connection. Stacks are shared by connections, sessions are not.
+#[derive(Debug)]
+pub struct Session {
+    /// Counts up over the life of the process.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The address it connected to.
+    pub local: SocketAddr,
+    /// The name of the listener in the config.
+    pub listener: Arc<str>,
+    /// The address that this client is told to connect to.
+    pub advertised: HostPort,
+    /// Told to wind down.
+    pub drain: Drain,
+    principal: RwLock<Arc<str>>,
+    software: OnceLock<ClientSoftware>,
+    state: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+}
+
+/// Kafka's principal of a client that has not said who it is.
+pub const ANONYMOUS: &str = "User:ANONYMOUS";
+
+impl Session {
+    /// A session without a principal.
+    pub fn new(
+        id: u64,
+        peer: SocketAddr,
+        local: SocketAddr,
+        listener: Arc<str>,
+        advertised: HostPort,
+        drain: Drain,
+    ) -> Self {
+        Self {
+            id,
+            peer,
+            local,
+            listener,
+            advertised,
+            drain,
+            principal: RwLock::new(Arc::from(ANONYMOUS)),
+            software: OnceLock::new(),
+            state: Mutex::new(Vec::new()),
+        }
+    }
+
+    /// Who the client is, in Kafka's form `Type:name`.
+    pub fn principal(&self) -> Arc<str> {
+        Arc::clone(&self.principal.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sets who the client is; for the layer that authenticated it.
+    pub fn set_principal(&self, principal: Arc<str>) {
+        *self.principal.write().unwrap_or_else(PoisonError::into_inner) = principal;
+    }
+
+    /// The client library, once it has said so.
+    pub fn software(&self) -> Option<&ClientSoftware> {
+        self.software.get()
+    }
+
+    /// Keeps the first announcement of the client library; a later one changes nothing, as in Kafka.
+    pub fn set_software(&self, software: ClientSoftware) {
+        let _ = self.software.set(software);
+    }
+
+    /// The state that a layer or service keeps for this connection, made at first use.
+    ///
+    /// States are told apart by their type, so that no room has to know another's.
+    pub fn state<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
+        let mut states = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = states.iter().find_map(|state| Arc::clone(state).downcast::<T>().ok());
+        found.unwrap_or_else(|| {
+            let fresh = Arc::new(T::default());
+            states.push(fresh.clone());
+            fresh
+        })
+    }
+
+    /// A session on loopback for tests of layers and services.
+    pub fn for_tests() -> Arc<Session> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 9092));
+        let advertised = HostPort { host: "localhost".to_owned(), port: 9092 };
+        // The signal is leaked, because a dropped one counts as given.
+        let (signal, drain) = crate::drain::drain();
+        std::mem::forget(signal);
+        Arc::new(Session::new(0, address, address, Arc::from("test"), advertised, drain))
+    }
+}

@@ -1,0 +1,197 @@
+//! In which order the calls of one connection take effect.
+//!
+//! Kafka handles one call of a connection at a time; here several are under way, so that a slow store's latency is
+//! hidden. A client must not notice: commands enter the engine in the order in which they were sent, and a read waits
+//! for the same connection's earlier writes. Replies are put in order by framing, not here.
+//!
+//! A call moves through three stages, each of which later calls may wait for. A dropped ticket has passed all of them.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
+
+/// How far a call has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Stage {
+    /// Somewhere in the layers; nobody knows yet what it will do.
+    Climbing,
+    /// Its commands are in the engine's queue.
+    Entered,
+    /// It changes nothing any more: its writes are durable, or it is a read.
+    Settled,
+    /// Its reply is on its way out.
+    Left,
+}
+
+/// The calls of one connection that have not all left.
+#[derive(Debug, Default)]
+pub struct Lane {
+    state: Mutex<LaneState>,
+}
+
+#[derive(Debug, Default)]
+struct LaneState {
+    /// The number of the first call in `stages`.
+    first: u64,
+    stages: VecDeque<Stage>,
+    waiting: Vec<Waker>,
+}
+
+impl LaneState {
+    fn all_before_are(&self, number: u64, stage: Stage) -> bool {
+        let before = number.saturating_sub(self.first) as usize;
+        self.stages.iter().take(before).all(|reached| *reached >= stage)
+    }
+
+    fn reach(&mut self, number: u64, stage: Stage) {
+        if let Some(index) = number.checked_sub(self.first)
+            && let Some(reached) = self.stages.get_mut(index as usize)
+            && *reached < stage
+        {
+            *reached = stage;
+        }
+        while self.stages.front() == Some(&Stage::Left) {
+            self.stages.pop_front();
+            self.first += 1;
+        }
+    }
+}
+
+impl Lane {
+    /// A lane with no calls.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::default())
+    }
+
+    /// The ticket of the next call.
+    pub fn issue(self: &Arc<Self>) -> Ticket {
+        let mut state = self.lock();
+        let number = state.first + state.stages.len() as u64;
+        state.stages.push_back(Stage::Climbing);
+        Ticket { lane: Arc::clone(self), number }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn advance(&self, number: u64, stage: Stage) {
+        let wakers = {
+            let mut state = self.lock();
+            state.reach(number, stage);
+            std::mem::take(&mut state.waiting)
+        };
+        for waker in wakers {
+            waker.wake();
+        }
+    }
+
+    async fn all_before(&self, number: u64, stage: Stage) {
+        poll_fn(|context| {
+            let mut state = self.lock();
+            if state.all_before_are(number, stage) {
+                return Poll::Ready(());
+            }
+            if !state.waiting.iter().any(|waker| waker.will_wake(context.waker())) {
+                state.waiting.push(context.waker().clone());
+            }
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// One call's place in its connection's lane.
+#[derive(Debug)]
+pub struct Ticket {
+    lane: Arc<Lane>,
+    number: u64,
+}
+
+impl Ticket {
+    /// A ticket of a lane with no other calls; for tests and for calls that Yagura makes itself.
+    pub fn only() -> Ticket {
+        Lane::new().issue()
+    }
+
+    /// Counts the calls of a connection from 0.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Waits until every earlier call has put its commands into the engine's queue (or has none).
+    pub async fn turn(&self) {
+        self.lane.all_before(self.number, Stage::Entered).await;
+    }
+
+    /// Lets the next call's commands in.
+    pub fn entered(&self) {
+        self.lane.advance(self.number, Stage::Entered);
+    }
+
+    /// Says that this call writes nothing, and waits until all earlier writes of its connection are durable.
+    pub async fn after_writes(&self) {
+        self.lane.advance(self.number, Stage::Settled);
+        self.lane.all_before(self.number, Stage::Settled).await;
+    }
+
+    /// Waits until this call's reply is the next to be sent. A large reply is filled only then, so that finished
+    /// replies do not pile up behind a slow one.
+    pub async fn front(&self) {
+        self.lane.all_before(self.number, Stage::Left).await;
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.lane.advance(self.number, Stage::Left);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::mpsc;
+
+    #[tokio::test]
+    async fn commands_enter_in_ticket_order_and_reads_wait_for_writes() {
+        let lane = Lane::new();
+        let (first, second, read) = (lane.issue(), lane.issue(), lane.issue());
+        let (log, mut seen) = mpsc::unbounded_channel();
+
+        let second_log = log.clone();
+        let second = tokio::spawn(async move {
+            second.turn().await;
+            second_log.send("second").unwrap();
+            second.entered();
+        });
+        let read_log = log.clone();
+        let read = tokio::spawn(async move {
+            read.after_writes().await;
+            read_log.send("read").unwrap();
+        });
+        tokio::task::yield_now().await;
+        assert!(seen.try_recv().is_err(), "nobody overtakes the first call");
+
+        log.send("first").unwrap();
+        first.entered();
+        second.await.unwrap();
+        assert!(!read.is_finished(), "the first write is not durable yet");
+        drop(first);
+        read.await.unwrap();
+        let order: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+        assert_eq!(order, ["first", "second", "read"]);
+    }
+
+    #[tokio::test]
+    async fn a_call_that_ends_early_holds_nobody_up() {
+        let lane = Lane::new();
+        let refused = lane.issue();
+        let next = lane.issue();
+        drop(refused);
+        next.turn().await;
+        next.after_writes().await;
+        next.front().await;
+    }
+}
