@@ -1,2 +1,7 @@
-//! .
-fn main(){}
+//! The `yagura` binary.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    yagura::cli::main()
+}

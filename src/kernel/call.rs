@@ -65,6 +65,12 @@ impl Body {
         self.is_decoded
     }
 
+    /// Gives the bytes and their request memory back; for a call that parks once it knows what is asked. It can no
+    /// longer be decoded or refused after that.
+    pub fn release(&mut self) {
+        *self = Self::new(Bytes::new(), Lease::default());
+    }
+
     /// A share in the request memory of this body; what outlives the call keeps it as long as it keeps slices.
     pub fn lease(&self) -> Arc<Lease> {
         Arc::clone(&self.lease)

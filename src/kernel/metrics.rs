@@ -32,11 +32,13 @@ pub struct Histogram {
 }
 
 /// Bounds for durations in microseconds, from 50 us to 10 s.
-pub const LATENCY_US_BOUNDS: &[u64] =
-    &[50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000];
+pub const LATENCY_US_BOUNDS: &[u64] = &[
+    50, 100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 1_000_000, 10_000_000,
+];
 
 /// Bounds for sizes in bytes, from 1 KiB to 64 MiB.
-pub const SIZE_BYTES_BOUNDS: &[u64] = &[1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26];
+pub const SIZE_BYTES_BOUNDS: &[u64] =
+    &[1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26];
 
 impl Histogram {
     /// An empty histogram over ascending bounds.
@@ -107,7 +109,8 @@ impl Page {
         let mut below = 0;
         for (index, count) in histogram.counts.iter().enumerate() {
             below += count.load(Ordering::Relaxed);
-            let bound = histogram.bounds.get(index).map_or("+Inf".to_owned(), |b| (*b as f64 * scale).to_string());
+            let bound =
+                histogram.bounds.get(index).map_or("+Inf".to_owned(), |b| (*b as f64 * scale).to_string());
             self.line(&family, "_bucket", labels, Some(&bound), below as f64);
         }
         self.line(&family, "_sum", labels, None, histogram.sum.load(Ordering::Relaxed) as f64 * scale);

@@ -59,11 +59,7 @@ pub struct Tier {
 
 impl Tier {
     /// Names a tower layer and says what it looks at.
-    pub fn new<L>(
-        name: &str,
-        interest: impl Fn(Api) -> Interest + Send + Sync + 'static,
-        layer: L,
-    ) -> Self
+    pub fn new<L>(name: &str, interest: impl Fn(Api) -> Interest + Send + Sync + 'static, layer: L) -> Self
     where
         L: Layer<Door> + Send + Sync + 'static,
         L::Service: Service<Call, Response = Option<Reply>, Error = Hangup> + Clone + Send + Sync + 'static,
@@ -165,3 +161,7 @@ impl Stack {
         self.tiers.iter().map(Tier::name)
     }
 }
+
+#[cfg(test)]
+#[path = "stack_tests.rs"]
+mod tests;

@@ -61,9 +61,9 @@ impl FromStr for Span {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        parse_with_unit(text, TIME_UNITS_MS)
-            .map(|ms| Span(Duration::from_millis(ms)))
-            .ok_or_else(|| format!("{text:?} is not a duration, such as \"500ms\", \"30s\", \"10m\" or \"7d\""))
+        parse_with_unit(text, TIME_UNITS_MS).map(|ms| Span(Duration::from_millis(ms))).ok_or_else(|| {
+            format!("{text:?} is not a duration, such as \"500ms\", \"30s\", \"10m\" or \"7d\"")
+        })
     }
 }
 

@@ -83,6 +83,15 @@ def short(content):
     return text if len(text) <= 200 else f"{text[:200]}... ({len(text)} characters)"
 
 
+def wait_until(holds, otherwise):
+    """Kafka answers a change of topics a moment before all of it shows the change."""
+    for _ in range(100):
+        if holds():
+            return
+        time.sleep(0.05)
+    raise Mismatch(otherwise)
+
+
 class Summary:
     """Adds up what was done and says it in one line."""
 

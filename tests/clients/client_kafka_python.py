@@ -79,11 +79,9 @@ def check_offsets(consumer, partitions, expected):
 
 def check_delete(admin, topic):
     create_topic(admin, topic)
-    if topic not in admin.list_topics():
-        raise checking.Mismatch(f"{topic} is not listed after its creation")
+    checking.wait_until(lambda: topic in admin.list_topics(), f"{topic} is not listed after its creation")
     admin.delete_topics([topic])
-    if topic in admin.list_topics():
-        raise checking.Mismatch(f"{topic} is still listed after its deletion")
+    checking.wait_until(lambda: topic not in admin.list_topics(), f"{topic} is still listed after its deletion")
 
 
 def main():

@@ -95,7 +95,8 @@ class KafkaServer:
         if not list(self.libs.glob("kafka_2.13-*.jar")):
             raise RuntimeError(f"{self.libs} holds no kafka_2.13 jar")
         self._configure()
-        self._java("kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER_ID, "-c").wait()
+        if self._java("kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", CLUSTER_ID, "-c").wait():
+            raise RuntimeError(f"the data folder could not be formatted; see {self.folder}/kafka.log")
         self.process = self._java("kafka.Kafka")
         (self.folder / "pid").write_text(str(self.process.pid))
         try:

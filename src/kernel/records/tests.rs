@@ -4,7 +4,12 @@ fn batch(codec: Codec) -> Batch {
     let mut builder = BatchBuilder::new(codec).producer(7, 1, 42);
     let value = vec![b'v'; 300];
     builder.push(NewRecord { timestamp: 1_000, key: Some(b"k"), value: Some(&value), headers: &[] });
-    builder.push(NewRecord { timestamp: 1_500, key: None, value: None, headers: &[("h", None), ("h", Some(b""))] });
+    builder.push(NewRecord {
+        timestamp: 1_500,
+        key: None,
+        value: None,
+        headers: &[("h", None), ("h", Some(b""))],
+    });
     builder.push(NewRecord { timestamp: 900, key: Some(b""), value: Some(b""), headers: &[] });
     Batch::check(builder.build().unwrap()).unwrap()
 }
@@ -44,7 +49,10 @@ fn a_new_offset_does_not_break_the_crc() {
     let mut bytes = batch(Codec::Lz4).bytes().to_vec();
     patch(&mut bytes, 1_000_000, 5);
     let patched = Batch::check(bytes.into()).unwrap();
-    assert_eq!((patched.base_offset(), patched.leader_epoch(), patched.next_offset()), (1_000_000, 5, 1_000_003));
+    assert_eq!(
+        (patched.base_offset(), patched.leader_epoch(), patched.next_offset()),
+        (1_000_000, 5, 1_000_003)
+    );
 }
 
 #[test]

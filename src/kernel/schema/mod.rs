@@ -8,6 +8,8 @@
 
 #[rustfmt::skip] // Generated, one line per field.
 mod table;
+#[cfg(test)]
+pub(crate) mod tests;
 pub mod value;
 pub mod walk;
 

@@ -178,20 +178,23 @@ impl Reader<'_> {
                 let high = u128::from(self.int(8));
                 Value::Uuid(Uuid::from_u128(high << 64 | u128::from(self.int(8))))
             }
-            Kind::String => self.blob(kind).map_or(Value::Null, |bytes| {
-                Value::String(String::from_utf8_lossy(bytes).into_owned())
-            }),
+            Kind::String => self
+                .blob(kind)
+                .map_or(Value::Null, |bytes| Value::String(String::from_utf8_lossy(bytes).into_owned())),
             Kind::Bytes | Kind::Records => {
                 self.blob(kind).map_or(Value::Null, |bytes| Value::Bytes(bytes.to_vec()))
             }
             Kind::Array(element) => self.elements(field, *element),
-            Kind::Struct(_) if field.nullable.contains(self.version) && (self.int(1) as i8) < 0 => Value::Null,
+            Kind::Struct(_) if field.nullable.contains(self.version) && (self.int(1) as i8) < 0 => {
+                Value::Null
+            }
             Kind::Struct(fields) => self.structure(fields),
         }
     }
 
     fn elements(&mut self, field: &'static Field, element: Kind) -> Value {
-        let count = if self.is_flexible { i64::from(self.varint()) - 1 } else { i64::from(self.int(4) as i32) };
+        let count =
+            if self.is_flexible { i64::from(self.varint()) - 1 } else { i64::from(self.int(4) as i32) };
         if count < 0 {
             return Value::Null;
         }

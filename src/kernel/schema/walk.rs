@@ -305,12 +305,16 @@ impl<'a, V: Visit> Walker<'a, V> {
         self.visitor.value(self.body, Found { field, value, at, instance, is_flexible })
     }
 
-    /// A lone struct; a nullable one has a marker byte before it, -1 for null.
+    /// A lone struct; a nullable one has a marker byte before it, -1 for null and 1 for one that is there.
     fn structure(&mut self, field: &'static Field, fields: &'static [Field]) -> Result<(), Malformed> {
         if field.nullable.contains(self.version) {
             let start = self.at;
-            if (self.take(1)?[0] as i8) < 0 {
-                return self.show(field, RawValue::Null, start);
+            match self.take(1)?[0] as i8 {
+                1 => {}
+                ..=-1 => return self.show(field, RawValue::Null, start),
+                // Kafka takes any other for "there", `kafka-protocol` for "null". No client writes one, and a decoder that
+                // goes another way than this walk would trust counts that nobody has checked.
+                marker => return Err(Malformed(format!("{} has the marker {marker}", field.name))),
             }
         }
         self.fields(fields)
@@ -371,7 +375,8 @@ impl<'a, V: Visit> Walker<'a, V> {
 
     fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let end = self.at.checked_add(length).filter(|end| *end <= self.body.len());
-        let end = end.ok_or_else(|| Malformed(format!("it ends {length} bytes short at byte {}", self.at)))?;
+        let end =
+            end.ok_or_else(|| Malformed(format!("it ends {length} bytes short at byte {}", self.at)))?;
         let taken = &self.body[self.at..end];
         self.at = end;
         Ok(taken)

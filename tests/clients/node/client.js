@@ -150,7 +150,11 @@ async function checkOffsets(admin, topic, partitions, records) {
 async function checkDelete(admin, topic) {
   await createTopic(admin, topic, 1)
   await admin.deleteTopics({ topics: [topic] })
-  if ((await admin.listTopics()).includes(topic)) throw new Mismatch(`${topic} is still listed after its deletion`)
+  // Kafka answers a moment before it lists the topic no more
+  for (let patience = 100; (await admin.listTopics()).includes(topic); patience--) {
+    if (patience === 0) throw new Mismatch(`${topic} is still listed after its deletion`)
+    await new Promise(done => setTimeout(done, 50))
+  }
 }
 
 async function main() {

@@ -1,0 +1,210 @@
+#!/usr/bin/env python3
+"""Figures of the release binary, each beside a raw limit or a peer of the same run: min / median / max.
+
+    benches/run.py [--runs 5] [--only produce,start,...] [--json FILE]
+
+The load is librdkafka's own performance tool (from Debian's librdkafka-dev): 1 KiB values, 4 partitions, linger 5 ms,
+acks=1, no idempotence. Client and broker share the machine, so the ratios tell more than the numbers.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests/faults"), str(ROOT / "tests/clients")]
+
+from broker import Broker  # noqa: E402
+
+import measure  # noqa: E402
+
+TICKS = os.sysconf("SC_CLK_TCK")
+RECORD_BYTES = 1024
+PARTITIONS = 4
+
+
+class Bench:
+    def __init__(self, binary, runs, tools):
+        self.binary = binary
+        self.runs = runs
+        self.rdperf = str(tools / "rdperf")
+        self.raw = tools / "raw_sqlite"
+        self.rows = []
+
+    def report(self, what, unit, values, goal="", note=""):
+        values = sorted(values)
+        low, middle, high = values[0], statistics.median(values), values[-1]
+        self.rows.append({"what": what, "unit": unit, "min": low, "median": middle, "max": high, "goal": goal, "note": note})
+        print(f"| {what} | {low:.2f} / {middle:.2f} / {high:.2f} {unit} | {goal} | {note} |", flush=True)
+
+    def repeat(self, one):
+        return [one() for _ in range(self.runs)]
+
+    # Starting, and being idle.
+
+    def start(self):
+        for name, goal, fresh in [("memory", "<= 5", True), ("sqlite, new file", "<= 8", True), ("sqlite, existing file", "<= 7", False)]:
+            times = []
+            with tempfile.TemporaryDirectory() as folder:
+                for number in range(self.runs * 4):
+                    file = f"{folder}/{number if fresh else 0}.db"
+                    store = "memory://" if name == "memory" else f"sqlite://{file}"
+                    if number == 0 and not fresh:
+                        measure.start_to_answer(self.binary, store)
+                    times.append(measure.start_to_answer(self.binary, store) * 1000)
+            self.report(f"start to first ApiVersions answer, {name}", "ms", times, goal)
+
+    def resident(self):
+        for name in ["memory", "sqlite"]:
+            with tempfile.TemporaryDirectory() as folder:
+                store = "memory://" if name == "memory" else f"sqlite://{folder}/y.db"
+                sizes = self.repeat(lambda: measure.idle_resident(self.binary, store) / 2**20)
+            self.report(f"resident when idle, {name}", "MiB", sizes, "<= 8")
+
+    def idle(self):
+        """A broker with ten parked consumers, looked at for 30 seconds."""
+        broker = Broker(self.binary, "memory://").start()
+        measure.create_topic(broker.address, "parked", PARTITIONS)
+        with measure.parked_fetches(broker.port, "parked", 10):
+            before = measure.cpu_ticks(broker.process.pid)
+            time.sleep(30)
+            ticks = measure.cpu_ticks(broker.process.pid) - before
+        broker.stop()
+        self.report("CPU of an idle broker, 10 parked fetches, 30 s", "ticks", [ticks], "0")
+
+    def metadata(self):
+        with tempfile.TemporaryDirectory() as folder:
+            broker = Broker(self.binary, f"sqlite://{folder}/y.db").start()
+            measure.create_topics(broker.address, 10_000)
+            times = self.repeat(lambda: measure.metadata_all(broker.port) * 1000)
+            broker.stop()
+        self.report("Metadata of 10,000 topics", "ms", times, "< 20")
+
+    # Moving records.
+
+    def roundtrip(self):
+        for store in ["memory://", "sqlite"]:
+            with tempfile.TemporaryDirectory() as folder:
+                url = store if store == "memory://" else f"sqlite://{folder}/y.db"
+                broker = Broker(self.binary, url).start()
+                medians = self.repeat(lambda: self.roundtrip_p50(broker.address))
+                broker.stop()
+            self.report(f"delivery to a parked consumer, p50, {store.partition(':')[0]}", "ms", medians, "< 2")
+
+    def roundtrip_p50(self, address):
+        command = [self.binary, "perf", "roundtrip", "roundtrip", "--bootstrap", address, "--records", "2000", "--rate", "500", "--json"]
+        output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        return json.loads(output)["latency_ms"]["p50"]
+
+    def produce_once(self, store, records):
+        """Megabytes and CPU seconds of one load."""
+        broker = Broker(self.binary, store).start()
+        measure.create_topic(broker.address, "load", PARTITIONS)
+        before = measure.cpu_ticks(broker.process.pid)
+        started = time.monotonic()
+        self.rdperf_run("-P", broker.address, records, "-a", "1", "-X", "linger.ms=5")
+        took = time.monotonic() - started
+        cpu = (measure.cpu_ticks(broker.process.pid) - before) / TICKS
+        peak = measure.peak_resident(broker.process.pid)
+        return broker, records * RECORD_BYTES / 1e6, took, cpu, peak
+
+    def rdperf_run(self, mode, address, records, *extra):
+        common = ["-b", address, "-t", "load", "-s", str(RECORD_BYTES), "-c", str(records), "-q", "-X", "log_level=0"]
+        queue = ["-X", "queue.buffering.max.messages=500000", "-X", "queue.buffering.max.kbytes=524288"]
+        subprocess.run([self.rdperf, mode, *common, *(queue if mode == "-P" else []), *extra], check=True, capture_output=True, timeout=600)
+
+    def produce(self):
+        rates, costs = [], []
+        for _ in range(self.runs):
+            broker, megabytes, took, cpu, _ = self.produce_once("memory://", 1_000_000)
+            broker.stop()
+            rates.append(megabytes / took)
+            costs.append(cpu / megabytes * 1000)
+        self.report("produce, memory engine", "MB/s", rates)
+        self.report("produce, memory engine, broker CPU", "CPU-s/GB", costs, "<= 0.35")
+
+    def sqlite(self):
+        rates, raws, ratios, costs, peaks = [], [], [], [], []
+        for _ in range(self.runs):
+            with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+                raw = float(subprocess.run([self.raw, f"{folder}/raw.db", "1000"], check=True, capture_output=True, text=True).stdout)
+                broker, megabytes, took, cpu, peak = self.produce_once(f"sqlite://{folder}/y.db", 1_000_000)
+                broker.stop()
+            rates.append(megabytes / took)
+            raws.append(raw)
+            ratios.append(megabytes / took / raw)
+            costs.append(cpu / megabytes * 1000)
+            peaks.append(peak / 2**20)
+        self.report("raw SQLite, 4 KiB pages, 1 MiB transactions, FULL", "MB/s", raws)
+        self.report("produce, sqlite, FULL", "MB/s", rates)
+        self.report("produce, sqlite, over raw SQLite in the same run", "x", ratios, ">= 1.0")
+        self.report("produce, sqlite, broker CPU", "CPU-s/GB", costs, "<= 2.0")
+        self.report("produce, sqlite, peak resident", "MiB", peaks)
+
+    def consume(self):
+        ratios, rates, costs = [], [], []
+        for _ in range(self.runs):
+            memory, _ = self.consume_once("memory://")
+            with tempfile.TemporaryDirectory(dir=ROOT / "target") as folder:
+                sqlite, cost = self.consume_once(f"sqlite://{folder}/y.db")
+            ratios.append(sqlite / memory)
+            rates.append(sqlite)
+            costs.append(cost)
+        self.report("consume from the start, sqlite", "MB/s", rates)
+        self.report("consume, sqlite, over the memory engine in the same run", "x", ratios, ">= 0.6")
+        self.report("consume, sqlite, broker CPU", "CPU-s/GB", costs)
+
+    def consume_once(self, store):
+        broker, megabytes, _, _, _ = self.produce_once(store, 1_000_000)
+        before = measure.cpu_ticks(broker.process.pid)
+        started = time.monotonic()
+        partitions = [argument for p in range(PARTITIONS) for argument in ("-p", str(p))]
+        self.rdperf_run("-C", broker.address, 1_000_000, "-o", "beginning", *partitions)
+        took = time.monotonic() - started
+        cpu = (measure.cpu_ticks(broker.process.pid) - before) / TICKS
+        broker.stop()
+        return megabytes / took, cpu / megabytes * 1000
+
+
+ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "idle"]
+
+
+def build_tools(tools):
+    tools.mkdir(parents=True, exist_ok=True)
+    if not (tools / "rdperf").exists():
+        subprocess.run([ROOT / "benches/build_rdperf.sh", tools / "rdperf"], check=True)
+    built = subprocess.run(
+        ["cargo", "bench", "--bench", "raw_sqlite", "--no-run", "--message-format=json"],
+        cwd=ROOT, check=True, capture_output=True, text=True,
+    ).stdout
+    messages = [json.loads(line) for line in built.splitlines() if line.startswith("{")]
+    [binary] = [m["executable"] for m in messages if m.get("executable") and m["target"]["name"] == "raw_sqlite"]
+    shutil.copy(binary, tools / "raw_sqlite")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--binary", default=str(ROOT / "target/release/yagura"))
+    arguments.add_argument("--runs", type=int, default=5)
+    arguments.add_argument("--only", default=",".join(ALL))
+    arguments.add_argument("--json")
+    options = arguments.parse_args()
+    tools = ROOT / "target/test-tools/bench"
+    build_tools(tools)
+    bench = Bench(options.binary, options.runs, tools)
+    print("| what | min / median / max | goal | note |\n|---|---|---|---|")
+    for name in options.only.split(","):
+        getattr(bench, name)()
+    if options.json:
+        pathlib.Path(options.json).write_text(json.dumps(bench.rows, indent=2))
+
+
+if __name__ == "__main__":
+    main()

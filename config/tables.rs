@@ -1,0 +1,160 @@
+//! One table against its section of the reference: what is wrong is reported and taken out, the rest decoded.
+//!
+//! Keys are checked before serde sees them: serde would stop at the first fault, and knows neither the nearest name nor
+//! what a value was expected to be.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::de::DeserializeOwned;
+use toml::Spanned;
+use toml::de::{DeTable, DeValue, ValueDeserializer};
+
+use crate::kinds::{Kind, complaint};
+use crate::nearest::instead;
+use crate::reference::{self, LeftOut, Section};
+use crate::sheet::{Sheet, Value};
+
+/// Checks a table and decodes what is right in it; `None` if too little is.
+pub(crate) fn read<T: DeserializeOwned>(
+    sheet: &Sheet<'_>,
+    path: &str,
+    section: &Section,
+    value: &Value<'_>,
+) -> Option<T> {
+    let span = value.span();
+    let DeValue::Table(table) = value.get_ref() else {
+        sheet.fault(span, format!("{path}: expected a table headed [{path}]"));
+        return None;
+    };
+    let mut table = table.clone();
+    if section.has_kind {
+        table.remove("kind");
+    }
+    if !tidy(sheet, path, section, span.clone(), &mut table) {
+        return None;
+    }
+    let rest = Spanned::new(span.clone(), DeValue::Table(table));
+    match T::deserialize(ValueDeserializer::from(rest)) {
+        Ok(settings) => Some(settings),
+        Err(error) => {
+            sheet.fault(error.span().unwrap_or(span), format!("{path}: {}", error.message()));
+            None
+        }
+    }
+}
+
+/// Reports what is wrong in a table and takes it out. Whether everything that is required is left.
+pub(crate) fn tidy(
+    sheet: &Sheet<'_>,
+    path: &str,
+    section: &Section,
+    span: Range<usize>,
+    table: &mut DeTable<'_>,
+) -> bool {
+    let mut is_whole = true;
+    for setting in section.settings.iter().filter(|setting| setting.left_out == LeftOut::Required) {
+        if !table.contains_key(setting.name) {
+            let message = format!("{path}: it lacks \"{}\"; expected {}", setting.name, setting.kind);
+            sheet.fault(span.clone(), message);
+            is_whole = false;
+        }
+    }
+    let keys: Vec<(String, Range<usize>)> =
+        table.keys().map(|key| (key.get_ref().to_string(), key.span())).collect();
+    for (key, key_span) in keys {
+        let Some(setting) = section.setting(&key) else {
+            let names: Vec<&str> = section.settings.iter().map(|setting| setting.name).collect();
+            sheet.fault(key_span, unknown(&key, &format!("{path}: there is no setting"), &names));
+            table.remove(key.as_str());
+            continue;
+        };
+        let inner = format!("{path}.{key}");
+        let value = table.get_mut(key.as_str());
+        if !value.is_some_and(|value| is_sound(sheet, &inner, setting.kind, value)) {
+            table.remove(key.as_str());
+            is_whole &= setting.left_out != LeftOut::Required;
+        }
+    }
+    is_whole
+}
+
+/// `lead` and the name that does not exist, with the best hint there is.
+pub(crate) fn unknown(name: &str, lead: &str, names: &[&str]) -> String {
+    let homes = reference::homes_of(name);
+    let hint = match homes.is_empty() {
+        false => format!("; it belongs in {}", homes.join(" or ")),
+        true => instead(name, names),
+    };
+    format!("{lead} \"{name}\"{hint}")
+}
+
+/// Whether a value is what its setting may be. Reports what is wrong; reads the files of secrets.
+fn is_sound(sheet: &Sheet<'_>, path: &str, kind: Kind, value: &mut Value<'_>) -> bool {
+    if !sheet.is_resolved(value) {
+        return false;
+    }
+    let span = value.span();
+    match (kind, value.get_mut()) {
+        (Kind::Texts, DeValue::Array(items)) => {
+            let mut all = true;
+            for (index, item) in items.iter_mut().enumerate() {
+                all &= is_sound(sheet, &format!("{path}[{index}]"), Kind::Text, item);
+            }
+            all
+        }
+        (Kind::Tables(section), DeValue::Array(items)) => {
+            let mut all = true;
+            for (index, item) in items.iter_mut().enumerate() {
+                all &= is_sound_table(sheet, &format!("{path}[{index}]"), section, item);
+            }
+            all
+        }
+        (Kind::Secret, DeValue::String(text)) if text.starts_with("file:") => {
+            match read_secret(&text["file:".len()..]) {
+                Ok(secret) => {
+                    *text = Cow::Owned(secret);
+                    true
+                }
+                Err(message) => {
+                    sheet.fault(span, format!("{path}: {message}"));
+                    false
+                }
+            }
+        }
+        (kind, value) => match complaint(kind, value) {
+            Some(message) if matches!(kind, Kind::Secret) => {
+                sheet.fault_in_secret(span, format!("{path}: {message}"));
+                false
+            }
+            Some(message) => {
+                sheet.fault(span, format!("{path}: {message}"));
+                false
+            }
+            None => true,
+        },
+    }
+}
+
+fn is_sound_table(sheet: &Sheet<'_>, path: &str, section: &Section, value: &mut Value<'_>) -> bool {
+    let span = value.span();
+    match value.get_mut() {
+        DeValue::Table(table) => tidy(sheet, path, section, span, table),
+        _ => {
+            sheet.fault(span, format!("{path}: expected a table headed [[{}]]", section.path));
+            false
+        }
+    }
+}
+
+/// A secret's file without the newline that editors put at its end.
+fn read_secret(path: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| format!("the secret's file {path:?} cannot be read: {error}"))?;
+    let secret =
+        text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+    if secret.trim().is_empty() {
+        return Err(format!("the secret's file {path:?} is empty"));
+    }
+    Ok(secret.to_owned())
+}

@@ -1,0 +1,117 @@
+//! The calls of one connection that are under way, in the order of their requests.
+//!
+//! A wake-up polls all that run. With the few calls that a connection has under way, that is cheaper than a
+//! waker and an allocation for each.
+
+use std::any::Any;
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::{Context, Poll};
+
+use kernel::{Hangup, Header, Reply, ReplyFuture};
+
+/// What a call became.
+pub(super) enum Outcome {
+    Reply(Option<Reply>),
+    HungUp(Hangup),
+    Panicked(String),
+}
+
+/// Calls from the oldest to the newest.
+#[derive(Default)]
+pub(super) struct Calls {
+    slots: VecDeque<Slot>,
+}
+
+struct Slot {
+    header: Header,
+    state: State,
+}
+
+enum State {
+    Running(ReplyFuture),
+    Ended(Outcome),
+}
+
+impl From<Result<Option<Reply>, Hangup>> for Outcome {
+    fn from(result: Result<Option<Reply>, Hangup>) -> Self {
+        match result {
+            Ok(reply) => Outcome::Reply(reply),
+            Err(hangup) => Outcome::HungUp(hangup),
+        }
+    }
+}
+
+impl Calls {
+    /// Calls that have not been taken.
+    pub(super) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
+    /// Starts a call by entering the stack.
+    pub(super) fn start(&mut self, header: Header, enter: impl FnOnce() -> ReplyFuture) {
+        // What a layer does before its first await runs in here.
+        let state = match catch_unwind(AssertUnwindSafe(enter)) {
+            Ok(future) => State::Running(future),
+            Err(panic) => State::Ended(Outcome::Panicked(panic_text(&*panic))),
+        };
+        self.slots.push_back(Slot { header, state });
+    }
+
+    /// Takes a place for a request that is answered here and now.
+    pub(super) fn answer(&mut self, header: Header, answer: Result<Option<Reply>, Hangup>) {
+        self.slots.push_back(Slot { header, state: State::Ended(Outcome::from(answer)) });
+    }
+
+    /// Moves all calls on, until the oldest has ended. Dropping this future stops none of them.
+    pub(super) async fn oldest_ended(&mut self) {
+        poll_fn(|context| self.poll_oldest(context)).await;
+    }
+
+    /// Takes the oldest call, if it has ended.
+    pub(super) fn take_ended(&mut self) -> Option<(Header, Outcome)> {
+        let oldest = self.slots.pop_front()?;
+        match oldest.state {
+            State::Ended(outcome) => Some((oldest.header, outcome)),
+            State::Running(_) => {
+                self.slots.push_front(oldest);
+                None
+            }
+        }
+    }
+
+    /// Gives up all calls.
+    pub(super) fn clear(&mut self) {
+        self.slots.clear();
+    }
+
+    fn poll_oldest(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        for slot in &mut self.slots {
+            slot.poll(context);
+        }
+        match self.slots.front() {
+            Some(Slot { state: State::Ended(_), .. }) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+impl Slot {
+    fn poll(&mut self, context: &mut Context<'_>) {
+        let State::Running(future) = &mut self.state else { return };
+        // A call that panicked is never polled again: its outcome takes its place.
+        let outcome = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(Poll::Pending) => return,
+            Ok(Poll::Ready(result)) => Outcome::from(result),
+            Err(panic) => Outcome::Panicked(panic_text(&*panic)),
+        };
+        self.state = State::Ended(outcome);
+    }
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let formatted = || panic.downcast_ref::<String>().cloned();
+    literal.or_else(formatted).unwrap_or_else(|| "it gave no message".to_owned())
+}

@@ -1,0 +1,204 @@
+//! One connection from its first byte to its last: requests in, calls under way, replies out.
+
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::stream::ByteStream;
+use kernel::ticket::Lane;
+use kernel::{Body, Call, Header, Session, frame};
+use tokio::time::{Sleep, sleep, timeout};
+
+use super::Framing;
+use super::calls::{Calls, Outcome};
+use super::end::End;
+use super::outbox::Outbox;
+use super::reader::{Frame, Reader};
+use super::versions::{self, Served};
+
+/// How long a client that was answered to the end has to close, before the connection is closed on what it
+/// still sends. Closing a socket with unread bytes in it resets the connection, which can destroy replies
+/// that the client has not read yet.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// A connection being served.
+pub(super) struct Conversation<'a> {
+    framing: &'a Framing,
+    session: Arc<Session>,
+    served: Served,
+    lane: Arc<Lane>,
+    reader: Reader,
+    calls: Calls,
+    outbox: Outbox,
+    muted: Option<Pin<Box<Sleep>>>,
+    /// Why nothing more is read.
+    end: Option<End>,
+}
+
+impl<'a> Conversation<'a> {
+    pub(super) fn new(framing: &'a Framing, stream: Box<dyn ByteStream>, session: Arc<Session>) -> Self {
+        let (read_half, write_half) = tokio::io::split(stream);
+        let traffic = &framing.traffic;
+        Self {
+            framing,
+            session,
+            served: Served::by(&framing.stack),
+            lane: Lane::new(),
+            reader: Reader::new(
+                read_half,
+                framing.frame_bytes_max,
+                framing.frame_timeout,
+                framing.requests.clone(),
+                Arc::clone(traffic),
+            ),
+            calls: Calls::default(),
+            outbox: Outbox::new(write_half, Arc::clone(traffic)),
+            muted: None,
+            end: None,
+        }
+    }
+
+    /// Serves until there is nothing more to read, and nothing more to answer.
+    ///
+    /// Every branch of the `select!` may be dropped at any time: reader, calls and outbox keep their progress
+    /// in themselves. They are all polled each time, so neither a client that does not read its replies nor
+    /// one that sends slowly holds up calls that are under way and what those hold.
+    pub(super) async fn run(mut self) -> End {
+        let drain = self.session.drain.clone();
+        let mut draining = pin!(drain.started());
+        loop {
+            self.collect();
+            if self.calls.len() == 0
+                && self.outbox.is_idle()
+                && let Some(end) = self.end.take()
+            {
+                self.close(&end).await;
+                return end;
+            }
+            let may_read = self.may_read();
+            if !may_read {
+                self.reader.pause();
+            }
+            tokio::select! {
+                biased;
+                () = &mut draining, if self.end.is_none() => self.end = Some(End::Drained),
+                sent = self.outbox.flush(), if !self.outbox.is_idle() => match sent {
+                    Ok(()) => self.mute(),
+                    // Nobody is left who could be answered.
+                    Err(error) => return End::Broken(error.to_string()),
+                },
+                () = self.calls.oldest_ended(), if self.calls.len() > 0 => {}
+                frame = self.reader.next(), if may_read => self.receive(frame),
+                () = over(&mut self.muted), if self.muted.is_some() => {}
+            }
+        }
+    }
+
+    /// Whether another request may be read. What has been answered and not sent counts, so that a client that
+    /// does not read its replies cannot pile them up.
+    fn may_read(&self) -> bool {
+        let in_flight = self.calls.len() + self.outbox.len();
+        let is_muted = self.muted.is_some() || self.outbox.will_mute();
+        self.end.is_none() && !is_muted && in_flight < self.framing.max_in_flight
+    }
+
+    /// Queues the replies whose turn it is.
+    fn collect(&mut self) {
+        while let Some((header, outcome)) = self.calls.take_ended() {
+            match outcome {
+                Outcome::Reply(None) => {}
+                Outcome::Reply(Some(reply)) => {
+                    let is_last = reply.close;
+                    self.outbox.push(&header, reply);
+                    if is_last {
+                        self.hang_up(End::Finished);
+                    }
+                }
+                Outcome::HungUp(hangup) => {
+                    let Header { api, version, .. } = header;
+                    self.hang_up(End::HungUp(format!("{api} {version}: {hangup}")));
+                }
+                Outcome::Panicked(message) => self.panicked(&header, &message),
+            }
+        }
+    }
+
+    /// Ends the connection after the replies that are queued; later calls are given up.
+    fn hang_up(&mut self, end: End) {
+        self.calls.clear();
+        self.end = Some(end);
+    }
+
+    fn panicked(&mut self, header: &Header, message: &str) {
+        tracing::error!(
+            connection = self.session.id,
+            peer = %self.session.peer,
+            api = %header.api,
+            version = header.version,
+            client_id = header.client_id.as_deref(),
+            message_of_panic = message,
+            "a call panicked and its connection is closed; this is a bug in Yagura, please report it"
+        );
+        self.hang_up(End::Panicked(format!("{} {}: {message}", header.api, header.version)));
+    }
+
+    fn mute(&mut self) {
+        if let Some(time) = self.outbox.take_mute() {
+            self.muted = Some(Box::pin(sleep(time)));
+        }
+    }
+
+    /// Begins the call of a frame, and of those behind it that have been read with it: so their replies can
+    /// leave together.
+    fn receive(&mut self, frame: Result<Frame, End>) {
+        let mut next = Some(frame);
+        while let Some(frame) = next.take() {
+            match frame.and_then(|frame| self.try_begin(frame)) {
+                Ok(()) if self.may_read() => next = self.reader.buffered(),
+                Ok(()) => {}
+                Err(end) => self.end = Some(end),
+            }
+        }
+    }
+
+    /// Gives a frame its meaning, and sends its call down the stack.
+    fn try_begin(&mut self, frame: Frame) -> Result<(), End> {
+        let Frame { bytes, lease } = frame;
+        if let Some((header, reply)) = self.served.answer_unknown_api_versions(&bytes) {
+            self.calls.answer(header, Ok(Some(reply)));
+            return Ok(());
+        }
+        let (header, body) = frame::parse_request(bytes).map_err(|error| End::Refused(error.0))?;
+        self.served.check(&header).map_err(End::Refused)?;
+        let mut call = Call {
+            header: header.clone(),
+            body: Body::new(body, lease),
+            session: Arc::clone(&self.session),
+            ticket: self.lane.issue(),
+        };
+        match versions::introduce(&mut call) {
+            Some(refusal) => self.calls.answer(header, refusal),
+            None => {
+                let stack = &self.framing.stack;
+                self.calls.start(header, || stack.enter(call));
+            }
+        }
+        Ok(())
+    }
+
+    /// Says goodbye. Errors are of no more interest: all that the client is owed has been written.
+    async fn close(&mut self, end: &End) {
+        let is_closed = timeout(self.framing.frame_timeout, self.outbox.shutdown()).await;
+        if matches!(end, End::Drained | End::Finished) && matches!(is_closed, Ok(Ok(()))) {
+            let _ = timeout(LINGER, self.reader.discard()).await;
+        }
+    }
+}
+
+/// Waits for the end of the mute.
+async fn over(muted: &mut Option<Pin<Box<Sleep>>>) {
+    if let Some(time) = muted {
+        time.as_mut().await;
+    }
+    *muted = None;
+}

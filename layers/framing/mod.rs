@@ -1,0 +1,135 @@
+//! Framing: turns a connection's stream of bytes into calls, and their replies back into bytes.
+//!
+//! **Where it stands.** First below the byte-stream layers (`limits`, later `tls`) and above every layer that
+//! sees calls: each of those needs what framing makes. All of a connection happens in one task; a call costs
+//! no spawn.
+//!
+//! **What it reads and sets.** It reads the length and the header of each request, and of ApiVersions 3+ the
+//! names of the client's software, which it sets in the session (KIP-511). Every call gets its ticket here,
+//! in order of arrival.
+//!
+//! **Order and bounds.** Up to `max_in_flight` calls of a connection are under way or waiting to be sent;
+//! replies leave in the order of the requests, whatever their correlation ids. Frames of up to 16 KiB are
+//! read through a buffer that an idle connection does not have. A larger one must have sent 16 KiB before it
+//! may reserve anything; then it reserves its whole length from the request memory, first come first served,
+//! and is read straight into place. A frame must be whole within `frame_timeout` of its first byte; the clock
+//! stands still while Yagura itself does not read (no request memory yet, too many calls under way, a muted
+//! client). The largest frame is `frame_bytes_max` or the request memory, whichever is less.
+//!
+//! **How it refuses.** By closing, as Kafka does: a length below 8 or above the largest frame, a header cut
+//! short, an API or version that the stack does not serve. Replies to earlier requests are sent first. The
+//! exceptions are ApiVersions in a version too new, which is answered with error 35 in version 0 (KIP-511),
+//! and ApiVersions with an impossible software name, which is refused with INVALID_REQUEST. A panic in a call
+//! closes that connection and no other.
+//!
+//! **Raw tokens.** After SaslHandshake 0 the client's frames are bare SASL tokens without Kafka's header.
+//! Such a mode of a session would take hold where `conversation.rs` gives a frame its meaning (`try_begin`):
+//! the reader above it only knows lengths, and the replies below it only need a prefix without correlation
+//! id.
+//!
+//! ```toml
+//! [layers.framing]
+//! max_in_flight = 16
+//! frame_bytes_max = "100MiB"
+//! frame_timeout = "30s"
+//! ```
+
+mod calls;
+mod conversation;
+mod end;
+mod outbox;
+mod patience;
+mod reader;
+#[cfg(test)]
+mod tests;
+mod traffic;
+mod versions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::budget::Budget;
+use kernel::stream::Connection;
+use kernel::units::{ByteSize, Span};
+use kernel::{Session, Stack};
+use serde::{Deserialize, Serialize};
+
+use crate::pace::Pace;
+use conversation::Conversation;
+
+pub use end::{End, Stranger};
+pub use traffic::Traffic;
+
+/// The settings of framing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Most calls of one connection that are under way, or answered and not sent yet.
+    pub max_in_flight: usize,
+    /// The largest request, without its length prefix.
+    pub frame_bytes_max: ByteSize,
+    /// How long a client may take to send a request, from its first byte to its last.
+    pub frame_timeout: Span,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            max_in_flight: 16,
+            frame_bytes_max: ByteSize(100 << 20),
+            frame_timeout: Span(Duration::from_secs(30)),
+        }
+    }
+}
+
+/// The framing of a listener's connections, over one stack.
+pub struct Framing {
+    max_in_flight: usize,
+    frame_bytes_max: usize,
+    frame_timeout: Duration,
+    stack: Arc<Stack>,
+    requests: Budget,
+    traffic: Arc<Traffic>,
+    strangers: Pace,
+}
+
+impl Framing {
+    /// Framing over `stack`, whose large requests draw on `requests`.
+    pub fn new(settings: &Settings, stack: Arc<Stack>, requests: Budget, traffic: Arc<Traffic>) -> Self {
+        Self {
+            // The config refuses 0; should it come here, one at a time is the least that makes progress.
+            max_in_flight: settings.max_in_flight.max(1),
+            frame_bytes_max: settings.frame_bytes_max.as_usize().min(requests.bytes_max()),
+            frame_timeout: settings.frame_timeout.0,
+            stack,
+            requests,
+            traffic,
+            strangers: Pace::default(),
+        }
+    }
+
+    /// Serves a connection until it ends, and says why it did; that is the caller's to log.
+    ///
+    /// Once the session's drain has started, what is under way is finished and sent; how long that may take
+    /// is the caller's to limit, by dropping this future.
+    pub async fn serve(&self, connection: Connection) -> End {
+        let Connection { stream, session, guards } = connection;
+        let session = Arc::new(session);
+        let _open = self.traffic.open();
+        let end = Conversation::new(self, stream, Arc::clone(&session)).run().await;
+        self.traffic.ended(&end);
+        if let End::Stranger(stranger) = end {
+            self.warn_of(stranger, &session);
+        }
+        drop(guards);
+        end
+    }
+
+    /// The client knows nothing of Kafka's protocol, so only the operator can be told.
+    fn warn_of(&self, stranger: Stranger, session: &Session) {
+        if let Some(held_back) = self.strangers.allow() {
+            let (listener, peer) = (&*session.listener, session.peer);
+            tracing::warn!(listener, %peer, held_back, "{}", stranger.advice());
+        }
+    }
+}

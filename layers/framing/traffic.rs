@@ -1,0 +1,106 @@
+//! What framing counts, for all listeners together.
+
+use kernel::budget::Budget;
+use kernel::metrics::{Collect, Counter, Kind, Page};
+
+use super::End;
+
+/// The counters of framing. One serves all listeners, as a page of metrics may name a family only once.
+#[derive(Debug)]
+pub struct Traffic {
+    requests: Budget,
+    pub(super) bytes_in: Counter,
+    pub(super) bytes_out: Counter,
+    opened: Counter,
+    closed: Counter,
+    frames_refused: Counter,
+    panics: Counter,
+    ended: [Counter; End::REASONS.len()],
+}
+
+/// Counts a connection as open until it is dropped, also where its task is dropped.
+pub(super) struct Open<'a>(&'a Traffic);
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.closed.add(1);
+    }
+}
+
+impl Traffic {
+    /// Counters that are all 0, beside the pool whose use is shown with them.
+    pub fn new(requests: Budget) -> Self {
+        Self {
+            requests,
+            bytes_in: Counter::default(),
+            bytes_out: Counter::default(),
+            opened: Counter::default(),
+            closed: Counter::default(),
+            frames_refused: Counter::default(),
+            panics: Counter::default(),
+            ended: Default::default(),
+        }
+    }
+
+    /// Connections that are open now.
+    pub fn connections_open(&self) -> u64 {
+        // In this order: what is closed now was opened before.
+        let closed = self.closed.get();
+        self.opened.get().saturating_sub(closed)
+    }
+
+    /// Frames that were answered by closing.
+    pub fn frames_refused(&self) -> u64 {
+        self.frames_refused.get()
+    }
+
+    /// Calls that panicked.
+    pub fn panics(&self) -> u64 {
+        self.panics.get()
+    }
+
+    pub(super) fn open(&self) -> Open<'_> {
+        self.opened.add(1);
+        Open(self)
+    }
+
+    pub(super) fn ended(&self, end: &End) {
+        match end {
+            End::Refused(_) | End::Stranger(_) | End::Slow => self.frames_refused.add(1),
+            End::Panicked(_) => self.panics.add(1),
+            _ => {}
+        }
+        if let Some(index) = End::REASONS.iter().position(|reason| *reason == end.reason()) {
+            self.ended[index].add(1);
+        }
+    }
+}
+
+impl Collect for Traffic {
+    fn collect(&self, page: &mut Page) {
+        page.family("yagura_connections_open", Kind::Gauge, "Client connections that are open.");
+        page.sample(&[], self.connections_open() as f64);
+        page.family("yagura_connections_total", Kind::Counter, "Client connections that reached framing.");
+        page.sample(&[], self.opened.get() as f64);
+        page.family(
+            "yagura_connections_ended_total",
+            Kind::Counter,
+            "Client connections that ended, by reason.",
+        );
+        for (reason, count) in End::REASONS.iter().zip(&self.ended) {
+            page.sample(&[("reason", *reason)], count.get() as f64);
+        }
+        page.family("yagura_frames_refused_total", Kind::Counter, "Frames that were answered by closing.");
+        page.sample(&[], self.frames_refused.get() as f64);
+        page.family("yagura_panics_total", Kind::Counter, "Calls that panicked; each is a bug.");
+        page.sample(&[], self.panics.get() as f64);
+        page.family("yagura_received_bytes_total", Kind::Counter, "Bytes read from clients.");
+        page.sample(&[], self.bytes_in.get() as f64);
+        page.family("yagura_sent_bytes_total", Kind::Counter, "Bytes written to clients.");
+        page.sample(&[], self.bytes_out.get() as f64);
+        page.family("yagura_request_memory_used_bytes", Kind::Gauge, "Request memory held by large frames.");
+        page.sample(&[], self.requests.bytes_in_use() as f64);
+        page.family("yagura_request_memory_max_bytes", Kind::Gauge, "The whole request memory.");
+        page.sample(&[], self.requests.bytes_max() as f64);
+    }
+}

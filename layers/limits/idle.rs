@@ -1,0 +1,159 @@
+//! A stream that fails once no byte has passed for some time.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use kernel::metrics::Counter;
+use kernel::stream::ByteStream;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// A stream with a clock that every byte sets back.
+///
+/// A byte only notes the time. The alarm, when it rings, looks whether it should have been set back and is
+/// then set again: so a busy connection touches the timer once in `timeout`, and an idle one wakes the
+/// process no more often.
+pub(super) struct IdleTimeout {
+    stream: Box<dyn ByteStream>,
+    timeout: Duration,
+    last_byte: Instant,
+    alarm: Pin<Box<Sleep>>,
+    is_over: bool,
+    closed: Arc<Counter>,
+}
+
+impl IdleTimeout {
+    pub(super) fn new(stream: Box<dyn ByteStream>, timeout: Duration, closed: Arc<Counter>) -> Self {
+        let alarm = Box::pin(sleep(timeout));
+        Self { stream, timeout, last_byte: Instant::now(), alarm, is_over: false, closed }
+    }
+
+    /// Notes that something came of a poll, or looks at the clock when nothing did.
+    fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        match polled {
+            Poll::Pending => self.poll_idle(context),
+            done => {
+                self.last_byte = Instant::now();
+                done
+            }
+        }
+    }
+
+    fn poll_idle<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        loop {
+            ready!(self.alarm.as_mut().poll(context));
+            // A timeout beyond the end of time never comes.
+            let Some(due) = self.last_byte.checked_add(self.timeout) else { return Poll::Pending };
+            if Instant::now() >= due {
+                break;
+            }
+            self.alarm.as_mut().reset(due);
+        }
+        if !self.is_over {
+            self.is_over = true;
+            self.closed.add(1);
+        }
+        let message = format!("no byte passed for {:?} (idle_timeout)", self.timeout);
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, message)))
+    }
+}
+
+impl AsyncRead for IdleTimeout {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.watch(context, polled)
+    }
+}
+
+impl AsyncWrite for IdleTimeout {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch(context, polled)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.watch(context, polled)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_flush(context);
+        self.watch(context, polled)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let polled = Pin::new(&mut self.stream).poll_shutdown(context);
+        self.watch(context, polled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn stream() -> (DuplexStream, IdleTimeout, Arc<Counter>) {
+        let (client, server) = tokio::io::duplex(10);
+        let closed = Arc::new(Counter::default());
+        (client, IdleTimeout::new(Box::new(server), 10 * MINUTE, Arc::clone(&closed)), closed)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_in_either_direction_set_the_clock_back() {
+        let (mut client, mut server, closed) = stream();
+        let start = Instant::now();
+        let talk = async {
+            for _ in 0..3 {
+                tokio::time::sleep(9 * MINUTE).await;
+                client.write_all(b"x").await.unwrap();
+            }
+            std::future::pending::<()>().await;
+        };
+        let listen = async {
+            let mut byte = [0];
+            for _ in 0..3 {
+                server.read_exact(&mut byte).await.unwrap();
+            }
+            server.read_exact(&mut byte).await.unwrap_err()
+        };
+        let error = tokio::select! {
+            error = listen => error,
+            () = talk => unreachable!("it talks for ever"),
+        };
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let waited = start.elapsed();
+        assert!(waited >= 37 * MINUTE && waited < 38 * MINUTE, "{waited:?}");
+        assert_eq!(closed.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_reads_nothing_is_idle_too() {
+        let (_client, mut server, closed) = stream();
+        let error = server.write_all(&[0; 100]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(server.read_u8().await.is_err(), "it stays over");
+        assert_eq!(closed.get(), 1);
+    }
+}

@@ -1,0 +1,292 @@
+//! Metrics: counts the calls of each API, how long they took, how large they were and what errors they met.
+//!
+//! **Where it stands.** Best right below framing: it measures what stands below it. What each service had to
+//! do is counted apart, by `route`.
+//!
+//! **What it reads and sets.** The header of each call, and the size of its body and of its reply. Replies of
+//! up to [`PEEK_BYTES_MAX`] are also walked by the schema for their first error code other than 0, at
+//! whatever depth it stands; in a larger one (records, long listings) an error is not seen. It changes
+//! nothing.
+//!
+//! **How it refuses.** It never does. A call that is given up, because its client left, counts as a call and
+//! no more.
+//!
+//! Everything is allocated when the layer is built, but for the first error of its kind. The number of series
+//! is bounded by Kafka's APIs and error codes: an unknown key or code counts as `Unknown`.
+//!
+//! ```toml
+//! [layers.metrics]                         # has no settings
+//! ```
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use kernel::metrics::{Collect, Counter, Histogram, Kind, LATENCY_US_BOUNDS, Page};
+use kernel::schema::walk::{self, RawValue};
+use kernel::schema::{Direction, Mark};
+use kernel::{Api, Call, Door, ErrorCode, Hangup, Interest, Malformed, Reply};
+use serde::{Deserialize, Serialize};
+use tower::Service;
+
+use crate::per_api::PerApi;
+use crate::watched::{Finish, Outcome, Watched};
+
+/// Replies above this size are not searched for errors.
+pub const PEEK_BYTES_MAX: usize = 4 << 10;
+
+/// The settings of metrics: none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {}
+
+/// What the layer counts; shared by all stacks.
+#[derive(Debug)]
+pub struct Metrics {
+    apis: PerApi<Numbers>,
+    errors: Mutex<BTreeMap<(&'static str, String), u64>>,
+}
+
+#[derive(Debug)]
+struct Numbers {
+    calls: Counter,
+    latency_us: Histogram,
+    request_bytes: Counter,
+    reply_bytes: Counter,
+    unanswered: Counter,
+    hangups: Counter,
+    unreadable: Counter,
+}
+
+impl Numbers {
+    fn new() -> Self {
+        Self {
+            calls: Counter::default(),
+            latency_us: Histogram::new(LATENCY_US_BOUNDS),
+            request_bytes: Counter::default(),
+            reply_bytes: Counter::default(),
+            unanswered: Counter::default(),
+            hangups: Counter::default(),
+            unreadable: Counter::default(),
+        }
+    }
+}
+
+/// The name of a family, its help, and its number.
+type Family = (&'static str, &'static str, fn(&Numbers) -> u64);
+
+const FAMILIES: &[Family] = &[
+    ("yagura_calls_total", "Calls that began.", |numbers| numbers.calls.get()),
+    ("yagura_request_bytes_total", "Bytes of request bodies.", |numbers| numbers.request_bytes.get()),
+    ("yagura_reply_bytes_total", "Bytes of reply bodies.", |numbers| numbers.reply_bytes.get()),
+    ("yagura_unanswered_calls_total", "Calls that ask for no reply (acks=0).", |numbers| {
+        numbers.unanswered.get()
+    }),
+    ("yagura_hangups_total", "Calls that were answered by closing.", |numbers| numbers.hangups.get()),
+    ("yagura_unreadable_replies_total", "Replies that are not what their version says.", |numbers| {
+        numbers.unreadable.get()
+    }),
+];
+
+impl Metrics {
+    /// Everything at 0; shared by the layers of all stacks and the page of metrics.
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { apis: PerApi::new(Numbers::new), errors: Mutex::default() })
+    }
+
+    fn count_error(&self, api: Api, error: ErrorCode) {
+        let api = if api.is_known() { api.name() } else { "Unknown" };
+        let error = match error {
+            ErrorCode::Unknown(_) => "Unknown".to_owned(),
+            known => known.to_string(),
+        };
+        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        *errors.entry((api, error)).or_default() += 1;
+    }
+}
+
+impl Collect for Metrics {
+    fn collect(&self, page: &mut Page) {
+        let seen = || self.apis.iter().filter(|(_, numbers)| numbers.calls.get() > 0);
+        for (family, help, number) in FAMILIES {
+            page.family(family, Kind::Counter, help);
+            for (api, numbers) in seen() {
+                page.sample(&[("api", api)], number(numbers) as f64);
+            }
+        }
+        page.family("yagura_call_seconds", Kind::Histogram, "Time from a call's arrival to its reply.");
+        for (api, numbers) in seen() {
+            page.histogram(&[("api", api)], &numbers.latency_us, 1e-6);
+        }
+        page.family("yagura_errors_total", Kind::Counter, "Replies with an error, by the first one in them.");
+        for ((api, error), count) in &*self.errors.lock().unwrap_or_else(PoisonError::into_inner) {
+            page.sample(&[("api", *api), ("error", error.as_str())], *count as f64);
+        }
+    }
+}
+
+/// The layer.
+#[derive(Debug, Clone)]
+pub struct Layer(Arc<Metrics>);
+
+impl Layer {
+    /// The layer that counts in `metrics`.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self(metrics)
+    }
+}
+
+/// The layer looks at the headers of all APIs.
+pub fn interest(_: Api) -> Interest {
+    Interest::HEADER
+}
+
+impl tower::Layer<Door> for Layer {
+    type Service = Metered;
+
+    fn layer(&self, inner: Door) -> Metered {
+        Metered { inner, metrics: Arc::clone(&self.0) }
+    }
+}
+
+/// A door whose calls are counted.
+#[derive(Debug, Clone)]
+pub struct Metered {
+    inner: Door,
+    metrics: Arc<Metrics>,
+}
+
+/// Counts what a call becomes.
+#[derive(Debug)]
+pub struct Meter {
+    metrics: Arc<Metrics>,
+    api: Api,
+    version: i16,
+    began: Instant,
+}
+
+impl Service<Call> for Metered {
+    type Response = Option<Reply>;
+    type Error = Hangup;
+    type Future = Watched<Meter>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Hangup>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, call: Call) -> Self::Future {
+        let (api, version) = (call.header.api, call.header.version);
+        let meter = Meter { metrics: Arc::clone(&self.metrics), api, version, began: Instant::now() };
+        let numbers = self.metrics.apis.of(api);
+        numbers.calls.add(1);
+        numbers.request_bytes.add(call.body.raw().len() as u64);
+        Watched::new(self.inner.enter(call), meter)
+    }
+}
+
+impl Finish for Meter {
+    fn finish(self, outcome: &Outcome) {
+        let numbers = self.metrics.apis.of(self.api);
+        numbers.latency_us.record(self.began.elapsed().as_micros() as u64);
+        match outcome {
+            Err(_) => numbers.hangups.add(1),
+            Ok(None) => numbers.unanswered.add(1),
+            Ok(Some(reply)) => {
+                numbers.reply_bytes.add(reply.body_bytes() as u64);
+                match first_error(self.api, self.version, reply) {
+                    Ok(None) => {}
+                    Ok(Some(error)) => self.metrics.count_error(self.api, error),
+                    Err(_) => numbers.unreadable.add(1),
+                }
+            }
+        }
+    }
+}
+
+/// The first error code other than 0 in a reply that is small enough to be looked at.
+fn first_error(api: Api, version: i16, reply: &Reply) -> Result<Option<ErrorCode>, Malformed> {
+    let Some(message) = api.message(Direction::Response) else { return Ok(None) };
+    if reply.body_bytes() > PEEK_BYTES_MAX {
+        return Ok(None);
+    }
+    let mut first: Option<ErrorCode> = None;
+    walk::walk(message, version, &reply.contiguous(), |found| {
+        if let (None, Mark::ErrorCode, RawValue::Int(code)) = (first, found.field.mark, found.value) {
+            first = ErrorCode::try_from_code(code as i16);
+        }
+    })?;
+    Ok(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn metered(metrics: &Arc<Metrics>, outcome: fn(&Call) -> Outcome) -> Metered {
+        let door = Door::from_fn(move |call| Box::pin(async move { outcome(&call) }));
+        tower::Layer::layer(&Layer::new(Arc::clone(metrics)), door)
+    }
+
+    /// Metadata 1 of the topic "t".
+    fn metadata() -> Call {
+        Call::for_tests_raw(Api::METADATA, 1, Bytes::from_static(b"\0\0\0\x01\0\x01t"))
+    }
+
+    fn page(metrics: &Metrics) -> String {
+        let mut page = Page::default();
+        metrics.collect(&mut page);
+        page.into_text()
+    }
+
+    #[tokio::test]
+    async fn calls_sizes_and_errors_are_counted_by_api() {
+        let metrics = Metrics::new();
+        let mut refusing = metered(&metrics, |call| call.refuse(ErrorCode::InvalidTopicException, ""));
+        let reply = refusing.call(metadata()).await.unwrap().unwrap();
+        refusing.call(metadata()).await.unwrap();
+        metered(&metrics, |_| Ok(None)).call(metadata()).await.unwrap();
+        let hung_up = metered(&metrics, |_| Err(Hangup::because("no"))).call(metadata()).await;
+        assert!(hung_up.is_err());
+        let page = page(&metrics);
+        for line in [
+            "yagura_calls_total{api=\"Metadata\"} 4\n",
+            "yagura_request_bytes_total{api=\"Metadata\"} 28\n",
+            &format!("yagura_reply_bytes_total{{api=\"Metadata\"}} {}\n", 2 * reply.body_bytes()),
+            "yagura_unanswered_calls_total{api=\"Metadata\"} 1\n",
+            "yagura_hangups_total{api=\"Metadata\"} 1\n",
+            "yagura_call_seconds_count{api=\"Metadata\"} 4\n",
+            "yagura_errors_total{api=\"Metadata\",error=\"InvalidTopicException\"} 2\n",
+        ] {
+            assert!(page.contains(line), "{line} is not in\n{page}");
+        }
+        assert!(!page.contains("Produce"), "an API that nobody called has no series");
+    }
+
+    #[tokio::test]
+    async fn a_reply_that_is_not_what_it_should_be_is_counted_and_a_large_one_not_looked_at() {
+        let metrics = Metrics::new();
+        let garbage = |bytes: usize| Ok(Some(Reply::new(vec![0xffu8; bytes])));
+        let small = garbage(PEEK_BYTES_MAX);
+        let large = garbage(PEEK_BYTES_MAX + 1);
+        for (outcome, unreadable) in [(small, 1), (large, 1)] {
+            let meter = Meter {
+                metrics: Arc::clone(&metrics),
+                api: Api::METADATA,
+                version: 1,
+                began: Instant::now(),
+            };
+            meter.finish(&outcome);
+            assert_eq!(metrics.apis.of(Api::METADATA).unreadable.get(), unreadable);
+        }
+    }
+
+    #[test]
+    fn the_documented_settings_are_none() {
+        let documented: Settings = crate::doc_toml::layer(include_str!("metrics.rs"), "metrics");
+        assert_eq!(documented, Settings::default());
+        assert!(toml::from_str::<Settings>("level = 1").is_err());
+    }
+}

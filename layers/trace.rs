@@ -1,0 +1,293 @@
+//! Trace: one log line for each call, at level debug, with the target `yagura::call`.
+//!
+//! **Where it stands.** Anywhere below framing; the lower, the later its clock starts. Below a layer that
+//! sets a principal it shows that principal.
+//!
+//! **What it reads and sets.** API, version, client id, principal, peer, the first three topic names in the
+//! request (and how many more there are), the sizes of request and reply without their headers, the time in
+//! microseconds, and what became of the call: `ok`, `none` (no reply was asked for), `hangup` with its
+//! reason, or `dropped` (the client left, or the call panicked). It changes nothing.
+//!
+//! **How it refuses.** It never does. When nobody listens to the target at debug, it does nothing at all: the
+//! body is not walked and nothing is allocated.
+//!
+//! ```toml
+//! [layers.trace]                           # has no settings; the log level switches it
+//! ```
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use kernel::schema::Mark;
+use kernel::stack::{Depth, Interest};
+use kernel::{Api, Call, Door, Hangup, Reply};
+use serde::{Deserialize, Serialize};
+use tower::Service;
+use tracing::Level;
+
+use crate::watched::{Finish, Outcome, Watched};
+
+/// The target of the lines.
+pub const TARGET: &str = "yagura::call";
+
+/// Topic names that a line shows.
+const TOPICS_SHOWN: usize = 3;
+
+/// Kafka's longest legal topic name; what is longer is cut, for a client may send anything.
+const NAME_CHARS_MAX: usize = 249;
+
+/// The settings of trace: none.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {}
+
+/// The layer.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Trace;
+
+/// The layer looks at the names in the requests of all APIs, and at the headers of the replies.
+pub fn interest(_: Api) -> Interest {
+    Interest { request: Depth::Names, reply: Depth::Header }
+}
+
+impl tower::Layer<Door> for Trace {
+    type Service = Traced;
+
+    fn layer(&self, inner: Door) -> Traced {
+        Traced { inner }
+    }
+}
+
+/// A door whose calls are logged.
+#[derive(Debug, Clone)]
+pub struct Traced {
+    inner: Door,
+}
+
+impl Service<Call> for Traced {
+    type Response = Option<Reply>;
+    type Error = Hangup;
+    type Future = Watched<Option<Line>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Hangup>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut call: Call) -> Self::Future {
+        let is_heard = tracing::enabled!(target: TARGET, Level::DEBUG);
+        let line = is_heard.then(|| Line::begin(&mut call));
+        Watched::new(self.inner.enter(call), line)
+    }
+}
+
+/// The line of one call, written when it is dropped.
+#[derive(Debug)]
+pub struct Line {
+    connection: u64,
+    peer: SocketAddr,
+    principal: Arc<str>,
+    client_id: Option<Arc<str>>,
+    api: Api,
+    version: i16,
+    topics: String,
+    request_bytes: usize,
+    reply_bytes: usize,
+    outcome: &'static str,
+    reason: Option<String>,
+    began: Instant,
+}
+
+impl Line {
+    fn begin(call: &mut Call) -> Self {
+        Self {
+            began: Instant::now(),
+            topics: topics(call),
+            connection: call.session.id,
+            peer: call.session.peer,
+            principal: call.session.principal(),
+            client_id: call.header.client_id.clone(),
+            api: call.header.api,
+            version: call.header.version,
+            request_bytes: call.body.raw().len(),
+            reply_bytes: 0,
+            outcome: "dropped",
+            reason: None,
+        }
+    }
+}
+
+/// The first names, and the number of those that follow.
+fn topics(call: &mut Call) -> String {
+    let mut text = String::new();
+    let mut count = 0usize;
+    let walked = call.walk(|found| {
+        if found.field.mark != Mark::TopicName {
+            return;
+        }
+        // By-id requests have null or empty names.
+        let Some(name) = found.value.as_str().filter(|name| !name.is_empty()) else { return };
+        count += 1;
+        if count <= TOPICS_SHOWN {
+            let comma = if count > 1 { "," } else { "" };
+            text.push_str(comma);
+            text.extend(name.chars().take(NAME_CHARS_MAX));
+        }
+    });
+    if count > TOPICS_SHOWN {
+        text.push_str(&format!(",+{}", count - TOPICS_SHOWN));
+    }
+    match walked {
+        Ok(()) => text,
+        Err(malformed) => format!("{text} ({malformed})"),
+    }
+}
+
+impl Finish for Line {
+    fn finish(mut self, outcome: &Outcome) {
+        match outcome {
+            Ok(Some(reply)) => {
+                self.outcome = "ok";
+                self.reply_bytes = reply.body_bytes();
+            }
+            Ok(None) => self.outcome = "none",
+            Err(hangup) => {
+                self.outcome = "hangup";
+                self.reason = Some(hangup.to_string());
+            }
+        }
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        // What a client wrote is given as a string value, which the log quotes: a line break in it makes no
+        // new line.
+        tracing::debug!(
+            target: TARGET,
+            api = %self.api,
+            version = self.version,
+            connection = self.connection,
+            peer = %self.peer,
+            principal = &*self.principal,
+            client_id = self.client_id.as_deref(),
+            topics = self.topics.as_str(),
+            request_bytes = self.request_bytes,
+            reply_bytes = self.reply_bytes,
+            micros = self.began.elapsed().as_micros() as u64,
+            outcome = self.outcome,
+            reason = self.reason.as_deref(),
+            "call"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fmt::Debug;
+    use std::sync::Mutex;
+
+    use bytes::Bytes;
+    use tracing::field::{Field, Visit};
+    use tracing::span::{Attributes, Id, Record};
+    use tracing::{Event, Metadata, Subscriber};
+
+    use super::*;
+
+    type Fields = BTreeMap<String, String>;
+
+    /// Keeps the lines, if its level is high enough.
+    #[derive(Clone)]
+    struct Log {
+        level: Level,
+        lines: Arc<Mutex<Vec<Fields>>>,
+    }
+
+    struct Reading(Fields);
+
+    impl Visit for Reading {
+        fn record_str(&mut self, field: &Field, value: &str) {
+            self.0.insert(field.name().to_owned(), value.to_owned());
+        }
+
+        fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+            self.0.insert(field.name().to_owned(), format!("{value:?}"));
+        }
+    }
+
+    impl Subscriber for Log {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            metadata.target() == TARGET && *metadata.level() <= self.level
+        }
+
+        fn event(&self, event: &Event<'_>) {
+            let mut reading = Reading(Fields::new());
+            event.record(&mut reading);
+            self.lines.lock().unwrap().push(reading.0);
+        }
+
+        fn new_span(&self, _: &Attributes<'_>) -> Id {
+            Id::from_u64(1)
+        }
+
+        fn record(&self, _: &Id, _: &Record<'_>) {}
+        fn record_follows_from(&self, _: &Id, _: &Id) {}
+        fn enter(&self, _: &Id) {}
+        fn exit(&self, _: &Id) {}
+    }
+
+    /// What is logged at `level` of Metadata calls of these bodies, which are answered, unanswered, hung up
+    /// and dropped in turn.
+    async fn logged(level: Level, bodies: [&'static [u8]; 4]) -> Vec<Fields> {
+        let log = Log { level, lines: Arc::default() };
+        let _subscribed = tracing::subscriber::set_default(log.clone());
+        let outcomes: [fn() -> Outcome; 3] =
+            [|| Ok(Some(Reply::new(&b"four"[..]))), || Ok(None), || Err(Hangup::because("no\nmore"))];
+        for (outcome, body) in outcomes.into_iter().zip(bodies) {
+            let door = Door::from_fn(move |_| Box::pin(async move { outcome() }));
+            let call = Call::for_tests_raw(Api::METADATA, 1, Bytes::from_static(body));
+            let _ = tower::Layer::layer(&Trace, door).call(call).await;
+        }
+        let never = Door::from_fn(|_| Box::pin(std::future::pending::<Outcome>()));
+        let call = Call::for_tests_raw(Api::METADATA, 1, Bytes::from_static(bodies[3]));
+        drop(tower::Layer::layer(&Trace, never).call(call));
+        std::mem::take(&mut *log.lines.lock().unwrap())
+    }
+
+    const NONE: &[u8] = b"\xff\xff\xff\xff";
+    const FOUR: &[u8] = b"\0\0\0\x04\0\x01a\0\x01b\0\x01c\0\x01d";
+    const BROKEN: &[u8] = b"\0\0\0\x02\0\x01a";
+
+    #[tokio::test]
+    async fn one_line_a_call() {
+        let lines = logged(Level::DEBUG, [FOUR, NONE, NONE, BROKEN]).await;
+        let column = |name: &str| -> Vec<_> { lines.iter().map(|line| line.get(name).cloned()).collect() };
+        let texts = |texts: [&str; 4]| texts.map(|text| Some(text.to_owned())).to_vec();
+        assert_eq!(column("outcome"), texts(["ok", "none", "hangup", "dropped"]));
+        assert_eq!(column("api"), texts(["Metadata"; 4]));
+        assert_eq!(column("version"), texts(["1"; 4]));
+        assert_eq!(column("principal"), texts([kernel::session::ANONYMOUS; 4]));
+        assert_eq!(column("peer"), texts(["127.0.0.1:9092"; 4]));
+        assert_eq!(column("request_bytes"), texts(["16", "4", "4", "7"]));
+        assert_eq!(column("reply_bytes"), texts(["4", "0", "0", "0"]));
+        assert_eq!(column("reason"), [None, None, Some("no\nmore".to_owned()), None]);
+        assert_eq!(lines[0]["topics"], "a,b,c,+1");
+        assert_eq!(lines[1]["topics"], "");
+        assert!(lines[3]["topics"].starts_with("a (malformed body"), "{:?}", lines[3]);
+        assert!(lines.iter().all(|line| line.contains_key("micros")));
+    }
+
+    #[tokio::test]
+    async fn nothing_at_a_higher_level() {
+        assert!(logged(Level::INFO, [FOUR, NONE, NONE, BROKEN]).await.is_empty());
+    }
+
+    #[test]
+    fn the_documented_settings_are_none() {
+        let documented: Settings = crate::doc_toml::layer(include_str!("trace.rs"), "trace");
+        assert_eq!(documented, Settings::default());
+        assert!(toml::from_str::<Settings>("level = 1").is_err());
+    }
+}

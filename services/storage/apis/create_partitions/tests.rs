@@ -1,0 +1,103 @@
+//! Codes and sentences as a Kafka 4.1.1 node with one broker answers them.
+
+use kafka_protocol::messages::BrokerId;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
+use kernel::Api;
+
+use super::super::shared::versions;
+use super::super::testing::{self, ask, topic};
+use super::*;
+
+fn grow(name: &str, count: i32, assignments: Option<Vec<Vec<i32>>>) -> CreatePartitionsTopic {
+    let assignment = |brokers: Vec<i32>| {
+        let brokers = brokers.into_iter().map(BrokerId).collect();
+        CreatePartitionsAssignment::default().with_broker_ids(brokers)
+    };
+    CreatePartitionsTopic::default()
+        .with_name(shared::topic_name(name))
+        .with_count(count)
+        .with_assignments(assignments.map(|given| given.into_iter().map(assignment).collect()))
+}
+
+async fn send(
+    service: &Arc<Service>,
+    version: i16,
+    topics: Vec<CreatePartitionsTopic>,
+    is_check: bool,
+) -> Vec<(i16, String)> {
+    let request = CreatePartitionsRequest::default()
+        .with_topics(topics)
+        .with_timeout_ms(1000)
+        .with_validate_only(is_check);
+    let response: CreatePartitionsResponse = ask(service, Api::CREATE_PARTITIONS, version, &request).await;
+    let message = |result: &CreatePartitionsTopicResult| {
+        result.error_message.as_ref().map_or(String::new(), |message| message.to_string())
+    };
+    response.results.iter().map(|result| (result.error_code, message(result))).collect()
+}
+
+async fn partitions(service: &Arc<Service>, name: &str) -> i32 {
+    service.store.topic(name).await.unwrap().unwrap().partitions
+}
+
+#[tokio::test]
+async fn every_version_grows_and_checks() {
+    let service = testing::service().await;
+    topic(&service, "t", 1, &[]).await;
+    for version in versions(Api::CREATE_PARTITIONS) {
+        let (has, wants) = (1 + i32::from(version), 2 + i32::from(version));
+        let ok = [(0, String::new())];
+        assert_eq!(send(&service, version, vec![grow("t", wants, None)], true).await, ok);
+        assert_eq!(partitions(&service, "t").await, has, "a check changes nothing");
+        assert_eq!(send(&service, version, vec![grow("t", wants, Some(vec![vec![1]]))], false).await, ok);
+        assert_eq!(partitions(&service, "t").await, wants);
+        let same = format!("Topic already has {wants} partition(s).");
+        assert_eq!(send(&service, version, vec![grow("t", wants, None)], false).await, [(37, same)]);
+    }
+}
+
+#[tokio::test]
+async fn counts_and_assignments_that_cannot_be() {
+    let service = testing::service().await;
+    topic(&service, "t", 2, &[]).await;
+    let unknown = "The manual partition assignment includes broker 7, but no such broker is registered.";
+    let cases: [(i32, Option<Vec<Vec<i32>>>, i16, &str); 7] = [
+        (1, Some(vec![vec![7]]), 37, "The topic t currently has 2 partition(s); 1 would not be an increase."),
+        (-5, None, 37, "The topic t currently has 2 partition(s); -5 would not be an increase."),
+        (2, Some(vec![vec![7]]), 37, "Topic already has 2 partition(s)."),
+        (
+            4,
+            Some(vec![vec![1]]),
+            39,
+            "Attempted to add 2 additional partition(s), but only 1 assignment(s) were specified.",
+        ),
+        (
+            4,
+            Some(vec![vec![1], vec![]]),
+            39,
+            "The manual partition assignment includes an empty replica list.",
+        ),
+        (3, Some(vec![vec![7]]), 39, unknown),
+        (3, Some(vec![vec![1, 7]]), 39, unknown),
+    ];
+    for (count, assignments, code, message) in cases {
+        let seen = send(&service, 3, vec![grow("t", count, assignments)], false).await;
+        assert_eq!(seen, [(code, message.to_owned())]);
+    }
+    assert_eq!(partitions(&service, "t").await, 2);
+}
+
+#[tokio::test]
+async fn unknown_and_repeated_topics() {
+    let service = testing::service().await;
+    topic(&service, "t", 1, &[]).await;
+    let topics = vec![grow("t", 3, None), grow("nope", 3, Some(vec![])), grow("t", 4, None)];
+    let seen = send(&service, 3, topics, false).await;
+    assert_eq!((seen.len(), seen[0].0), (2, 3));
+    assert_eq!(seen[1], (42, "Duplicate topic name.".to_owned()));
+    assert_eq!(partitions(&service, "t").await, 1);
+    let late = CreatePartitionsRequest::default().with_topics(vec![grow("t", 3, None)]);
+    let late: CreatePartitionsResponse = ask(&service, Api::CREATE_PARTITIONS, 0, &late).await;
+    assert_eq!(late.results[0].error_code, 7);
+    assert!(send(&service, 0, Vec::new(), false).await.is_empty());
+}

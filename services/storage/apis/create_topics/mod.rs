@@ -1,0 +1,190 @@
+//! CreateTopics.
+//!
+//! Of several faults a client hears the one that Kafka names first: the name, that the topic exists, the configs, and
+//! only then counts and assignments. The first three are the rules'; a topic whose counts are at fault is therefore
+//! put to the rules as well, as a check that changes nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, CreatableTopicResult};
+use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use kernel::{Call, ErrorCode};
+
+use super::shared;
+use crate::rules::configs::{ConfigSource, TopicConfig, topic_configs};
+use crate::rules::{Command, Done, Outcome, Refused, TopicDocument};
+use crate::service::{Answer, Fault, Service};
+
+/// Partitions that one request may create; Kafka's own bound.
+const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: CreateTopicsRequest = call.decode()?;
+    shared::check_timeout(request.timeout_ms)?;
+    check_total(service, &request.topics)?;
+    let (once, repeated) = shared::split_repeated(&request.topics, |topic| topic.name.as_str());
+    let is_prohibited = |topic: &&CreatableTopic| topic.name.as_str() == shared::CLUSTER_METADATA_TOPIC;
+    let (prohibited, topics): (Vec<_>, Vec<_>) = once.into_iter().partition(is_prohibited);
+    let (commands, faults): (Vec<Command>, Vec<Option<Refused>>) =
+        topics.iter().map(|topic| prepare(service, topic, request.validate_only)).unzip();
+    let outcomes = match commands.is_empty() {
+        true => Vec::new(),
+        false => service.store.commit(&call.ticket, commands).await?,
+    };
+    let with_configs = call.header.version >= 5;
+    let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
+    for ((topic, outcome), fault) in topics.iter().zip(outcomes).zip(faults) {
+        // What the rules found comes before what was found here.
+        let outcome = outcome.and_then(|done| fault.map_or(Ok(done), Err));
+        results.push(result(&topic.name, outcome, with_configs));
+    }
+    for topic in repeated {
+        results.push(refused(&topic.name, shared::invalid_request("Duplicate topic name.")));
+    }
+    for topic in prohibited {
+        let message = format!("Creation of internal topic {} is prohibited.", topic.name.as_str());
+        results.push(refused(&topic.name, shared::invalid_request(message)));
+    }
+    Ok(Some(call.reply(&CreateTopicsResponse::default().with_topics(results))?))
+}
+
+/// Refuses the whole of a request that would create too many partitions.
+fn check_total(service: &Service, topics: &[CreatableTopic]) -> Result<(), Fault> {
+    let partitions = |topic: &CreatableTopic| match (topic.assignments.len(), topic.num_partitions) {
+        (0, -1) => i64::from(service.settings.default_partitions),
+        (0, count) => i64::from(count.max(0)),
+        (assigned, _) => assigned as i64,
+    };
+    if topics.iter().map(partitions).sum::<i64>() <= PARTITIONS_PER_REQUEST_MAX {
+        return Ok(());
+    }
+    let message = "Excessively large number of partitions per request.".to_owned();
+    Err(Fault::Refused(ErrorCode::PolicyViolation, message))
+}
+
+/// The command for a topic, and what is wrong with the topic apart from what the rules say of it.
+fn prepare(service: &Service, topic: &CreatableTopic, is_check: bool) -> (Command, Option<Refused>) {
+    let (configs, counted) = match configs(topic) {
+        Ok(configs) => (configs, partitions(service, topic)),
+        Err(refused) => (BTreeMap::new(), Err(refused)),
+    };
+    let (partitions, fault) = match counted {
+        Ok(partitions) => (partitions, None),
+        Err(refused) => (1, Some(refused)),
+    };
+    let name = Arc::from(topic.name.as_str());
+    let command = Command::CreateTopic { name, id: shared::fresh_topic_id(), partitions, configs };
+    match is_check || fault.is_some() {
+        true => (Command::Check(Box::new(command)), fault),
+        false => (command, fault),
+    }
+}
+
+/// The configs a client gives; of one that it gives twice the last counts, as in Kafka.
+fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> {
+    let mut configs = BTreeMap::new();
+    for config in &topic.configs {
+        let Some(value) = &config.value else {
+            let message = format!("Null value not supported for topic configs: {}", config.name.as_str());
+            return Err(Refused::new(ErrorCode::InvalidConfig, message));
+        };
+        configs.insert(config.name.to_string(), value.to_string());
+    }
+    Ok(configs)
+}
+
+/// How many partitions a topic shall have, once count, replication factor and assignments are in order.
+fn partitions(service: &Service, topic: &CreatableTopic) -> Result<i32, Refused> {
+    if !topic.assignments.is_empty() {
+        return assigned_partitions(service, topic);
+    }
+    let factor = topic.replication_factor;
+    let invalid_factor = |message: String| Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
+    if factor < -1 || factor == 0 {
+        return invalid_factor(
+            "Replication factor must be larger than 0, or -1 to use the default value.".to_owned(),
+        );
+    }
+    let count = topic.num_partitions;
+    if count < -1 || count == 0 {
+        let message = "Number of partitions was set to an invalid non-positive value.";
+        return Err(Refused::new(ErrorCode::InvalidPartitions, message));
+    }
+    if factor > 1 {
+        return invalid_factor(format!(
+            "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
+             be reached because only 1 broker(s) are registered."
+        ));
+    }
+    Ok(if count == -1 { service.settings.default_partitions } else { count })
+}
+
+fn assigned_partitions(service: &Service, topic: &CreatableTopic) -> Result<i32, Refused> {
+    let both = |what: &str| {
+        let message = format!("A manual partition assignment was specified, but {what} was not set to -1.");
+        Err(shared::invalid_request(message))
+    };
+    if topic.replication_factor != -1 {
+        return both("replication factor");
+    }
+    if topic.num_partitions != -1 {
+        return both("numPartitions");
+    }
+    let invalid = |message: String| Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
+    let mut assigned = BTreeSet::new();
+    for assignment in &topic.assignments {
+        let partition = assignment.partition_index;
+        if !assigned.insert(partition) {
+            return invalid(format!("Found multiple manual partition assignments for partition {partition}"));
+        }
+        shared::check_assignment(&assignment.broker_ids, service.node.node_id)?;
+    }
+    let count = assigned.len() as i32;
+    if !assigned.into_iter().eq(0..count) {
+        return invalid("partitions should be a consecutive 0-based integer sequence".to_owned());
+    }
+    Ok(count)
+}
+
+fn result(name: &TopicName, outcome: Outcome, with_configs: bool) -> CreatableTopicResult {
+    match outcome {
+        Ok(Done::Topic(topic)) => CreatableTopicResult::default()
+            .with_name(name.clone())
+            .with_topic_id(topic.id.0)
+            .with_error_message(None)
+            .with_num_partitions(topic.partitions)
+            .with_replication_factor(1)
+            .with_configs(Some(if with_configs { described(&topic) } else { Vec::new() })),
+        Ok(other) => {
+            let message = format!("creating the topic gave {other:?}");
+            refused(name, Refused::new(ErrorCode::UnknownServerError, message))
+        }
+        Err(refusal) => refused(name, refusal),
+    }
+}
+
+fn refused(name: &TopicName, refused: Refused) -> CreatableTopicResult {
+    let (code, message) = shared::verdict(Some(refused));
+    CreatableTopicResult::default().with_name(name.clone()).with_error_code(code).with_error_message(message)
+}
+
+/// The topic's configs, as it was created with them: values stand as they were sent.
+fn described(topic: &TopicDocument) -> Vec<CreatableTopicConfigs> {
+    let entry = |config: &'static TopicConfig| {
+        let (value, source) = match topic.configs.get(config.name) {
+            Some(value) => (shared::words(value), ConfigSource::DynamicTopicConfig),
+            None => (StrBytes::from_static_str(config.default), ConfigSource::DefaultConfig),
+        };
+        CreatableTopicConfigs::default()
+            .with_name(StrBytes::from_static_str(config.name))
+            .with_value(Some(value))
+            .with_config_source(source.code())
+    };
+    topic_configs().iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests;

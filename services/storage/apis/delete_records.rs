@@ -1,0 +1,159 @@
+//! DeleteRecords: lets logs begin later.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use kafka_protocol::messages::delete_records_request::DeleteRecordsTopic;
+use kafka_protocol::messages::delete_records_response::{
+    DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
+};
+use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
+use kernel::{Call, ErrorCode};
+use uuid::Uuid;
+
+use super::lookup::{TopicRef, Topics};
+use crate::engines::StoreError;
+use crate::rules::{Command, Done, Outcome};
+use crate::service::{Answer, Service};
+
+/// What Kafka answers where there is no low watermark to tell.
+const NO_WATERMARK: i64 = -1;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DeleteRecordsRequest = call.decode()?;
+    let wanted: Vec<Vec<(i32, i64)>> = request.topics.iter().map(wanted).collect();
+    let topics = Topics::load_to_write(service, &call.ticket, places(&request, &wanted)).await?;
+    let (mut commands, mut errors) = (Vec::new(), Vec::new());
+    for (topic, wanted) in request.topics.iter().zip(&wanted) {
+        for (index, offset) in wanted {
+            let place = topics.at(&topic_ref(topic), *index);
+            errors.push(place.as_ref().err().copied());
+            commands.extend(place.map(|partition| Command::AdvanceLogStart { partition, offset: *offset }));
+        }
+    }
+    let outcomes = commit(service, call, commands).await?;
+    let response = response(request, wanted, errors, outcomes);
+    Ok(Some(call.reply(&response)?))
+}
+
+fn topic_ref(topic: &DeleteRecordsTopic) -> TopicRef {
+    TopicRef::new(false, &topic.name, Uuid::nil())
+}
+
+/// The partitions of a topic; of one that stands there twice, its last offset, as in Kafka.
+fn wanted(topic: &DeleteRecordsTopic) -> Vec<(i32, i64)> {
+    let mut wanted: Vec<(i32, i64)> = Vec::new();
+    let mut seen: HashMap<i32, usize> = HashMap::new();
+    for partition in &topic.partitions {
+        match seen.entry(partition.partition_index) {
+            Entry::Occupied(place) => wanted[*place.get()].1 = partition.offset,
+            Entry::Vacant(free) => {
+                free.insert(wanted.len());
+                wanted.push((partition.partition_index, partition.offset));
+            }
+        }
+    }
+    wanted
+}
+
+fn places(request: &DeleteRecordsRequest, wanted: &[Vec<(i32, i64)>]) -> Vec<(TopicRef, i32)> {
+    let mut places = Vec::new();
+    for (topic, wanted) in request.topics.iter().zip(wanted) {
+        let named = topic_ref(topic);
+        places.extend(wanted.iter().map(|(index, _)| (named.clone(), *index)));
+    }
+    places
+}
+
+async fn commit(service: &Service, call: &Call, commands: Vec<Command>) -> Result<Vec<Outcome>, StoreError> {
+    if commands.is_empty() {
+        return Ok(Vec::new());
+    }
+    service.store.commit(&call.ticket, commands).await
+}
+
+/// `errors` has an entry for each partition, `outcomes` for each without an error.
+fn response(
+    request: DeleteRecordsRequest,
+    wanted: Vec<Vec<(i32, i64)>>,
+    errors: Vec<Option<ErrorCode>>,
+    outcomes: Vec<Outcome>,
+) -> DeleteRecordsResponse {
+    let (mut errors, mut outcomes) = (errors.into_iter(), outcomes.into_iter());
+    let mut result = |(index, _): (i32, i64)| {
+        let (low_watermark, error_code) = match errors.next().flatten() {
+            Some(error) => (NO_WATERMARK, error.code()),
+            None => told(outcomes.next()),
+        };
+        DeleteRecordsPartitionResult::default()
+            .with_partition_index(index)
+            .with_low_watermark(low_watermark)
+            .with_error_code(error_code)
+    };
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for (topic, wanted) in request.topics.into_iter().zip(wanted) {
+        let partitions = wanted.into_iter().map(&mut result).collect();
+        topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
+    }
+    DeleteRecordsResponse::default().with_topics(topics)
+}
+
+fn told(outcome: Option<Outcome>) -> (i64, i16) {
+    match outcome {
+        Some(Ok(Done::LogStart(log_start))) => (log_start, 0),
+        Some(Err(refused)) => (NO_WATERMARK, refused.error.code()),
+        Some(Ok(_)) | None => (NO_WATERMARK, ErrorCode::UnknownServerError.code()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
+    use kernel::Api;
+    use kernel::records::Codec;
+
+    use super::*;
+    use crate::apis::shared;
+    use crate::apis::testing::{NOW_MS, append, ask, batch, service, topic};
+
+    async fn delete(service: &Arc<Service>, name: &str, asked: &[(i32, i64)]) -> Vec<(i32, i64, i16)> {
+        let mut told = Vec::new();
+        for version in 0..=2 {
+            let partition = |(index, offset): &(i32, i64)| {
+                DeleteRecordsPartition::default().with_partition_index(*index).with_offset(*offset)
+            };
+            let topic = DeleteRecordsTopic::default().with_name(shared::topic_name(name));
+            let topic = topic.with_partitions(asked.iter().map(partition).collect());
+            let request = DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(1_000);
+            let response: DeleteRecordsResponse = ask(service, Api::DELETE_RECORDS, version, &request).await;
+            let results = &response.topics[0].partitions;
+            told = results.iter().map(|p| (p.partition_index, p.low_watermark, p.error_code)).collect();
+        }
+        told
+    }
+
+    // The answers are those of Kafka 4.1.1. Each is asked for at every version: to delete what is gone is no error.
+    #[tokio::test]
+    async fn logs_begin_later_and_never_earlier() {
+        let service = service().await;
+        let orders = topic(&service, "orders", 2, &[]).await;
+        append(&service, orders.partition(0).unwrap(), batch(Codec::None, &[NOW_MS; 7])).await;
+        let (out_of_range, unknown) = (1, 3);
+        assert_eq!(delete(&service, "orders", &[(0, 3), (1, 0)]).await, [(0, 3, 0), (1, 0, 0)]);
+        assert_eq!(delete(&service, "orders", &[(0, 1)]).await, [(0, 3, 0)]);
+        assert_eq!(delete(&service, "orders", &[(0, 8)]).await, [(0, -1, out_of_range)]);
+        assert_eq!(delete(&service, "orders", &[(0, -2)]).await, [(0, -1, out_of_range)]);
+        assert_eq!(delete(&service, "orders", &[(9, 0), (0, -1)]).await, [(9, -1, unknown), (0, 7, 0)]);
+        assert_eq!(delete(&service, "nope", &[(0, 0)]).await, [(0, -1, unknown)]);
+    }
+
+    #[tokio::test]
+    async fn of_a_partition_named_twice_the_last_offset_counts() {
+        let service = service().await;
+        let orders = topic(&service, "orders", 1, &[]).await;
+        append(&service, orders.partition(0).unwrap(), batch(Codec::None, &[NOW_MS; 7])).await;
+        assert_eq!(delete(&service, "orders", &[(0, 99), (0, 2)]).await, [(0, 2, 0)]);
+    }
+}

@@ -1,0 +1,185 @@
+//! DescribeConfigs: a topic's configs, and what the broker shows of its own settings.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::describe_configs_response::{
+    DescribeConfigsResourceResult, DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
+use kafka_protocol::protocol::StrBytes;
+use kernel::{Call, ErrorCode};
+
+use super::{resources, shared};
+use crate::rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, TopicConfig};
+use crate::rules::{Refused, TopicDocument, check_topic_name};
+use crate::service::{Answer, Service};
+
+type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DescribeConfigsRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let topics = request.resources.iter().filter(|resource| resource.resource_type == resources::TOPIC);
+    let names = topics.map(|resource| Arc::from(resource.resource_name.as_str())).collect();
+    let topics = shared::topics_by_name(service, names).await?;
+    let describe = |resource: &DescribeConfigsResource| {
+        let ask = Ask {
+            keys: resource.configuration_keys.as_deref().unwrap_or_default(),
+            with_synonyms: request.include_synonyms,
+            with_documentation: request.include_documentation,
+        };
+        let name = resource.resource_name.as_str();
+        let described = match resource.resource_type {
+            resources::TOPIC => topic(name, topics.get(name), &ask),
+            resources::BROKER => broker(service, call, name, &ask),
+            resources::BROKER_LOGGER => Err(logger(service, name)),
+            other => Err(resources::not_configurable(other)),
+        };
+        result(resource, described)
+    };
+    let results = request.resources.iter().map(describe).collect();
+    Ok(Some(call.reply(&DescribeConfigsResponse::default().with_results(results))?))
+}
+
+/// How much is asked of one resource.
+struct Ask<'a> {
+    /// The configs; none for all.
+    keys: &'a [StrBytes],
+    with_synonyms: bool,
+    with_documentation: bool,
+}
+
+impl Ask<'_> {
+    fn wants(&self, name: &str) -> bool {
+        self.keys.is_empty() || self.keys.iter().any(|key| key.as_str() == name)
+    }
+
+    fn documentation(&self, documentation: &'static str) -> Option<StrBytes> {
+        self.with_documentation.then(|| StrBytes::from_static_str(documentation))
+    }
+}
+
+fn topic(name: &str, topic: Option<&Arc<TopicDocument>>, ask: &Ask<'_>) -> Described {
+    check_topic_name(name)?;
+    let unknown = "This server does not host this topic-partition.";
+    let topic = topic.ok_or_else(|| Refused::new(ErrorCode::UnknownTopicOrPartition, unknown))?;
+    let set = |config: &TopicConfig| topic.configs.get(config.name).map(String::as_str);
+    let wanted = configs::topic_configs().iter().filter(|config| ask.wants(config.name));
+    Ok(wanted.map(|config| topic_config(config, set(config), ask)).collect())
+}
+
+fn topic_config(
+    config: &'static TopicConfig,
+    set: Option<&str>,
+    ask: &Ask<'_>,
+) -> DescribeConfigsResourceResult {
+    let default = StrBytes::from_static_str(config.default);
+    let (value, source) = match set {
+        Some(value) => {
+            (StrBytes::from(configs::canonical(config.name, value)), ConfigSource::DynamicTopicConfig)
+        }
+        None => (default.clone(), ConfigSource::DefaultConfig),
+    };
+    let mut synonyms = Vec::new();
+    if ask.with_synonyms {
+        // The strongest first: the topic's own value, then the broker config that sets the default.
+        synonyms.extend(set.map(|_| synonym(config.name, value.clone(), source)));
+        let broker = config.described_synonym();
+        synonyms.extend(broker.map(|name| synonym(name, default, ConfigSource::DefaultConfig)));
+    }
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_static_str(config.name))
+        .with_value(Some(value))
+        .with_config_source(source.code())
+        .with_synonyms(synonyms)
+        .with_config_type(config.kind.code())
+        .with_documentation(ask.documentation(config.documentation))
+}
+
+fn synonym(name: &'static str, value: StrBytes, source: ConfigSource) -> DescribeConfigsSynonym {
+    DescribeConfigsSynonym::default()
+        .with_name(StrBytes::from_static_str(name))
+        .with_value(Some(value))
+        .with_source(source.code())
+}
+
+fn broker(service: &Service, call: &Call, name: &str, ask: &Ask<'_>) -> Described {
+    // The empty name means all brokers: what was altered for all of them, which nothing can be yet.
+    if name.is_empty() {
+        return Ok(Vec::new());
+    }
+    let node = service.node.node_id.0;
+    if resources::broker_id("Broker", name)? != node {
+        let message = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
+        return Err(shared::invalid_request(message));
+    }
+    let configs = configs::broker_configs(&facts(service, call));
+    Ok(configs
+        .iter()
+        .filter(|config| ask.wants(config.name))
+        .map(|config| broker_config(config, ask))
+        .collect())
+}
+
+/// What this client may see of the broker: it is told the addresses of the listener that it came through.
+fn facts(service: &Service, call: &Call) -> BrokerFacts {
+    let advertised = &call.session.advertised;
+    let is_ipv6 = advertised.host.contains(':');
+    let host = if is_ipv6 { format!("[{}]", advertised.host) } else { advertised.host.clone() };
+    BrokerFacts {
+        node_id: service.node.node_id.0,
+        auto_create_topics: service.settings.auto_create_topics,
+        default_partitions: service.settings.default_partitions,
+        listeners: service.node.listeners.clone(),
+        advertised: format!("{}://{host}:{}", call.session.listener, advertised.port),
+        storage_url_masked: shared::masked(&service.settings.url),
+        request_bytes_max: i32::try_from(service.node.request_bytes_max).unwrap_or(i32::MAX),
+    }
+}
+
+fn broker_config(config: &BrokerConfig, ask: &Ask<'_>) -> DescribeConfigsResourceResult {
+    let value = config.value.as_deref().map(shared::words);
+    let own = value.clone().filter(|_| ask.with_synonyms);
+    let synonyms = own.map(|value| synonym(config.name, value, config.source()));
+    DescribeConfigsResourceResult::default()
+        .with_name(StrBytes::from_static_str(config.name))
+        .with_value(value)
+        .with_read_only(config.read_only)
+        .with_config_source(config.source().code())
+        .with_synonyms(synonyms.into_iter().collect())
+        .with_config_type(config.kind.code())
+        .with_documentation(ask.documentation(config.documentation))
+}
+
+/// Loggers cannot be described, but Kafka's checks of the broker come first.
+fn logger(service: &Service, name: &str) -> Refused {
+    let node = service.node.node_id.0;
+    if name.is_empty() {
+        return shared::invalid_request("Broker id must not be empty");
+    }
+    match resources::broker_id("Broker", name) {
+        Err(refused) => refused,
+        Ok(id) if id != node => {
+            shared::invalid_request(format!("Unexpected broker id, expected {node} but received {name}"))
+        }
+        Ok(_) => shared::invalid_request(resources::NO_LOGGERS),
+    }
+}
+
+fn result(resource: &DescribeConfigsResource, described: Described) -> DescribeConfigsResult {
+    let result = DescribeConfigsResult::default()
+        .with_resource_type(resource.resource_type)
+        .with_resource_name(resource.resource_name.clone());
+    match described {
+        // The message stays empty, not null, as from Kafka.
+        Ok(configs) => result.with_configs(configs),
+        Err(refused) => {
+            let (code, message) = shared::verdict(Some(refused));
+            result.with_error_code(code).with_error_message(message)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

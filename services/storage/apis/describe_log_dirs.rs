@@ -1,0 +1,134 @@
+//! DescribeLogDirs: the store is the one log directory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_log_dirs_response::{
+    DescribeLogDirsPartition, DescribeLogDirsResult, DescribeLogDirsTopic,
+};
+use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
+use kernel::{Call, TopicPartition};
+
+use super::{lookup, shared};
+use crate::engines::StoreError;
+use crate::rules::TopicDocument;
+use crate::service::{Answer, Service};
+
+/// A topic, and those of its partitions that are asked for.
+type Wanted = (Arc<TopicDocument>, Vec<TopicPartition>);
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DescribeLogDirsRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let wanted = wanted(service, &request).await?;
+    let partitions = wanted.iter().flat_map(|(_, partitions)| partitions).copied().collect();
+    let logs = lookup::logs(service, partitions).await?;
+    let describe = |(topic, partitions): &Wanted| {
+        let sized = partitions.iter().filter_map(|at| Some((at.partition, logs.get(at)?.bytes)));
+        let sized: Vec<_> = sized.map(|(index, bytes)| partition(index, bytes)).collect();
+        let described = DescribeLogDirsTopic::default().with_name(shared::topic_name(&topic.name));
+        // Like Kafka, which looks through its logs for what was asked, it says nothing of what is not there.
+        (!sized.is_empty()).then(|| described.with_partitions(sized))
+    };
+    // The store does not know how large it may grow: -1, the default of total and usable bytes, says so.
+    let directory = DescribeLogDirsResult::default()
+        .with_log_dir(shared::words(&shared::masked(&service.settings.url)))
+        .with_topics(wanted.iter().filter_map(describe).collect());
+    Ok(Some(call.reply(&DescribeLogDirsResponse::default().with_results(vec![directory]))?))
+}
+
+/// The topics that are asked for and are there, in the order of names.
+async fn wanted(service: &Service, request: &DescribeLogDirsRequest) -> Result<Vec<Wanted>, StoreError> {
+    let Some(asked) = &request.topics else {
+        let whole = |topic: Arc<TopicDocument>| {
+            let partitions = topic.all_partitions().collect();
+            (topic, partitions)
+        };
+        return Ok(service.store.topics().await?.into_iter().map(whole).collect());
+    };
+    let mut indexes: BTreeMap<Arc<str>, BTreeSet<i32>> = BTreeMap::new();
+    for topic in asked {
+        indexes.entry(Arc::from(topic.topic.as_str())).or_default().extend(&topic.partitions);
+    }
+    let found = shared::topics_by_name(service, indexes.keys().cloned().collect()).await?;
+    let chosen = |(name, indexes): (Arc<str>, BTreeSet<i32>)| {
+        let topic = found.get(&name)?;
+        let partitions = indexes.into_iter().filter_map(|index| topic.partition(index)).collect();
+        Some((Arc::clone(topic), partitions))
+    };
+    Ok(indexes.into_iter().filter_map(chosen).collect())
+}
+
+/// Never a future replica, and never behind: there is one replica, and it leads.
+fn partition(index: i32, bytes: u64) -> DescribeLogDirsPartition {
+    DescribeLogDirsPartition::default()
+        .with_partition_index(index)
+        .with_partition_size(i64::try_from(bytes).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
+    use kernel::budget::Lease;
+    use kernel::records::{Batch, Codec};
+    use kernel::{Api, Ticket};
+
+    use super::super::shared::versions;
+    use super::super::testing::{self, NOW_MS, ask, topic};
+    use super::*;
+    use crate::rules::Command;
+
+    fn asked(topics: &[(&str, &[i32])]) -> Option<Vec<DescribableLogDirTopic>> {
+        let topic = |(name, partitions): &(&str, &[i32])| {
+            DescribableLogDirTopic::default()
+                .with_topic(shared::topic_name(name))
+                .with_partitions(partitions.to_vec())
+        };
+        Some(topics.iter().map(topic).collect())
+    }
+
+    /// The partitions that are told, with their sizes.
+    fn seen(directory: &DescribeLogDirsResult) -> Vec<(String, i64)> {
+        let of_topic = |topic: &DescribeLogDirsTopic| -> Vec<(String, i64)> {
+            let of_partition = |partition: &DescribeLogDirsPartition| {
+                assert_eq!((partition.offset_lag, partition.is_future_key), (0, false));
+                let name = format!("{}-{}", topic.name.as_str(), partition.partition_index);
+                (name, partition.partition_size)
+            };
+            topic.partitions.iter().map(of_partition).collect()
+        };
+        directory.topics.iter().flat_map(of_topic).collect()
+    }
+
+    #[tokio::test]
+    async fn every_version_tells_sizes() {
+        let service = testing::service().await;
+        topic(&service, "b", 1, &[]).await;
+        let a = topic(&service, "a", 2, &[]).await;
+        let batch = Batch::check(testing::batch(Codec::None, &[NOW_MS])).expect("a test's batch is whole");
+        let bytes = batch.bytes().len() as i64;
+        let partition = a.partition(1).unwrap();
+        let lease = Arc::new(Lease::default());
+        let append = Command::Append { partition, batch, now_ms: NOW_MS, lease };
+        service.store.commit_one(&Ticket::only(), append).await.unwrap().unwrap();
+
+        let named = |name: &str, size: i64| (name.to_owned(), size);
+        for version in versions(Api::DESCRIBE_LOG_DIRS) {
+            let some: [(&str, &[i32]); 4] = [("a", &[1, 7]), ("nope", &[0]), ("a", &[0, 1, -1]), ("b", &[])];
+            for (topics, expected) in [
+                (None, vec![named("a-0", 0), named("a-1", bytes), named("b-0", 0)]),
+                (asked(&some), vec![named("a-0", 0), named("a-1", bytes)]),
+                (asked(&[]), Vec::new()),
+            ] {
+                let request = DescribeLogDirsRequest::default().with_topics(topics);
+                let response: DescribeLogDirsResponse =
+                    ask(&service, Api::DESCRIBE_LOG_DIRS, version, &request).await;
+                assert_eq!((response.error_code, response.results.len()), (0, 1));
+                let directory = &response.results[0];
+                assert_eq!((directory.error_code, directory.log_dir.as_str()), (0, "memory://"));
+                assert_eq!((directory.total_bytes, directory.usable_bytes), (-1, -1));
+                assert_eq!(seen(directory), expected, "version {version}");
+            }
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! DescribeTopicPartitions (KIP-966): topics with their partitions, a page at a time.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_topic_partitions_response::{
+    Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
+use kernel::{Call, ErrorCode};
+
+use super::shared;
+use crate::engines::StoreError;
+use crate::rules::{TopicDocument, check_topic_name};
+use crate::service::{Answer, Fault, Service};
+
+/// Partitions in one reply, whatever the client's limit: Kafka's `max.request.partition.size.limit`.
+const PARTITIONS_MAX: i32 = 2000;
+
+/// A topic by name, and as it is if it is there.
+type Entry = (Arc<str>, Option<Arc<TopicDocument>>);
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DescribeTopicPartitionsRequest = call.decode()?;
+    check_cursor(&request)?;
+    call.ticket.after_writes().await;
+    let from = request.cursor.as_ref().map_or(("", 0), |at| (at.topic_name.as_str(), at.partition_index));
+    let topics = match request.topics.is_empty() {
+        true => all(service, from.0).await?,
+        false => named(service, &request, from.0).await?,
+    };
+    let node = BrokerId(service.node.node_id.0);
+    let left = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
+    let page = Page { node, left, topics: Vec::new(), next: None }.fill(topics, from);
+    let response =
+        DescribeTopicPartitionsResponse::default().with_topics(page.topics).with_next_cursor(page.next);
+    Ok(Some(call.reply(&response)?))
+}
+
+fn check_cursor(request: &DescribeTopicPartitionsRequest) -> Result<(), Fault> {
+    let Some(cursor) = &request.cursor else { return Ok(()) };
+    let invalid = |why: String| Err(Fault::Refused(ErrorCode::InvalidRequest, why));
+    let name = &cursor.topic_name;
+    if !request.topics.is_empty() && !request.topics.iter().any(|topic| topic.name == *name) {
+        return invalid(format!("the cursor's topic {} is not among the topics asked for", name.as_str()));
+    }
+    if cursor.partition_index < 0 {
+        return invalid(format!("the cursor's partition is {}", cursor.partition_index));
+    }
+    Ok(())
+}
+
+async fn all(service: &Service, from: &str) -> Result<Vec<Entry>, StoreError> {
+    let topics = service.store.topics().await?.into_iter();
+    Ok(topics
+        .skip_while(|topic| *topic.name < *from)
+        .map(|topic| (Arc::clone(&topic.name), Some(topic)))
+        .collect())
+}
+
+async fn named(
+    service: &Service,
+    request: &DescribeTopicPartitionsRequest,
+    from: &str,
+) -> Result<Vec<Entry>, StoreError> {
+    let names = request.topics.iter().map(|topic| topic.name.as_str()).filter(|name| *name >= from);
+    let names: BTreeSet<Arc<str>> = names.map(Arc::from).collect();
+    let mut found = shared::topics_by_name(service, names.iter().cloned().collect()).await?;
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            let topic = found.remove(&name);
+            (name, topic)
+        })
+        .collect())
+}
+
+/// A page under way.
+struct Page {
+    node: BrokerId,
+    /// Partitions that still have room.
+    left: i32,
+    topics: Vec<DescribeTopicPartitionsResponseTopic>,
+    next: Option<Cursor>,
+}
+
+impl Page {
+    /// Fills the page from a topic's partition on.
+    fn fill(mut self, topics: Vec<Entry>, from: (&str, i32)) -> Self {
+        for (name, topic) in topics {
+            if self.left == 0 {
+                return self.ended(&name, 0);
+            }
+            let Some(topic) = topic else {
+                self.topics.push(missing(&name));
+                continue;
+            };
+            let first = if *name == *from.0 { from.1 } else { 0 };
+            let end = first.saturating_add(self.left).min(topic.partitions);
+            let partitions: Vec<_> = (first..end).map(|index| partition(index, self.node)).collect();
+            self.left -= partitions.len() as i32;
+            self.topics.push(described(&name).with_topic_id(topic.id.0).with_partitions(partitions));
+            if end < topic.partitions {
+                return self.ended(&name, end);
+            }
+        }
+        self
+    }
+
+    fn ended(mut self, topic: &str, partition: i32) -> Self {
+        let name = shared::topic_name(topic);
+        self.next = Some(Cursor::default().with_topic_name(name).with_partition_index(partition));
+        self
+    }
+}
+
+fn described(name: &str) -> DescribeTopicPartitionsResponseTopic {
+    DescribeTopicPartitionsResponseTopic::default()
+        .with_name(Some(shared::topic_name(name)))
+        .with_is_internal(shared::is_internal(name))
+        .with_topic_authorized_operations(shared::TOPIC_OPERATIONS)
+}
+
+fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
+    let invalid = check_topic_name(name).err().map(|refused| refused.error);
+    described(name).with_error_code(invalid.unwrap_or(ErrorCode::UnknownTopicOrPartition).code())
+}
+
+fn partition(index: i32, node: BrokerId) -> DescribeTopicPartitionsResponsePartition {
+    DescribeTopicPartitionsResponsePartition::default()
+        .with_partition_index(index)
+        .with_leader_id(node)
+        .with_leader_epoch(shared::LEADER_EPOCH)
+        .with_replica_nodes(vec![node])
+        .with_isr_nodes(vec![node])
+        // Known, and empty: the leader is never lost.
+        .with_eligible_leader_replicas(Some(Vec::new()))
+        .with_last_known_elr(Some(Vec::new()))
+}
+
+#[cfg(test)]
+mod tests;

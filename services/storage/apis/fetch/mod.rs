@@ -1,0 +1,163 @@
+//! Fetch: batches of many partitions, each from an offset on. A call that finds less than it wants is parked until the
+//! partitions grow.
+//!
+//! `sessions` knows what a client has asked for and been told before (KIP-227), `gather` waits, `read` looks at the
+//! partitions once, and `encode` writes the reply without copying large batches. There are no transactions yet, so a
+//! reader of committed records sees what every reader sees, and the last stable offset is the high watermark.
+
+mod encode;
+mod gather;
+mod partition;
+mod read;
+mod sessions;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::time::Duration;
+
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kernel::budget::Lease;
+use kernel::{Call, ErrorCode, Reply};
+use tracing::warn;
+
+use super::lookup::TopicRef;
+use crate::service::{Answer, Fault, Service};
+use partition::{Fetched, Found, Place, Position};
+use sessions::{FetchSessions, SessionRequest};
+
+/// From this version on topics are named by id (KIP-516).
+const BY_ID_FROM: i16 = 13;
+/// From this version on the replica stands in a struct of its own (KIP-903).
+const REPLICA_STATE_FROM: i16 = 15;
+/// Kafka's `fetch.max.bytes` of a broker: no reply is larger, whatever the client would take.
+const REPLY_BYTES_MAX: usize = 55 << 20;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let version = call.header.version;
+    let Asked { session, wanted, forgotten, terms } = read_request(call)?;
+    // All of it has been copied out, so that a parked call holds no request memory.
+    call.body.release();
+    call.ticket.after_writes().await;
+    // One after the other, as on a connection to Kafka: a session's epochs count on it, and memory for a reply is only
+    // taken when its turn to be sent has come.
+    call.ticket.front().await;
+    let sessions = call.session.state::<FetchSessions>();
+    let (plan, wanted) = match sessions.begin(session, wanted, &forgotten) {
+        Ok(begun) => begun,
+        Err(error) => return Ok(Some(Reply::new(encode::session_error(version, error)?))),
+    };
+    let gathered = gather::gather(service, &wanted, terms, &call.session.drain).await;
+    let (fetched, lease) = gathered.unwrap_or_else(|error| {
+        warn!(api = %call.header.api, %error, "a request failed because the store did");
+        (failed(wanted), Lease::default())
+    });
+    let (session_id, fetched) = sessions.finish(plan, fetched);
+    let body = encode::body(version, session_id, fetched, terms.is_committed)?;
+    Ok(Some(Reply { body, lease, ..Reply::default() }))
+}
+
+/// What a request wants of its call as a whole.
+#[derive(Debug, Clone, Copy)]
+struct Terms {
+    wait: Duration,
+    bytes_min: usize,
+    bytes_max: usize,
+    is_committed: bool,
+    is_replica: bool,
+}
+
+/// A request on memory of its own.
+struct Asked {
+    session: SessionRequest,
+    wanted: Vec<(Place, Position)>,
+    forgotten: Vec<Place>,
+    terms: Terms,
+}
+
+fn read_request(call: &mut Call) -> Result<Asked, Fault> {
+    let request: FetchRequest = call.decode()?;
+    let version = call.header.version;
+    let by_id = version >= BY_ID_FROM;
+    let session = SessionRequest { id: request.session_id, epoch: request.session_epoch, by_id };
+    let wanted = wanted(&request, by_id)?;
+    let mut forgotten = Vec::new();
+    for topic in &request.forgotten_topics_data {
+        let named = TopicRef::new(by_id, &topic.topic, topic.topic_id);
+        let places = topic.partitions.iter();
+        forgotten.extend(places.map(|index| Place { topic: named.clone(), partition: *index }));
+    }
+    Ok(Asked { session, wanted, forgotten, terms: terms(&request, version)? })
+}
+
+fn terms(request: &FetchRequest, version: i16) -> Result<Terms, Fault> {
+    if !matches!(request.isolation_level, 0 | 1) {
+        return Err(invalid(format!("isolation_level is {}; it must be 0 or 1", request.isolation_level)));
+    }
+    let bytes_max = size(request.max_bytes, "max_bytes")?.min(REPLY_BYTES_MAX);
+    let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
+    let replica = match version >= REPLICA_STATE_FROM {
+        true => request.replica_state.replica_id,
+        false => request.replica_id,
+    };
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
+    Ok(Terms {
+        wait,
+        bytes_min,
+        bytes_max,
+        is_committed: request.isolation_level == 1,
+        is_replica: replica.0 >= 0,
+    })
+}
+
+/// The partitions in the request's order; of one that stands there twice, its last position, as in Kafka.
+fn wanted(request: &FetchRequest, by_id: bool) -> Result<Vec<(Place, Position)>, Fault> {
+    let mut wanted: Vec<(Place, Position)> = Vec::new();
+    let mut seen: HashMap<Place, usize> = HashMap::new();
+    for topic in &request.topics {
+        let named = TopicRef::new(by_id, &topic.topic, topic.topic_id);
+        for partition in &topic.partitions {
+            let place = Place { topic: named.clone(), partition: partition.partition };
+            let position = position(partition)?;
+            match seen.entry(place.clone()) {
+                Entry::Occupied(index) => wanted[*index.get()].1 = position,
+                Entry::Vacant(free) => {
+                    free.insert(wanted.len());
+                    wanted.push((place, position));
+                }
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+fn position(partition: &FetchPartition) -> Result<Position, Fault> {
+    // Here, unlike elsewhere, Kafka takes every negative epoch for none.
+    let epoch = |sent: i32| (sent >= 0).then_some(sent);
+    Ok(Position {
+        offset: partition.fetch_offset,
+        bytes_max: size(partition.partition_max_bytes, "partition_max_bytes")?,
+        leader_epoch: epoch(partition.current_leader_epoch),
+        last_fetched_epoch: epoch(partition.last_fetched_epoch),
+    })
+}
+
+fn size(sent: i32, name: &str) -> Result<usize, Fault> {
+    usize::try_from(sent).map_err(|_| invalid(format!("{name} is {sent}; it cannot be negative")))
+}
+
+/// Kafka runs into an exception nobody expected and answers UNKNOWN_SERVER_ERROR, as if it were the broker's fault.
+fn invalid(message: String) -> Fault {
+    Fault::Refused(ErrorCode::InvalidRequest, message)
+}
+
+/// The answer of a store that failed. The request is gone by then, so that [`Call::refuse`] could not make it.
+fn failed(wanted: Vec<(Place, Position)>) -> Vec<Fetched> {
+    let failed = |(place, position)| {
+        let found = Found::Failed(ErrorCode::KafkaStorageError);
+        Fetched { place, position, found }
+    };
+    wanted.into_iter().map(failed).collect()
+}

@@ -1,0 +1,127 @@
+//! FindCoordinator: one broker coordinates every group.
+
+use kafka_protocol::messages::find_coordinator_response::Coordinator;
+use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
+use kafka_protocol::protocol::StrBytes;
+use kernel::Call;
+
+use super::shared;
+use crate::service::{Answer, Service};
+
+/// Key types.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
+
+/// From this version on several keys are asked at once (KIP-699).
+const BATCHED_SINCE: i16 = 4;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: FindCoordinatorRequest = call.decode()?;
+    let found = coordinator(service, call, request.key_type);
+    let response = match call.header.version >= BATCHED_SINCE {
+        true => {
+            let of_key = |key: StrBytes| found.clone().with_key(key);
+            let coordinators = request.coordinator_keys.into_iter().map(of_key).collect();
+            FindCoordinatorResponse::default().with_coordinators(coordinators)
+        }
+        false => {
+            // Kafka puts the name of "no error" here.
+            let is_found = found.error_code == 0;
+            let none = is_found.then(|| StrBytes::from_static_str("NONE"));
+            FindCoordinatorResponse::default()
+                .with_error_code(found.error_code)
+                .with_error_message(none.or(found.error_message))
+                .with_node_id(found.node_id)
+                .with_host(found.host)
+                .with_port(found.port)
+        }
+    };
+    Ok(Some(call.reply(&response)?))
+}
+
+/// The coordinator of every key of a type.
+fn coordinator(service: &Service, call: &Call, key_type: i8) -> Coordinator {
+    // The Java client gives up on INVALID_REQUEST and shows the sentence; every error that says "not available" it
+    // would retry until its application times out.
+    let refused = match key_type {
+        GROUP => {
+            let advertised = &call.session.advertised;
+            return Coordinator::default()
+                .with_node_id(BrokerId(service.node.node_id.0))
+                .with_host(shared::words(&advertised.host))
+                .with_port(i32::from(advertised.port));
+        }
+        TRANSACTION => shared::invalid_request(
+            "Yagura has no transactions yet: use a producer without transactional.id (an idempotent one works)",
+        ),
+        SHARE => shared::invalid_request("Yagura has no share groups yet: use a consumer group"),
+        other => shared::invalid_request(format!("{other} is not a type of coordinator")),
+    };
+    let (code, message) = shared::verdict(Some(refused));
+    Coordinator::default()
+        .with_node_id(BrokerId(-1))
+        .with_port(-1)
+        .with_error_code(code)
+        .with_error_message(message)
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::Api;
+
+    use super::super::shared::versions;
+    use super::super::testing::{self, ask};
+    use super::*;
+
+    fn request(version: i16, key_type: i8, keys: &[&str]) -> FindCoordinatorRequest {
+        let request = FindCoordinatorRequest::default().with_key_type(key_type);
+        match version < BATCHED_SINCE {
+            true => request.with_key(shared::words(keys[0])),
+            false => request.with_coordinator_keys(keys.iter().map(|key| shared::words(key)).collect()),
+        }
+    }
+
+    #[tokio::test]
+    async fn groups_are_coordinated_here() {
+        let service = testing::service().await;
+        let node = BrokerId(service.node.node_id.0);
+        for version in versions(Api::FIND_COORDINATOR) {
+            let request = request(version, GROUP, &["g", "", "g"]);
+            let response: FindCoordinatorResponse =
+                ask(&service, Api::FIND_COORDINATOR, version, &request).await;
+            if version < BATCHED_SINCE {
+                assert_eq!((response.error_code, response.node_id), (0, node));
+                assert_eq!((response.host.as_str(), response.port), ("localhost", 9092));
+                let message = response.error_message.as_ref().map(|message| message.as_str());
+                assert_eq!(message.filter(|_| version >= 1), (version >= 1).then_some("NONE"));
+                continue;
+            }
+            let keys: Vec<&str> = response.coordinators.iter().map(|found| found.key.as_str()).collect();
+            assert_eq!(keys, ["g", "", "g"]);
+            for found in &response.coordinators {
+                assert_eq!((found.error_code, found.node_id), (0, node));
+                assert_eq!((found.host.as_str(), found.port), ("localhost", 9092));
+                assert_eq!(found.error_message.as_ref().unwrap().as_str(), "");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn other_coordinators_are_refused_for_good() {
+        let service = testing::service().await;
+        for version in versions(Api::FIND_COORDINATOR).skip(1) {
+            for key_type in [TRANSACTION, SHARE, 3, -1] {
+                let request = request(version, key_type, &["k"]);
+                let response: FindCoordinatorResponse =
+                    ask(&service, Api::FIND_COORDINATOR, version, &request).await;
+                let (code, node, port, message) = match response.coordinators.first() {
+                    Some(found) => (found.error_code, found.node_id, found.port, &found.error_message),
+                    None => (response.error_code, response.node_id, response.port, &response.error_message),
+                };
+                assert_eq!((code, node, port), (42, BrokerId(-1), -1));
+                assert!(message.as_ref().is_some_and(|message| !message.is_empty()));
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! InitProducerId: a fresh id for an idempotent producer (KIP-98).
+//!
+//! A producer that already has an id and asks again (KIP-360) gets a fresh one, as from Kafka: only transactions keep
+//! their id. There are no transactions yet.
+
+use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
+use kernel::{Call, ErrorCode};
+use tracing::warn;
+
+use crate::rules::{Command, Done};
+use crate::service::{Answer, Service};
+
+const NO_ID: i64 = -1;
+const NO_EPOCH: i16 = -1;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: InitProducerIdRequest = call.decode()?;
+    let response = match check(&request) {
+        Err(error) => refusal(error),
+        Ok(()) => match service.store.commit_one(&call.ticket, Command::AllocateProducerId).await? {
+            Ok(Done::Producer(id)) => {
+                InitProducerIdResponse::default().with_producer_id(ProducerId(id.0)).with_producer_epoch(0)
+            }
+            Ok(_) => refusal(ErrorCode::UnknownServerError),
+            Err(refused) => refusal(refused.error),
+        },
+    };
+    Ok(Some(call.reply(&response)?))
+}
+
+fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
+    // Either both or neither; before KIP-360 there was neither.
+    if (request.producer_id.0 == NO_ID) != (request.producer_epoch == NO_EPOCH) {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    match &request.transactional_id {
+        None => Ok(()),
+        Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
+        Some(id) => {
+            // The response has no room for a sentence, and this is the one error that every client library takes as
+            // final: others are tried again for minutes.
+            let id = id.as_str();
+            warn!(
+                transactional_id = id,
+                "a transactional producer was refused: there are no transactions yet"
+            );
+            Err(ErrorCode::TransactionalIdAuthorizationFailed)
+        }
+    }
+}
+
+fn refusal(error: ErrorCode) -> InitProducerIdResponse {
+    InitProducerIdResponse::default().with_error_code(error.code()).with_producer_epoch(NO_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use kafka_protocol::messages::TransactionalId;
+    use kernel::Api;
+
+    use super::*;
+    use crate::apis::shared;
+    use crate::apis::testing::{ask, service};
+
+    async fn init(service: &Arc<Service>, version: i16, request: InitProducerIdRequest) -> (i16, i64, i16) {
+        let response: InitProducerIdResponse = ask(service, Api::INIT_PRODUCER_ID, version, &request).await;
+        (response.error_code, response.producer_id.0, response.producer_epoch)
+    }
+
+    fn request() -> InitProducerIdRequest {
+        InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(60_000)
+    }
+
+    #[tokio::test]
+    async fn every_producer_gets_an_id_of_its_own() {
+        let service = service().await;
+        for version in 0..=5 {
+            assert_eq!(init(&service, version, request()).await, (0, i64::from(version), 0));
+        }
+    }
+
+    #[tokio::test]
+    async fn one_that_has_an_id_gets_another() {
+        let service = service().await;
+        let again = |id, epoch| request().with_producer_id(ProducerId(id)).with_producer_epoch(epoch);
+        assert_eq!(init(&service, 3, again(9, 4)).await, (0, 0, 0));
+        assert_eq!(init(&service, 5, again(9, i16::MAX)).await, (0, 1, 0));
+        let invalid_request = (42, -1, -1);
+        assert_eq!(init(&service, 4, again(9, -1)).await, invalid_request);
+        assert_eq!(init(&service, 4, again(-1, 4)).await, invalid_request);
+    }
+
+    #[tokio::test]
+    async fn transactions_are_refused_for_good() {
+        let service = service().await;
+        let transactional = |id| request().with_transactional_id(Some(TransactionalId(shared::words(id))));
+        for version in 0..=5 {
+            assert_eq!(init(&service, version, transactional("payments")).await, (53, -1, -1));
+            assert_eq!(init(&service, version, transactional("")).await, (42, -1, -1));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! ListOffsets: where a partition begins and ends, and which of its records are as late as a time.
+//!
+//! There are no tiers: what is local is all there is. A request that names a partition twice gets INVALID_REQUEST for
+//! it, once.
+
+mod by_time;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashMap, HashSet};
+
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+use kernel::{Call, ErrorCode, TopicPartition};
+use uuid::Uuid;
+
+use super::lookup::{self, TopicRef, Topics, check_leader_epoch};
+use crate::engines::StoreError;
+use crate::rules::PartitionDocument;
+use crate::service::{Answer, Fault, Service};
+
+/// The offset after the last record.
+const LATEST: i64 = -1;
+/// The first offset that can be read.
+const EARLIEST: i64 = -2;
+/// The first record with the latest time (KIP-734).
+const MAX_TIMESTAMP: i64 = -3;
+/// The first offset that is not only in a remote tier (KIP-405).
+const EARLIEST_LOCAL: i64 = -4;
+/// The last offset that is in a remote tier (KIP-1005).
+const LATEST_TIERED: i64 = -5;
+
+/// From this version on an answer has a leader epoch (KIP-320).
+const LEADER_EPOCH_FROM: i16 = 4;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: ListOffsetsRequest = call.decode()?;
+    let version = call.header.version;
+    if !matches!(request.isolation_level, 0 | 1) {
+        let message = format!("isolation_level is {}; it must be 0 or 1", request.isolation_level);
+        return Err(Fault::Refused(ErrorCode::InvalidRequest, message));
+    }
+    call.ticket.after_writes().await;
+    let (asked, repeated) = distinct(&request);
+    let topics = asked.iter().map(|(topic, _)| topic_ref(topic)).collect();
+    let topics = Topics::load(service, topics).await?;
+    let places = places(&asked, &topics);
+    let logs = lookup::logs(service, places.iter().flatten().copied().collect()).await?;
+    let mut answers = Answers::default();
+    for ((topic, partition), place) in asked.into_iter().zip(places) {
+        let is_repeated = repeated.contains(&(topic, partition.partition_index));
+        let found = match place {
+            _ if is_repeated => Err(ErrorCode::InvalidRequest),
+            Err(error) => Err(error),
+            Ok(at) => match logs.get(&at) {
+                None => Err(ErrorCode::UnknownTopicOrPartition),
+                Some(log) => find(service, at, log, partition, version).await?,
+            },
+        };
+        answers.push(topic, response(partition.partition_index, version, found));
+    }
+    Ok(Some(call.reply(&ListOffsetsResponse::default().with_topics(answers.topics))?))
+}
+
+fn topic_ref(name: &TopicName) -> TopicRef {
+    TopicRef::new(false, name, Uuid::nil())
+}
+
+type Asked<'a> = (&'a TopicName, &'a ListOffsetsPartition);
+
+fn places(asked: &[Asked<'_>], topics: &Topics) -> Vec<Result<TopicPartition, ErrorCode>> {
+    asked.iter().map(|(topic, partition)| topics.at(&topic_ref(topic), partition.partition_index)).collect()
+}
+
+/// Every partition once, where it stands first, and those that stand there more often.
+fn distinct(request: &ListOffsetsRequest) -> (Vec<Asked<'_>>, HashSet<(&TopicName, i32)>) {
+    let (mut asked, mut repeated) = (Vec::new(), HashSet::new());
+    let mut times: HashMap<(&TopicName, i32), usize> = HashMap::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            let place = (&topic.name, partition.partition_index);
+            let times = times.entry(place).or_default();
+            *times += 1;
+            match *times {
+                1 => asked.push((&topic.name, partition)),
+                _ => {
+                    repeated.insert(place);
+                }
+            }
+        }
+    }
+    (asked, repeated)
+}
+
+/// The answers by topic, a topic once.
+#[derive(Default)]
+struct Answers {
+    topics: Vec<ListOffsetsTopicResponse>,
+    places: HashMap<TopicName, usize>,
+}
+
+impl Answers {
+    fn push(&mut self, topic: &TopicName, answer: ListOffsetsPartitionResponse) {
+        let next = self.topics.len();
+        let place = *self.places.entry(topic.clone()).or_insert(next);
+        if place == next {
+            self.topics.push(ListOffsetsTopicResponse::default().with_name(topic.clone()));
+        }
+        self.topics[place].partitions.push(answer);
+    }
+}
+
+/// An offset that was asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Found {
+    offset: i64,
+    /// Of the record at it, where a time was asked for.
+    timestamp: i64,
+    leader_epoch: i32,
+}
+
+/// There is no such record.
+const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
+
+async fn find(
+    service: &Service,
+    at: TopicPartition,
+    log: &PartitionDocument,
+    asked: &ListOffsetsPartition,
+    version: i16,
+) -> Result<Result<Found, ErrorCode>, StoreError> {
+    if let Err(error) = check_leader_epoch(lookup::epoch(asked.current_leader_epoch), log) {
+        return Ok(Err(error));
+    }
+    let edge = |offset| Found { offset, timestamp: -1, leader_epoch: log.leader_epoch };
+    Ok(Ok(match asked.timestamp {
+        LATEST => edge(log.end),
+        EARLIEST => edge(log.log_start),
+        MAX_TIMESTAMP if version >= 7 => by_time::latest(service, at).await?.unwrap_or(NOTHING),
+        EARLIEST_LOCAL if version >= 8 => edge(log.log_start),
+        LATEST_TIERED if version >= 9 => NOTHING,
+        time if time >= 0 => by_time::first_since(service, at, time).await?.unwrap_or(NOTHING),
+        _ => return Ok(Err(ErrorCode::UnsupportedVersion)),
+    }))
+}
+
+fn response(index: i32, version: i16, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+    let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
+    match found {
+        Err(error) => response.with_error_code(error.code()),
+        Ok(found) => {
+            let response = response.with_offset(found.offset).with_timestamp(found.timestamp);
+            match version >= LEADER_EPOCH_FROM {
+                true => response.with_leader_epoch(found.leader_epoch),
+                false => response,
+            }
+        }
+    }
+}

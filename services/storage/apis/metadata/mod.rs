@@ -1,0 +1,211 @@
+//! Metadata: the broker, and the topics with their partitions.
+//!
+//! A topic that is created on demand is answered as it is then; Kafka answers UNKNOWN_TOPIC_OR_PARTITION until its
+//! brokers have heard of it, which costs every client a round of retries.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+
+use kafka_protocol::messages::metadata_response::{
+    MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
+use kernel::{Call, ErrorCode, Ticket, TopicId};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::shared;
+use crate::engines::StoreError;
+use crate::rules::{Command, TopicDocument, check_topic_name};
+use crate::service::{Answer, Fault, Service};
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: MetadataRequest = call.decode()?;
+    let asked = Asked::of(&request, call.header.version)?;
+    let mut failures = HashMap::new();
+    if let Asked::Names(names) = &asked
+        && request.allow_auto_topic_creation
+        && service.settings.auto_create_topics
+    {
+        // Before the call says that it only reads: what it creates must enter in its turn.
+        failures = create_missing(service, &call.ticket, names).await?;
+    }
+    call.ticket.after_writes().await;
+    let view = View::of(service, &request);
+    let topics = match asked {
+        Asked::All => service.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
+        Asked::Names(names) => view.by_name(service, &names, &failures).await?,
+        Asked::Ids(ids) => view.by_id(service, ids).await?,
+    };
+    let advertised = &call.session.advertised;
+    let broker = MetadataResponseBroker::default()
+        .with_node_id(view.node)
+        .with_host(shared::words(&advertised.host))
+        .with_port(i32::from(advertised.port));
+    let mut response = MetadataResponse::default()
+        .with_brokers(vec![broker])
+        .with_cluster_id(Some(shared::words(&service.node.cluster_id)))
+        .with_controller_id(view.node)
+        .with_topics(topics);
+    if request.include_cluster_authorized_operations {
+        response.cluster_authorized_operations = shared::CLUSTER_OPERATIONS;
+    }
+    Ok(Some(call.reply(&response)?))
+}
+
+/// The topics that a client wants to hear of, each once.
+enum Asked {
+    All,
+    Names(Vec<Arc<str>>),
+    Ids(Vec<TopicId>),
+}
+
+impl Asked {
+    fn of(request: &MetadataRequest, version: i16) -> Result<Self, Fault> {
+        let invalid = |why: &str| Err(Fault::Refused(ErrorCode::InvalidRequest, why.to_owned()));
+        let Some(topics) = &request.topics else { return Ok(Asked::All) };
+        if version == 0 && topics.is_empty() {
+            return Ok(Asked::All);
+        }
+        let has_ids = topics.iter().any(|topic| !topic.topic_id.is_nil());
+        if version < 12 && (has_ids || topics.iter().any(|topic| topic.name.is_none())) {
+            // The schema has ids from version 10 on, Kafka looks topics up by them from 12 on.
+            return invalid("a topic is found by its id from version 12 of Metadata on");
+        }
+        if has_ids {
+            // Kafka looks at the ids alone as soon as there is one, and at no name beside it.
+            let ids = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil());
+            return Ok(Asked::Ids(unique(ids.map(TopicId))));
+        }
+        let mut names: Vec<Arc<str>> = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match &topic.name {
+                Some(name) => names.push(Arc::from(name.as_str())),
+                None => return invalid("a topic has neither a name nor an id"),
+            }
+        }
+        Ok(Asked::Names(unique(names.into_iter())))
+    }
+}
+
+fn unique<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut seen = HashSet::new();
+    items.filter(|item| seen.insert(item.clone())).collect()
+}
+
+/// Creates the topics that are not there, and says why some could not be.
+async fn create_missing(
+    service: &Service,
+    ticket: &Ticket,
+    names: &[Arc<str>],
+) -> Result<HashMap<Arc<str>, ErrorCode>, StoreError> {
+    let found = shared::topics_by_name(service, names.to_vec()).await?;
+    // Nothing here keeps its state in a topic, so that an internal one would stay empty for ever.
+    let may_be_made = |name: &&Arc<str>| {
+        let name: &str = name;
+        check_topic_name(name).is_ok() && !shared::is_internal(name) && name != shared::CLUSTER_METADATA_TOPIC
+    };
+    let missing = names.iter().filter(|name| !found.contains_key(*name)).filter(may_be_made);
+    let missing: Vec<Arc<str>> = missing.cloned().collect();
+    if missing.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let create = |name: &Arc<str>| Command::CreateTopic {
+        name: Arc::clone(name),
+        id: shared::fresh_topic_id(),
+        partitions: service.settings.default_partitions,
+        configs: BTreeMap::new(),
+    };
+    match service.store.commit(ticket, missing.iter().map(create).collect()).await {
+        Ok(outcomes) => {
+            let refused = missing.into_iter().zip(outcomes).filter_map(|(name, outcome)| {
+                let error = outcome.err()?.error;
+                // Another client was faster, or an earlier call of this one.
+                (error != ErrorCode::TopicAlreadyExists).then_some((name, error))
+            });
+            Ok(refused.collect())
+        }
+        // The topics that are there can be answered all the same.
+        Err(error) => {
+            warn!(%error, "topics could not be created on demand");
+            Ok(missing.into_iter().map(|name| (name, ErrorCode::KafkaStorageError)).collect())
+        }
+    }
+}
+
+/// How topics look to the client that asks.
+struct View {
+    node: BrokerId,
+    operations: i32,
+}
+
+impl View {
+    fn of(service: &Service, request: &MetadataRequest) -> Self {
+        let operations = match request.include_topic_authorized_operations {
+            true => shared::TOPIC_OPERATIONS,
+            false => shared::OPERATIONS_NOT_ASKED,
+        };
+        Self { node: BrokerId(service.node.node_id.0), operations }
+    }
+
+    async fn by_name(
+        &self,
+        service: &Service,
+        names: &[Arc<str>],
+        failures: &HashMap<Arc<str>, ErrorCode>,
+    ) -> Result<Vec<MetadataResponseTopic>, StoreError> {
+        let found = shared::topics_by_name(service, names.to_vec()).await?;
+        let answer = |name: &Arc<str>| match found.get(name) {
+            Some(topic) => self.topic(topic),
+            None => {
+                let invalid = check_topic_name(name).err().map(|refused| refused.error);
+                let error = invalid.or_else(|| failures.get(name).copied());
+                self.failed(Some(&**name), Uuid::nil(), error.unwrap_or(ErrorCode::UnknownTopicOrPartition))
+            }
+        };
+        Ok(names.iter().map(answer).collect())
+    }
+
+    async fn by_id(
+        &self,
+        service: &Service,
+        ids: Vec<TopicId>,
+    ) -> Result<Vec<MetadataResponseTopic>, StoreError> {
+        let found = shared::topics_by_id(service, ids.clone()).await?;
+        let answer = |id: &TopicId| match found.get(id) {
+            Some(topic) => self.topic(topic),
+            None => self.failed(None, id.0, ErrorCode::UnknownTopicId),
+        };
+        Ok(ids.iter().map(answer).collect())
+    }
+
+    fn topic(&self, topic: &TopicDocument) -> MetadataResponseTopic {
+        let partition = |index: i32| {
+            MetadataResponsePartition::default()
+                .with_partition_index(index)
+                .with_leader_id(self.node)
+                .with_leader_epoch(shared::LEADER_EPOCH)
+                .with_replica_nodes(vec![self.node])
+                .with_isr_nodes(vec![self.node])
+        };
+        MetadataResponseTopic::default()
+            .with_name(Some(shared::topic_name(&topic.name)))
+            .with_topic_id(topic.id.0)
+            .with_is_internal(shared::is_internal(&topic.name))
+            .with_partitions((0..topic.partitions).map(partition).collect())
+            .with_topic_authorized_operations(self.operations)
+    }
+
+    fn failed(&self, name: Option<&str>, id: Uuid, error: ErrorCode) -> MetadataResponseTopic {
+        MetadataResponseTopic::default()
+            .with_error_code(error.code())
+            .with_name(name.map(shared::topic_name))
+            .with_topic_id(id)
+            .with_is_internal(name.is_some_and(shared::is_internal))
+            .with_topic_authorized_operations(self.operations)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+//! Produce: record batches are checked, made what their topic's configs say, and appended.
+//!
+//! All that costs time (CRC, timestamps, recompression) is done before the batches enter the engine's queue, whose
+//! order is that of the connection's calls. All batches of a request enter together. acks=1 and acks=all are one
+//! here: an answer leaves once its batches are durable. There are no transactions yet, and a transactional batch is
+//! refused rather than taken for an ordinary one.
+
+mod checks;
+mod rejected;
+#[cfg(test)]
+mod tests;
+mod timestamps;
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
+use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
+use kernel::records::{Batch, Codec, recompress, stamp_append_time};
+use kernel::{Call, ErrorCode, TopicPartition};
+use tracing::warn;
+
+use super::lookup::{TopicRef, Topics};
+use super::opening::{UNCOMPRESSED_BYTES_MAX, aside};
+use crate::engines::StoreError;
+use crate::rules::configs::{Compression, EffectiveConfig, TimestampType};
+use crate::rules::{Command, Done, Outcome, Refused};
+use crate::service::{Answer, Fault, Service};
+use checks::PartitionName;
+use rejected::Rejected;
+use timestamps::Window;
+
+/// From this version on topics are named by id (KIP-1139).
+const BY_ID_FROM: i16 = 13;
+/// From this version on a refusal says why (KIP-467).
+const REASONS_FROM: i16 = 8;
+/// Kafka's "no timestamp".
+const NO_TIMESTAMP: i64 = -1;
+/// Kafka's "no offset".
+const NO_OFFSET: i64 = -1;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: ProduceRequest = call.decode()?;
+    let now_ms = service.clock.now_ms();
+    let prepared = prepare_all(service, call, &request, now_ms).await?;
+    let answers = append(service, call, prepared, now_ms).await;
+    if request.acks == 0 {
+        return without_reply(&answers);
+    }
+    let response = response(request, call.header.version, answers);
+    Ok(Some(call.reply(&response)?))
+}
+
+/// A batch that may be appended.
+struct Prepared {
+    at: TopicPartition,
+    batch: Batch,
+    /// Whether the broker's clock is in it.
+    is_stamped: bool,
+}
+
+/// A batch that was appended.
+struct Appended {
+    base_offset: i64,
+    log_start: i64,
+    append_time_ms: i64,
+}
+
+/// What all partitions of a request are prepared with.
+struct Intake {
+    topics: Topics,
+    version: i16,
+    acks: i16,
+    now_ms: i64,
+}
+
+async fn prepare_all(
+    service: &Service,
+    call: &Call,
+    request: &ProduceRequest,
+    now_ms: i64,
+) -> Result<Vec<Result<Prepared, Rejected>>, StoreError> {
+    if let Some(refused) = refused_transactions(request) {
+        return Ok(refused);
+    }
+    let version = call.header.version;
+    let topics = Topics::load_to_write(service, &call.ticket, wanted(request, version)).await?;
+    let intake = Intake { topics, version, acks: request.acks, now_ms };
+    let mut prepared = Vec::new();
+    for topic in &request.topic_data {
+        let named = topic_ref(topic, version);
+        for partition in &topic.partition_data {
+            prepared.push(intake.prepare(&named, partition).await);
+        }
+    }
+    Ok(prepared)
+}
+
+/// One transactional batch refuses the whole request, as in Kafka.
+fn refused_transactions(request: &ProduceRequest) -> Option<Vec<Result<Prepared, Rejected>>> {
+    let partitions = || request.topic_data.iter().flat_map(|topic| &topic.partition_data);
+    let refused = || partitions().map(|_| Err(Rejected::transactional())).collect();
+    partitions().any(checks::is_transactional).then(refused)
+}
+
+fn wanted(request: &ProduceRequest, version: i16) -> Vec<(TopicRef, i32)> {
+    let mut wanted = Vec::new();
+    for topic in &request.topic_data {
+        let named = topic_ref(topic, version);
+        wanted.extend(topic.partition_data.iter().map(|partition| (named.clone(), partition.index)));
+    }
+    wanted
+}
+
+fn topic_ref(topic: &TopicProduceData, version: i16) -> TopicRef {
+    TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id)
+}
+
+impl Intake {
+    /// The checks stand in Kafka's order, so that a request with two faults hears of the same one.
+    async fn prepare(
+        &self,
+        topic: &TopicRef,
+        partition: &PartitionProduceData,
+    ) -> Result<Prepared, Rejected> {
+        let (document, at) = self.topics.partition(topic, partition.index)?;
+        let records = checks::only_batch(partition.records.clone().unwrap_or_default(), self.version)?;
+        checks::check_acks(self.acks)?;
+        let name = PartitionName(&document.name, at.partition);
+        let config = document.effective();
+        let batch = checks::check_batch(records, config, name)?;
+        self.check_timestamps(&batch, config).await?;
+        let batch = compressed(batch, config.compression).await?;
+        // A change of codec may have made it larger.
+        checks::check_size(batch.bytes(), config, name)?;
+        let is_stamped = config.timestamp_type == TimestampType::LogAppendTime;
+        let batch = if is_stamped { stamp_append_time(&batch, self.now_ms) } else { batch };
+        Ok(Prepared { at, batch, is_stamped })
+    }
+
+    async fn check_timestamps(&self, batch: &Batch, config: &EffectiveConfig) -> Result<(), Rejected> {
+        match config.timestamp_type {
+            TimestampType::CreateTime => {
+                let (before_max_ms, after_max_ms) =
+                    (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
+                timestamps::check(batch, Window { now_ms: self.now_ms, before_max_ms, after_max_ms }).await
+            }
+            TimestampType::LogAppendTime => timestamps::check_not_stamped(batch),
+        }
+    }
+}
+
+/// The batch in the codec of its topic. Only another codec is a reason to open it; the level is not.
+async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected> {
+    let (codec, level) = match wanted {
+        Compression::Producer => return Ok(batch),
+        Compression::None => (Codec::None, None),
+        Compression::Gzip(level) => (Codec::Gzip, Some(level)),
+        Compression::Snappy => (Codec::Snappy, None),
+        Compression::Lz4(level) => (Codec::Lz4, Some(level)),
+        Compression::Zstd(level) => (Codec::Zstd, Some(level)),
+    };
+    if batch.codec() == Some(codec) {
+        return Ok(batch);
+    }
+    let changed = aside(move || {
+        let changed = recompress(&batch, codec, level, UNCOMPRESSED_BYTES_MAX)?;
+        // Its lengths show only now, if it is uncompressed now.
+        Batch::check(changed.bytes().clone()).map_err(|bad| Rejected::invalid(bad.to_string()))
+    });
+    changed.await?
+}
+
+async fn append(
+    service: &Service,
+    call: &Call,
+    prepared: Vec<Result<Prepared, Rejected>>,
+    now_ms: i64,
+) -> Vec<Result<Appended, Rejected>> {
+    let commands = commands(call, &prepared, now_ms);
+    let mut outcomes = commit(service, call, commands).await.into_iter();
+    let answer = |prepared: Result<Prepared, Rejected>| {
+        let prepared = prepared?;
+        appended(&prepared, outcomes.next())
+    };
+    prepared.into_iter().map(answer).collect()
+}
+
+fn commands(call: &Call, prepared: &[Result<Prepared, Rejected>], now_ms: i64) -> Vec<Command> {
+    let lease = call.body.lease();
+    let command = |prepared: &Prepared| Command::Append {
+        partition: prepared.at,
+        batch: prepared.batch.clone(),
+        now_ms,
+        lease: Arc::clone(&lease),
+    };
+    prepared.iter().flatten().map(command).collect()
+}
+
+/// A store that fails fails the batches that were for it; those refused before hear of their own faults.
+async fn commit(service: &Service, call: &Call, commands: Vec<Command>) -> Vec<Outcome> {
+    if commands.is_empty() {
+        return Vec::new();
+    }
+    let count = commands.len();
+    service.store.commit(&call.ticket, commands).await.unwrap_or_else(|error| {
+        warn!(api = %call.header.api, %error, "a request failed because the store did");
+        vec![Err(Refused::new(ErrorCode::KafkaStorageError, error.0)); count]
+    })
+}
+
+fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, Rejected> {
+    match outcome {
+        Some(Ok(Done::Appended { base_offset, log_start, is_duplicate })) => {
+            // Kafka answers a duplicate with the time that the first try was stored with, even under CreateTime.
+            let has_time = prepared.is_stamped || is_duplicate;
+            let append_time_ms = if has_time { prepared.batch.max_timestamp() } else { NO_TIMESTAMP };
+            Ok(Appended { base_offset, log_start, append_time_ms })
+        }
+        Some(Err(refused)) => Err(refused.into()),
+        Some(Ok(_)) | None => Err(Rejected::lost()),
+    }
+}
+
+/// A client that awaits no reply learns of an error by the end of its connection, as from Kafka.
+fn without_reply(answers: &[Result<Appended, Rejected>]) -> Answer {
+    match answers.iter().find_map(|answer| answer.as_ref().err()) {
+        None => Ok(None),
+        Some(rejected) => Err(Fault::Hangup(format!("a Produce with acks=0 failed: {rejected}"))),
+    }
+}
+
+fn response(
+    request: ProduceRequest,
+    version: i16,
+    answers: Vec<Result<Appended, Rejected>>,
+) -> ProduceResponse {
+    let mut answers = answers.into_iter();
+    let mut next = |partition: &PartitionProduceData| {
+        let answer = answers.next().unwrap_or_else(|| Err(Rejected::lost()));
+        partition_response(partition.index, version, answer)
+    };
+    let mut topics = Vec::with_capacity(request.topic_data.len());
+    for topic in request.topic_data {
+        let partitions = topic.partition_data.iter().map(&mut next).collect();
+        let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
+        topics.push(response.with_partition_responses(partitions));
+    }
+    ProduceResponse::default().with_responses(topics)
+}
+
+fn partition_response(
+    index: i32,
+    version: i16,
+    answer: Result<Appended, Rejected>,
+) -> PartitionProduceResponse {
+    let response = PartitionProduceResponse::default().with_index(index);
+    match answer {
+        Ok(appended) => response
+            .with_base_offset(appended.base_offset)
+            .with_log_append_time_ms(appended.append_time_ms)
+            .with_log_start_offset(appended.log_start),
+        Err(rejected) => {
+            let response = response.with_base_offset(NO_OFFSET).with_error_code(rejected.error.code());
+            if version >= REASONS_FROM { rejected.explain(response) } else { response }
+        }
+    }
+}

@@ -1,0 +1,398 @@
+//! The answers are those of Kafka 4.1.1 with one broker, but where a test says otherwise.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::TransactionalId;
+use kernel::records::{BatchBuilder, NewRecord};
+use kernel::ticket::Lane;
+use kernel::{Api, Session, TopicId};
+use uuid::Uuid;
+
+use super::*;
+use crate::apis::shared;
+use crate::apis::testing::{self, NOW_MS, batch, idempotent_batch, service, topic};
+use crate::engines::{From, ReadOutcome, ReadSpec};
+use crate::rules::TopicDocument;
+
+const HOUR_MS: i64 = 60 * 60 * 1000;
+
+fn partition(index: i32, records: Bytes) -> PartitionProduceData {
+    PartitionProduceData::default().with_index(index).with_records(Some(records))
+}
+
+fn to(name: &str, partitions: Vec<PartitionProduceData>) -> TopicProduceData {
+    TopicProduceData::default().with_name(shared::topic_name(name)).with_partition_data(partitions)
+}
+
+fn request(acks: i16, topics: Vec<TopicProduceData>) -> ProduceRequest {
+    ProduceRequest::default().with_acks(acks).with_timeout_ms(1_000).with_topic_data(topics)
+}
+
+async fn ask(service: &Arc<Service>, version: i16, request: &ProduceRequest) -> ProduceResponse {
+    testing::ask(service, Api::PRODUCE, version, request).await
+}
+
+/// Produces to the first partition of `orders`.
+async fn produce(service: &Arc<Service>, version: i16, records: Bytes) -> PartitionProduceResponse {
+    let request = request(-1, vec![to("orders", vec![partition(0, records)])]);
+    let mut response = ask(service, version, &request).await;
+    response.responses.remove(0).partition_responses.remove(0)
+}
+
+async fn error(service: &Arc<Service>, records: Bytes) -> i16 {
+    let response = produce(service, 12, records).await;
+    if response.error_code != 0 {
+        assert_eq!((response.base_offset, response.log_append_time_ms), (-1, -1));
+        assert!(response.error_message.is_some_and(|message| !message.is_empty()));
+    }
+    response.error_code
+}
+
+async fn stored(service: &Service, topic: &TopicDocument) -> Vec<Batch> {
+    let partition = topic.partition(0).unwrap();
+    let spec = ReadSpec { partition, from: From::Offset(0), bytes_max: 1 << 20 };
+    match service.store.read(vec![spec], 1 << 20).await.unwrap().remove(0) {
+        ReadOutcome::Read { batches, .. } => {
+            batches.into_iter().map(|batch| Batch::check(batch).unwrap()).collect()
+        }
+        other => panic!("the log cannot be read: {other:?}"),
+    }
+}
+
+fn good() -> Bytes {
+    batch(Codec::None, &[NOW_MS, NOW_MS])
+}
+
+/// The batch with other bytes at a place.
+fn with(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
+    let mut changed = BytesMut::from(&batch[..]);
+    changed[at..at + bytes.len()].copy_from_slice(bytes);
+    changed.freeze()
+}
+
+/// The same, with a CRC that fits again.
+fn sealed(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
+    let changed = with(batch, at, bytes);
+    let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
+    let fold = |crc: u32, byte: &u8| (0..8).fold(crc ^ u32::from(*byte), |crc, _| step(crc));
+    let crc = !changed[21..].iter().fold(!0u32, fold);
+    with(&changed, 17, &crc.to_be_bytes())
+}
+
+fn followed_by(batch: &Bytes, bytes: &[u8]) -> Bytes {
+    let mut longer = BytesMut::from(&batch[..]);
+    longer.put_slice(bytes);
+    longer.freeze()
+}
+
+#[tokio::test]
+async fn every_version_appends() {
+    let service = service().await;
+    let orders = topic(&service, "orders", 1, &[]).await;
+    for (version, base_offset) in (3..=13).zip((0..).step_by(2)) {
+        let data = to("orders", vec![partition(0, good())]).with_topic_id(orders.id.0);
+        let mut response = ask(&service, version, &request(-1, vec![data])).await;
+        let topic = response.responses.remove(0);
+        match version {
+            13 => assert_eq!(topic.topic_id, orders.id.0),
+            _ => assert_eq!(topic.name.as_str(), "orders"),
+        }
+        let answer = &topic.partition_responses[0];
+        let log_start = if version < 5 { -1 } else { 0 };
+        assert_eq!((answer.index, answer.error_code), (0, 0), "version {version}");
+        assert_eq!((answer.base_offset, answer.log_start_offset), (base_offset, log_start));
+        assert_eq!(answer.log_append_time_ms, -1);
+    }
+    let batches = stored(&service, &orders).await;
+    assert_eq!(batches.len(), 11);
+    assert!(batches.iter().all(|batch| batch.bytes()[16..] == good()[16..]), "batches are kept as they came");
+}
+
+#[tokio::test]
+async fn records_that_are_not_one_good_batch_are_refused() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[]).await;
+    let (corrupt, invalid_record) = (2, 87);
+    let good = good();
+    let cases = [
+        ("nothing", Bytes::new(), invalid_record),
+        ("too short for a batch", Bytes::from_static(&[0; 10]), invalid_record),
+        ("cut", good.slice(..good.len() - 1), invalid_record),
+        ("zeroes", Bytes::from_static(&[0; 30]), corrupt),
+        ("two batches", followed_by(&good, &good), invalid_record),
+        ("a batch and zeroes", followed_by(&good, &[0; 40]), corrupt),
+        ("magic 0", with(&good, 16, &[0]), invalid_record),
+        ("magic 1", with(&good, 16, &[1]), invalid_record),
+        ("magic 3", with(&good, 16, &[3]), corrupt),
+        ("magic -1", with(&good, 16, &[0xff]), corrupt),
+        ("another CRC", with(&good, 17, &[0; 4]), corrupt),
+        ("a base offset", with(&good, 0, &5i64.to_be_bytes()), invalid_record),
+        ("a base offset and another CRC", with(&with(&good, 17, &[0; 4]), 7, &[5]), invalid_record),
+        ("a count too high", sealed(&good, 57, &3i32.to_be_bytes()), invalid_record),
+        ("no records", sealed(&good, 57, &0i32.to_be_bytes()), invalid_record),
+        ("another last offset", sealed(&good, 23, &5i32.to_be_bytes()), invalid_record),
+        ("a control batch", sealed(&good, 21, &[0, 0x20]), invalid_record),
+        ("a producer without a sequence", idempotent_batch(7, 0, -1, 1), invalid_record),
+    ];
+    for (case, records, code) in cases {
+        assert_eq!(error(&service, records).await, code, "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_shorter_than_its_header_is_corrupt() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[]).await;
+    let mut short = BytesMut::zeroed(40);
+    short[8..12].copy_from_slice(&28i32.to_be_bytes());
+    short[16] = 2;
+    assert_eq!(error(&service, short.freeze()).await, 2);
+}
+
+#[tokio::test]
+async fn a_few_bytes_behind_a_batch_are_left_away() {
+    let service = service().await;
+    let orders = topic(&service, "orders", 1, &[]).await;
+    assert_eq!(error(&service, followed_by(&good(), &[0; 5])).await, 0);
+    assert_eq!(stored(&service, &orders).await[0].bytes().len(), good().len());
+}
+
+// Kafka forgets a null, and never answers; an unknown codec it answers with UNKNOWN_SERVER_ERROR, as if it were its
+// own fault.
+#[tokio::test]
+async fn null_records_and_unknown_codecs_are_the_clients_fault() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[]).await;
+    let null = PartitionProduceData::default().with_records(None);
+    let response = ask(&service, 12, &request(1, vec![to("orders", vec![null])])).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 87);
+    assert_eq!(error(&service, sealed(&good(), 21, &[0, 5])).await, 76);
+}
+
+#[tokio::test]
+async fn zstd_takes_version_7() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[]).await;
+    let zstd = batch(Codec::Zstd, &[NOW_MS]);
+    assert_eq!(produce(&service, 6, zstd.clone()).await.error_code, 76);
+    assert_eq!(produce(&service, 7, zstd).await.error_code, 0);
+}
+
+#[tokio::test]
+async fn each_partition_hears_of_itself_in_the_requests_order() {
+    let service = service().await;
+    topic(&service, "orders", 2, &[]).await;
+    let topics = vec![
+        to("orders", vec![partition(1, good()), partition(9, good()), partition(-1, good())]),
+        to("nope", vec![partition(0, good())]),
+        to("orders", vec![partition(0, Bytes::new()), partition(1, good())]),
+    ];
+    let codes = |response: &ProduceResponse| {
+        let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+        partitions.map(|answer| (answer.index, answer.error_code, answer.base_offset)).collect::<Vec<_>>()
+    };
+    let response = ask(&service, 12, &request(1, topics.clone())).await;
+    let (unknown, invalid_record, invalid_acks) = (3, 87, 21);
+    let expected = [
+        (1, 0, 0),
+        (9, unknown, -1),
+        (-1, unknown, -1),
+        (0, unknown, -1),
+        (0, invalid_record, -1),
+        (1, 0, 2),
+    ];
+    assert_eq!(codes(&response), expected);
+    for acks in [2, -2] {
+        let response = ask(&service, 12, &request(acks, topics.clone())).await;
+        let expected = [invalid_acks, unknown, unknown, unknown, invalid_record, invalid_acks];
+        assert_eq!(codes(&response).iter().map(|(_, code, _)| *code).collect::<Vec<_>>(), expected);
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_id_is_told_as_one() {
+    let service = service().await;
+    let orders = topic(&service, "orders", 1, &[]).await;
+    let by_id = |id: Uuid, index| {
+        TopicProduceData::default().with_topic_id(id).with_partition_data(vec![partition(index, good())])
+    };
+    let topics = vec![by_id(Uuid::from_u128(7), 0), by_id(orders.id.0, 0), by_id(orders.id.0, 9)];
+    let response = ask(&service, 13, &request(1, topics)).await;
+    let codes: Vec<i16> =
+        response.responses.iter().map(|topic| topic.partition_responses[0].error_code).collect();
+    assert_eq!(codes, [100, 0, 3]);
+}
+
+#[tokio::test]
+async fn acks_0_is_answered_by_nothing_or_by_the_end_of_the_connection() {
+    let service = service().await;
+    let orders = topic(&service, "orders", 1, &[]).await;
+    let connection = Session::for_tests();
+    for version in 3..=13 {
+        let data = to("orders", vec![partition(0, good())]).with_topic_id(orders.id.0);
+        let request = request(0, vec![data]);
+        let reply = testing::send(&service, &connection, Api::PRODUCE, version, &request).await;
+        assert!(matches!(reply, Ok(None)), "version {version}");
+    }
+    assert_eq!(stored(&service, &orders).await.len(), 11);
+    let request = request(0, vec![to("orders", vec![partition(9, good())])]);
+    assert!(testing::send(&service, &connection, Api::PRODUCE, 12, &request).await.is_err());
+}
+
+#[tokio::test]
+async fn a_batch_that_comes_again_gets_its_first_offset() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[]).await;
+    let told = |response: PartitionProduceResponse| {
+        (response.error_code, response.base_offset, response.log_append_time_ms)
+    };
+    let batches = [idempotent_batch(7, 0, 0, 2), idempotent_batch(7, 0, 2, 1)];
+    assert_eq!(told(produce(&service, 12, batches[0].clone()).await), (0, 0, -1));
+    assert_eq!(told(produce(&service, 12, batches[1].clone()).await), (0, 2, -1));
+    assert_eq!(told(produce(&service, 12, batches[0].clone()).await), (0, 0, NOW_MS));
+    assert_eq!(told(produce(&service, 12, batches[1].clone()).await), (0, 2, NOW_MS));
+    assert_eq!(error(&service, idempotent_batch(7, 0, 9, 1)).await, 45);
+    assert_eq!(error(&service, idempotent_batch(7, 1, 0, 1)).await, 0);
+    assert_eq!(error(&service, idempotent_batch(7, 0, 3, 1)).await, 47);
+}
+
+#[tokio::test]
+async fn timestamps_out_of_range_are_named() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[]).await;
+    for codec in [Codec::None, Codec::Gzip] {
+        let records = batch(codec, &[NOW_MS, NOW_MS + 2 * HOUR_MS, NOW_MS + HOUR_MS, NOW_MS + HOUR_MS + 1]);
+        let answer = produce(&service, 12, records.clone()).await;
+        assert_eq!((answer.error_code, answer.base_offset), (32, -1));
+        let message = answer.error_message.unwrap();
+        assert_eq!(message.as_str(), "One or more records have been rejected due to invalid timestamp");
+        let named: Vec<i32> = answer.record_errors.iter().map(|record| record.batch_index).collect();
+        assert_eq!(named, [1, 3]);
+        let sentence = answer.record_errors[0].batch_index_error_message.clone().unwrap();
+        let expected = format!(
+            "Timestamp {} of message with offset 1 is out of range. The timestamp should be within [{}, {}]",
+            NOW_MS + 2 * HOUR_MS,
+            NOW_MS - i64::MAX,
+            NOW_MS + HOUR_MS
+        );
+        assert_eq!(sentence.as_str(), expected);
+        assert_eq!(produce(&service, 7, records).await.error_code, 32);
+    }
+    assert_eq!(error(&service, batch(Codec::None, &[-1])).await, 0, "no timestamp is a timestamp");
+    assert_eq!(error(&service, batch(Codec::None, &[5])).await, 0);
+}
+
+#[tokio::test]
+async fn a_bound_on_the_past_is_held_record_by_record() {
+    let service = service().await;
+    topic(&service, "orders", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
+    for codec in [Codec::None, Codec::Zstd] {
+        let answer = produce(&service, 12, batch(codec, &[NOW_MS, NOW_MS - 1_001, NOW_MS - 1_000])).await;
+        let named: Vec<i32> = answer.record_errors.iter().map(|record| record.batch_index).collect();
+        assert_eq!((answer.error_code, named), (32, vec![1]));
+        assert_eq!(error(&service, batch(codec, &[NOW_MS, NOW_MS - 1_000])).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn the_broker_stamps_where_the_topic_says_so() {
+    let service = service().await;
+    let orders = topic(&service, "orders", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+    let answer = produce(&service, 12, batch(Codec::Gzip, &[5, NOW_MS + 9 * HOUR_MS])).await;
+    assert_eq!((answer.error_code, answer.log_append_time_ms), (0, NOW_MS));
+    let batches = stored(&service, &orders).await;
+    assert!(batches[0].has_append_time() && batches[0].max_timestamp() == NOW_MS);
+
+    let stamped = sealed(&good(), 21, &[0, 0x08]);
+    let answer = produce(&service, 12, stamped).await;
+    assert_eq!((answer.error_code, answer.record_errors.len()), (32, 2));
+}
+
+#[tokio::test]
+async fn batches_are_stored_in_the_topics_codec() {
+    for (config, codec) in [
+        ("uncompressed", Codec::None),
+        ("gzip", Codec::Gzip),
+        ("snappy", Codec::Snappy),
+        ("lz4", Codec::Lz4),
+        ("zstd", Codec::Zstd),
+    ] {
+        let service = service().await;
+        let orders = topic(&service, "orders", 1, &[("compression.type", config)]).await;
+        for sent in Codec::ALL {
+            assert_eq!(error(&service, batch(sent, &[NOW_MS, NOW_MS - 1])).await, 0);
+        }
+        for batch in stored(&service, &orders).await {
+            assert_eq!(batch.codec(), Some(codec));
+            let timestamps: Vec<i64> =
+                batch.records(1 << 20).unwrap().map(|record| record.unwrap().timestamp).collect();
+            assert_eq!(timestamps, [NOW_MS, NOW_MS - 1]);
+        }
+        let unreadable = sealed(&good(), 21, &[0, if codec == Codec::Zstd { 1 } else { 4 }]);
+        assert_eq!(error(&service, unreadable).await, 87, "Kafka says UNKNOWN_SERVER_ERROR");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_is_not_larger_than_the_topic_allows_before_or_after_recompression() {
+    let service = service().await;
+    let configs = [("compression.type", "uncompressed"), ("max.message.bytes", "300")];
+    let orders = topic(&service, "orders", 1, &configs).await;
+    let (fits, too_large) = ([b'x'; 200], [b'x'; 300]);
+    for (codec, value, code) in
+        [(Codec::None, &fits[..], 0), (Codec::None, &too_large[..], 10), (Codec::Gzip, &too_large[..], 10)]
+    {
+        let mut builder = BatchBuilder::new(codec);
+        builder.push(NewRecord { timestamp: NOW_MS, value: Some(value), ..NewRecord::default() });
+        let records = builder.build().unwrap();
+        assert!(codec == Codec::None || records.len() < 300, "it is too large only once it is unpacked");
+        assert_eq!(error(&service, records).await, code);
+    }
+    assert_eq!(stored(&service, &orders).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_transactional_batch_refuses_the_whole_request() {
+    let service = service().await;
+    let orders = topic(&service, "orders", 2, &[]).await;
+    let transactional = sealed(&idempotent_batch(7, 0, 0, 1), 21, &[0, 0x10]);
+    let topics = vec![to("orders", vec![partition(0, good()), partition(1, transactional)])];
+    for id in [None, Some(TransactionalId(shared::words("payments")))] {
+        let asked = request(-1, topics.clone()).with_transactional_id(id);
+        let response = ask(&service, 12, &asked).await;
+        let codes: Vec<i16> =
+            response.responses[0].partition_responses.iter().map(|answer| answer.error_code).collect();
+        assert_eq!(codes, [53, 53]);
+        let asked = asked.with_acks(0);
+        let hangup = testing::send(&service, &Session::for_tests(), Api::PRODUCE, 12, &asked).await;
+        assert!(hangup.is_err());
+    }
+    assert!(stored(&service, &orders).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_topic_made_by_the_connections_earlier_call_is_found() {
+    let service = service().await;
+    let lane = Lane::new();
+    let (earlier, ticket) = (lane.issue(), lane.issue());
+    let id = TopicId(Uuid::from_u128(7));
+    let mut call =
+        Call::for_tests(Api::PRODUCE, 12, &request(1, vec![to("orders", vec![partition(0, good())])]));
+    call.ticket = ticket;
+    let produced = tokio::spawn(service.door().enter(call));
+    tokio::task::yield_now().await;
+    let create = Command::CreateTopic {
+        name: Arc::from("orders"),
+        id,
+        partitions: 1,
+        configs: std::collections::BTreeMap::new(),
+    };
+    service.store.commit_one(&earlier, create).await.unwrap().unwrap();
+    assert!(!produced.is_finished(), "the earlier call has not been answered yet");
+    drop(earlier);
+    let reply = produced.await.unwrap().unwrap().unwrap();
+    let response = {
+        use kafka_protocol::protocol::Decodable;
+        ProduceResponse::decode(&mut reply.contiguous(), 12).unwrap()
+    };
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+}

@@ -1,0 +1,35 @@
+//! What has configs in Kafka: the types of resources that DescribeConfigs and both AlterConfigs name.
+
+use super::shared;
+use crate::rules::Refused;
+
+/// A topic.
+pub(super) const TOPIC: i8 = 2;
+/// A broker, or with an empty name all of them.
+pub(super) const BROKER: i8 = 4;
+/// The log levels of a broker.
+pub(super) const BROKER_LOGGER: i8 = 8;
+/// A subscription to clients' metrics (KIP-714).
+const CLIENT_METRICS: i8 = 16;
+/// A group (KIP-848).
+const GROUP: i8 = 32;
+
+/// Why log levels are refused.
+pub(super) const NO_LOGGERS: &str = "Yagura has no loggers that could be described or set by name";
+
+/// Refuses a resource that has no configs here.
+pub(super) fn not_configurable(resource_type: i8) -> Refused {
+    shared::invalid_request(match resource_type {
+        CLIENT_METRICS => {
+            "Yagura takes no metrics from clients, so there are no subscriptions to them".to_owned()
+        }
+        GROUP => "Yagura has no configs of groups yet".to_owned(),
+        other => format!("Unknown resource type {other}"),
+    })
+}
+
+/// Reads the name of a broker resource.
+pub(super) fn broker_id(what: &str, name: &str) -> Result<i32, Refused> {
+    name.parse()
+        .map_err(|_| shared::invalid_request(format!("{what} id must be an integer, but it is: {name}")))
+}

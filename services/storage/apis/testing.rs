@@ -1,0 +1,124 @@
+//! What the tests of the APIs stand on: a service over the memory engine, topics, batches, and calls through the door.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::protocol::{Decodable, Encodable};
+use kernel::budget::Budget;
+use kernel::clock::ManualClock;
+use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::{Api, Call, Hangup, NodeId, Reply, Session, Ticket, TopicId, TopicPartition};
+use uuid::Uuid;
+
+use crate::engines::memory::Memory;
+use crate::rules::{Command, Done, TopicDocument};
+use crate::service::{NodeFacts, Service};
+use crate::settings::Settings;
+
+/// The time on the service's clock, which stands still.
+pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
+
+/// A service with an open, empty store.
+pub(crate) async fn service() -> Arc<Service> {
+    service_with_replies(64 << 20)
+}
+
+/// The same, with this much memory for replies.
+pub(crate) fn service_with_replies(bytes: usize) -> Arc<Service> {
+    let node = NodeFacts {
+        cluster_id: Arc::from("test-cluster"),
+        node_id: NodeId(1),
+        request_bytes_max: 100 << 20,
+        listeners: "main://localhost:9092".to_owned(),
+    };
+    let clock = Arc::new(ManualClock::at(NOW_MS));
+    let (opener, service) = Service::new(Settings::at("memory://"), node, clock, Budget::new(bytes));
+    opener.opened(Arc::new(Memory::new()));
+    service
+}
+
+/// Creates a topic.
+pub(crate) async fn topic(
+    service: &Service,
+    name: &str,
+    partitions: i32,
+    configs: &[(&str, &str)],
+) -> Arc<TopicDocument> {
+    let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+    let configs: BTreeMap<String, String> = configs.iter().map(owned).collect();
+    let id = TopicId(Uuid::new_v4());
+    let command = Command::CreateTopic { name: Arc::from(name), id, partitions, configs };
+    match service.store.commit_one(&Ticket::only(), command).await.expect("the store is open") {
+        Ok(Done::Topic(topic)) => topic,
+        other => panic!("{name} was not created: {other:?}"),
+    }
+}
+
+/// Appends a batch, and gives its base offset.
+pub(crate) async fn append(service: &Service, partition: TopicPartition, batch: Bytes) -> i64 {
+    let batch = Batch::check(batch).expect("a test's batch is whole");
+    let command = Command::Append { partition, batch, now_ms: NOW_MS, lease: Arc::default() };
+    match service.store.commit_one(&Ticket::only(), command).await.expect("the store is open") {
+        Ok(Done::Appended { base_offset, .. }) => base_offset,
+        other => panic!("the batch was not appended: {other:?}"),
+    }
+}
+
+/// A batch of records with these timestamps; the values count up from `v0`.
+pub(crate) fn batch(codec: Codec, timestamps: &[i64]) -> Bytes {
+    build(BatchBuilder::new(codec), timestamps)
+}
+
+/// The batch of an idempotent producer, its records stamped with [`NOW_MS`].
+pub(crate) fn idempotent_batch(producer: i64, epoch: i16, sequence: i32, records: usize) -> Bytes {
+    build(BatchBuilder::new(Codec::None).producer(producer, epoch, sequence), &vec![NOW_MS; records])
+}
+
+fn build(mut builder: BatchBuilder, timestamps: &[i64]) -> Bytes {
+    for (index, timestamp) in timestamps.iter().enumerate() {
+        let value = format!("v{index}");
+        let value = Some(value.as_bytes());
+        builder.push(NewRecord { timestamp: *timestamp, key: Some(b"key"), value, headers: &[] });
+    }
+    builder.build().expect("a test's batch can be built")
+}
+
+/// Sends a request on a connection, and gives what a stack would get.
+pub(crate) async fn send<Q: Encodable>(
+    service: &Arc<Service>,
+    connection: &Arc<Session>,
+    api: Api,
+    version: i16,
+    request: &Q,
+) -> Result<Option<Reply>, Hangup> {
+    let mut call = Call::for_tests(api, version, request);
+    call.session = Arc::clone(connection);
+    service.door().enter(call).await
+}
+
+/// Asks on a connection, and decodes the reply to its last byte.
+pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
+    service: &Arc<Service>,
+    connection: &Arc<Session>,
+    api: Api,
+    version: i16,
+    request: &Q,
+) -> R {
+    let reply = send(service, connection, api, version, request).await;
+    let reply = reply.expect("the connection stays open").expect("there is a reply");
+    let mut body = reply.contiguous();
+    let decoded = R::decode(&mut body, version).expect("the reply decodes");
+    assert!(body.is_empty(), "{api} {version}: {} bytes are left", body.len());
+    decoded
+}
+
+/// Asks on a connection of its own.
+pub(crate) async fn ask<Q: Encodable, R: Decodable>(
+    service: &Arc<Service>,
+    api: Api,
+    version: i16,
+    request: &Q,
+) -> R {
+    ask_on(service, &Session::for_tests(), api, version, request).await
+}

@@ -1,0 +1,232 @@
+//! The memory engine: a map. It is also the model that every other engine is held against.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use kernel::TopicPartition;
+use kernel::metrics::Page;
+use kernel::records::{self, Batch};
+
+use super::retention::{Limits, PRODUCER_EXPIRY_MS, expire, limited_partitions};
+use super::stats::CommitStats;
+use super::table::{Table, empty};
+use super::{Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, Watch, Watchers};
+use crate::rules::{Command, Document, Effect, Key, Outcome, WorkingSet, decide};
+
+/// A batch smaller than this is copied: it is a slice of a shared read buffer, which it would keep alive.
+const COPIED_BELOW_BYTES: usize = 16 * 1024;
+
+/// Keeps everything in this process, until it ends.
+pub struct Memory {
+    state: Arc<Mutex<State>>,
+    watchers: Watchers,
+    stats: CommitStats,
+}
+
+#[derive(Default)]
+struct State {
+    table: Table,
+    logs: HashMap<TopicPartition, VecDeque<Stored>>,
+}
+
+struct Stored {
+    base_offset: i64,
+    next_offset: i64,
+    max_timestamp: i64,
+    leader_epoch: i32,
+    /// As it came: offset and epoch are patched into the copy that a read makes anyway.
+    batch: Bytes,
+}
+
+impl Stored {
+    fn read(&self) -> Bytes {
+        let mut copy = BytesMut::from(&self.batch[..]);
+        records::patch(&mut copy, self.base_offset, self.leader_epoch);
+        copy.freeze()
+    }
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Memory {
+    /// An empty store.
+    pub fn new() -> Self {
+        Self { state: Arc::default(), watchers: Watchers::default(), stats: CommitStats::new() }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn commit_now(&self, commands: Vec<Command>) -> Vec<Outcome> {
+        let mut state = self.lock();
+        commands.into_iter().map(|command| state.run(command, &self.watchers)).collect()
+    }
+}
+
+impl State {
+    fn run(&mut self, command: Command, watchers: &Watchers) -> Outcome {
+        let mut set = WorkingSet::new(&self.table);
+        let outcome = decide(&mut set, command);
+        let (mut changes, effects) = set.into_changes();
+        for effect in effects {
+            self.apply(effect, &mut changes, watchers);
+        }
+        self.table.apply(changes);
+        outcome
+    }
+
+    fn apply(&mut self, effect: Effect, changes: &mut HashMap<Key, Option<Document>>, watchers: &Watchers) {
+        match effect {
+            Effect::Append { partition, base_offset, leader_epoch, batch, .. } => {
+                let bytes = batch.bytes().len() as u64;
+                let stored = store(&batch, base_offset, leader_epoch);
+                self.logs.entry(partition).or_default().push_back(stored);
+                watchers.wake(partition, bytes);
+            }
+            Effect::Trim { partition, log_start, .. } => {
+                let freed = self.trim(partition, log_start);
+                if let Some(Some(Document::Partition(log))) = changes.get_mut(&Key::Partition(partition)) {
+                    log.bytes = log.bytes.saturating_sub(freed);
+                }
+            }
+            Effect::Drop { partition, .. } => {
+                self.logs.remove(&partition);
+                self.table.drop_producers(partition);
+                watchers.wake(partition, 0);
+            }
+        }
+    }
+
+    fn trim(&mut self, partition: TopicPartition, log_start: i64) -> u64 {
+        let mut freed = 0;
+        if let Some(log) = self.logs.get_mut(&partition) {
+            while log.front().is_some_and(|stored| stored.next_offset <= log_start) {
+                freed += log.pop_front().map_or(0, |stored| stored.batch.len() as u64);
+            }
+        }
+        freed
+    }
+
+    fn read(&self, spec: ReadSpec, bytes_left: &mut usize, is_first: &mut bool) -> ReadOutcome {
+        let Some(document) = self.table.partition(spec.partition) else {
+            return ReadOutcome::UnknownPartition;
+        };
+        let log = self.logs.get(&spec.partition);
+        let from = match spec.from {
+            From::Offset(offset) => {
+                if let Some(outcome) = self.table.outcome_without_log(spec.partition, offset) {
+                    return outcome;
+                }
+                log.map(|log| log.partition_point(|stored| stored.next_offset <= offset))
+            }
+            From::Timestamp(time) => {
+                log.and_then(|log| log.iter().position(|stored| stored.max_timestamp >= time))
+            }
+            From::MaxTimestamp => log.and_then(|log| {
+                let latest = log.iter().map(|stored| stored.max_timestamp).max()?;
+                log.iter().position(|stored| stored.max_timestamp == latest)
+            }),
+        };
+        let (Some(log), Some(from)) = (log, from) else { return empty(document) };
+        let mut left = spec.bytes_max.min(*bytes_left);
+        let mut batches = Vec::new();
+        for stored in log.range(from.min(log.len())..) {
+            let bytes = stored.batch.len();
+            if bytes > left && !*is_first {
+                break;
+            }
+            *is_first = false;
+            left = left.saturating_sub(bytes);
+            *bytes_left = bytes_left.saturating_sub(bytes);
+            batches.push(stored.read());
+        }
+        ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches }
+    }
+
+    /// Where retention lets a log begin, if that is later than now.
+    fn retained_from(&self, partition: TopicPartition, limits: &Limits, now_ms: i64) -> Option<i64> {
+        let document = self.table.partition(partition)?;
+        let mut bytes = document.bytes;
+        let mut from = None;
+        for stored in self.logs.get(&partition)? {
+            let size = stored.batch.len() as u64;
+            if !limits.expires(stored.max_timestamp, bytes, size, now_ms) {
+                break;
+            }
+            bytes -= size;
+            from = Some(stored.next_offset);
+        }
+        from.filter(|from| *from > document.log_start)
+    }
+}
+
+fn store(batch: &Batch, base_offset: i64, leader_epoch: i32) -> Stored {
+    let bytes = batch.bytes();
+    Stored {
+        base_offset,
+        next_offset: base_offset + i64::from(batch.record_count()),
+        max_timestamp: batch.max_timestamp(),
+        leader_epoch,
+        batch: if bytes.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(bytes) } else { bytes.clone() },
+    }
+}
+
+impl Engine for Memory {
+    fn commit(&self, commands: Vec<Command>) -> Pending<Vec<Outcome>> {
+        let started = Instant::now();
+        let (count, bytes) = (commands.len(), commands.iter().map(Command::bytes).sum());
+        let outcomes = self.commit_now(commands);
+        self.stats.committed(count, bytes, started.elapsed());
+        Box::pin(std::future::ready(Ok(outcomes)))
+    }
+
+    fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
+        let state = self.lock();
+        let (mut bytes_left, mut is_first) = (bytes_max, true);
+        let read = specs.into_iter().map(|spec| state.read(spec, &mut bytes_left, &mut is_first)).collect();
+        Box::pin(std::future::ready(Ok(read)))
+    }
+
+    fn load(&self, load: Load) -> Pending<Vec<(Key, Document)>> {
+        let loaded = self.lock().table.load(&load);
+        Box::pin(std::future::ready(Ok(loaded)))
+    }
+
+    fn watch(&self, partitions: &[TopicPartition]) -> Watch {
+        self.watchers.watch(partitions)
+    }
+
+    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
+        let mut commands = Vec::new();
+        {
+            let state = self.lock();
+            for (partition, limits) in limited_partitions(&state.table) {
+                if let Some(offset) = state.retained_from(partition, &limits, now_ms) {
+                    commands.push(Command::AdvanceLogStart { partition, offset });
+                }
+            }
+        }
+        let mut maintained = Maintained { partitions_trimmed: commands.len(), ..Maintained::default() };
+        let unused_since_ms = now_ms - PRODUCER_EXPIRY_MS;
+        let idle = self.lock().table.idle_producers(unused_since_ms);
+        maintained.producers_forgotten = idle.len();
+        commands.extend(idle.into_iter().filter_map(|key| expire(&key, unused_since_ms)));
+        self.commit_now(commands);
+        Box::pin(std::future::ready(Ok(maintained)))
+    }
+
+    fn collect(&self, page: &mut Page) {
+        self.stats.collect(page, &self.lock().table);
+    }
+
+    fn close(&self) -> Pending<()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+}

@@ -1,0 +1,186 @@
+//! Every engine is held against the memory engine: for any commands, the same outcomes and the same reads.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::{ProducerId, TopicId, TopicPartition};
+use uuid::Uuid;
+
+use super::memory::Memory;
+use super::sqlite::{Sqlite, verify};
+use super::{Engine, From, Load, ReadSpec};
+use crate::rules::{Command, ConfigOperation, NewConfigs};
+
+/// A small generator of numbers that a seed repeats (xorshift64*).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
+    }
+
+    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+        from[self.roll(from.len() as u64) as usize].clone()
+    }
+
+    fn topic(&mut self) -> Arc<str> {
+        Arc::from(self.pick(&["a", "b", "a.b", "a_b", "bad name", "c"]))
+    }
+
+    fn partition(&mut self, ids: &[TopicId]) -> TopicPartition {
+        TopicPartition { topic: self.pick(ids), partition: self.roll(4) as i32 }
+    }
+
+    fn batch(&mut self) -> Batch {
+        let producer = self.pick(&[-1, -1, 1, 2]);
+        let (epoch, sequence) =
+            if producer < 0 { (-1, -1) } else { (self.roll(2) as i16, self.roll(6) as i32) };
+        let mut builder =
+            BatchBuilder::new(self.pick(&[Codec::None, Codec::Lz4])).producer(producer, epoch, sequence);
+        let value = vec![b'x'; self.pick(&[1, 100, 5_000, 40_000])];
+        for _ in 0..=self.roll(3) {
+            let timestamp = self.roll(1_000) as i64;
+            builder.push(NewRecord { timestamp, value: Some(&value), ..NewRecord::default() });
+        }
+        Batch::check(builder.build().unwrap()).unwrap()
+    }
+
+    fn command(&mut self, ids: &mut Vec<TopicId>, step: usize) -> Command {
+        match self.roll(20) {
+            0 | 1 => Command::CreateTopic {
+                name: self.topic(),
+                id: fresh(ids),
+                partitions: self.roll(4) as i32,
+                configs: self.configs(),
+            },
+            2 => Command::DeleteTopic { id: self.pick(ids) },
+            3 => Command::CreatePartitions { name: self.topic(), count: self.roll(5) as i32 },
+            4 => Command::AlterConfigs { name: self.topic(), configs: self.alteration() },
+            5 => Command::AllocateProducerId,
+            6 | 7 => {
+                Command::AdvanceLogStart { partition: self.partition(ids), offset: self.roll(40) as i64 - 2 }
+            }
+            8 => Command::ExpireProducer {
+                partition: self.partition(ids),
+                producer: ProducerId(self.roll(3) as i64),
+                unused_since_ms: self.roll(2_000) as i64,
+            },
+            9 => Command::Check(Box::new(Command::CreateTopic {
+                name: self.topic(),
+                id: fresh(ids),
+                partitions: 1,
+                configs: self.configs(),
+            })),
+            _ => Command::Append {
+                partition: self.partition(ids),
+                batch: self.batch(),
+                now_ms: step as i64,
+                lease: Arc::default(),
+            },
+        }
+    }
+
+    fn configs(&mut self) -> BTreeMap<String, String> {
+        let all = [
+            ("retention.ms", "500"),
+            ("retention.bytes", "60000"),
+            ("retention.ms", "-1"),
+            ("nonsense", "1"),
+        ];
+        let count = self.roll(3);
+        (0..count).map(|_| self.pick(&all)).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    }
+
+    fn alteration(&mut self) -> NewConfigs {
+        match self.roll(2) {
+            0 => NewConfigs::Replace(self.configs()),
+            _ => {
+                let operation = self.pick(&[
+                    ConfigOperation::Set("700".to_owned()),
+                    ConfigOperation::Delete,
+                    ConfigOperation::Append("x".to_owned()),
+                ]);
+                NewConfigs::Incremental(vec![("retention.ms".to_owned(), operation)])
+            }
+        }
+    }
+
+    fn read(&mut self, ids: &[TopicId]) -> ReadSpec {
+        let from = match self.roll(4) {
+            0 => From::Timestamp(self.roll(1_100) as i64),
+            1 => From::MaxTimestamp,
+            _ => From::Offset(self.roll(60) as i64 - 1),
+        };
+        ReadSpec { partition: self.partition(ids), from, bytes_max: self.pick(&[0, 1, 50_000, 1 << 20]) }
+    }
+}
+
+/// An id that no topic has had; the last few stay in play.
+fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
+    let id = TopicId(Uuid::from_u128(ids.last().map_or(0, |last| last.0.as_u128()) + 1));
+    ids.push(id);
+    if ids.len() > 8 {
+        ids.remove(0);
+    }
+    id
+}
+
+async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: &[TopicId], context: &str) {
+    let specs: Vec<ReadSpec> = (0..6).map(|_| dice.read(ids)).collect();
+    let bytes_max = dice.pick(&[1, 60_000, 1 << 20]);
+    let expected = model.read(specs.clone(), bytes_max).await.unwrap();
+    let got = engine.read(specs.clone(), bytes_max).await.unwrap();
+    for (index, spec) in specs.iter().enumerate() {
+        assert_eq!(got[index], expected[index], "{context}: {spec:?} in {bytes_max} bytes");
+    }
+    let (topics, model_topics) = (engine.load(Load::Topics).await, model.load(Load::Topics).await);
+    assert_eq!(topics, model_topics, "{context}");
+    let partitions =
+        ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition }));
+    let keys = Load::Keys(partitions.map(crate::rules::Key::Partition).collect());
+    assert_eq!(engine.load(keys.clone()).await, model.load(keys).await, "{context}");
+}
+
+async fn run(seed: u64, path: &std::path::Path) {
+    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
+    let mut ids: Vec<TopicId> = (1..=4).map(|n| TopicId(Uuid::from_u128(n))).collect();
+    let model = Memory::new();
+    let mut engine = Sqlite::open(path, 64 << 10).unwrap();
+    for step in 0..120 {
+        let context = format!("seed {seed}, step {step}");
+        let commands: Vec<Command> = (0..=dice.roll(4)).map(|_| dice.command(&mut ids, step)).collect();
+        let expected = model.commit(commands.clone()).await.unwrap();
+        let got = engine.commit(commands.clone()).await.unwrap();
+        assert_eq!(got, expected, "{context}: {commands:?}");
+        if dice.roll(15) == 0 {
+            let now_ms = dice.roll(2_000) as i64;
+            let (ours, theirs) =
+                (engine.maintain(now_ms).await.unwrap(), model.maintain(now_ms).await.unwrap());
+            assert_eq!(ours.partitions_trimmed, theirs.partitions_trimmed, "{context}");
+        }
+        if dice.roll(25) == 0 {
+            engine.close().await.unwrap();
+            drop(engine);
+            engine = Sqlite::open(path, 64 << 10).unwrap();
+        }
+        same_everything(&model, &engine, &mut dice, &ids, &context).await;
+    }
+    engine.close().await.unwrap();
+    let report = verify(path, &mut |_, _| {}).unwrap();
+    assert_eq!(report.faults, Vec::<String>::new(), "seed {seed}");
+}
+
+#[tokio::test]
+async fn sqlite_does_what_memory_does() {
+    let folder = std::env::temp_dir().join(format!("yagura-model-{}", std::process::id()));
+    std::fs::create_dir_all(&folder).unwrap();
+    let seeds = std::env::var("YAGURA_MODEL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    for seed in 1..=seeds {
+        run(seed, &folder.join(format!("{seed}.db"))).await;
+    }
+    std::fs::remove_dir_all(&folder).unwrap();
+}

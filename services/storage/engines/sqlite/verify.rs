@@ -1,0 +1,191 @@
+//! Reads a whole store and says whether it is what it should be.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+
+use bytes::Bytes;
+use kernel::records::Batch;
+use rusqlite::Connection;
+
+use super::reader::outside;
+use super::schema::{failed, unpack};
+use crate::engines::StoreError;
+use crate::rules::{Document, Key, PartitionDocument};
+
+/// What was read, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct VerifyReport {
+    /// Documents.
+    pub documents: u64,
+    /// Record batches.
+    pub batches: u64,
+    /// Records in them.
+    pub records: u64,
+    /// Bytes of batches.
+    pub bytes: u64,
+    /// What is wrong, a sentence each; empty if nothing is.
+    pub faults: Vec<String>,
+}
+
+impl fmt::Display for VerifyReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { documents, batches, records, bytes, faults } = self;
+        write!(f, "{documents} documents, {batches} batches, {records} records, {bytes} bytes: ")?;
+        match faults.len() {
+            0 => f.write_str("all is well"),
+            count => {
+                write!(f, "{count} fault(s)")?;
+                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+            }
+        }
+    }
+}
+
+/// Faults that are listed; a ruined file would else list every row.
+const FAULTS_MAX: usize = 100;
+
+/// Checks SQLite's own structure, every batch's CRC, that offsets are dense, and that documents agree with the logs.
+/// `progress` gets rows done and rows in all.
+///
+/// # Errors
+/// The file cannot be read at all.
+pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, String> {
+    let connection = outside(path).map_err(|error| error.0)?;
+    run(&connection, progress).map_err(|error| error.0)
+}
+
+fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
+    let reading = |error: rusqlite::Error| failed("reading", &error);
+    let mut report = VerifyReport::default();
+    // One transaction, so that all is seen at the same moment while a broker writes on.
+    connection.execute_batch("BEGIN").map_err(reading)?;
+    let mut check = connection.prepare("PRAGMA integrity_check(20)").map_err(reading)?;
+    let lines = check.query_map([], |row| row.get::<_, String>(0)).map_err(reading)?;
+    for line in lines {
+        let line = line.map_err(reading)?;
+        if line != "ok" {
+            report.fault(format!("SQLite: {line}"));
+        }
+    }
+    let partitions = documents(connection, &mut report).map_err(reading)?;
+    let logs = batches(connection, &partitions, &mut report, progress).map_err(reading)?;
+    compare(&partitions, &logs, &mut report);
+    Ok(report)
+}
+
+impl VerifyReport {
+    fn fault(&mut self, fault: String) {
+        if self.faults.len() < FAULTS_MAX {
+            self.faults.push(fault);
+        }
+    }
+}
+
+type Partitions = HashMap<u32, (Key, PartitionDocument)>;
+
+fn documents(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<Partitions> {
+    let mut partitions = Partitions::new();
+    let mut keys = HashMap::new();
+    let mut statement = connection.prepare("SELECT key, value FROM documents")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        report.documents += 1;
+        let (text, json): (String, String) = (row.get(0)?, row.get(1)?);
+        let parsed = Key::parse(&text).and_then(|key| key.read(&json).ok().map(|document| (key, document)));
+        let Some((key, document)) = parsed else {
+            report.fault(format!("the document {text} cannot be read"));
+            continue;
+        };
+        if let Document::Partition(log) = &document
+            && let Some((other, _)) = partitions.insert(log.number, (key.clone(), *log))
+        {
+            report.fault(format!("{key} and {other} have the same number"));
+        }
+        keys.insert(key, document);
+    }
+    for document in keys.values() {
+        let Document::Topic(topic) = document else { continue };
+        let needed = topic.all_partitions().map(Key::Partition).chain([Key::TopicName(topic.id)]);
+        for key in needed.filter(|key| !keys.contains_key(key)) {
+            report.fault(format!("topic {} has no document {key}", topic.name));
+        }
+    }
+    Ok(partitions)
+}
+
+/// A log as its rows show it.
+#[derive(Default)]
+struct Log {
+    first: Option<i64>,
+    next: i64,
+    /// Bytes of the batches that end after the log's start.
+    bytes: u64,
+}
+
+fn batches(
+    connection: &Connection,
+    partitions: &Partitions,
+    report: &mut VerifyReport,
+    progress: &mut dyn FnMut(u64, u64),
+) -> rusqlite::Result<HashMap<u32, Log>> {
+    let total: i64 = connection.query_row("SELECT count(*) FROM batches", [], |row| row.get(0))?;
+    let mut logs: HashMap<u32, Log> = HashMap::new();
+    let mut statement =
+        connection.prepare("SELECT id, next_offset, max_timestamp, bytes, data FROM batches ORDER BY id")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (number, base) = unpack(row.get(0)?);
+        report.batches += 1;
+        progress(report.batches, total as u64);
+        // Rows of a deleted topic, and rows before a log's start, are garbage that has not been removed yet.
+        let Some((key, document)) = partitions.get(&number) else { continue };
+        let next: i64 = row.get(1)?;
+        let data = Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?);
+        report.bytes += data.len() as u64;
+        if let Some(fault) = batch_fault(&data, base, next, row.get(2)?, row.get(3)?) {
+            report.fault(format!("{key}, the batch at offset {base}: {fault}"));
+        }
+        report.records += (next - base).max(0) as u64;
+        if next <= document.log_start {
+            continue;
+        }
+        let log = logs.entry(number).or_default();
+        if log.first.is_some() && log.next != base {
+            report.fault(format!("{key}: offsets {} to {} are missing", log.next, base - 1));
+        }
+        log.first.get_or_insert(base);
+        log.next = next;
+        log.bytes += data.len() as u64;
+    }
+    Ok(logs)
+}
+
+fn batch_fault(data: &Bytes, base: i64, next: i64, max_timestamp: i64, bytes: i64) -> Option<String> {
+    let batch = match Batch::check(data.clone()) {
+        Ok(batch) => batch,
+        Err(error) => return Some(error.to_string()),
+    };
+    let row = (base, next, max_timestamp, bytes);
+    let own = (batch.base_offset(), batch.next_offset(), batch.max_timestamp(), data.len() as i64);
+    (row != own).then(|| format!("its row says {row:?}, the batch itself {own:?}"))
+}
+
+fn compare(partitions: &Partitions, logs: &HashMap<u32, Log>, report: &mut VerifyReport) {
+    for (number, (key, document)) in partitions {
+        let empty = Log { first: None, next: document.end, bytes: 0 };
+        let log = logs.get(number).unwrap_or(&empty);
+        if log.first.is_none() && document.log_start != document.end {
+            report.fault(format!("{key} has no batches, but ends at {}", document.end));
+        }
+        if log.first.is_some_and(|first| first > document.log_start) {
+            report.fault(format!("{key} begins at {}, but its first batch is later", document.log_start));
+        }
+        if log.next != document.end {
+            report.fault(format!("{key} ends at {}, but its last batch at {}", document.end, log.next));
+        }
+        if log.bytes != document.bytes {
+            report.fault(format!("{key} says {} bytes, but its batches have {}", document.bytes, log.bytes));
+        }
+    }
+}

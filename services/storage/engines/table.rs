@@ -1,0 +1,134 @@
+//! The documents that an engine holds in memory.
+//!
+//! Topics and partitions are all here, because every request asks for them; producers may be loaded as they come,
+//! because there may be many and most are idle.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use kernel::TopicPartition;
+
+use super::{Load, ReadOutcome};
+use crate::rules::{Document, Documents, Key, Lookup, PartitionDocument, TopicDocument};
+
+/// Producers that are kept loaded; past this many all are let go, and come back one by one as they produce.
+const LOADED_PRODUCERS_MAX: usize = 10_000;
+
+/// Documents by key.
+#[derive(Debug, Default)]
+pub(crate) struct Table {
+    documents: HashMap<Key, Document>,
+    /// `None` is a producer that is known not to be stored.
+    producers: HashMap<Key, Option<Document>>,
+    topics: BTreeSet<Arc<str>>,
+    loads_producers: bool,
+}
+
+impl Table {
+    /// A table that misses producers until they are put in.
+    pub(crate) fn loading_producers() -> Self {
+        Self { loads_producers: true, ..Self::default() }
+    }
+
+    /// Puts in a document, or what is known of a producer's absence.
+    pub(crate) fn put(&mut self, key: Key, document: Option<Document>) {
+        match (&key, document) {
+            (Key::Producer(..), document) => {
+                if document.is_none() && !self.loads_producers {
+                    self.producers.remove(&key);
+                } else {
+                    self.producers.insert(key, document);
+                }
+            }
+            (_, Some(document)) => {
+                if let Key::Topic(name) = &key {
+                    self.topics.insert(Arc::clone(name));
+                }
+                self.documents.insert(key, document);
+            }
+            (_, None) => {
+                if let Key::Topic(name) = &key {
+                    self.topics.remove(name);
+                }
+                self.documents.remove(&key);
+            }
+        }
+    }
+
+    /// Takes in the changes of a group of commands.
+    pub(crate) fn apply(&mut self, changes: HashMap<Key, Option<Document>>) {
+        if self.loads_producers && self.producers.len() > LOADED_PRODUCERS_MAX {
+            self.producers.clear();
+        }
+        for (key, document) in changes {
+            self.put(key, document);
+        }
+    }
+
+    /// Forgets what is known of the producers of a partition that is gone.
+    pub(crate) fn drop_producers(&mut self, partition: TopicPartition) {
+        self.producers.retain(|key, _| !matches!(key, Key::Producer(at, _) if *at == partition));
+    }
+
+    /// A partition's log.
+    pub(crate) fn partition(&self, at: TopicPartition) -> Option<&PartitionDocument> {
+        self.documents.get(&Key::Partition(at))?.as_partition()
+    }
+
+    /// All topics, in the order of names.
+    pub(crate) fn topics(&self) -> impl Iterator<Item = &Arc<TopicDocument>> {
+        let named = |name: &Arc<str>| self.documents.get(&Key::Topic(Arc::clone(name)));
+        self.topics.iter().filter_map(move |name| named(name)?.as_topic())
+    }
+
+    /// Producers whose last batch is this old.
+    pub(crate) fn idle_producers(&self, unused_since_ms: i64) -> Vec<Key> {
+        let idle = |document: &Option<Document>| matches!(document, Some(Document::Producer(producer)) if producer.last_ms <= unused_since_ms);
+        self.producers.iter().filter(|(_, document)| idle(document)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Copies documents out.
+    pub(crate) fn load(&self, load: &Load) -> Vec<(Key, Document)> {
+        match load {
+            Load::Keys(keys) => {
+                let found = |key: &Key| match self.lookup(key) {
+                    Lookup::Known(Some(document)) => Some((key.clone(), document.clone())),
+                    _ => None,
+                };
+                keys.iter().filter_map(found).collect()
+            }
+            Load::Topics => self
+                .topics()
+                .map(|topic| (Key::Topic(Arc::clone(&topic.name)), Document::Topic(Arc::clone(topic))))
+                .collect(),
+        }
+    }
+
+    /// What a read at `offset` comes to without looking at the log; `None` when the log must be read.
+    pub(crate) fn outcome_without_log(&self, at: TopicPartition, offset: i64) -> Option<ReadOutcome> {
+        let Some(log) = self.partition(at) else { return Some(ReadOutcome::UnknownPartition) };
+        let (log_start, high_watermark) = (log.log_start, log.end);
+        if offset < log_start || offset > high_watermark {
+            return Some(ReadOutcome::OutOfRange { log_start, high_watermark });
+        }
+        (offset == high_watermark).then(|| empty(log))
+    }
+}
+
+/// A read that found no batch.
+pub(crate) fn empty(log: &PartitionDocument) -> ReadOutcome {
+    ReadOutcome::Read { log_start: log.log_start, high_watermark: log.end, batches: Vec::new() }
+}
+
+impl Documents for Table {
+    fn lookup(&self, key: &Key) -> Lookup<'_> {
+        match key {
+            Key::Producer(..) => match self.producers.get(key) {
+                Some(known) => Lookup::Known(known.as_ref()),
+                None if self.loads_producers => Lookup::Unknown,
+                None => Lookup::Known(None),
+            },
+            _ => Lookup::Known(self.documents.get(key)),
+        }
+    }
+}

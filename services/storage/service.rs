@@ -1,0 +1,178 @@
+//! The door to the storage service: one match that shows every API.
+
+use std::sync::Arc;
+
+use kernel::budget::Budget;
+use kernel::clock::SharedClock;
+use kernel::metrics::{Collect, Page};
+use kernel::stack::ServedApi;
+use kernel::{Api, Call, Door, ErrorCode, Hangup, Malformed, NodeId, Reply};
+use tracing::warn;
+
+use crate::apis;
+use crate::engines::StoreError;
+use crate::settings::Settings;
+use crate::store::{Store, StoreOpener};
+
+/// What the service tells clients of this broker.
+#[derive(Debug, Clone)]
+pub struct NodeFacts {
+    /// The cluster's id.
+    pub cluster_id: Arc<str>,
+    /// This broker's id.
+    pub node_id: NodeId,
+    /// The largest request, in bytes.
+    pub request_bytes_max: usize,
+    /// The `listeners` as a broker config shows them.
+    pub listeners: String,
+}
+
+/// The storage service.
+pub struct Service {
+    pub(crate) store: Store,
+    pub(crate) settings: Settings,
+    pub(crate) node: NodeFacts,
+    pub(crate) clock: SharedClock,
+    /// Reply memory: a fetch draws on it before it reads.
+    pub(crate) replies: Budget,
+}
+
+/// Why an API gave no reply of its own.
+#[derive(Debug)]
+pub(crate) enum Fault {
+    /// The request cannot be read: Kafka closes the connection.
+    Malformed(Malformed),
+    /// The store failed: every part of the request gets KAFKA_STORAGE_ERROR.
+    Store(StoreError),
+    /// The request is refused as a whole.
+    Refused(ErrorCode, String),
+    /// The connection is closed, because the client awaits no reply that could tell it of an error (acks=0).
+    Hangup(String),
+}
+
+impl From<Malformed> for Fault {
+    fn from(malformed: Malformed) -> Self {
+        Fault::Malformed(malformed)
+    }
+}
+
+impl From<StoreError> for Fault {
+    fn from(error: StoreError) -> Self {
+        Fault::Store(error)
+    }
+}
+
+/// What an API gives.
+pub(crate) type Answer = Result<Option<Reply>, Fault>;
+
+impl Service {
+    /// A service whose store is still opening.
+    pub fn new(
+        settings: Settings,
+        node: NodeFacts,
+        clock: SharedClock,
+        replies: Budget,
+    ) -> (StoreOpener, Arc<Self>) {
+        let (opener, store) = Store::opening(settings.queue_bytes_max.as_usize());
+        (opener, Arc::new(Self { store, settings, node, clock, replies }))
+    }
+
+    /// Its store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The door that stacks end in.
+    pub fn door(self: &Arc<Self>) -> Door {
+        let service = Arc::clone(self);
+        Door::from_fn(move |mut call| {
+            let service = Arc::clone(&service);
+            Box::pin(async move {
+                match service.answer(&mut call).await {
+                    Ok(reply) => Ok(reply),
+                    Err(fault) => refuse(&call, fault),
+                }
+            })
+        })
+    }
+
+    async fn answer(&self, call: &mut Call) -> Answer {
+        match call.header.api {
+            Api::PRODUCE => apis::produce::handle(self, call).await,
+            Api::FETCH => apis::fetch::handle(self, call).await,
+            Api::LIST_OFFSETS => apis::list_offsets::handle(self, call).await,
+            Api::METADATA => apis::metadata::handle(self, call).await,
+            Api::FIND_COORDINATOR => apis::find_coordinator::handle(self, call).await,
+            Api::API_VERSIONS => apis::api_versions::handle(self, call).await,
+            Api::CREATE_TOPICS => apis::create_topics::handle(self, call).await,
+            Api::DELETE_TOPICS => apis::delete_topics::handle(self, call).await,
+            Api::DELETE_RECORDS => apis::delete_records::handle(self, call).await,
+            Api::INIT_PRODUCER_ID => apis::init_producer_id::handle(self, call).await,
+            Api::OFFSET_FOR_LEADER_EPOCH => apis::offset_for_leader_epoch::handle(self, call).await,
+            Api::DESCRIBE_CONFIGS => apis::describe_configs::handle(self, call).await,
+            Api::ALTER_CONFIGS => apis::alter_configs::handle(self, call).await,
+            Api::INCREMENTAL_ALTER_CONFIGS => apis::incremental_alter_configs::handle(self, call).await,
+            Api::DESCRIBE_LOG_DIRS => apis::describe_log_dirs::handle(self, call).await,
+            Api::CREATE_PARTITIONS => apis::create_partitions::handle(self, call).await,
+            Api::DESCRIBE_CLUSTER => apis::describe_cluster::handle(self, call).await,
+            Api::DESCRIBE_TOPIC_PARTITIONS => apis::describe_topic_partitions::handle(self, call).await,
+            other => Err(Fault::Malformed(Malformed(format!("the storage service does not serve {other}")))),
+        }
+    }
+}
+
+/// The APIs that the service answers, as ApiVersions lists them. A test holds it against the match above.
+const SERVED: &[Api] = &[
+    Api::PRODUCE,
+    Api::FETCH,
+    Api::LIST_OFFSETS,
+    Api::METADATA,
+    Api::FIND_COORDINATOR,
+    Api::API_VERSIONS,
+    Api::CREATE_TOPICS,
+    Api::DELETE_TOPICS,
+    Api::DELETE_RECORDS,
+    Api::INIT_PRODUCER_ID,
+    Api::OFFSET_FOR_LEADER_EPOCH,
+    Api::DESCRIBE_CONFIGS,
+    Api::ALTER_CONFIGS,
+    Api::DESCRIBE_LOG_DIRS,
+    Api::CREATE_PARTITIONS,
+    Api::INCREMENTAL_ALTER_CONFIGS,
+    Api::DESCRIBE_CLUSTER,
+    Api::DESCRIBE_TOPIC_PARTITIONS,
+];
+
+/// The APIs that the service answers, with the versions of Kafka 4.1.
+pub fn served_apis() -> Vec<ServedApi> {
+    let served = |api: &Api| {
+        let versions = api.versions();
+        // Advertised from 0 as Kafka 4 does, because older librdkafka takes a higher minimum for a broker that
+        // knows no compression (KAFKA-18659); served from 3.
+        let min = if *api == Api::PRODUCE { 0 } else { versions.min };
+        ServedApi { api: *api, min, max: versions.max, served_min: versions.min }
+    };
+    SERVED.iter().map(served).collect()
+}
+
+fn refuse(call: &Call, fault: Fault) -> Result<Option<Reply>, Hangup> {
+    match fault {
+        Fault::Malformed(malformed) => {
+            Err(Hangup::because(format!("{} version {}: {malformed}", call.header.api, call.header.version)))
+        }
+        Fault::Store(error) => {
+            warn!(api = %call.header.api, %error, "a request failed because the store did");
+            call.refuse(ErrorCode::KafkaStorageError, &error.0)
+        }
+        Fault::Refused(error, message) => call.refuse(error, &message),
+        Fault::Hangup(reason) => Err(Hangup::because(reason)),
+    }
+}
+
+impl Collect for Service {
+    fn collect(&self, page: &mut Page) {
+        if let Some(engine) = self.store.engine_if_open() {
+            engine.collect(page);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! `yagura consume`: records to stdout, a line each.
+//!
+//! Like `cat` it reads what is there and ends; with `--follow`, like `tail -f`, it goes on. What has been fetched is
+//! flushed before more is waited for, so that a pipe sees each record as soon as it is there.
+
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Args;
+use kernel::records::Record;
+
+use crate::client::consumer::{Assignment, Fetched, Settings};
+use crate::client::{Cluster, Consumer};
+
+use super::connect::Connect;
+use super::json::Outgoing;
+use super::output::{self, Failure};
+use super::produce::LineFormat;
+
+mod start;
+
+use start::Start;
+
+const BUFFER_BYTES: usize = 64 << 10;
+
+/// Print records, a line each. Ends at the end of the topic, unless told to follow it.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  \
+    yagura consume greetings\n  \
+    yagura consume scores --from -10 --key-separator : --follow\n  \
+    yagura consume orders --format json --from @1767225600000 | jq .value")]
+pub(crate) struct Consume {
+    /// The topic.
+    topic: String,
+    /// Where to begin: earliest, latest, an OFFSET, -N (the last N of each partition) or @TIMESTAMP in ms.
+    #[arg(long, value_name = "WHERE", default_value = "earliest", allow_hyphen_values = true)]
+    from: Start,
+    /// Read this partition only; may be given several times.
+    #[arg(long, value_name = "N")]
+    partition: Vec<i32>,
+    /// End after this many records.
+    #[arg(long, value_name = "N")]
+    count: Option<u64>,
+    /// Wait for more at the end, for ever.
+    #[arg(long, short)]
+    follow: bool,
+    /// Print the key and this before the value. \t is a tab.
+    #[arg(long, value_name = "S", value_parser = output::separator)]
+    key_separator: Option<String>,
+    /// Print the headers and a tab before all else, as KEY=VALUE,KEY=VALUE.
+    #[arg(long)]
+    header: bool,
+    /// Values as they are, or a JSON object with all there is, as `produce --format json` reads it.
+    #[arg(long, value_enum, default_value_t = LineFormat::Value)]
+    format: LineFormat,
+    /// What stands for a null key, value or header.
+    #[arg(long, value_name = "TEXT", default_value = "null")]
+    null_value: String,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Consume {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        if self.format == LineFormat::Json && (self.key_separator.is_some() || self.header) {
+            let text = "--key-separator and --header are for lines of text; JSON has key and headers always";
+            return Err(Failure::Usage(text.to_owned()));
+        }
+        let cluster = self.connect.cluster().await?;
+        let assignments = self.assignments(&cluster).await?;
+        let mut consumer = Consumer::open(cluster, &self.topic, assignments, Settings::default()).await?;
+        let mut output = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
+        let copied = self.copy(&mut consumer, &mut output).await;
+        // What was read before a failure is printed all the same.
+        output.flush()?;
+        copied.map(|()| ExitCode::SUCCESS)
+    }
+
+    /// What to read of each partition.
+    async fn assignments(&self, cluster: &Arc<Cluster>) -> Result<Vec<Assignment>, Failure> {
+        let topic = cluster.topic(&self.topic).await?;
+        let mut partitions = self.partition.clone();
+        if partitions.is_empty() {
+            partitions = topic.partitions.iter().map(|partition| partition.index).collect();
+        }
+        partitions.sort_unstable();
+        partitions.dedup();
+        let ends = cluster.ends(&self.topic, &partitions).await?;
+        let times = match self.from {
+            Start::Timestamp(at) => {
+                let asked: Vec<(i32, i64)> = partitions.iter().map(|partition| (*partition, at)).collect();
+                cluster.list_offsets(&self.topic, &asked).await?
+            }
+            _ => vec![None; partitions.len()],
+        };
+        let mut assignments = Vec::with_capacity(partitions.len());
+        for ((partition, (earliest, latest)), at_time) in partitions.into_iter().zip(ends).zip(times) {
+            let offset = self.from.offset(earliest, latest, at_time).map_err(|reason| {
+                Failure::Failed(format!("partition {partition} of topic {:?}: {reason}", self.topic))
+            })?;
+            assignments.push(Assignment { partition, offset, until: (!self.follow).then_some(latest) });
+        }
+        Ok(assignments)
+    }
+
+    async fn copy(&self, consumer: &mut Consumer, output: &mut impl Write) -> Result<(), Failure> {
+        let mut left = self.count.unwrap_or(u64::MAX);
+        while left > 0 {
+            let Some(fetched) = consumer.poll().await? else { return Ok(()) };
+            for part in &fetched {
+                left -= self.write_all(part, left, output)?;
+            }
+            output.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Writes at most `limit` records, and says how many.
+    fn write_all(&self, part: &Fetched, limit: u64, output: &mut impl Write) -> Result<u64, Failure> {
+        let mut written = 0;
+        let mut records = part.records();
+        while written < limit
+            && let Some(record) = records.next()
+        {
+            self.write(part.partition, &record?, output)?;
+            written += 1;
+        }
+        Ok(written)
+    }
+
+    fn write(&self, partition: i32, record: &Record, output: &mut impl Write) -> io::Result<()> {
+        match self.format {
+            LineFormat::Json => {
+                let line = Outgoing { topic: &self.topic, partition, record };
+                serde_json::to_writer(&mut *output, &line)?;
+            }
+            LineFormat::Value => self.write_text(record, output)?,
+        }
+        output.write_all(b"\n")
+    }
+
+    fn write_text(&self, record: &Record, output: &mut impl Write) -> io::Result<()> {
+        let null = self.null_value.as_bytes();
+        if self.header {
+            for (index, header) in record.headers.iter().enumerate() {
+                if index > 0 {
+                    output.write_all(b",")?;
+                }
+                output.write_all(&header.key)?;
+                output.write_all(b"=")?;
+                output.write_all(header.value.as_deref().unwrap_or(null))?;
+            }
+            output.write_all(b"\t")?;
+        }
+        if let Some(separator) = &self.key_separator {
+            output.write_all(record.key.as_deref().unwrap_or(null))?;
+            output.write_all(separator.as_bytes())?;
+        }
+        output.write_all(record.value.as_deref().unwrap_or(null))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use clap::Parser;
+    use kernel::records::Header;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        consume: Consume,
+    }
+
+    /// What a command line prints of a record.
+    fn printed(options: &str, record: &Record) -> String {
+        let words = format!("consume t {options}");
+        let line = Line::try_parse_from(words.split_whitespace()).unwrap();
+        let mut output = Vec::new();
+        line.consume.write(3, record, &mut output).unwrap();
+        String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn records_are_printed_as_asked() {
+        let header = |key: &'static str, value: Option<&'static str>| Header {
+            key: Bytes::from_static(key.as_bytes()),
+            value: value.map(|value| Bytes::from_static(value.as_bytes())),
+        };
+        let mut record = Record {
+            offset: 7,
+            timestamp: 1_000,
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(Bytes::from_static(b"v")),
+            headers: vec![header("a", Some("1")), header("b", None)],
+        };
+        assert_eq!(printed("", &record), "v\n");
+        assert_eq!(printed("--key-separator :", &record), "k:v\n");
+        assert_eq!(printed("--header --key-separator \\t", &record), "a=1,b=null\tk\tv\n");
+        assert!(
+            printed("--format json", &record).starts_with("{\"topic\":\"t\",\"partition\":3,\"offset\":7,")
+        );
+        record.value = None;
+        assert_eq!(printed("", &record), "null\n");
+        assert_eq!(printed("--null-value NIL", &record), "NIL\n");
+        record.value = Some(Bytes::new());
+        assert_eq!(printed("", &record), "\n");
+    }
+}

@@ -1,0 +1,221 @@
+//! The command line: what can be asked of the `yagura` binary, and who does it.
+//!
+//! Commands that serve go to [`crate::server`]; the others are clients of a running broker ([`crate::client`]), but for
+//! `store`, which works on a file. Exit codes: 0 it worked, 1 it failed (the reason is on stderr), 2 the command line
+//! was wrong.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+use config::AdminBind;
+use kernel::session::HostPort;
+
+use crate::server;
+
+mod completions;
+mod connect;
+mod consume;
+mod json;
+mod output;
+mod perf;
+mod produce;
+mod store;
+mod topic;
+
+use output::Failure;
+
+/// A Kafka-compatible broker and proxy, and the tools to work with one.
+///
+/// Without a command: a broker on sqlite://yagura.db that listens on 127.0.0.1:9092.
+#[derive(Debug, Parser)]
+#[command(
+    name = "yagura",
+    version,
+    max_term_width = 110,
+    after_help = "Example: start a broker, then from another shell send it a line and read it back.\n\n  \
+                  yagura\n  yagura topic create greetings\n  echo hello | yagura produce greetings\n  \
+                  yagura consume greetings"
+)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Broker(Broker),
+    Run(Run),
+    Check(Check),
+    Explain(Explain),
+    Topic(topic::Topic),
+    Produce(produce::Produce),
+    Consume(consume::Consume),
+    Perf(perf::Perf),
+    Store(store::Store),
+    Completions(completions::Completions),
+}
+
+/// Serve topics from one store.
+#[derive(Debug, Clone, Default, Args)]
+#[command(
+    after_help = "Example:\n  yagura broker --storage sqlite:///var/lib/yagura/yagura.db --listen 0.0.0.0:9092"
+)]
+pub struct Broker {
+    /// Where topics are kept: sqlite://PATH or memory:// [default: sqlite://yagura.db].
+    #[arg(long, value_name = "URL")]
+    pub storage: Option<String>,
+    /// The address to listen on [default: 127.0.0.1:9092].
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// What clients are told to connect to [default: the address they connected to].
+    #[arg(long, value_name = "HOST:PORT", value_parser = config::host_port)]
+    pub advertise: Option<HostPort>,
+    /// Where metrics and health are served over HTTP, or "off" [default: 127.0.0.1:9464].
+    #[arg(long, value_name = "ADDRESS:PORT|off")]
+    pub admin: Option<AdminBind>,
+}
+
+/// Serve the stack that a TOML file describes.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  yagura run yagura.toml")]
+pub struct Run {
+    /// The config file.
+    pub file: PathBuf,
+}
+
+/// Check a config file and report every fault in it.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  yagura check yagura.toml && systemctl reload yagura")]
+pub struct Check {
+    /// The config file.
+    pub file: PathBuf,
+}
+
+/// Draw the stack that a config file describes.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "Example:\n  yagura explain yagura.toml")]
+pub struct Explain {
+    /// The config file.
+    pub file: PathBuf,
+}
+
+/// Reads the process' command line and does what it says.
+pub fn main() -> ExitCode {
+    match Cli::try_parse() {
+        Ok(cli) => cli.run(),
+        Err(error) => {
+            // Help that is piped into a pager which has closed is no failure, and there is nobody to tell.
+            let _ = error.print();
+            match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(2),
+            }
+        }
+    }
+}
+
+impl Broker {
+    fn run(self) -> ExitCode {
+        let Broker { storage, listen, advertise, admin } = self;
+        server::broker(server::BrokerArgs { storage, listen, advertise, admin })
+    }
+}
+
+impl Cli {
+    fn run(self) -> ExitCode {
+        let done = match self.command {
+            None => return Broker::default().run(),
+            Some(Command::Broker(args)) => return args.run(),
+            Some(Command::Run(args)) => return server::run_file(&args.file),
+            Some(Command::Check(args)) => return server::check(&args.file),
+            Some(Command::Explain(args)) => return server::explain(&args.file),
+            Some(Command::Topic(args)) => output::block_on(args.run()),
+            Some(Command::Produce(args)) => output::block_on(args.run()),
+            Some(Command::Consume(args)) => output::block_on(args.run()),
+            Some(Command::Perf(args)) => output::block_on(args.run()),
+            Some(Command::Store(args)) => args.run(),
+            Some(Command::Completions(args)) => args.run(),
+        };
+        done.unwrap_or_else(Failure::exit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound_and_every_command_has_an_example() {
+        Cli::command().debug_assert();
+        let mut commands = vec![Cli::command()];
+        while let Some(command) = commands.pop() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name} says what it is for");
+            let is_group = command.has_subcommands();
+            let example = command.get_after_help().map(|help| help.to_string()).unwrap_or_default();
+            assert!(is_group || example.contains("yagura "), "{name} has an example");
+            commands.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split_whitespace())
+    }
+
+    #[test]
+    fn command_lines_are_read() {
+        for line in [
+            "yagura",
+            "yagura broker --storage memory:// --listen 0.0.0.0:9092 --advertise a:1 --admin off",
+            "yagura run f.toml",
+            "yagura topic create t --partitions 3 --config a=b --config c=d --if-not-exists",
+            "yagura topic list --format json --bootstrap a:1,b:2 --timeout 5s",
+            "yagura topic describe a b",
+            "yagura topic alter t --partitions 4 --set a=b --unset c",
+            "yagura topic delete a b --if-exists",
+            "yagura produce t --key-separator : --header a=b --partition 1 --acks all --compression zstd",
+            "yagura produce t --format json",
+            "yagura produce t --null-value NULL --quiet",
+            "yagura consume t --from -5 --partition 0 --partition 1 --count 3 --follow --key-separator :",
+            "yagura consume t --from @1700000000000 --format json --header",
+            "yagura perf produce t --records 10 --size 1KiB --acks 1 --linger 5ms --batch 64KiB --throughput 5 --json",
+            "yagura perf consume t --records 10",
+            "yagura perf roundtrip t --rate 100 --size 100",
+            "yagura store backup a.db b.db",
+            "yagura store verify a.db",
+            "yagura completions fish",
+        ] {
+            if let Err(error) = parse(line) {
+                panic!("{line}: {error}");
+            }
+        }
+    }
+
+    #[test]
+    fn wrong_command_lines_are_refused() {
+        for line in [
+            "yagura frobnicate",
+            "yagura broker --listen nowhere",
+            "yagura broker --advertise 0.0.0.0:9092",
+            "yagura broker --admin on",
+            "yagura run",
+            "yagura topic create",
+            "yagura topic create t --partitions 0",
+            "yagura topic create t --config novalue",
+            "yagura topic list --format yaml",
+            "yagura topic list --bootstrap a:notaport",
+            "yagura topic list --timeout 5",
+            "yagura produce t --acks 2",
+            "yagura produce t --compression brotli",
+            "yagura consume t --from yesterday",
+            "yagura completions cobol",
+        ] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! What commands print, and how they end.
+
+use std::fmt;
+use std::future::Future;
+use std::io::{self, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::ValueEnum;
+use indicatif::{ProgressBar, ProgressStyle};
+
+use crate::client::Error;
+
+/// Text for people, or JSON for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+/// Why a command ends early.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// With a sentence for stderr and exit code 1.
+    Failed(String),
+    /// With a sentence for stderr and exit code 2.
+    Usage(String),
+    /// Quietly: whoever read the output has had enough.
+    BrokenPipe,
+}
+
+impl Failure {
+    pub(crate) fn exit(self) -> ExitCode {
+        match self {
+            Failure::Failed(text) => {
+                complain(text);
+                ExitCode::FAILURE
+            }
+            Failure::Usage(text) => {
+                complain(text);
+                ExitCode::from(2)
+            }
+            Failure::BrokenPipe => ExitCode::SUCCESS,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Failure::Failed(error.to_string())
+    }
+}
+
+/// For errors of stdout; others are turned into sentences where they happen.
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::BrokenPipe => Failure::BrokenPipe,
+            _ => Failure::Failed(format!("cannot write to stdout: {error}")),
+        }
+    }
+}
+
+/// Tells the user of something that went wrong.
+pub(crate) fn complain(text: impl fmt::Display) {
+    // When stderr is closed there is nobody to tell.
+    let _ = writeln!(io::stderr(), "yagura: {text}");
+}
+
+/// Prints a text that ends its own lines.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
+}
+
+/// Prints a JSON value, indented, on lines of its own.
+pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// Runs a command on this thread.
+pub(crate) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
+    let done = runtime.block_on(command);
+    // A name that is still being looked up must not hold the exit.
+    runtime.shutdown_background();
+    done
+}
+
+/// A progress bar on stderr if that is a terminal, else nothing.
+pub(crate) fn progress(length: u64, template: &str) -> ProgressBar {
+    if !io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style.progress_chars("=> "))
+}
+
+/// Rows under each other, each column as wide as its widest cell; numbers to the right.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max();
+    let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+    let mut text = String::new();
+    for row in rows {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| {
+            let is_number = !cell.is_empty() && cell.chars().all(|c| c.is_ascii_digit() || c == '-');
+            if is_number { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+/// A count with its noun: `1 record`, `3 records`.
+pub(crate) fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        _ => format!("{number} {noun}s"),
+    }
+}
+
+/// A name and a value, as in `--config retention.ms=1000`.
+pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err(format!("{text:?} is not of the form NAME=VALUE")),
+    }
+}
+
+/// A separator, in which `\t`, `\n`, `\0` and `\\` stand for what shells make hard to type.
+pub(crate) fn separator(text: &str) -> Result<String, String> {
+    let mut plain = String::new();
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        if letter != '\\' {
+            plain.push(letter);
+            continue;
+        }
+        match letters.next() {
+            Some('t') => plain.push('\t'),
+            Some('n') => plain.push('\n'),
+            Some('0') => plain.push('\0'),
+            Some('\\') => plain.push('\\'),
+            _ => return Err(format!("{text:?} has a \\ that is not followed by t, n, 0 or \\")),
+        }
+    }
+    match plain.is_empty() {
+        true => Err("a separator cannot be empty".to_owned()),
+        false => Ok(plain),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tables_line_up() {
+        let rows = [["partition", "leader"], ["0", "1 a:1"], ["10", "2 long:9092"]];
+        let rows: Vec<Vec<String>> =
+            rows.iter().map(|row| row.iter().map(|cell| (*cell).to_owned()).collect()).collect();
+        assert_eq!(table(&rows), "partition  leader\n        0  1 a:1\n       10  2 long:9092\n");
+        assert_eq!(table(&[]), "");
+    }
+
+    #[test]
+    fn pairs_and_separators_are_read() {
+        assert_eq!(pair("a=b=c"), Ok(("a".to_owned(), "b=c".to_owned())));
+        assert_eq!(pair("a="), Ok(("a".to_owned(), String::new())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+        assert_eq!(separator(r"\t|\\"), Ok("\t|\\".to_owned()));
+        assert!(separator("").is_err() && separator(r"\q").is_err() && separator("\\").is_err());
+    }
+
+    #[test]
+    fn one_is_not_many() {
+        assert_eq!((count(1, "record"), count(0, "record")), ("1 record".to_owned(), "0 records".to_owned()));
+    }
+}

@@ -1,0 +1,356 @@
+//! `yagura topic`: create, list, describe, alter and delete topics.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use kernel::ErrorCode;
+use serde_json::json;
+
+use crate::client::Cluster;
+use crate::client::admin::Config;
+use crate::client::cluster;
+
+use super::connect::Connect;
+use super::output::{self, Failure, Format};
+
+/// Create, list, describe, alter and delete topics.
+#[derive(Debug, Args)]
+pub(crate) struct Topic {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Create(Create),
+    List(List),
+    Describe(Describe),
+    Alter(Alter),
+    Delete(Delete),
+}
+
+/// Create a topic.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  yagura topic create orders --partitions 6 --config retention.ms=86400000"
+)]
+struct Create {
+    /// The topic's name.
+    name: String,
+    /// How many partitions it has [default: the broker's default].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// A config of the topic; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = output::pair)]
+    config: Vec<(String, String)>,
+    /// Accept a topic of this name that exists already, as it is.
+    #[arg(long)]
+    if_not_exists: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// List the names of all topics.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  yagura topic list --format json")]
+struct List {
+    /// Names for people, or JSON with the number of partitions.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Show partitions, leaders, offsets, and the configs that were set.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  yagura topic describe orders")]
+struct Describe {
+    /// The topics.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// A table for people, or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Add partitions to a topic, or change its configs.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  yagura topic alter orders --partitions 12 --set retention.ms=3600000 --unset max.message.bytes"
+)]
+struct Alter {
+    /// The topic.
+    name: String,
+    /// How many partitions it is to have; never fewer than it has.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    partitions: Option<i32>,
+    /// A config to set; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE", value_parser = output::pair)]
+    set: Vec<(String, String)>,
+    /// A config to set back to the broker's value; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    unset: Vec<String>,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+/// Delete topics and all that they hold.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  yagura topic delete orders --if-exists")]
+struct Delete {
+    /// The topics.
+    #[arg(required = true, value_name = "NAME")]
+    names: Vec<String>,
+    /// Accept that a topic does not exist.
+    #[arg(long)]
+    if_exists: bool,
+    #[command(flatten)]
+    connect: Connect,
+}
+
+impl Topic {
+    pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
+        match self.verb {
+            Verb::Create(args) => args.run().await,
+            Verb::List(args) => args.run().await,
+            Verb::Describe(args) => args.run().await,
+            Verb::Alter(args) => args.run().await,
+            Verb::Delete(args) => args.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let cluster = self.connect.cluster().await?;
+        let name = &self.name;
+        match cluster.create_topic(name, self.partitions, &self.config).await {
+            Ok(()) => {
+                let partitions = cluster.topic(name).await?.partitions.len() as u64;
+                output::print(&format!(
+                    "created topic {name:?} with {}\n",
+                    output::count(partitions, "partition")
+                ))?;
+            }
+            Err(error) if self.if_not_exists && error.code() == Some(ErrorCode::TopicAlreadyExists) => {
+                output::print(&format!("topic {name:?} exists already\n"))?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl List {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let cluster = self.connect.cluster().await?;
+        let topics = cluster.topics().await?;
+        match self.format {
+            Format::Text => {
+                output::print(&topics.iter().map(|topic| format!("{}\n", topic.name)).collect::<String>())?;
+            }
+            Format::Json => {
+                let topics = topics.iter().map(|topic| {
+                    json!({
+                        "name": topic.name,
+                        "id": topic.id.to_string(),
+                        "partitions": topic.partitions.len(),
+                        "internal": topic.is_internal,
+                    })
+                });
+                output::print_json(&topics.collect())?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Describe {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let cluster = self.connect.cluster().await?;
+        let mut described = Vec::with_capacity(self.names.len());
+        for name in &self.names {
+            described.push(Description::of(&cluster, name).await?);
+        }
+        match self.format {
+            Format::Text => {
+                let texts: Vec<String> = described.iter().map(Description::text).collect();
+                output::print(&texts.join("\n"))?;
+            }
+            Format::Json => output::print_json(&described.iter().map(Description::json).collect())?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// All that is shown of a topic.
+struct Description {
+    topic: Arc<cluster::Topic>,
+    /// Of each partition: its leader's address, its first offset, and the one after its last.
+    places: Vec<(String, i64, i64)>,
+    configs: Vec<Config>,
+}
+
+impl Description {
+    async fn of(cluster: &Cluster, name: &str) -> Result<Description, Failure> {
+        let topic = cluster.topic(name).await?;
+        let partitions: Vec<i32> = topic.partitions.iter().map(|at| at.index).collect();
+        let ends = cluster.ends(name, &partitions).await?;
+        let places = topic.partitions.iter().zip(ends).map(|(at, (earliest, latest))| {
+            let address = cluster.address(at.leader).map_or("none".to_owned(), |address| address.to_string());
+            (address, earliest, latest)
+        });
+        let places = places.collect();
+        let mut configs = cluster.topic_configs(name).await?;
+        configs.retain(|config| config.is_of_topic);
+        Ok(Description { topic, places, configs })
+    }
+
+    fn text(&self) -> String {
+        let header = ["partition", "leader", "address", "earliest", "latest", "records"];
+        let mut rows = vec![header.map(str::to_owned).to_vec()];
+        for (at, (address, earliest, latest)) in self.topic.partitions.iter().zip(&self.places) {
+            rows.push(vec![
+                at.index.to_string(),
+                at.leader.to_string(),
+                address.clone(),
+                earliest.to_string(),
+                latest.to_string(),
+                (latest - earliest).to_string(),
+            ]);
+        }
+        let configs = self.configs.iter().map(|config| {
+            format!("config {}={}\n", config.name, config.value.as_deref().unwrap_or("(secret)"))
+        });
+        let partitions = output::count(self.topic.partitions.len() as u64, "partition");
+        let (name, id) = (&self.topic.name, self.topic.id);
+        format!(
+            "topic {name}  id {id}  {partitions}\n{}{}",
+            configs.collect::<String>(),
+            output::table(&rows)
+        )
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let partitions =
+            self.topic.partitions.iter().zip(&self.places).map(|(at, (address, earliest, latest))| {
+                json!({
+                    "partition": at.index,
+                    "leader": at.leader,
+                    "address": address,
+                    "replicas": at.replicas,
+                    "in_sync_replicas": at.in_sync_replicas,
+                    "earliest": earliest,
+                    "latest": latest,
+                })
+            });
+        let configs = self.configs.iter().map(|config| (config.name.clone(), json!(config.value)));
+        let configs: serde_json::Map<String, serde_json::Value> = configs.collect();
+        let partitions: Vec<serde_json::Value> = partitions.collect();
+        json!({
+            "name": self.topic.name,
+            "id": self.topic.id.to_string(),
+            "internal": self.topic.is_internal,
+            "configs": configs,
+            "partitions": partitions,
+        })
+    }
+}
+
+impl Alter {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        if self.partitions.is_none() && self.set.is_empty() && self.unset.is_empty() {
+            return Err(Failure::Usage("nothing to alter; give --partitions, --set or --unset".to_owned()));
+        }
+        let cluster = self.connect.cluster().await?;
+        let name = &self.name;
+        if !self.set.is_empty() || !self.unset.is_empty() {
+            cluster.alter_topic_configs(name, &self.set, &self.unset).await?;
+            let changes = output::count((self.set.len() + self.unset.len()) as u64, "config");
+            output::print(&format!("changed {changes} of topic {name:?}\n"))?;
+        }
+        if let Some(partitions) = self.partitions {
+            cluster.create_partitions(name, partitions).await?;
+            let partitions = output::count(u64::from(partitions.unsigned_abs()), "partition");
+            output::print(&format!("topic {name:?} has {partitions} now\n"))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Delete {
+    async fn run(self) -> Result<ExitCode, Failure> {
+        let cluster = self.connect.cluster().await?;
+        let mut code = ExitCode::SUCCESS;
+        for name in &self.names {
+            match cluster.delete_topic(name).await {
+                Ok(()) => output::print(&format!("deleted topic {name:?}\n"))?,
+                Err(error) if self.if_exists && error.code() == Some(ErrorCode::UnknownTopicOrPartition) => {
+                    output::print(&format!("topic {name:?} does not exist\n"))?;
+                }
+                // The other topics are still deleted.
+                Err(error) => {
+                    output::complain(error);
+                    code = ExitCode::FAILURE;
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::TopicId;
+
+    use super::*;
+
+    fn description() -> Description {
+        let partitions = (0..2).map(|index| cluster::Partition {
+            index,
+            leader: 1,
+            replicas: vec![1],
+            in_sync_replicas: vec![1],
+        });
+        let topic = cluster::Topic {
+            name: "orders".to_owned(),
+            id: TopicId::ZERO,
+            is_internal: false,
+            partitions: partitions.collect(),
+        };
+        let config = Config {
+            name: "retention.ms".to_owned(),
+            value: Some("1000".to_owned()),
+            is_of_topic: true,
+            is_default: false,
+        };
+        Description {
+            topic: Arc::new(topic),
+            places: vec![("localhost:9092".to_owned(), 0, 120), ("localhost:9092".to_owned(), 5, 5)],
+            configs: vec![config],
+        }
+    }
+
+    #[test]
+    fn a_description_is_a_table_for_people() {
+        assert_eq!(
+            description().text(),
+            "topic orders  id AAAAAAAAAAAAAAAAAAAAAA  2 partitions\n\
+             config retention.ms=1000\n\
+             partition  leader  address         earliest  latest  records\n        \
+             0       1  localhost:9092         0     120      120\n        \
+             1       1  localhost:9092         5       5        0\n"
+        );
+    }
+
+    #[test]
+    fn and_json_for_programs() {
+        let json = description().json();
+        assert_eq!(json["configs"]["retention.ms"], "1000");
+        assert_eq!(json["partitions"][1]["earliest"], 5);
+        assert_eq!(json["partitions"][0]["latest"], 120);
+    }
+}

@@ -1,0 +1,279 @@
+//! The brokers behind a bootstrap list: who leads what, and a connection to each.
+//!
+//! Metadata are kept until an answer shows that they are old. One connection is kept per address, so a
+//! [`Consumer`](super::Consumer) that parks a fetch on it delays whatever is asked behind that fetch: what must not
+//! wait gets a cluster of its own.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use kernel::ErrorCode;
+
+use super::connection::Connection;
+use super::error::{About, Error};
+use super::retry::Retry;
+
+mod topic;
+
+pub use topic::{Partition, Topic};
+use topic::{host_port, read_topic};
+
+/// How to reach a cluster.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Brokers to ask first, as host:port.
+    pub bootstrap: Vec<String>,
+    /// What this client calls itself.
+    pub client_id: String,
+    /// How long a request, and what is tried again, may take.
+    pub timeout: Duration,
+}
+
+/// A cluster; share it behind an `Arc`.
+pub struct Cluster {
+    settings: Settings,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    brokers: BTreeMap<i32, Arc<str>>,
+    controller: i32,
+    topics: HashMap<String, Arc<Topic>>,
+    connections: HashMap<Arc<str>, Arc<Connection>>,
+}
+
+/// A topic, and a connection (or why there is none) to each node that leads a part of it.
+#[derive(Debug)]
+pub(crate) struct Leaders {
+    pub(crate) topic: Arc<Topic>,
+    pub(crate) nodes: Vec<(i32, Result<Arc<Connection>, Error>)>,
+}
+
+impl Cluster {
+    /// Connects to the first bootstrap broker that answers. Nothing is tried again: who starts a command before the
+    /// broker wants to be told.
+    pub async fn connect(settings: Settings) -> Result<Cluster, Error> {
+        let cluster = Cluster { settings, state: Mutex::new(State { controller: -1, ..State::default() }) };
+        cluster.any().await?;
+        Ok(cluster)
+    }
+
+    /// How long a request may take.
+    pub fn timeout(&self) -> Duration {
+        self.settings.timeout
+    }
+
+    /// The bootstrap list as one text, for messages.
+    pub fn name(&self) -> String {
+        self.settings.bootstrap.join(",")
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it is held, so a poisoned lock guards a whole state.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A connection to any broker: an open one, else to one that is known, else to one of the bootstrap list.
+    pub async fn any(&self) -> Result<Arc<Connection>, Error> {
+        let mut addresses: Vec<Arc<str>> = Vec::new();
+        {
+            let state = self.lock();
+            let open = state.connections.values().find(|connection| !connection.is_closed());
+            if let Some(open) = open {
+                return Ok(Arc::clone(open));
+            }
+            addresses.extend(state.brokers.values().cloned());
+        }
+        addresses.extend(self.settings.bootstrap.iter().map(|address| Arc::<str>::from(address.as_str())));
+        let mut failures = Vec::new();
+        for address in addresses {
+            match self.connection(&address).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => failures.push(error),
+            }
+        }
+        Err(Error::joined(failures)
+            .unwrap_or_else(|| Error::misused("the bootstrap list is empty; name a broker as host:port")))
+    }
+
+    /// A connection to this address.
+    async fn connection(&self, address: &str) -> Result<Arc<Connection>, Error> {
+        let open = self.lock().connections.get(address).filter(|connection| !connection.is_closed()).cloned();
+        if let Some(open) = open {
+            return Ok(open);
+        }
+        let Settings { client_id, timeout, .. } = &self.settings;
+        let connection = Arc::new(Connection::connect(address, client_id, *timeout).await?);
+        self.lock().connections.insert(Arc::from(address), Arc::clone(&connection));
+        Ok(connection)
+    }
+
+    /// The address of a node.
+    pub fn address(&self, node: i32) -> Option<Arc<str>> {
+        self.lock().brokers.get(&node).cloned()
+    }
+
+    /// A connection to a node.
+    pub async fn broker(&self, node: i32) -> Result<Arc<Connection>, Error> {
+        match self.address(node) {
+            Some(address) => self.connection(&address).await,
+            None => Err(Error::kafka(
+                ErrorCode::LeaderNotAvailable,
+                About { address: &self.name(), message: Some("no broker leads it"), ..About::default() },
+            )),
+        }
+    }
+
+    /// A connection to the node that takes changes to topics.
+    pub async fn controller(&self) -> Result<Arc<Connection>, Error> {
+        let controller = self.lock().controller;
+        match self.address(controller) {
+            Some(address) => self.connection(&address).await,
+            None => self.any().await,
+        }
+    }
+
+    /// All topics, by name.
+    pub async fn topics(&self) -> Result<Vec<Arc<Topic>>, Error> {
+        let mut retry = Retry::within(self.timeout());
+        loop {
+            let error = match self.ask_metadata(None, false).await {
+                Ok((connection, response)) => return self.all_topics(connection.address(), &response),
+                Err(error) => error,
+            };
+            retry.pause(error).await?;
+        }
+    }
+
+    fn all_topics(&self, address: &str, response: &MetadataResponse) -> Result<Vec<Arc<Topic>>, Error> {
+        let mut topics = Vec::with_capacity(response.topics.len());
+        for topic in &response.topics {
+            let name = topic.name.as_deref().map(|name| &**name);
+            Error::check(topic.error_code, About { address, topic: name, ..About::default() })?;
+            topics.push(self.learned(name)?);
+        }
+        topics.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(topics)
+    }
+
+    fn learned(&self, name: Option<&str>) -> Result<Arc<Topic>, Error> {
+        let topic = name.and_then(|name| self.lock().topics.get(name).cloned());
+        topic.ok_or_else(|| {
+            Error::malformed(&self.name(), format!("metadata without sense for topic {name:?}"))
+        })
+    }
+
+    /// A topic, from the metadata at hand or from the cluster.
+    pub async fn topic(&self, name: &str) -> Result<Arc<Topic>, Error> {
+        let known = self.lock().topics.get(name).cloned();
+        match known {
+            Some(topic) => Ok(topic),
+            None => self.refresh(name, false).await,
+        }
+    }
+
+    /// A topic, from the cluster; `create` lets the broker create it, if it is set up to.
+    pub async fn refresh(&self, name: &str, create: bool) -> Result<Arc<Topic>, Error> {
+        let mut retry = Retry::within(self.timeout());
+        if create {
+            retry = retry.unknown_topics(10);
+        }
+        loop {
+            match self.refresh_once(name, create).await {
+                Ok(topic) => return Ok(topic),
+                Err(error) => retry.pause(error).await?,
+            }
+        }
+    }
+
+    async fn refresh_once(&self, name: &str, create: bool) -> Result<Arc<Topic>, Error> {
+        let (connection, response) = self.ask_metadata(Some(name), create).await?;
+        let answered = response
+            .topics
+            .iter()
+            .find(|topic| topic.name.as_deref().is_some_and(|answered| &**answered == name));
+        let code =
+            answered.map(|topic| topic.error_code).unwrap_or(ErrorCode::UnknownTopicOrPartition.code());
+        Error::check(code, About { address: connection.address(), topic: Some(name), ..About::default() })?;
+        self.learned(Some(name))
+    }
+
+    async fn ask_metadata(
+        &self,
+        topic: Option<&str>,
+        create: bool,
+    ) -> Result<(Arc<Connection>, MetadataResponse), Error> {
+        let topics = topic.map(|name| {
+            vec![
+                MetadataRequestTopic::default()
+                    .with_name(Some(TopicName(StrBytes::from_string(name.to_owned())))),
+            ]
+        });
+        let request = MetadataRequest::default().with_topics(topics).with_allow_auto_topic_creation(create);
+        let connection = self.any().await?;
+        let response = connection.ask(&request).await?;
+        self.learn(&response);
+        Ok((connection, response))
+    }
+
+    fn learn(&self, response: &MetadataResponse) {
+        let mut state = self.lock();
+        let brokers = response.brokers.iter();
+        state.brokers =
+            brokers.map(|broker| (broker.node_id.0, host_port(&broker.host, broker.port))).collect();
+        state.controller = response.controller_id.0;
+        for topic in &response.topics {
+            let Some(name) = topic.name.as_deref() else { continue };
+            match read_topic(name, topic) {
+                Some(topic) => drop(state.topics.insert(name.to_string(), Arc::new(topic))),
+                None => drop(state.topics.remove(&**name)),
+            }
+        }
+    }
+
+    /// Fresh metadata of a topic, and connections to its leaders.
+    pub(crate) async fn leaders(&self, name: &str, create: bool) -> Result<Leaders, Error> {
+        let topic = self.refresh(name, create).await?;
+        let leaders: BTreeSet<i32> = topic.partitions.iter().map(|partition| partition.leader).collect();
+        let mut nodes = Vec::with_capacity(leaders.len());
+        for node in leaders {
+            nodes.push((node, self.broker(node).await));
+        }
+        Ok(Leaders { topic, nodes })
+    }
+
+    /// A connection to the leader of a partition, by the metadata at hand.
+    pub(crate) async fn leader(&self, topic: &Topic, partition: i32) -> Result<Arc<Connection>, Error> {
+        let found = usize::try_from(partition).ok().and_then(|index| topic.partitions.get(index));
+        let Some(partition) = found else {
+            let about = About {
+                address: &self.name(),
+                topic: Some(&topic.name),
+                partition: Some(partition),
+                ..About::default()
+            };
+            return Err(Error::kafka(ErrorCode::UnknownTopicOrPartition, about));
+        };
+        self.broker(partition.leader).await
+    }
+
+    /// Forgets what is known of a topic, after an answer that showed it to be old.
+    pub fn forget(&self, topic: &str) {
+        self.lock().topics.remove(topic);
+    }
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("settings", &self.settings).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,62 @@
+//! What the metadata say of a topic.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
+use kernel::TopicId;
+
+/// A topic as the metadata have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Topic {
+    /// Its name.
+    pub name: String,
+    /// Its id; zero from brokers that know no ids.
+    pub id: TopicId,
+    /// Whether Kafka keeps it for itself.
+    pub is_internal: bool,
+    /// Its partitions; each stands at its number.
+    pub partitions: Vec<Partition>,
+}
+
+/// A partition as the metadata have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// Its number.
+    pub index: i32,
+    /// The node that leads it; -1 when none does.
+    pub leader: i32,
+    /// The nodes that hold it.
+    pub replicas: Vec<i32>,
+    /// Those of them that are up to date.
+    pub in_sync_replicas: Vec<i32>,
+}
+
+/// The address to connect to; an IPv6 address needs its brackets.
+pub(super) fn host_port(host: &str, port: i32) -> Arc<str> {
+    match host.contains(':') {
+        true => format!("[{host}]:{port}").into(),
+        false => format!("{host}:{port}").into(),
+    }
+}
+
+/// The topic, unless it has an error or its partitions are not numbered from 0.
+pub(super) fn read_topic(name: &str, answered: &MetadataResponseTopic) -> Option<Topic> {
+    let mut partitions: Vec<Partition> = answered
+        .partitions
+        .iter()
+        .map(|partition| Partition {
+            index: partition.partition_index,
+            leader: partition.leader_id.0,
+            replicas: partition.replica_nodes.iter().map(|node| node.0).collect(),
+            in_sync_replicas: partition.isr_nodes.iter().map(|node| node.0).collect(),
+        })
+        .collect();
+    partitions.sort_by_key(|partition| partition.index);
+    let is_numbered = (0..).zip(&partitions).all(|(index, partition)| partition.index == index);
+    (answered.error_code == 0 && is_numbered && !partitions.is_empty()).then(|| Topic {
+        name: name.to_owned(),
+        id: TopicId(answered.topic_id),
+        is_internal: answered.is_internal,
+        partitions,
+    })
+}

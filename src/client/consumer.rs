@@ -1,0 +1,331 @@
+//! Reads partitions of one topic from given offsets on.
+//!
+//! One fetch is under way to each leader at any time, with a wait at the broker, so that an idle consumer sleeps there
+//! and is woken by the next record. While the caller works on what has come, the next fetch is on its way: two answers
+//! of [`Settings::bytes_max`] each are the most that is held. [`Consumer::poll`] may be dropped at any time.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, FetchResponse, TopicName};
+use kafka_protocol::protocol::StrBytes;
+use tokio::time::Instant;
+
+use super::cluster::{Cluster, Leaders};
+use super::connection::Connection;
+use super::error::{About, Error};
+
+mod fetched;
+
+pub use fetched::Fetched;
+
+/// How long metadata that proved old are left alone before they are fetched again.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Stands for the cluster as a whole, where failures are counted by node.
+const NO_NODE: i32 = i32::MIN;
+
+/// How records are fetched.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The broker answers once it has this much,
+    pub bytes_min: i32,
+    /// or has waited this long.
+    pub wait_max: Duration,
+    /// Most bytes in one answer, but for a first batch that is larger (KIP-74).
+    pub bytes_max: i32,
+    /// Most bytes of one partition in one answer.
+    pub partition_bytes_max: i32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            bytes_min: 1,
+            wait_max: Duration::from_millis(500),
+            bytes_max: 16 << 20,
+            partition_bytes_max: 4 << 20,
+        }
+    }
+}
+
+/// A partition to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Assignment {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset to read.
+    pub offset: i64,
+    /// The offset to stop before; `None` reads on for ever.
+    pub until: Option<i64>,
+}
+
+impl Assignment {
+    fn is_finished(&self) -> bool {
+        self.until.is_some_and(|until| self.offset >= until)
+    }
+}
+
+enum Done {
+    Answered { node: i32, address: String, answer: Result<FetchResponse, Error> },
+    Refreshed(Result<Leaders, Error>),
+}
+
+/// A consumer of one topic, without a group.
+pub struct Consumer {
+    cluster: Arc<Cluster>,
+    topic: Arc<str>,
+    settings: Settings,
+    positions: Vec<Assignment>,
+    leaders: HashMap<i32, i32>,
+    nodes: HashMap<i32, Arc<Connection>>,
+    asked: HashSet<i32>,
+    /// Nodes that are not asked until there are fresh metadata, because they said that ours are old.
+    resting: HashSet<i32>,
+    is_refreshing: bool,
+    needs_metadata: bool,
+    /// By node.
+    failing_since: HashMap<i32, Instant>,
+    first_position: usize,
+    work: FuturesUnordered<BoxFuture<'static, Done>>,
+}
+
+impl Consumer {
+    /// Connects to the leaders of the topic. Offsets are taken as they are: [`Consumer::poll`] tells of one that is
+    /// out of range.
+    pub async fn open(
+        cluster: Arc<Cluster>,
+        topic: &str,
+        assignments: Vec<Assignment>,
+        settings: Settings,
+    ) -> Result<Consumer, Error> {
+        let leaders = cluster.leaders(topic, false).await?;
+        let mut consumer = Consumer {
+            cluster,
+            topic: Arc::from(topic),
+            settings,
+            positions: assignments,
+            leaders: HashMap::new(),
+            nodes: HashMap::new(),
+            asked: HashSet::new(),
+            resting: HashSet::new(),
+            is_refreshing: false,
+            needs_metadata: false,
+            failing_since: HashMap::new(),
+            first_position: 0,
+            work: FuturesUnordered::new(),
+        };
+        consumer.adopt(leaders)?;
+        Ok(consumer)
+    }
+
+    /// Where reading stands: the offset of each partition that is read next.
+    pub fn positions(&self) -> &[Assignment] {
+        &self.positions
+    }
+
+    /// The next records, as they come; `None` once every partition has been read up to its `until`.
+    pub async fn poll(&mut self) -> Result<Option<Vec<Fetched>>, Error> {
+        loop {
+            if self.positions.iter().all(Assignment::is_finished) {
+                return Ok(None);
+            }
+            self.launch()?;
+            let Some(done) = self.work.next().await else {
+                return Err(Error::misused(
+                    "the consumer has nothing to wait for; this is a fault of the client",
+                ));
+            };
+            let fetched = self.settle(done)?;
+            if !fetched.is_empty() {
+                // The next fetch travels while the caller works.
+                self.launch()?;
+                return Ok(Some(fetched));
+            }
+        }
+    }
+
+    fn settle(&mut self, done: Done) -> Result<Vec<Fetched>, Error> {
+        match done {
+            Done::Answered { node, address, answer } => {
+                self.asked.remove(&node);
+                match answer {
+                    Ok(response) => self.take(node, &address, response),
+                    Err(error) => self.endure(node, error).map(|()| Vec::new()),
+                }
+            }
+            Done::Refreshed(leaders) => {
+                self.is_refreshing = false;
+                self.resting.clear();
+                match leaders {
+                    Ok(leaders) => self.adopt(leaders)?,
+                    Err(error) => self.endure(NO_NODE, error)?,
+                }
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Goes on in spite of a node's failure that may pass, for as long as the cluster's timeout.
+    fn endure(&mut self, node: i32, error: Error) -> Result<(), Error> {
+        let since = self.failing_since.entry(node).or_insert_with(Instant::now);
+        if !error.is_retriable() || since.elapsed() > self.cluster.timeout() {
+            return Err(error);
+        }
+        self.needs_metadata = true;
+        self.resting.insert(node);
+        Ok(())
+    }
+
+    fn adopt(&mut self, leaders: Leaders) -> Result<(), Error> {
+        let partitions = leaders.topic.partitions.iter();
+        self.leaders = partitions.map(|partition| (partition.index, partition.leader)).collect();
+        if let Some(missing) = self.positions.iter().find(|at| !self.leaders.contains_key(&at.partition)) {
+            let name = self.cluster.name();
+            let about = About {
+                address: &name,
+                topic: Some(&self.topic),
+                partition: Some(missing.partition),
+                message: None,
+            };
+            return Err(Error::kafka(kernel::ErrorCode::UnknownTopicOrPartition, about));
+        }
+        self.failing_since.retain(|node, _| leaders.nodes.iter().any(|(leader, _)| leader == node));
+        for (node, connection) in leaders.nodes {
+            match connection {
+                Ok(connection) => drop(self.nodes.insert(node, connection)),
+                Err(error) => self.endure(node, error)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that something is under way for every partition that is not finished.
+    fn launch(&mut self) -> Result<(), Error> {
+        self.first_position += 1;
+        let mut by_node: HashMap<i32, Vec<Assignment>> = HashMap::new();
+        for step in 0..self.positions.len() {
+            // Another partition is the first each time, or a full answer would always be of the same ones.
+            let at = self.positions[(self.first_position + step) % self.positions.len()];
+            if at.is_finished() {
+                continue;
+            }
+            let leader = self.leaders.get(&at.partition).copied().unwrap_or(-1);
+            match self.nodes.get(&leader) {
+                Some(connection) if !connection.is_closed() => by_node.entry(leader).or_default().push(at),
+                _ => self.needs_metadata = true,
+            }
+        }
+        if self.needs_metadata && !self.is_refreshing {
+            self.refresh();
+        }
+        for (node, positions) in by_node {
+            if !self.asked.contains(&node) && !self.resting.contains(&node) {
+                self.fetch(node, &positions)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn refresh(&mut self) {
+        self.needs_metadata = false;
+        self.is_refreshing = true;
+        let (cluster, topic) = (Arc::clone(&self.cluster), Arc::clone(&self.topic));
+        self.work.push(Box::pin(async move {
+            tokio::time::sleep(BACKOFF).await;
+            Done::Refreshed(cluster.leaders(&topic, false).await)
+        }));
+    }
+
+    fn fetch(&mut self, node: i32, positions: &[Assignment]) -> Result<(), Error> {
+        let Some(connection) = self.nodes.get(&node).cloned() else { return Ok(()) };
+        let version = connection.version::<FetchRequest>()?;
+        let pending = connection.send(version, &self.request(positions));
+        let timeout = self.settings.wait_max + self.cluster.timeout();
+        self.asked.insert(node);
+        self.work.push(Box::pin(async move {
+            let answer = match pending {
+                Ok(pending) => pending.within(timeout).await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = &answer {
+                connection.close(error.clone());
+            }
+            Done::Answered { node, address: connection.address().to_owned(), answer }
+        }));
+        Ok(())
+    }
+
+    fn request(&self, positions: &[Assignment]) -> FetchRequest {
+        let partitions = positions.iter().map(|at| {
+            FetchPartition::default()
+                .with_partition(at.partition)
+                .with_fetch_offset(at.offset)
+                .with_partition_max_bytes(self.settings.partition_bytes_max)
+        });
+        let topic = FetchTopic::default()
+            .with_topic(TopicName(StrBytes::from_string(self.topic.to_string())))
+            .with_partitions(partitions.collect());
+        // The defaults are those of a consumer without a fetch session.
+        FetchRequest::default()
+            .with_max_wait_ms(i32::try_from(self.settings.wait_max.as_millis()).unwrap_or(i32::MAX))
+            .with_min_bytes(self.settings.bytes_min)
+            .with_max_bytes(self.settings.bytes_max)
+            .with_topics(vec![topic])
+    }
+
+    fn take(&mut self, node: i32, address: &str, response: FetchResponse) -> Result<Vec<Fetched>, Error> {
+        if let Err(error) = Error::check(response.error_code, About { address, ..About::default() }) {
+            return self.endure(node, error).map(|()| Vec::new());
+        }
+        let mut fetched = Vec::new();
+        for data in response.responses.into_iter().flat_map(|topic| topic.partitions) {
+            if let Some(part) = self.take_partition(node, address, data)? {
+                fetched.push(part);
+            }
+        }
+        Ok(fetched)
+    }
+
+    fn take_partition(
+        &mut self,
+        node: i32,
+        address: &str,
+        data: PartitionData,
+    ) -> Result<Option<Fetched>, Error> {
+        let topic = Arc::clone(&self.topic);
+        let partition = data.partition_index;
+        let about = About { address, topic: Some(&topic), partition: Some(partition), message: None };
+        if let Err(error) = Error::check(data.error_code, about) {
+            return self.endure(node, error).map(|()| None);
+        }
+        self.failing_since.remove(&node);
+        let Some(at) = self.positions.iter_mut().find(|at| at.partition == partition) else {
+            return Err(Error::malformed(
+                address,
+                format!("records of partition {partition}, which was not asked for"),
+            ));
+        };
+        let fetched = Fetched::read(topic, *at, data).map_err(|cause| Error::malformed(address, cause))?;
+        if let Some(next) = fetched.next_offset() {
+            at.offset = at.offset.max(next);
+        }
+        Ok((!fetched.is_empty()).then_some(fetched))
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer").field("topic", &self.topic).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

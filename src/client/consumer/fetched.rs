@@ -1,0 +1,86 @@
+//! What one fetch brought of one partition.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kernel::records::{Batch, Record};
+
+use super::super::error::Error;
+use super::Assignment;
+
+/// A batch may unpack to this much. Brokers do not bound what a batch unpacks to; this process has to.
+const BATCH_BYTES_MAX: usize = 1 << 30;
+
+/// Whole batches of one partition.
+#[derive(Debug)]
+pub struct Fetched {
+    topic: Arc<str>,
+    /// Their partition.
+    pub partition: i32,
+    /// The first offset that is not yet safe to read.
+    pub high_watermark: i64,
+    from: i64,
+    until: Option<i64>,
+    batches: Vec<Batch>,
+}
+
+impl Fetched {
+    /// Takes an answer apart and checks it; the last batch may be cut off, as brokers may do.
+    pub(super) fn read(topic: Arc<str>, at: Assignment, data: PartitionData) -> Result<Fetched, String> {
+        let partition = data.partition_index;
+        let records = data.records.unwrap_or_default();
+        let is_empty = records.is_empty();
+        let batches: Vec<Batch> = Batch::split_all(records).collect();
+        let place = format!("partition {partition} of topic {topic:?} from offset {} on", at.offset);
+        if batches.is_empty() && !is_empty {
+            return Err(format!("less than one record batch, in {place}"));
+        }
+        for batch in &batches {
+            // The magic byte stands at the same place in every format.
+            match batch.bytes().get(16) {
+                Some(2) if batch.crc_fits() => {}
+                Some(2) => return Err(format!("a record batch whose CRC does not fit, in {place}")),
+                other => return Err(format!("a record batch of format {other:?} and not 2, in {place}")),
+            }
+        }
+        let (from, until) = (at.offset, at.until);
+        Ok(Fetched { topic, partition, high_watermark: data.high_watermark, from, until, batches })
+    }
+
+    /// The offset after the last record.
+    pub(super) fn next_offset(&self) -> Option<i64> {
+        self.batches.last().map(Batch::next_offset)
+    }
+
+    /// Whether there is nothing in it.
+    pub fn is_empty(&self) -> bool {
+        self.batches.is_empty()
+    }
+
+    /// The bytes of the batches as they came, compressed or not.
+    pub fn bytes(&self) -> usize {
+        self.batches.iter().map(|batch| batch.bytes().len()).sum()
+    }
+
+    /// The records from the offset asked for up to `until`, without the markers of transactions. An error ends it.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record, Error>> + '_ {
+        let asked = self.from..self.until.unwrap_or(i64::MAX);
+        let batches = self.batches.iter().filter(|batch| !batch.is_control());
+        batches
+            .flat_map(move |batch| self.open(batch))
+            .filter(move |record| record.as_ref().map_or(true, |record| asked.contains(&record.offset)))
+    }
+
+    fn open<'a>(&'a self, batch: &'a Batch) -> Box<dyn Iterator<Item = Result<Record, Error>> + 'a> {
+        let unreadable = move |cause: String| {
+            let (offset, partition, topic) = (batch.base_offset(), self.partition, &self.topic);
+            Error::unreadable(format!(
+                "the batch at offset {offset} of partition {partition} of topic {topic:?} cannot be read: {cause}"
+            ))
+        };
+        match batch.records(BATCH_BYTES_MAX) {
+            Ok(records) => Box::new(records.map(move |record| record.map_err(&unreadable))),
+            Err(error) => Box::new(std::iter::once(Err(unreadable(error.to_string())))),
+        }
+    }
+}

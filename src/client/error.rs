@@ -1,0 +1,287 @@
+//! What can go wrong between this client and a broker, as sentences that say what to do about it.
+//!
+//! An [`Error`] is made where the facts are known and told once, by whoever handles it. Its [`Kind`] is for
+//! decisions (try again? fetch new metadata?), its `Display` is for people and names Kafka's error as Kafka does.
+
+use std::fmt;
+use std::time::Duration;
+
+use kernel::ErrorCode;
+use kernel::units::Span;
+
+/// What sort of failure it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// No connection could be made.
+    Unreachable,
+    /// The connection broke; what was asked on it may or may not have happened.
+    Disconnected,
+    /// No answer came in time; what was asked may or may not have happened.
+    TimedOut,
+    /// Broker and client have no version of the API in common.
+    Unsupported,
+    /// What came is not what the protocol says.
+    Malformed,
+    /// The caller asked for something that cannot be.
+    Misused,
+    /// The broker answered with this error.
+    Kafka(ErrorCode),
+}
+
+/// A failure: a [`Kind`] and a sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Error {
+    kind: Kind,
+    text: String,
+}
+
+/// What a broker's error code was about; an empty one is about the request as a whole.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct About<'a> {
+    /// The broker that answered.
+    pub address: &'a str,
+    /// The topic.
+    pub topic: Option<&'a str>,
+    /// The partition of that topic.
+    pub partition: Option<i32>,
+    /// What the broker said beside the code.
+    pub message: Option<&'a str>,
+}
+
+impl Error {
+    fn new(kind: Kind, text: String) -> Self {
+        Self { kind, text }
+    }
+
+    /// No connection could be made.
+    pub fn unreachable(address: &str, cause: impl fmt::Display) -> Self {
+        let text = format!(
+            "cannot connect to {address}: {cause}; is the broker running there? (`yagura` starts one, --bootstrap names another)"
+        );
+        Self::new(Kind::Unreachable, text)
+    }
+
+    /// The connection broke.
+    pub fn disconnected(address: &str, cause: impl fmt::Display) -> Self {
+        Self::new(
+            Kind::Disconnected,
+            format!("the connection to {address} broke: {cause}; the broker's log may tell why"),
+        )
+    }
+
+    /// No answer came in time.
+    pub fn timed_out(address: &str, what: &str, after: Duration) -> Self {
+        let after = Span(after);
+        let text = format!(
+            "{address} did not answer {what} within {after}; give it longer with --timeout, or see its log"
+        );
+        Self::new(Kind::TimedOut, text)
+    }
+
+    /// There is no common version, or no such API.
+    pub fn unsupported(text: String) -> Self {
+        Self::new(Kind::Unsupported, text)
+    }
+
+    /// What came is not what the protocol says.
+    pub fn malformed(address: &str, cause: impl fmt::Display) -> Self {
+        let text = format!("{address} sent what this client cannot read: {cause}; is it a Kafka broker?");
+        Self::new(Kind::Malformed, text)
+    }
+
+    /// What was stored cannot be read.
+    pub fn unreadable(text: String) -> Self {
+        Self::new(Kind::Malformed, text)
+    }
+
+    /// The caller asked for something that cannot be.
+    pub fn misused(text: impl Into<String>) -> Self {
+        Self::new(Kind::Misused, text.into())
+    }
+
+    /// The broker answered with an error code.
+    pub fn kafka(code: ErrorCode, about: About<'_>) -> Self {
+        Self::new(Kind::Kafka(code), sentence(code, &about))
+    }
+
+    /// `Ok` for the code 0, else the broker's error.
+    pub fn check(code: i16, about: About<'_>) -> Result<(), Error> {
+        match ErrorCode::try_from_code(code) {
+            None => Ok(()),
+            Some(code) => Err(Self::kafka(code, about)),
+        }
+    }
+
+    /// Several failures of which any success would have done; of the last one's kind. `None` for none.
+    pub fn joined(mut failures: Vec<Error>) -> Option<Error> {
+        failures.dedup();
+        let kind = failures.last()?.kind;
+        let texts: Vec<String> = failures.into_iter().map(|failure| failure.text).collect();
+        Some(Self::new(kind, texts.join("; and ")))
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The broker's error, if it was one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self.kind {
+            Kind::Kafka(code) => Some(code),
+            _ => None,
+        }
+    }
+
+    /// Whether the same may succeed a little later.
+    pub fn is_retriable(&self) -> bool {
+        match self.kind {
+            Kind::Unreachable | Kind::Disconnected | Kind::TimedOut => true,
+            Kind::Unsupported | Kind::Malformed | Kind::Misused => false,
+            Kind::Kafka(code) => code.is_retriable(),
+        }
+    }
+
+    /// Whether it says that the metadata at hand are out of date.
+    pub fn needs_metadata(&self) -> bool {
+        match self.kind {
+            Kind::Unreachable | Kind::Disconnected | Kind::TimedOut => true,
+            Kind::Unsupported | Kind::Malformed | Kind::Misused => false,
+            Kind::Kafka(code) => matches!(
+                code,
+                ErrorCode::UnknownTopicOrPartition
+                    | ErrorCode::LeaderNotAvailable
+                    | ErrorCode::NotLeaderOrFollower
+                    | ErrorCode::ReplicaNotAvailable
+                    | ErrorCode::KafkaStorageError
+                    | ErrorCode::NotController
+                    | ErrorCode::FencedLeaderEpoch
+                    | ErrorCode::UnknownLeaderEpoch
+                    | ErrorCode::UnknownTopicId
+            ),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for About<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.topic, self.partition) {
+            (Some(topic), Some(partition)) => write!(f, "partition {partition} of topic {topic:?}"),
+            (Some(topic), None) => write!(f, "topic {topic:?}"),
+            (None, _) => f.write_str("the request"),
+        }
+    }
+}
+
+fn sentence(code: ErrorCode, about: &About<'_>) -> String {
+    let (name, address) = (kafka_name(code), about.address);
+    let topic = about.topic.unwrap_or_default();
+    let said =
+        about.message.filter(|said| !said.is_empty()).map(|said| format!(": {said}")).unwrap_or_default();
+    match (code, about.topic, about.partition) {
+        (ErrorCode::UnknownTopicOrPartition, Some(_), None) => format!(
+            "topic {topic:?} does not exist on {address} ({name}); create it with `yagura topic create {topic}`"
+        ),
+        (ErrorCode::UnknownTopicOrPartition, Some(_), Some(_)) => format!(
+            "{about} does not exist on {address} ({name}); `yagura topic describe {topic}` shows what does"
+        ),
+        (ErrorCode::TopicAlreadyExists, Some(_), _) => format!(
+            "topic {topic:?} exists on {address} already ({name}); change it with `yagura topic alter {topic}`, or accept it as it is with --if-not-exists"
+        ),
+        (ErrorCode::InvalidTopicException, Some(_), _) => format!(
+            "{topic:?} cannot be a topic's name ({name}{said}); use 1 to 249 letters, digits, '.', '_' and '-'"
+        ),
+        (ErrorCode::MessageTooLarge, Some(_), _) => format!(
+            "a batch for {about} is larger than {address} takes ({name}{said}); raise the topic's limit with `yagura topic alter {topic} --set max.message.bytes=N`, or send smaller records"
+        ),
+        (ErrorCode::OffsetOutOfRange, Some(_), _) => format!(
+            "{address} does not hold the offset asked for in {about} ({name}); it may have been deleted by retention: `yagura topic describe {topic}` shows the first and the last"
+        ),
+        _ => format!("{address} refused {about} with {name}{said}{}", advice(code)),
+    }
+}
+
+/// What to do about a code that has no sentence of its own.
+fn advice(code: ErrorCode) -> &'static str {
+    match code {
+        ErrorCode::LeaderNotAvailable | ErrorCode::NotLeaderOrFollower | ErrorCode::ReplicaNotAvailable => {
+            "; the partition has no leader there at the moment, try again"
+        }
+        ErrorCode::RequestTimedOut => {
+            "; the broker is overloaded or its store is slow, try again with a longer --timeout"
+        }
+        ErrorCode::KafkaStorageError => "; it cannot write to its store, see its log (is the disk full?)",
+        ErrorCode::TopicAuthorizationFailed
+        | ErrorCode::ClusterAuthorizationFailed
+        | ErrorCode::GroupAuthorizationFailed => "; its ACLs do not allow this to you",
+        ErrorCode::UnsupportedCompressionType => "; choose another --compression",
+        ErrorCode::InvalidPartitions => "; a topic's partitions can only grow, from 1",
+        ErrorCode::InvalidConfig => "; correct the config's name or value",
+        ErrorCode::InvalidRecord => "; a compacted topic, for one, takes no record without a key",
+        ErrorCode::ThrottlingQuotaExceeded => "; send more slowly, or have the quota raised",
+        ErrorCode::UnsupportedVersion => "; it is too old or too new for this client",
+        code if code.is_retriable() => "; try again",
+        _ => "; its log tells more",
+    }
+}
+
+/// Kafka's name of an error code, such as `UNKNOWN_TOPIC_OR_PARTITION`.
+pub fn kafka_name(code: ErrorCode) -> String {
+    if let ErrorCode::Unknown(number) = code {
+        return format!("error {number}");
+    }
+    let mut name = String::new();
+    for letter in code.to_string().chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_named_as_kafka_names_them() {
+        assert_eq!(kafka_name(ErrorCode::UnknownTopicOrPartition), "UNKNOWN_TOPIC_OR_PARTITION");
+        assert_eq!(kafka_name(ErrorCode::InvalidTopicException), "INVALID_TOPIC_EXCEPTION");
+        assert_eq!(kafka_name(ErrorCode::KafkaStorageError), "KAFKA_STORAGE_ERROR");
+        assert_eq!(kafka_name(ErrorCode::Unknown(1234)), "error 1234");
+    }
+
+    #[test]
+    fn a_missing_topic_tells_how_to_create_it() {
+        let about = About { address: "localhost:9092", topic: Some("x"), ..About::default() };
+        let error = Error::kafka(ErrorCode::UnknownTopicOrPartition, about);
+        assert_eq!(
+            error.to_string(),
+            "topic \"x\" does not exist on localhost:9092 (UNKNOWN_TOPIC_OR_PARTITION); \
+             create it with `yagura topic create x`"
+        );
+        assert!(error.needs_metadata() && error.is_retriable());
+    }
+
+    #[test]
+    fn any_other_code_keeps_what_the_broker_said() {
+        let about = About { address: "a:1", topic: Some("x"), partition: Some(3), message: Some("no room") };
+        let error = Error::kafka(ErrorCode::KafkaStorageError, about);
+        assert_eq!(
+            error.to_string(),
+            "a:1 refused partition 3 of topic \"x\" with KAFKA_STORAGE_ERROR: no room; \
+             it cannot write to its store, see its log (is the disk full?)"
+        );
+        assert_eq!(Error::check(0, about), Ok(()));
+        assert_eq!(Error::check(56, about), Err(error));
+    }
+}

@@ -1,0 +1,33 @@
+//! The one screen that a broker prints when it is ready.
+
+use std::fmt::Write;
+use std::net::SocketAddr;
+
+use config::{Config, ServiceSettings, show_host_port};
+
+/// The screen: version, listeners, storage, admin address, and a line to try it with.
+pub(super) fn banner(
+    config: &Config,
+    listeners: &[(String, SocketAddr)],
+    admin: Option<SocketAddr>,
+) -> String {
+    let mut screen = format!("yagura {} is ready\n", env!("CARGO_PKG_VERSION"));
+    for (name, address) in listeners {
+        let advertised = config.listeners.get(name).and_then(|listener| listener.advertise.as_ref());
+        let advertised =
+            advertised.map_or(String::new(), |to| format!(", advertised as {}", show_host_port(to)));
+        let _ = writeln!(screen, "  {:<9} {address} ({name}{advertised})", "listens");
+    }
+    for (name, ServiceSettings::Storage(settings)) in &config.services {
+        let _ = writeln!(screen, "  {:<9} {} ({name})", "stores in", settings.url);
+    }
+    let admin = admin.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
+    let _ = writeln!(screen, "  {:<9} {admin}", "admin");
+    if let Some((_, address)) = listeners.first() {
+        let host =
+            if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
+        let port = address.port();
+        let _ = writeln!(screen, "  {:<9} echo hello | kcat -P -b {host}:{port} -t greetings", "try");
+    }
+    screen
+}

@@ -1,0 +1,84 @@
+//! From a config to a running tower.
+//!
+//! [`run`] owns the life of the process: bind, open, serve, reload, drain. [`assembly`] builds stacks and services,
+//! [`listener`] accepts connections, [`admin`] answers HTTP, [`logging`] and [`banner`] talk to the operator.
+
+mod admin;
+mod assembly;
+mod banner;
+mod listener;
+mod logging;
+mod run;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use config::{AdminBind, Config, Fault, Faults, Overrides};
+use kernel::session::HostPort;
+
+/// What `yagura broker` lays over the shipped config.
+#[derive(Debug, Clone, Default)]
+pub struct BrokerArgs {
+    /// The store's URL.
+    pub storage: Option<String>,
+    /// Where to listen.
+    pub listen: Option<SocketAddr>,
+    /// What clients are told to connect to.
+    pub advertise: Option<HostPort>,
+    /// Where the admin server listens, or off.
+    pub admin: Option<AdminBind>,
+}
+
+/// `yagura broker`: the shipped config with flags laid over it.
+pub fn broker(args: BrokerArgs) -> ExitCode {
+    let BrokerArgs { storage, listen, advertise, admin } = args;
+    let overrides = Overrides { storage, listen, advertise, admin };
+    let parsed = config::parse("broker.toml", config::BROKER, &|name| std::env::var(name).ok());
+    match parsed.and_then(|config| config.with_overrides(overrides)) {
+        Ok(config) => run::serve(config, run::Source::Flags),
+        Err(faults) => report(&faults),
+    }
+}
+
+/// `yagura run FILE`: any stack.
+pub fn run_file(file: &Path) -> ExitCode {
+    match config::load(file) {
+        Ok(config) => run::serve(config, run::Source::File(PathBuf::from(file))),
+        Err(faults) => report(&faults),
+    }
+}
+
+/// `yagura check FILE`: every fault of a config, or a word that there is none.
+pub fn check(file: &Path) -> ExitCode {
+    match load_and_build(file) {
+        Ok(_) => {
+            println!("{}: no faults", file.display());
+            ExitCode::SUCCESS
+        }
+        Err(faults) => report(&faults),
+    }
+}
+
+/// `yagura explain FILE`: the tower as it would be assembled.
+pub fn explain(file: &Path) -> ExitCode {
+    match load_and_build(file) {
+        Ok((config, explained)) => {
+            print!("{}", config::explain(&config, |listener| explained.chains(listener)));
+            ExitCode::SUCCESS
+        }
+        Err(faults) => report(&faults),
+    }
+}
+
+fn load_and_build(file: &Path) -> Result<(Config, assembly::Explained), Faults> {
+    let config = config::load(file)?;
+    let explained = assembly::explain(&config)
+        .map_err(|message| Faults(vec![Fault::without_place(&file.display().to_string(), message)]))?;
+    Ok((config, explained))
+}
+
+fn report(faults: &Faults) -> ExitCode {
+    eprint!("{faults}");
+    ExitCode::FAILURE
+}

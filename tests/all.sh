@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# All that CI runs, in the order in which faults are cheapest to find. Each part says how long it took.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+tools=$root/target/test-tools
+logs=$root/target/test-logs
+mkdir -p "$logs"
+
+part() {
+    local started=$SECONDS
+    echo "== $1"
+    shift
+    "$@"
+    echo "== done in $((SECONDS - started)) s"
+}
+
+part "set-up" tests/setup.sh
+export PATH="$tools/venv/bin:$PATH"
+part "format" cargo fmt --all --check
+part "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
+part "unit and integration tests" cargo test --workspace --locked
+part "release build" cargo build --release --locked
+binary=$root/target/release/yagura
+
+part "real clients" python tests/clients/run.py --binary "$binary"
+part "crashes" python tests/faults/crash.py --binary "$binary"
+part "fsync before each acknowledgement" python tests/faults/fsync.py --binary "$binary"
+part "a full disk" python tests/faults/full.py --binary "$binary"
+part "unusable stores, backup, verify" python tests/faults/files.py --binary "$binary"
+part "operation: reload, drain, admin" python tests/faults/operation.py --binary "$binary"
+part "differential with Apache Kafka" python tests/differential/run.py --kafka-libs "$tools/java/libs" --binary "$binary"
+part "static binary in a chroot" tests/static.sh
+part "the README's commands" tests/readme.sh
+echo "all parts passed"

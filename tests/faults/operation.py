@@ -1,0 +1,190 @@
+#!/usr/bin/env python3
+"""A broker in operation: reload on SIGHUP, drain on SIGTERM, the admin server, JSON logs.
+
+    operation.py --binary PATH
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent.parent / "benches"))
+
+from confluent_kafka import Producer  # noqa: E402
+
+import measure  # noqa: E402
+from broker import free_port  # noqa: E402
+
+CONFIG = """
+[node]
+shutdown_grace = "3s"
+reload_drain = "1s"
+[log]
+level = "debug"
+format = "json"
+[admin]
+bind = "127.0.0.1:{admin}"
+token = "sesame"
+[listeners.main]
+bind = "127.0.0.1:{main}"
+stack = {stack}
+{extra}
+[layers.limits]
+connections_per_address_max = {per_address}
+[services.local]
+kind = "storage"
+url = "memory://"
+"""
+
+
+class Operation:
+    def __init__(self, binary, folder):
+        self.binary, self.file, self.log = binary, f"{folder}/y.toml", f"{folder}/log"
+        self.main, self.other, self.admin = free_port(), free_port(), free_port()
+
+    def write(self, stack='["limits", "framing", "metrics", "trace", "local"]', extra="", per_address=100, admin=None):
+        text = CONFIG.format(main=self.main, admin=admin or self.admin, stack=stack, extra=extra, per_address=per_address)
+        pathlib.Path(self.file).write_text(text)
+
+    def start(self):
+        self.process = subprocess.Popen([self.binary, "run", self.file], stderr=open(self.log, "wb"))
+        self.wait(lambda: self.get("/readyz")[0] == 200, "ready")
+
+    def said(self):
+        return pathlib.Path(self.log).read_text()
+
+    def wait(self, condition, what):
+        deadline = time.monotonic() + 15
+        while time.monotonic() < deadline:
+            try:
+                if condition():
+                    return
+            except OSError:
+                pass
+            time.sleep(0.05)
+        raise AssertionError(f"not {what}: {self.said()[-3000:]}")
+
+    def reload(self, word):
+        before = self.said().count(word)
+        self.process.send_signal(signal.SIGHUP)
+        self.wait(lambda: self.said().count(word) > before, f"reloaded with {word!r}")
+
+    def get(self, path, token=None):
+        request = urllib.request.Request(f"http://127.0.0.1:{self.admin}{path}")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            with urllib.request.urlopen(request, timeout=5) as response:
+                return response.status, response.read().decode()
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, refusal.read().decode()
+
+
+def connect(port):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=10)
+    connection.sendall(measure.request(18, 0, b"", False))
+    measure.receive(connection)
+    return connection
+
+
+def check_admin(operation):
+    producer = Producer({"bootstrap.servers": f"127.0.0.1:{operation.main}"})
+    producer.produce("seen", b"x" * 100)
+    assert producer.flush(10) == 0
+    assert operation.get("/livez")[0] == 200
+    assert operation.get("/metrics")[0] == 401 and operation.get("/metrics", "wrong")[0] == 401
+    status, page = operation.get("/metrics", "sesame")
+    assert status == 200
+    for line in ['yagura_partition_high_watermark{topic="seen",partition="0"} 1', "yagura_calls_total", "# TYPE"]:
+        assert line in page, f"{line!r} is not in\n{page}"
+    shown = json.loads(operation.get("/config", "sesame")[1])
+    assert shown["admin"]["token"] == "***", shown
+    stack = json.loads(operation.get("/stack", "sesame")[1])
+    assert stack["main"]["stack"][-1] == "local", stack
+    assert operation.get("/nothing", "sesame")[0] == 404
+
+
+def check_logs(operation):
+    """Every line is an object; a call is one line with its facts."""
+    lines = [json.loads(line) for line in operation.said().splitlines() if line.startswith("{")]
+    calls = [line for line in lines if line.get("api") == "Produce"]
+    assert calls and "seen" in json.dumps(calls[0]), operation.said()[:3000]
+
+
+def check_reload(operation):
+    """A bad file changes nothing; a good one adds a listener, changes another, and old connections are drained."""
+    old = connect(operation.main)
+    operation.write(stack='["limits", "fraiming", "local"]')
+    operation.reload("was not taken")
+    old.sendall(measure.request(18, 0, b"", False))
+    assert measure.receive(old), "the old stack must go on"
+
+    operation.write(admin=free_port())
+    operation.reload("only with a restart")
+
+    extra = f'[listeners.other]\nbind = "127.0.0.1:{operation.other}"\nstack = ["framing", "local"]'
+    operation.write(extra=extra, per_address=2)
+    operation.reload("is in force")
+    old.settimeout(10)
+    assert old.recv(1) == b"", "a connection of the old tower must be wound down"
+    connect(operation.other).close()
+    first, second = connect(operation.main), connect(operation.main)
+    third = socket.create_connection(("127.0.0.1", operation.main), timeout=10)
+    assert third.recv(1) == b"", "the third connection of one address must be closed now"
+    first.close()
+    second.close()
+
+    operation.write()
+    operation.reload("is in force")
+    operation.wait(lambda: refuses(operation.other), "closed")
+
+
+def refuses(port):
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        return False
+    except ConnectionRefusedError:
+        return True
+
+
+def check_drain(operation):
+    """SIGTERM: a parked fetch is answered at once instead of after its 20 seconds, and the broker ends well."""
+    topic = b"seen"
+    body = struct.pack(">iiiib", -1, 20_000, 1, 1 << 20, 0) + struct.pack(">ih", 1, len(topic)) + topic
+    body += struct.pack(">iiqi", 1, 0, 1, 1 << 20)
+    parked = connect(operation.main)
+    parked.sendall(measure.request(1, 4, body, False))
+    time.sleep(0.5)
+    started = time.monotonic()
+    operation.process.terminate()
+    assert measure.receive(parked), "the parked fetch must be answered"
+    assert operation.process.wait(timeout=10) == 0, operation.said()[-2000:]
+    assert time.monotonic() - started < 10
+    assert "panicked" not in operation.said()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--binary", required=True)
+    with tempfile.TemporaryDirectory() as folder:
+        operation = Operation(arguments.parse_args().binary, folder)
+        operation.write()
+        operation.start()
+        for check in [check_admin, check_logs, check_reload, check_drain]:
+            check(operation)
+            print(f"ok: {check.__name__}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

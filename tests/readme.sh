@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs the README's commands as a newcomer would: every line of its `sh` blocks that are marked with <!-- run -->, in a
+# fresh folder, with the release binary on the PATH and a broker on the default port.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+folder=$(mktemp -d)
+broker=
+trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$folder"' EXIT
+export PATH="$root/target/release:$PATH"
+cd "$folder"
+yagura 2>log &
+broker=$!
+for _ in $(seq 100); do
+    (exec 3<>/dev/tcp/127.0.0.1/9092) 2>/dev/null && break
+    sleep 0.1
+done
+awk '/<!-- run -->/ {wanted = 1} /^```sh/ && wanted {inside = 1; next} /^```/ {if (inside) wanted = 0; inside = 0} inside' \
+    "$root/README.md" >commands.sh
+[ -s commands.sh ] || { echo "README.md has no commands to run"; exit 1; }
+bash -euxo pipefail commands.sh || { cat log; exit 1; }
+kill "$broker"
+wait "$broker"
+broker=
+echo "ok: the README's commands work"

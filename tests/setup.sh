@@ -1,0 +1,100 @@
+#!/usr/bin/env bash
+# Installs what the tests with real Kafka clients need, into target/test-tools:
+#
+#     venv/    Python with confluent-kafka and kafka-python    (clients/requirements.txt)
+#     node/    kafkajs and its codecs                          (clients/node/package-lock.json)
+#     java/    Kafka's jars, and the Java test program          (clients/java/pom.xml)
+#
+# and, as root on Debian, the packages below. Run it as often as you like: each part is stamped with a hash
+# of what it was made from, and left alone while that is the same.
+set -euo pipefail
+
+here=$(cd "$(dirname "$0")" && pwd)
+clients=$here/clients
+tools=$(dirname "$here")/target/test-tools
+mkdir -p "$tools/stamps"
+exec 9>"$tools/lock"
+flock 9 # two runs at once would write the same files
+
+has() { command -v "$1" >/dev/null; }
+has_jdk() { has javac && has java && [ "$(javac -version 2>&1 | sed 's/^javac \([0-9]*\).*/\1/')" -ge 17 ]; }
+has_node() { has node && node -e 'process.exit(require("util").parseArgs ? 0 : 1)'; } # 18.3 or newer
+has_venv() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+has_librdkafka() { [ -e /usr/include/librdkafka/rdkafka.h ] || pkg-config --exists rdkafka 2>/dev/null; }
+
+missing_packages() {
+    has_jdk || echo default-jdk-headless
+    has mvn || echo maven
+    has_node || echo nodejs
+    has npm || echo npm
+    has_venv || echo python3-venv
+    has kcat || echo kcat
+    has_librdkafka || echo librdkafka-dev
+    has strace || echo strace
+}
+
+apt_install() {
+    export DEBIAN_FRONTEND=noninteractive
+    # A fresh image has no package lists, an old one stale lists: only then is an update needed.
+    apt-get install -y -q --no-install-recommends "$@" || {
+        apt-get update -q && apt-get install -y -q --no-install-recommends "$@"
+    }
+}
+
+install_packages() {
+    local missing
+    mapfile -t missing < <(missing_packages)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if [ "$(id -u)" = 0 ] && has apt-get; then
+        apt_install "${missing[@]}"
+        mapfile -t missing < <(missing_packages)
+    fi
+    [ ${#missing[@]} -eq 0 ] || {
+        echo "tests/setup.sh: missing here: ${missing[*]}" >&2
+        echo "On Debian, as root: apt-get install ${missing[*]}" >&2
+        echo "(a JDK of 17 or newer, node of 18.3 or newer, python3 with venv; elsewhere under other names)" >&2
+        exit 1
+    }
+}
+
+# step NAME INPUT... -- runs make_NAME unless it was already made from these very inputs
+step() {
+    local name=$1 stamp=$tools/stamps/$1 hash
+    shift
+    hash=$(cat "$@" "$0" | sha256sum)
+    [ "$(cat "$stamp" 2>/dev/null)" = "$hash" ] && return 0
+    echo "tests/setup.sh: making $name"
+    rm -f "$stamp"
+    "make_$name"
+    echo "$hash" >"$stamp"
+}
+
+make_venv() {
+    rm -rf "$tools/venv"
+    python3 -m venv "$tools/venv"
+    "$tools/venv/bin/pip" install -q --disable-pip-version-check -r "$clients/requirements.txt"
+}
+
+make_node() {
+    mkdir -p "$tools/node"
+    cp "$clients/node/package.json" "$clients/node/package-lock.json" "$tools/node/"
+    # No package needs its install script; without them none can fetch a binary from elsewhere.
+    (cd "$tools/node" && npm ci --silent --ignore-scripts --no-audit --no-fund)
+}
+
+make_jars() {
+    rm -rf "$tools/java/libs"
+    mvn -B -f "$clients/java/pom.xml" dependency:copy-dependencies -DoutputDirectory="$tools/java/libs" \
+        >"$tools/mvn.log" 2>&1 || { cat "$tools/mvn.log" >&2; exit 1; }
+}
+
+make_classes() {
+    rm -rf "$tools/java/classes"
+    javac -Xlint:all -Werror -d "$tools/java/classes" -cp "$tools/java/libs/*" "$clients"/java/*.java
+}
+
+install_packages
+step venv "$clients/requirements.txt" <(python3 --version)
+step node "$clients/node/package.json" "$clients/node/package-lock.json"
+step jars "$clients/java/pom.xml"
+step classes "$clients"/java/*.java "$tools/stamps/jars"
