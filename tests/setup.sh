@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # Installs what the tests with real Kafka clients need, into target/test-tools:
 #
+#     tests/setup.sh          all of it
+#     tests/setup.sh build    only looks for what a build needs: cargo, and a C compiler for SQLite and zstd
+#
 #     venv/    Python with confluent-kafka and kafka-python    (clients/requirements.txt)
 #     node/    kafkajs and its codecs                          (clients/node/package-lock.json)
 #     java/    Kafka's jars, and the Java test program          (clients/java/pom.xml)
@@ -12,6 +15,7 @@ set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 clients=$here/clients
 tools=$(dirname "$here")/target/test-tools
+what=${1:-all}
 mkdir -p "$tools/stamps"
 exec 9>"$tools/lock"
 flock 9 # two runs at once would write the same files
@@ -23,6 +27,8 @@ has_venv() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_librdkafka() { [ -e /usr/include/librdkafka/rdkafka.h ] || pkg-config --exists rdkafka 2>/dev/null; }
 
 missing_packages() {
+    has cc || echo build-essential
+    [ "$what" = build ] && return
     has_jdk || echo default-jdk-headless
     has mvn || echo maven
     has_node || echo nodejs
@@ -93,7 +99,12 @@ make_classes() {
     javac -Xlint:all -Werror -d "$tools/java/classes" -cp "$tools/java/libs/*" "$clients"/java/*.java
 }
 
+has cargo || {
+    echo "tests/setup.sh: there is no cargo; install a Rust toolchain first" >&2
+    exit 1
+}
 install_packages
+[ "$what" != build ] || exit 0
 step venv "$clients/requirements.txt" <(python3 --version)
 step node "$clients/node/package.json" "$clients/node/package-lock.json"
 step jars "$clients/java/pom.xml"

@@ -90,7 +90,9 @@ fn is_true(name: &str, expected: &str) {
     let readme = read("README.md");
     let found = section(&readme, name);
     if std::env::var_os("YAGURA_BLESS").is_some() {
-        fs::write(root().join("README.md"), readme.replace(&found, expected)).unwrap();
+        let begin = format!("<!-- begin {name} -->\n");
+        let changed = readme.replace(&format!("{begin}{found}"), &format!("{begin}{expected}"));
+        fs::write(root().join("README.md"), changed).unwrap();
     } else {
         assert_eq!(found, expected, "section {name} of README.md is not true; YAGURA_BLESS=1 rewrites it");
     }

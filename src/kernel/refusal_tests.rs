@@ -296,10 +296,12 @@ fn has_field(fields: &'static [Field], name: &str) -> bool {
     })
 }
 
+fn side(api: &str, direction: Direction) -> &'static [Field] {
+    Api::by_name(api).unwrap().message(direction).unwrap().fields
+}
+
 #[test]
 fn the_tables_name_fields_that_exist() {
-    let side =
-        |api: &str, direction: Direction| Api::by_name(api).unwrap().message(direction).unwrap().fields;
     for (api, answer, question) in REPEATS {
         assert!(has_field(side(api, Direction::Response), answer), "{api}: {answer}");
         for name in question.split('.') {

@@ -25,9 +25,9 @@ class SetupFailed(Exception):
 class Link:
     """One connection; requests go out one at a time."""
 
-    def __init__(self, bootstrap):
+    def __init__(self, bootstrap, seconds):
         host, port = bootstrap.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), ANSWER_SECONDS_MAX)
+        self.socket = socket.create_connection((host, int(port)), seconds)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def send(self, data):
@@ -80,6 +80,7 @@ class Bench:
         self.now = broker.now_ms
         self.node = broker.node_id if hasattr(broker, "node_id") else None
         self.answers = []
+        self.patience_seconds = ANSWER_SECONDS_MAX
         self._link = None
         self._correlation_id = 0
 
@@ -237,7 +238,7 @@ class Bench:
 
     def link(self):
         if not self._link:
-            self._link = Link(self.broker.bootstrap)
+            self._link = Link(self.broker.bootstrap, self.patience_seconds)
         return self._link
 
     def hang_up(self):

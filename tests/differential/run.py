@@ -34,7 +34,7 @@ import kafka_server  # noqa: E402
 import schema  # noqa: E402
 
 KNOWN = HERE / "known_differences.toml"
-STOP_SECONDS_MAX = 30
+STOP_SECONDS_MAX, SLOW_SECONDS = 30, 8
 
 
 class Result(NamedTuple):
@@ -50,13 +50,15 @@ def answers_of(broker, wanted):
     """Runs the cases against one broker."""
     normaliser, results = compare.Normaliser(broker), []
     for one, version in wanted:
-        broken = None
+        broken, start = None, time.monotonic()
         with bench.Bench(broker, one.api, version, one.name) as at:
             try:
                 one(at)
             except bench.SetupFailed as error:
                 broken = str(error)
             answers = [[what, normaliser.answer(what, answer)] for what, answer in at.answers]
+        if time.monotonic() - start > SLOW_SECONDS:
+            print(f"{broker.name} took {time.monotonic() - start:.0f} s for {one.api} v{version} {one.name}", flush=True)
         results.append(Result(one.api, version, one.name, answers, broken))
     return results
 

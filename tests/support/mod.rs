@@ -1,7 +1,7 @@
 //! What the tests of the real binary share: a broker of their own, a client that can say anything, and bodies of any
 //! message.
 
-#![allow(dead_code)] // Each test crate uses its part of it.
+#![allow(dead_code, unused_imports)] // Each test crate uses its part of it.
 
 mod client;
 // The kernel's tests fill bodies with the same dice.
@@ -93,6 +93,7 @@ impl Broker {
             Some((address, admin)) => Self { process, address, admin, log, _turn: turn },
             None => {
                 let _ = process.kill();
+                let _ = process.wait();
                 panic!("no broker was ready within {PATIENCE:?}; it said:\n{}", text_of(&log));
             }
         }
