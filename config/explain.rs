@@ -96,9 +96,12 @@ fn one_line(name: &str, settings: &impl Serialize) -> String {
     kind.map(|kind| format!("kind {kind}")).into_iter().chain(rest).collect::<Vec<_>>().join(", ")
 }
 
+/// Layers with their depths, and the APIs that pass them.
+type Group<'a> = (&'a [(String, Interest)], Vec<Api>);
+
 /// The APIs by the chain that they pass.
 fn groups(text: &mut String, chains: &[Chain]) {
-    let mut groups: Vec<(&[(String, Interest)], Vec<Api>)> = Vec::new();
+    let mut groups: Vec<Group<'_>> = Vec::new();
     for chain in chains {
         match groups.iter_mut().find(|(tiers, _)| *tiers == chain.tiers.as_slice()) {
             Some((_, apis)) => apis.push(chain.api),

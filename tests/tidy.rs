@@ -1,6 +1,8 @@
 //! The house rules that no lint knows: which way dependencies point, how long a file may get, and that the README's
 //! tables are true.
 
+#![allow(clippy::unwrap_used)] // Every line of this crate is a test.
+
 use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,7 @@ use kernel::clock::SharedClock;
 use kernel::metrics::{Collect, Page};
 use kernel::stack::ServedApi;
 use kernel::{Api, Call, Door, ErrorCode, Hangup, Malformed, NodeId, Reply};
-use tracing::warn;
+use tracing::debug;
 
 use crate::apis;
 use crate::engines::StoreError;
@@ -161,7 +161,8 @@ fn refuse(call: &Call, fault: Fault) -> Result<Option<Reply>, Hangup> {
             Err(Hangup::because(format!("{} version {}: {malformed}", call.header.api, call.header.version)))
         }
         Fault::Store(error) => {
-            warn!(api = %call.header.api, %error, "a request failed because the store did");
+            // The engine has told the operator, once; this is for who looks for one request.
+            debug!(api = %call.header.api, %error, "a request failed because the store did");
             call.refuse(ErrorCode::KafkaStorageError, &error.0)
         }
         Fault::Refused(error, message) => call.refuse(error, &message),

@@ -236,7 +236,8 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back() {
-        let cases: [(Option<&'static [u8]>, Option<&'static [u8]>); 4] = [
+        type Nullable = Option<&'static [u8]>;
+        let cases: [(Nullable, Nullable); 4] = [
             (Some(b"k"), Some("v \"quoted\" \u{1f3ef}".as_bytes())),
             (None, None),
             (Some(b""), Some(b"")),

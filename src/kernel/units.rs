@@ -68,7 +68,7 @@ impl FromStr for Span {
 }
 
 fn write_largest_unit(f: &mut fmt::Formatter<'_>, value: u64, units: &[(&str, u64)]) -> fmt::Result {
-    let fits = units.iter().filter(|(_, factor)| value >= *factor && value % factor == 0);
+    let fits = units.iter().filter(|(_, factor)| value >= *factor && value.is_multiple_of(*factor));
     match fits.max_by_key(|(_, factor)| *factor) {
         Some((unit, factor)) => write!(f, "{}{unit}", value / factor),
         None => write!(f, "0{}", units[0].0),

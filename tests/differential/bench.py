@@ -15,6 +15,7 @@ import schema
 ANSWER_SECONDS_MAX = 30
 CLIENT_ID = "differential"
 API_VERSIONS_KEY = 18
+SHORT_BYTES = 64  # a reply so short is shown, but for its correlation id
 HALF_AN_HOUR_MS = 1_800_000
 
 
@@ -68,6 +69,23 @@ class Broker:
             cluster = bench.prepare("Metadata", 12, Topics=[])
             self.node_id = cluster["Brokers"][0]["NodeId"]
             self.config_marker = bench.topic("marker")
+            if self.settles:
+                wake(bench)
+
+
+def wake(bench):
+    """Kafka makes a few things when they are first asked for, and answers "not yet" until they are there."""
+    share_key = "group:AAAAAAAAAAAAAAAAAAAAAQ:0"
+    waiting = [lambda: bench.prepare("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=1000)]
+    for key_type, key in enumerate(("group", "transaction", share_key)):
+        waiting.append(lambda fields={"CoordinatorKeys": [key], "KeyType": key_type}:
+                       bench.prepare("FindCoordinator", 6, **fields)["Coordinators"][0])
+    deadline = time.monotonic() + ANSWER_SECONDS_MAX
+    for one in waiting:
+        while one()["ErrorCode"]:
+            if time.monotonic() > deadline:
+                raise SetupFailed("Kafka's coordinators do not come up")
+            time.sleep(0.05)
 
 
 class Bench:
@@ -107,6 +125,10 @@ class Bench:
         own = [one for one in answer["Topics"] if one["Name"].startswith(self.prefix)]
         return answer | {"Topics": own}
 
+    def body(self, **fields):
+        """What `ask` would send."""
+        return self._encode(self.api, self.version, fields)
+
     def ask_bytes(self, body, shown=None):
         """The API under test with this body, whatever it is."""
         answer = self._exchange(self.api, self.version, body)
@@ -121,9 +143,14 @@ class Bench:
         """Bare bytes on the connection, length and all."""
         self._try_frame("frame", frame)
 
+    def await_another(self):
+        """The next reply on this connection, if it is still there."""
+        self._try_frame("another", b"") if self._link else self.note("another", "closed")
+
     def _try_frame(self, what, frame):
         answer = self._send_and_receive(frame)
-        self.note(what, answer if isinstance(answer, str) else "answered")
+        short = not isinstance(answer, str) and len(answer) <= SHORT_BYTES
+        self.note(what, answer if isinstance(answer, str) else f"answered {answer[4:].hex()}" if short else "answered")
 
     def ask_unanswered(self, **fields):
         """A call that gets no reply; whether the connection lives on shows in the next call's answer."""
@@ -190,6 +217,11 @@ class Bench:
         if found["ErrorCode"]:
             raise SetupFailed(f"metadata of {name}: error {found['ErrorCode']}")
         return found["TopicId"]
+
+    def leader_epoch(self, name):
+        """Of partition 0."""
+        found = self.prepare("Metadata", 12, Topics=[{"Name": name}], AllowAutoTopicCreation=False)["Topics"][0]
+        return found["Partitions"][0]["LeaderEpoch"]
 
     def produce(self, topic, *batches, partition=0):
         """Appends batches, one request each."""

@@ -9,10 +9,10 @@ import records
 import schema
 
 DROPPED = {"ThrottleTimeMs", "TotalBytes", "UsableBytes", "FinalizedFeaturesEpoch"}
-# Another value on another broker; but there or not there (null, empty, -1, 0 of a session) on both.
+# Another value on another broker; but there or not there (null, empty, negative, session 0) on both.
 OPAQUE = {
     "Host": "host", "Port": "port", "ClusterId": "cluster", "LogDir": "folder", "SessionId": "session",
-    "LeaderEpoch": "epoch", "PartitionLeaderEpoch": "epoch", "ErrorMessage": "text",
+    "LeaderEpoch": "epoch", "PartitionLeaderEpoch": "epoch", "Epoch": "epoch", "ErrorMessage": "text",
     "BatchIndexErrorMessage": "text", "Documentation": "text",
 }
 PRODUCERS = {"ProducerId"}
@@ -22,8 +22,9 @@ TIMES = {"Timestamp", "LogAppendTimeMs", "BaseTimestamp", "MaxTimestamp"}
 CLOCK_MS = 600_000
 # Arrays whose order Kafka leaves to a hash table, or shuffles.
 UNORDERED = {
-    "Metadata": {"Topics", "Partitions"}, "DeleteTopics": {"Responses"}, "CreatePartitions": {"Results"},
-    "ListOffsets": {"Topics", "Partitions"}, "DescribeConfigs": {"Configs"}, "CreateTopics": {"Configs"}, "ApiVersions": {"SupportedFeatures", "FinalizedFeatures"},
+    "Metadata": {"Topics", "Partitions"}, "Produce": {"Responses", "PartitionResponses"}, "DeleteTopics": {"Responses"}, "CreatePartitions": {"Results"},
+    "ListOffsets": {"Topics", "Partitions"}, "DescribeConfigs": {"Configs"}, "CreateTopics": {"Configs"},
+    "DeleteRecords": {"Topics", "Partitions"}, "DescribeLogDirs": {"Topics", "Partitions"}, "ApiVersions": {"SupportedFeatures", "FinalizedFeatures"},
 }
 ERRORS = {
     -1: "UNKNOWN_SERVER_ERROR", 0: "NONE", 1: "OFFSET_OUT_OF_RANGE", 2: "CORRUPT_MESSAGE", 3: "UNKNOWN_TOPIC_OR_PARTITION",
@@ -71,8 +72,8 @@ class Normaliser:
         if name in PRODUCERS:
             return value if value < 0 else "producer"
         if name in OPAQUE:
-            hidden = value == "" or value is None or value == -1 or (name == "SessionId" and value == 0)
-            return value if hidden else OPAQUE[name]
+            plain = not value if name == "SessionId" or not isinstance(value, int) else value < 0
+            return value if plain else OPAQUE[name]
         if name in NODES:
             return "this node" if value == self.broker.node_id else value
         if name in TIMES and value >= 0 and abs(value - self.broker.now_ms) < CLOCK_MS:
@@ -83,12 +84,19 @@ class Normaliser:
 
 
 def without_order(items):
-    """By name, so that one element more or less is one disagreement; sorted where names do not tell them apart."""
-    if items and all(isinstance(one, dict) and isinstance(one.get("Name"), str) for one in items):
-        by_name = {one["Name"]: one for one in items}
-        if len(by_name) == len(items):
-            return dict(sorted(by_name.items()))
+    """By what names them, so that one more or less is one disagreement; sorted where names do not tell them apart."""
+    named = {identity(one): one for one in items}
+    if len(named) == len(items) and None not in named:
+        return dict(sorted(named.items()))
     return sorted(items, key=lambda one: json.dumps(one, sort_keys=True))
+
+
+def identity(item):
+    if isinstance(item, dict):
+        for field in ("Name", "Topic", "TopicId", "Index", "PartitionIndex", "Partition"):
+            if item.get(field) is not None:
+                return str(item[field])
+    return None
 
 
 class Known(NamedTuple):

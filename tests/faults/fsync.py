@@ -34,7 +34,7 @@ def produce(address, count):
 def follow(trace, count):
     """Walks the trace: arrival of marker n, a sync that completes, and then the next thing written to a socket."""
     waiting, synced, seen = None, False, 0
-    arrival = re.compile(r"(?:recvfrom|read)\(.*MARK(\d{6})")
+    arrival = re.compile(r"(?:recvfrom|read).*MARK(\d{6})")
     done = re.compile(r"(?:fdatasync|fsync)(?:\(\d+\)| resumed>.*)\s+= 0")
     answer = re.compile(r"(?:sendto|writev|sendmsg|write)\((\d+), (?:\[\{iov_base=)?\"\\0\\0\\0")
     for line in trace:

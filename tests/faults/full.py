@@ -64,7 +64,7 @@ def main():
         before = len(filler.acknowledged)
         found = read_all(broker.address, "full")
         assert all(found.get(place) == value for place, value in filler.acknowledged.items()), "lost while full"
-        assert "make room" in broker.stderr(), f"the operator was not told: {broker.stderr()}"
+        assert "free space" in broker.stderr(), f"the operator was not told: {broker.stderr()}"
 
         broker.set_file_limit(1 << 40)
         filler.errors.clear()

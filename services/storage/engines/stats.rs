@@ -5,6 +5,7 @@ use std::time::Duration;
 use kernel::metrics::{Counter, Histogram, Kind, LATENCY_US_BOUNDS, Page, SIZE_BYTES_BOUNDS};
 
 use super::table::Table;
+use crate::rules::PartitionDocument;
 
 /// Partitions shown one by one; past this many only their topics' sums would help, and a scrape must stay small.
 const PARTITIONS_SHOWN_MAX: usize = 1_000;
@@ -56,7 +57,8 @@ fn partitions(page: &mut Page, table: &Table) {
         let each = table.topics().flat_map(|topic| topic.all_partitions().map(move |at| (topic, at)));
         each.filter_map(|(topic, at)| Some((&*topic.name, at.partition.to_string(), *table.partition(at)?)))
     };
-    let families: [(&str, &str, fn(&crate::rules::PartitionDocument) -> f64); 3] = [
+    type Value = fn(&PartitionDocument) -> f64;
+    let families: [(&str, &str, Value); 3] = [
         ("yagura_partition_log_start_offset", "First offset that can be read.", |log| log.log_start as f64),
         ("yagura_partition_high_watermark", "Offset after the last record.", |log| log.end as f64),
         ("yagura_partition_bytes", "Bytes of record batches.", |log| log.bytes as f64),

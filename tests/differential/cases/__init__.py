@@ -27,6 +27,8 @@ class Case(NamedTuple):
         self.run(bench) if self.value is NO_VALUE else self.run(bench, self.value)
 
     def versions(self, apis):
+        if self.api not in apis:  # "Connection"
+            return range(1)
         api = apis[self.api]
         return range(max(self.since, api.low), min(self.until, api.high) + 1)
 

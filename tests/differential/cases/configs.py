@@ -169,13 +169,3 @@ def change_twice(b):
     b.ask(Resources=[resource(topic, operations([("retention.ms", SET, value)])) for topic, value in (
         (name, "1"), (other, "2"), (name, "3"))])
     overrides(b, name, other)
-
-
-@case("AlterConfigs", each={"empty": b"", "cut off": b"\0\0\0\1\2\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0"})
-def alter_body(b, body):
-    b.ask_bytes(body)
-
-
-@case("IncrementalAlterConfigs", each={"empty": b"", "cut off": b"\0\0\0\1\2\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0"})
-def change_body(b, body):
-    b.ask_bytes(body)

@@ -87,8 +87,3 @@ def timeout(b, milliseconds):
     name = b.topic()
     b.ask(Topics=[{"Name": name, "Count": 2, "Assignments": None}], TimeoutMs=milliseconds)
     b.look(name)
-
-
-@case("CreatePartitions", each={"empty": b"", "cut off": b"\0\0\0\1\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0"})
-def body(b, body):
-    b.ask_bytes(body)

@@ -200,9 +200,3 @@ def timeout(b, milliseconds):
     name = b.name()
     b.ask(Topics=[topic(name)], timeoutMs=milliseconds)
     b.look(name)
-
-
-@case("CreateTopics", each={"empty": b"", "cut off": b"\0\0\0\1\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0",
-                            "count of -2": b"\xff\xff\xff\xfe\0\0\0\0\0", "zeros": bytes(40)})
-def body(b, body):
-    b.ask_bytes(body)

@@ -136,8 +136,3 @@ def all_kinds_of_mistakes(b):
         {"Name": kept, "TopicId": b.topic_id(kept)}, {"Name": None, "TopicId": random_uuid("other")},
     ])
     b.look(name, kept)
-
-
-@case("DeleteTopics", each={"empty": b"", "cut off": b"\0\0\0\1\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0"})
-def body(b, body):
-    b.ask_bytes(body)

@@ -78,8 +78,3 @@ def broker(b, keys):
 def all_brokers(b):
     """An empty name asks for what is set for all brokers while they run: nothing."""
     b.ask(Resources=[resource("", None, BROKER)])
-
-
-@case("DescribeConfigs", each={"empty": b"", "cut off": b"\0\0\0\1\2\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0"})
-def body(b, body):
-    b.ask_bytes(body)

@@ -43,10 +43,6 @@ def bad_transaction_timeout(b, milliseconds):
     b.ask(TransactionalId=b.name(), TransactionTimeoutMs=milliseconds)
 
 
-@case("InitProducerId", each={"empty": b"", "cut off": b"\0\7ab"})
-def body(b, body):
-    b.ask_bytes(body)
-
 
 def producer(b, name, *steps, codec=0):
     """Sends a batch per step: (sequence, records, epoch)."""

@@ -160,9 +160,3 @@ def id_twice(b):
 def authorized_operations(b):
     b.ask(Topics=named(b.topic(), b.name("unknown")), AllowAutoTopicCreation=False,
           IncludeClusterAuthorizedOperations=True, IncludeTopicAuthorizedOperations=True)
-
-
-@case("Metadata", each={"empty": b"", "cut off": b"\0\0\0\1\0\5ab", "huge count": b"\x7f\xff\xff\xff\0\0",
-                        "count of -2": b"\xff\xff\xff\xfe"})
-def body(b, body):
-    b.ask_bytes(body, b.own_topics)

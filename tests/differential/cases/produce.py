@@ -169,9 +169,3 @@ def transactional_batch_with_id(b):
     one = b.batch(attributes=records.TRANSACTIONAL, producer_id=7000, producer_epoch=0, sequence=0)
     send(b, name, one, TransactionalId="an-id")
     b.contents(name)
-
-
-@case("Produce", each={"empty": b"", "cut off": b"\xff\xff\xff\xff\0\0\0\0\0\0\0\1\0\5ab",
-                       "huge count": b"\xff\xff\xff\xff\0\0\0\0\x7f\xff\xff\xff"})
-def body(b, body):
-    b.ask_bytes(body)

@@ -56,12 +56,15 @@ async fn every_version_grows_and_checks() {
     }
 }
 
+/// A count, assignments, and the code and sentence that refuse them.
+type Case = (i32, Option<Vec<Vec<i32>>>, i16, &'static str);
+
 #[tokio::test]
 async fn counts_and_assignments_that_cannot_be() {
     let service = testing::service().await;
     topic(&service, "t", 2, &[]).await;
     let unknown = "The manual partition assignment includes broker 7, but no such broker is registered.";
-    let cases: [(i32, Option<Vec<Vec<i32>>>, i16, &str); 7] = [
+    let cases: [Case; 7] = [
         (1, Some(vec![vec![7]]), 37, "The topic t currently has 2 partition(s); 1 would not be an increase."),
         (-5, None, 37, "The topic t currently has 2 partition(s); -5 would not be an increase."),
         (2, Some(vec![vec![7]]), 37, "Topic already has 2 partition(s)."),
