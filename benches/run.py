@@ -101,7 +101,7 @@ class Bench:
     def roundtrip_p50(self, address):
         command = [self.binary, "perf", "roundtrip", "roundtrip", "--bootstrap", address, "--records", "2000", "--rate", "500", "--json"]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        return json.loads(output)["latency_ms"]["p50"]
+        return json.loads(output)["latency_us"]["p50"] / 1000
 
     def produce_once(self, store, records):
         """Megabytes and CPU seconds of one load."""

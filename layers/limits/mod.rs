@@ -63,6 +63,7 @@ impl Default for Settings {
 
 /// The layer. Listeners that share it are counted apart.
 pub struct Limits {
+    name: Arc<str>,
     settings: Settings,
     places: Arc<Places>,
     refused_by_listener: Counter,
@@ -136,6 +137,7 @@ impl Limits {
     /// The layer with these settings, and no connection yet.
     pub fn new(settings: &Settings) -> Self {
         Self {
+            name: Arc::from("limits"),
             settings: settings.clone(),
             places: Arc::default(),
             refused_by_listener: Counter::default(),
@@ -143,6 +145,12 @@ impl Limits {
             closed_idle: Arc::default(),
             pace: Pace::default(),
         }
+    }
+
+    /// The layer under its name in the config, which tells its numbers from those of another `limits`.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Arc::from(name), ..self }
     }
 
     fn try_admit(&self, mut connection: Connection) -> Result<Connection, Hangup> {
@@ -196,11 +204,12 @@ impl Collect for Limits {
     fn collect(&self, page: &mut Page) {
         let help = "Connections that were closed at once because a limit was reached.";
         page.family("yagura_connections_refused_total", Kind::Counter, help);
-        page.sample(&[("limit", "connections_max")], self.refused_by_listener.get() as f64);
-        page.sample(&[("limit", "connections_per_address_max")], self.refused_by_address.get() as f64);
+        let layer = ("layer", &*self.name);
+        page.sample(&[layer, ("limit", "connections_max")], self.refused_by_listener.get() as f64);
+        page.sample(&[layer, ("limit", "connections_per_address_max")], self.refused_by_address.get() as f64);
         let help = "Connections that were closed because no byte passed for idle_timeout.";
         page.family("yagura_connections_idle_closed_total", Kind::Counter, help);
-        page.sample(&[], self.closed_idle.get() as f64);
+        page.sample(&[layer], self.closed_idle.get() as f64);
     }
 }
 

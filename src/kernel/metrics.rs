@@ -80,59 +80,62 @@ pub enum Kind {
 /// A page of metrics in Prometheus' text format.
 #[derive(Debug, Default)]
 pub struct Page {
-    text: String,
-    family: String,
+    /// Name and lines of each family: the format wants all of a family in one place, whoever writes to it.
+    families: Vec<(String, String)>,
+    current: usize,
 }
 
 impl Page {
-    /// Starts a family; the samples that follow belong to it.
+    /// Starts a family, or goes on with it; the samples that follow belong to it.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        if let Some(known) = self.families.iter().position(|(family, _)| family == name) {
+            self.current = known;
+            return;
+        }
         let kind = match kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
             Kind::Histogram => "histogram",
         };
-        self.family = name.to_owned();
-        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+        self.current = self.families.len();
+        self.families.push((name.to_owned(), format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")));
     }
 
     /// One sample of the family.
     pub fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
-        let family = std::mem::take(&mut self.family);
-        self.line(&family, "", labels, None, value);
-        self.family = family;
+        self.line("", labels, None, value);
     }
 
     /// A histogram of the family. `scale` turns the recorded unit into the exposed one (1e-6 for microseconds).
     pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram, scale: f64) {
-        let family = std::mem::take(&mut self.family);
         let mut below = 0;
         for (index, count) in histogram.counts.iter().enumerate() {
             below += count.load(Ordering::Relaxed);
             let bound =
                 histogram.bounds.get(index).map_or("+Inf".to_owned(), |b| (*b as f64 * scale).to_string());
-            self.line(&family, "_bucket", labels, Some(&bound), below as f64);
+            self.line("_bucket", labels, Some(&bound), below as f64);
         }
-        self.line(&family, "_sum", labels, None, histogram.sum.load(Ordering::Relaxed) as f64 * scale);
-        self.line(&family, "_count", labels, None, below as f64);
-        self.family = family;
+        self.line("_sum", labels, None, histogram.sum.load(Ordering::Relaxed) as f64 * scale);
+        self.line("_count", labels, None, below as f64);
     }
 
-    fn line(&mut self, family: &str, suffix: &str, labels: &[(&str, &str)], le: Option<&str>, value: f64) {
-        let _ = write!(self.text, "{family}{suffix}");
+    fn line(&mut self, suffix: &str, labels: &[(&str, &str)], le: Option<&str>, value: f64) {
+        // A sample before any family has no name to go under.
+        let Some((family, text)) = self.families.get_mut(self.current) else { return };
+        let _ = write!(text, "{family}{suffix}");
         let all = labels.iter().copied().chain(le.map(|bound| ("le", bound)));
-        for (index, (name, text)) in all.enumerate() {
+        for (index, (name, value)) in all.enumerate() {
             let open = if index == 0 { '{' } else { ',' };
-            let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-            let _ = write!(self.text, "{open}{name}=\"{escaped}\"");
+            let escaped = value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(text, "{open}{name}=\"{escaped}\"");
         }
         let close = if labels.is_empty() && le.is_none() { "" } else { "}" };
-        let _ = writeln!(self.text, "{close} {value}");
+        let _ = writeln!(text, "{close} {value}");
     }
 
     /// The page.
     pub fn into_text(self) -> String {
-        self.text
+        self.families.into_iter().map(|(_, text)| text).collect()
     }
 }
 

@@ -31,6 +31,7 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to show; a reload replaces it.
 pub(super) struct Shown {
+    token: Option<Secret>,
     config: Value,
     stack: Value,
     collectors: Collectors,
@@ -53,10 +54,11 @@ impl Shown {
             });
             (name.clone(), shown)
         });
+        let token = config.admin.token.clone();
         // Secrets mask themselves when they are serialized.
         let config =
             serde_json::to_value(config).unwrap_or_else(|error| json!({ "error": error.to_string() }));
-        Self { config, stack: Value::Object(stack.collect()), collectors, services }
+        Self { token, config, stack: Value::Object(stack.collect()), collectors, services }
     }
 
     fn is_ready(&self) -> bool {
@@ -86,7 +88,7 @@ fn chain(chain: &Chain) -> Value {
 }
 
 /// Answers until it is dropped.
-pub(super) async fn serve(socket: TcpListener, token: Option<Secret>, shown: Arc<RwLock<Shown>>) {
+pub(super) async fn serve(socket: TcpListener, shown: Arc<RwLock<Shown>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -98,10 +100,10 @@ pub(super) async fn serve(socket: TcpListener, token: Option<Secret>, shown: Arc
                 continue;
             }
         };
-        let (token, shown) = (token.clone(), Arc::clone(&shown));
+        let shown = Arc::clone(&shown);
         tokio::spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| {
-                let response = answer(&request, token.as_ref(), &shown);
+                let response = answer(&request, &shown);
                 async move { Ok::<_, Infallible>(response) }
             });
             let mut server = http1::Builder::new();
@@ -114,11 +116,7 @@ pub(super) async fn serve(socket: TcpListener, token: Option<Secret>, shown: Arc
     }
 }
 
-fn answer(
-    request: &Request<Incoming>,
-    token: Option<&Secret>,
-    shown: &RwLock<Shown>,
-) -> Response<Full<Bytes>> {
+fn answer(request: &Request<Incoming>, shown: &RwLock<Shown>) -> Response<Full<Bytes>> {
     const TEXT: &str = "text/plain; charset=utf-8";
     const JSON: &str = "application/json";
     if request.method() != Method::GET && request.method() != Method::HEAD {
@@ -134,7 +132,7 @@ fn answer(
         }
         _ => {}
     }
-    if token.is_some_and(|token| !bears(request, token)) {
+    if shown.token.as_ref().is_some_and(|token| !bears(request, token)) {
         let mut refused =
             respond(StatusCode::UNAUTHORIZED, TEXT, "send Authorization: Bearer TOKEN\n".to_owned());
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

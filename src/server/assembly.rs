@@ -130,6 +130,7 @@ struct Parts<'a> {
     traffic: Arc<Traffic>,
     limits: HashMap<String, Arc<Limits>>,
     tiers: HashMap<String, Tier>,
+    metrics: Option<Arc<Metrics>>,
     route: Option<Route>,
     collectors: Collectors,
 }
@@ -143,6 +144,7 @@ impl<'a> Parts<'a> {
             traffic: Arc::clone(&traffic),
             limits: HashMap::new(),
             tiers: HashMap::new(),
+            metrics: None,
             route: None,
             collectors: Collectors(vec![traffic]),
         };
@@ -161,14 +163,19 @@ impl<'a> Parts<'a> {
         match settings {
             LayerSettings::Framing(_) => {} // One per listener; made with its stack.
             LayerSettings::Limits(settings) => {
-                let limits = Arc::new(Limits::new(settings));
+                let limits = Arc::new(Limits::new(settings).named(name));
                 self.collectors.0.push(Arc::clone(&limits) as Arc<dyn Collect>);
                 self.limits.insert(name.to_owned(), limits);
             }
             LayerSettings::Metrics(_) => {
-                let metrics = Metrics::new();
-                self.collectors.0.push(Arc::clone(&metrics) as Arc<dyn Collect>);
-                let layer = layers::metrics::Layer::new(metrics);
+                // All metrics layers count into one: an API's calls are one family, whichever stack they took.
+                let collectors = &mut self.collectors.0;
+                let metrics = self.metrics.get_or_insert_with(|| {
+                    let metrics = Metrics::new();
+                    collectors.push(Arc::clone(&metrics) as Arc<dyn Collect>);
+                    metrics
+                });
+                let layer = layers::metrics::Layer::new(Arc::clone(metrics));
                 self.tiers.insert(name.to_owned(), Tier::new(name, layers::metrics::interest, layer));
             }
             LayerSettings::Trace(_) => {

@@ -19,7 +19,7 @@ use super::admin::{self, Shown};
 use super::assembly::{self, Memories, Services, Unopened};
 use super::banner::banner;
 use super::listener::{Listener, Swap, Winding};
-use super::logging;
+use super::logging::{self, LogLevel};
 
 /// Where the config came from, which is where a reload looks.
 pub(super) enum Source {
@@ -31,13 +31,13 @@ pub(super) enum Source {
 
 /// Runs a config until it is told to stop.
 pub(super) fn serve(config: Config, source: Source) -> ExitCode {
-    logging::start(&config.log);
+    let log_level = logging::start(&config.log);
     raise_open_files_limit();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure(&format!("the runtime cannot start: {error}")),
     };
-    match runtime.block_on(Server::start(config, source)) {
+    match runtime.block_on(Server::start(config, source, log_level)) {
         Ok(server) => {
             runtime.block_on(server.live());
             ExitCode::SUCCESS
@@ -69,6 +69,7 @@ struct Port {
 struct Server {
     config: Config,
     source: Source,
+    log_level: LogLevel,
     memories: Memories,
     services: Services,
     ports: BTreeMap<String, Port>,
@@ -98,7 +99,7 @@ impl Signals {
 
 impl Server {
     /// Binds, then opens: a client that connects while the store opens waits for a moment instead of being refused.
-    async fn start(config: Config, source: Source) -> Result<Self, String> {
+    async fn start(config: Config, source: Source, log_level: LogLevel) -> Result<Self, String> {
         let signals = Signals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
         let memories = Memories::of(&config);
         let (services, unopened) = Services::build(&config, &memories);
@@ -120,7 +121,7 @@ impl Server {
         }
         let addresses: Vec<_> = ports.iter().map(|(name, port)| (name.clone(), port.address)).collect();
         eprint!("{}", banner(&config, &addresses, admin));
-        Ok(Self { config, source, memories, services, ports, shown, signals })
+        Ok(Self { config, source, log_level, memories, services, ports, shown, signals })
     }
 
     async fn live(mut self) {
@@ -210,6 +211,7 @@ impl Server {
             added = ?changes.added, removed = ?changes.removed, changed = ?changes.changed, kept = ?changes.kept,
             "SIGHUP: the new config is in force"
         );
+        self.log_level.set(&config.log.level);
         self.config = config;
         Ok(())
     }
@@ -229,7 +231,7 @@ async fn start_admin(config: &Config, shown: &Arc<RwLock<Shown>>) -> Result<Opti
     };
     let socket = TcpListener::bind(bind).await.map_err(cannot)?;
     let address = socket.local_addr().map_err(cannot)?;
-    tokio::spawn(admin::serve(socket, config.admin.token.clone(), Arc::clone(shown)));
+    tokio::spawn(admin::serve(socket, Arc::clone(shown)));
     Ok(Some(address))
 }
 

@@ -12,10 +12,10 @@ import time
 import records
 import schema
 
-ANSWER_SECONDS_MAX = 30
+ANSWER_SECONDS_MAX, IMPATIENT_SECONDS = 30, 3
 CLIENT_ID = "differential"
 API_VERSIONS_KEY = 18
-SHORT_BYTES = 64  # a reply so short is shown, but for its correlation id
+SHORT_BYTES = 24  # a reply so short is shown, but for its correlation id
 HALF_AN_HOUR_MS = 1_800_000
 
 
@@ -268,9 +268,15 @@ class Bench:
 
     # --- the wire
 
+    def be_impatient(self):
+        """For the next answer only: there may be none."""
+        self.hang_up()
+        self.patience_seconds = IMPATIENT_SECONDS
+
     def link(self):
         if not self._link:
             self._link = Link(self.broker.bootstrap, self.patience_seconds)
+            self.patience_seconds = ANSWER_SECONDS_MAX
         return self._link
 
     def hang_up(self):

@@ -4,7 +4,7 @@ import struct
 
 from cases import case
 from cases.cluster import SERVED
-from schema import Raw, is_flexible, uvarint
+from schema import Raw, is_flexible, uvarint, within
 
 TOPIC = "no-such-topic"
 RESOURCE = {"ResourceType": 2, "ResourceName": TOPIC}
@@ -56,7 +56,7 @@ def body_empty(b):
 def body_cut_off(b):
     """By its last byte, and in the middle."""
     body = b.body(**HARMLESS[b.api])
-    for length in {len(body) - 1, len(body) // 2} - {-1}:
+    for length in sorted({len(body) - 1, len(body) // 2} - {-1}):
         b.ask_bytes(body[:length], answered)
 
 
@@ -76,11 +76,11 @@ def body_with_an_unknown_tag(b):
 @each_api
 def body_with_counts(b):
     """In front of the first array, where there is one, stand all kinds of counts; the largest come last."""
-    fields = HARMLESS[b.api]
-    name = next((one["name"] for one in b.broker.apis[b.api].request["fields"] if isinstance(fields.get(one["name"]), list)), None)
-    if name is None:
+    fields, request = HARMLESS[b.api], b.broker.apis[b.api].request
+    arrays = [one["name"] for one in request["fields"] if within(b.version, one["versions"]) and isinstance(fields.get(one["name"]), list)]
+    if not arrays:
         return
-    flexible = is_flexible(b.broker.apis[b.api].request, b.version)
+    flexible = is_flexible(request, b.version)
     for count in (-2, 1000, 1 << 28, 2**31 - 1):
         raw = uvarint(count + 1 & 0xFFFFFFFF) if flexible else struct.pack(">i", count)
-        b.ask_bytes(b.body(**fields | {name: Raw(raw)}), answered)
+        b.ask_bytes(b.body(**fields | {arrays[0]: Raw(raw)}), answered)

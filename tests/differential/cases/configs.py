@@ -82,9 +82,11 @@ def alter_several(b):
     overrides(b, one, two, bad)
 
 
-@case("AlterConfigs")
-def alter_twice(b):
+@case("AlterConfigs", since=2)
+def alter_same_topic_twice(b):
+    """Kafka never answers: once is enough to show it."""
     name, other = b.topic(), b.topic("other")
+    b.be_impatient()
     b.ask(Resources=[resource(name, pairs([("retention.ms", "1")])), resource(other, pairs([("retention.ms", "2")])),
                      resource(name, pairs([("retention.ms", "3")]))])
     overrides(b, name, other)
@@ -164,7 +166,7 @@ def change_several(b):
 
 
 @case("IncrementalAlterConfigs")
-def change_twice(b):
+def change_same_topic_twice(b):
     name, other = b.topic(), b.topic("other")
     b.ask(Resources=[resource(topic, operations([("retention.ms", SET, value)])) for topic, value in (
         (name, "1"), (other, "2"), (name, "3"))])

@@ -90,11 +90,9 @@ def body_tags(b, tags):
 
 @case("Connection", each={"text": b"GET / HTTP/1.1\r\n\r\n", "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)})
 def another_protocol(b, data):
-    b.hang_up()
-    b.patience_seconds = 2
+    b.be_impatient()
     b.ask_frame(data)
     b.hang_up()
-    b.patience_seconds = 30
     alive(b)
 
 

@@ -134,8 +134,7 @@ def null_partitions(b):
 def null_records(b):
     """Kafka never answers: once is enough to show it."""
     name = b.topic()
-    b.hang_up()
-    b.patience_seconds = 2
+    b.be_impatient()
     send(b, name, None)
     b.contents(name)
 

@@ -218,7 +218,10 @@ impl EffectiveConfig {
         let mut effective = EffectiveConfig::default();
         let (mut codec, mut gzip, mut lz4, mut zstd) = ("producer", -1, 9, 3);
         for (name, text) in overrides {
-            let Ok(value) = accept(name, text) else { continue };
+            let Ok(value) = accept(name, text) else {
+                keep_rather_than_delete(&mut effective, name);
+                continue;
+            };
             match (name, value) {
                 ("retention.ms", Value::Whole(ms)) => effective.retention_ms = limit(ms),
                 ("retention.bytes", Value::Whole(bytes)) => effective.retention_bytes = limit(bytes),
@@ -266,6 +269,17 @@ impl Default for EffectiveConfig {
             timestamp_after_max_ms: 60 * 60 * 1000,
             compression: Compression::Producer,
         }
+    }
+}
+
+/// An override that cannot be understood must not cost records: where it is about deleting them, nothing is deleted
+/// until somebody sets it anew.
+fn keep_rather_than_delete(effective: &mut EffectiveConfig, name: &str) {
+    if matches!(name, "cleanup.policy" | "retention.ms") {
+        effective.retention_ms = None;
+    }
+    if matches!(name, "cleanup.policy" | "retention.bytes") {
+        effective.retention_bytes = None;
     }
 }
 

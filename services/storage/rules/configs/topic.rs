@@ -92,6 +92,7 @@ pub(crate) fn find(name: &str) -> Option<&'static TopicConfig> {
 
 /// Why compaction's configs, and the policy itself, are refused.
 pub(super) const NO_COMPACTION: &str = "compaction is not there yet in Yagura";
+const ONE_LZ4_LEVEL: &str = "Yagura's LZ4 has one level";
 const NO_SEGMENTS: &str = "Yagura has no log segments";
 const NO_FLUSH: &str = "Yagura makes every write durable before it answers it";
 const NO_REPLICAS: &str = "Yagura has no replicas, its store keeps every byte";
@@ -115,6 +116,7 @@ static TOPIC_CONFIGS: [TopicConfig; 33] = [
         .says("How hard gzip tries when compression.type is gzip; -1 leaves the choice to the codec."),
     config(Int, "compression.lz4.level", "9", Between(1, 17))
         .synonyms(&["compression.lz4.level"])
+        .moot(ONE_LZ4_LEVEL)
         .says("How hard LZ4 tries when compression.type is lz4."),
     config(String, "compression.type", "producer", CODECS)
         .synonyms(&["compression.type"])
