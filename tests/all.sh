@@ -29,7 +29,6 @@ part "fsync before each acknowledgement" python tests/faults/fsync.py --binary "
 part "a full disk" python tests/faults/full.py --binary "$binary"
 part "unusable stores, backup, verify" python tests/faults/files.py --binary "$binary"
 part "operation: reload, drain, admin" python tests/faults/operation.py --binary "$binary"
-part "differential with Apache Kafka" python tests/differential/run.py --kafka-libs "$tools/java/libs" --binary "$binary"
 part "static binary in a chroot" tests/static.sh
 part "the README's commands" tests/readme.sh
 echo "all parts passed"

@@ -5,87 +5,18 @@ matters as well; `topic`, `produce` and their like prepare things and fail the c
 """
 
 import re
-import socket
 import struct
 import time
 
 import records
 import schema
+from broker import Link, SetupFailed
 
 ANSWER_SECONDS_MAX, IMPATIENT_SECONDS = 30, 3
 CLIENT_ID = "differential"
 API_VERSIONS_KEY = 18
 SHORT_BYTES = 24  # a reply so short is shown, but for its correlation id
 HALF_AN_HOUR_MS = 1_800_000
-
-
-class SetupFailed(Exception):
-    """The case could not be prepared: a failure, whatever the other broker does."""
-
-
-class Link:
-    """One connection; requests go out one at a time."""
-
-    def __init__(self, bootstrap, seconds):
-        host, port = bootstrap.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), seconds)
-        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-    def send(self, data):
-        self.socket.sendall(data)
-
-    def receive(self):
-        """The next frame, or "closed" or "silence"."""
-        try:
-            head = self._exactly(4)
-            return self._exactly(struct.unpack(">i", head)[0])
-        except socket.timeout:
-            return "silence"
-        except OSError:
-            return "closed"
-
-    def _exactly(self, length):
-        data = bytearray()
-        while len(data) < length:
-            piece = self.socket.recv(min(length - len(data), 1 << 20))
-            if not piece:
-                raise ConnectionError("the broker closed the connection")
-            data += piece
-        return bytes(data)
-
-    def close(self):
-        self.socket.close()
-
-
-class Broker:
-    """A running broker and what is known about it."""
-
-    def __init__(self, name, bootstrap, apis, now_ms):
-        self.name, self.bootstrap, self.apis, self.now_ms = name, bootstrap, apis, now_ms
-        self.topic_names, self.topic_ids = {}, {}  # each by the other
-        self.settles = name == "kafka"
-        self.marks = 0
-        with Bench(self, "Metadata", 12, "start") as bench:
-            cluster = bench.prepare("Metadata", 12, Topics=[])
-            self.node_id = cluster["Brokers"][0]["NodeId"]
-            self.config_marker = bench.topic("marker")
-            if self.settles:
-                wake(bench)
-
-
-def wake(bench):
-    """Kafka makes a few things when they are first asked for, and answers "not yet" until they are there."""
-    share_key = "group:AAAAAAAAAAAAAAAAAAAAAQ:0"
-    waiting = [lambda: bench.prepare("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=1000)]
-    for key_type, key in enumerate(("group", "transaction", share_key)):
-        waiting.append(lambda fields={"CoordinatorKeys": [key], "KeyType": key_type}:
-                       bench.prepare("FindCoordinator", 6, **fields)["Coordinators"][0])
-    deadline = time.monotonic() + ANSWER_SECONDS_MAX
-    for one in waiting:
-        while one()["ErrorCode"]:
-            if time.monotonic() > deadline:
-                raise SetupFailed("Kafka's coordinators do not come up")
-            time.sleep(0.05)
 
 
 class Bench:
@@ -96,7 +27,7 @@ class Bench:
         readable = f"{api}-{version}-{case}".lower().replace(": -", ": minus ").replace(": ", "--")
         self.prefix = re.sub(r"[^a-z0-9-]+", "-", readable)
         self.now = broker.now_ms
-        self.node = broker.node_id if hasattr(broker, "node_id") else None
+        self.node = broker.node_id
         self.answers = []
         self.patience_seconds = ANSWER_SECONDS_MAX
         self._link = None
@@ -149,14 +80,14 @@ class Bench:
 
     def _try_frame(self, what, frame):
         answer = self._send_and_receive(frame)
-        short = not isinstance(answer, str) and len(answer) <= SHORT_BYTES
-        self.note(what, answer if isinstance(answer, str) else f"answered {answer[4:].hex()}" if short else "answered")
+        if not isinstance(answer, str):
+            answer = f"answered {answer[4:].hex()}" if len(answer) <= SHORT_BYTES else "answered"
+        self.note(what, answer)
 
     def ask_unanswered(self, **fields):
         """A call that gets no reply; whether the connection lives on shows in the next call's answer."""
-        body = self._encode(self.api, self.version, fields)
-        self.link().send(self._frame(self.broker.apis[self.api].key, self.version, body))
-        return self.other("ApiVersions", 0)
+        self.link().send(self._call(self.api, self.version, self.body(**fields)))
+        self.other("ApiVersions", 0, lambda _: "answered")
 
     def ask_timed(self, seconds, **fields):
         """As `ask`; notes whether the answer took so many seconds."""
@@ -173,8 +104,8 @@ class Bench:
         """What has become of these topics, once all earlier calls have taken effect."""
         self.settle()
         for name in names:
-            answer = self._exchange("Metadata", 12, self._encode(
-                "Metadata", 12, {"Topics": [{"Name": name}], "AllowAutoTopicCreation": False}))
+            body = self._encode("Metadata", 12, {"Topics": [{"Name": name}], "AllowAutoTopicCreation": False})
+            answer = self._exchange("Metadata", 12, body)
             self.note(f"Metadata of {name}", answer if isinstance(answer, str) else {"Topics": answer["Topics"]})
 
     # --- calls that prepare
@@ -203,7 +134,7 @@ class Bench:
 
     def shared_topic(self, key, make):
         """What `make(bench)` returns, made once per broker: for cases that only read."""
-        shared = self.broker.__dict__.setdefault("shared", {})
+        shared = self.broker.shared_topics
         if key not in shared:
             with Bench(self.broker, "shared", 0, key) as bench:
                 shared[key] = make(bench)
@@ -232,39 +163,25 @@ class Bench:
             if result["ErrorCode"]:
                 raise SetupFailed(f"produce to {topic}: error {result['ErrorCode']} {result['ErrorMessage']}")
 
+    def delete_records(self, topic, offset):
+        """Of partition 0, up to an offset."""
+        rows = [{"PartitionIndex": 0, "Offset": offset}]
+        answer = self.prepare("DeleteRecords", 2, Topics=[{"Name": topic, "Partitions": rows}], TimeoutMs=30_000)
+        if answer["Topics"][0]["Partitions"][0]["ErrorCode"]:
+            raise SetupFailed(f"delete records of {topic}: {answer}")
+
     def batch(self, *values, **claims):
         """A batch of these values, half an hour old: no clock of a broker shows such a time."""
         return records.batch(self.now - claims.pop("back_ms", HALF_AN_HOUR_MS), values or (b"value",), **claims)
 
     def contents(self, topic, partition=0):
         """Notes all that is stored in a partition."""
-        asked = [{"Topic": topic, "Partitions": [{"Partition": partition, "FetchOffset": 0, "PartitionMaxBytes": 1 << 20}]}]
-        self.other("Fetch", 12, Topics=asked, MaxBytes=1 << 20)
+        row = {"Partition": partition, "FetchOffset": 0, "PartitionMaxBytes": 1 << 20}
+        self.other("Fetch", 12, Topics=[{"Topic": topic, "Partitions": [row]}], MaxBytes=1 << 20)
 
     def settle(self):
-        """Waits until Kafka's broker has taken in what its controller has answered.
-
-        The broker follows the controller's log one step behind. Two marks, the second written once the
-        first is seen, prove that the step with the first one, and all before it, is fully applied.
-        """
-        if self.broker.settles and getattr(self.broker, "config_marker", None):
-            self._mark(), self._mark()
-        elif self.broker.settles:
-            time.sleep(1)
-
-    def _mark(self):
-        self.broker.marks += 1
-        value, resource = str(self.broker.marks), {"ResourceType": 2, "ResourceName": self.broker.config_marker}
-        change = [{"Name": "flush.ms", "ConfigOperation": 0, "Value": value}]
-        self.prepare("IncrementalAlterConfigs", 1, Resources=[resource | {"Configs": change}])
-        asked = [resource | {"ConfigurationKeys": ["flush.ms"]}]
-        deadline = time.monotonic() + ANSWER_SECONDS_MAX
-        while time.monotonic() < deadline:
-            results = self.prepare("DescribeConfigs", 4, Resources=asked)["Results"]
-            if results[0]["Configs"] and results[0]["Configs"][0]["Value"] == value:
-                return
-            time.sleep(0.002)
-        raise SetupFailed("Kafka did not apply a config change")
+        """Waits until everything so far has taken effect."""
+        self.broker.settle(self)
 
     # --- the wire
 
@@ -287,26 +204,23 @@ class Bench:
     def _encode(self, api, version, fields):
         return schema.Encoder(self.broker.apis[api].request, version).encode(fields)
 
-    def _frame(self, key, version, body, flexible=None):
+    def _call(self, api, version, body):
+        """The frame of a call."""
+        definition = self.broker.apis[api]
+        return self._frame(definition.key, version, body, schema.is_flexible(definition.request, version))
+
+    def _frame(self, key, version, body, flexible):
         self._correlation_id += 1
-        if flexible is None:
-            api = next((one for one in self.broker.apis.values() if one.key == key), None)
-            flexible = bool(api) and schema.is_flexible(api.request, version)
         head = schema.request_header(key, version, self._correlation_id, CLIENT_ID, flexible)
         return struct.pack(">i", len(head) + len(body)) + head + body
 
     def _exchange(self, api, version, body):
         """The decoded reply, or in a word what came instead."""
-        definition = self.broker.apis[api]
-        answer = self._send_and_receive(self._frame(definition.key, version, body))
-        return answer if isinstance(answer, str) else self._decode(definition, version, answer)
+        answer = self._send_and_receive(self._call(api, version, body))
+        return answer if isinstance(answer, str) else self._decode(self.broker.apis[api], version, answer)
 
     def _send_and_receive(self, frame):
-        try:
-            self.link().send(frame)
-            answer = self.link().receive()
-        except OSError:
-            answer = "closed"
+        answer = self.link().exchange(frame)
         if isinstance(answer, str):
             self.hang_up()
         return answer
@@ -325,12 +239,5 @@ class Bench:
             decoded = schema.Decoder(api.response, version).decode(answer, at)
         except schema.Malformed as error:
             return f"malformed: {error}"
-        self._learn(decoded)
+        self.broker.learn(decoded)
         return decoded
-
-    def _learn(self, answer):
-        """Topic ids are shown by name, wherever they come up again."""
-        for topic in answer.get("Topics") or []:
-            if topic.get("Name") and not topic.get("ErrorCode") and topic.get("TopicId", schema.ZERO_UUID) != schema.ZERO_UUID:
-                self.broker.topic_names[topic["TopicId"]] = topic["Name"]
-                self.broker.topic_ids[topic["Name"]] = topic["TopicId"]

@@ -12,7 +12,8 @@ import uuid
 import zipfile
 from typing import NamedTuple
 
-FIXED = {"bool": "?", "int8": "b", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q", "float64": "d"}
+FIXED = {"bool": "?", "int8": "b", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
+         "float64": "d"}
 LENGTH_16 = {"string"}  # the others have 32-bit lengths, before flexible versions
 ZERO_UUID = "0" * 32  # a uuid is shown as 32 hex digits
 LATER = 32767
@@ -259,7 +260,8 @@ class Decoder:
 
 def request_header(api_key, version, correlation_id, client_id, flexible):
     head = struct.pack(">hhi", api_key, version, correlation_id)
-    head += struct.pack(">h", -1) if client_id is None else struct.pack(">h", len(client_id)) + client_id.encode()
+    raw = None if client_id is None else client_id.encode()
+    head += struct.pack(">h", -1) if raw is None else struct.pack(">h", len(raw)) + raw
     return head + b"\0" if flexible else head
 
 

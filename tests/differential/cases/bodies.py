@@ -77,7 +77,8 @@ def body_with_an_unknown_tag(b):
 def body_with_counts(b):
     """In front of the first array, where there is one, stand all kinds of counts; the largest come last."""
     fields, request = HARMLESS[b.api], b.broker.apis[b.api].request
-    arrays = [one["name"] for one in request["fields"] if within(b.version, one["versions"]) and isinstance(fields.get(one["name"]), list)]
+    present = [one["name"] for one in request["fields"] if within(b.version, one["versions"])]
+    arrays = [name for name in present if isinstance(fields.get(name), list)]
     if not arrays:
         return
     flexible = is_flexible(request, b.version)

@@ -23,7 +23,8 @@ def good(b):
 
 
 @case("ApiVersions", since=3, each={
-    "empty": ("", ""), "no version": ("name", ""), "no name": ("", "1"), "blank": ("a b", "1"), "blank version": ("a", "1 0"),
+    "empty": ("", ""), "no version": ("name", ""), "no name": ("", "1"), "blank": ("a b", "1"),
+    "blank version": ("a", "1 0"),
     "begins with a sign": ("-name", "1"), "ends with a sign": ("name.", "1"), "accent": ("né", "1"),
     "underscore": ("a_b", "1"), "one letter": ("a", "1"), "long": ("a" * 300, "1" * 300), "null": (None, None),
 })

@@ -13,7 +13,8 @@ GOOD = {
 }
 BAD = {
     "unknown": [("no.such", "1")], "no name": [("", "1")], "not a number": [("retention.ms", "abc")],
-    "too small": [("retention.ms", "-2")], "empty value": [("retention.ms", "")], "bad policy": [("cleanup.policy", "shred")],
+    "too small": [("retention.ms", "-2")], "empty value": [("retention.ms", "")],
+    "bad policy": [("cleanup.policy", "shred")],
     "one good, one bad": [("max.message.bytes", "5"), ("retention.ms", "abc")],
     "one good, one unknown": [("max.message.bytes", "5"), ("no.such", "1")],
 }
@@ -39,7 +40,8 @@ def overrides(b, *names):
 
 @case("AlterConfigs", each=GOOD | BAD | {
     "null value": [("retention.ms", None)], "null value, unknown": [("no.such", None)], "null name": [(None, "1")],
-    "twice": [("retention.ms", "1"), ("retention.ms", "2")], "twice, first bad": [("retention.ms", "abc"), ("retention.ms", "2")],
+    "twice": [("retention.ms", "1"), ("retention.ms", "2")],
+    "twice, first bad": [("retention.ms", "abc"), ("retention.ms", "2")],
     "null beside good": [("retention.ms", None), ("max.message.bytes", "7")],
 })
 def alter(b, rows):
@@ -62,9 +64,11 @@ def alter_null(b, resources):
 
 
 OTHER_RESOURCES = {
-    "unknown topic": (TOPIC, "unknown-topic"), "no topic": (TOPIC, ""), "illegal topic": (TOPIC, "a b"), "null topic": (TOPIC, None),
+    "unknown topic": (TOPIC, "unknown-topic"), "no topic": (TOPIC, ""), "illegal topic": (TOPIC, "a b"),
+    "null topic": (TOPIC, None),
     "type 0": (UNKNOWN, "x"), "type 3": (3, "x"), "type -1": (-1, "x"), "type 127": (127, "x"),
-    "another broker": (BROKER, "999"), "no number": (BROKER, "abc"), "group": (GROUP, "a-group"), "no group": (GROUP, ""),
+    "another broker": (BROKER, "999"), "no number": (BROKER, "abc"), "group": (GROUP, "a-group"),
+    "no group": (GROUP, ""),
 }
 
 
@@ -78,7 +82,8 @@ def alter_resource(b, which):
 def alter_several(b):
     one, two, bad = b.topic("one"), b.topic("two"), b.topic("bad")
     b.ask(Resources=[resource(two, pairs([("retention.ms", "2")])), resource(bad, pairs([("retention.ms", "x")])),
-                     resource(b.name("unknown"), pairs([("retention.ms", "3")])), resource(one, pairs([("retention.ms", "1")]))])
+                     resource(b.name("unknown"), pairs([("retention.ms", "3")])),
+                     resource(one, pairs([("retention.ms", "1")]))])
     overrides(b, one, two, bad)
 
 
@@ -104,14 +109,20 @@ def operations(rows):
     return [{"Name": name, "ConfigOperation": operation, "Value": value} for name, operation, value in rows]
 
 
-@case("IncrementalAlterConfigs", each={label: [(name, SET, value) for name, value in rows] for label, rows in (GOOD | BAD).items()} | {
-    "set null": [("retention.ms", SET, None)], "set null, unknown": [("no.such", SET, None)], "null name": [(None, SET, "1")],
+SETTING = {label: [(name, SET, value) for name, value in rows] for label, rows in (GOOD | BAD).items()}
+
+
+@case("IncrementalAlterConfigs", each=SETTING | {
+    "set null": [("retention.ms", SET, None)], "set null, unknown": [("no.such", SET, None)],
+    "null name": [(None, SET, "1")],
     "delete": [("retention.bytes", DELETE, None)], "delete with value": [("retention.bytes", DELETE, "7")],
     "delete absent": [("retention.ms", DELETE, None)], "delete unknown": [("no.such", DELETE, None)],
-    "append to default": [("cleanup.policy", APPEND, "delete")], "append what is no list": [("retention.ms", APPEND, "1")],
+    "append to default": [("cleanup.policy", APPEND, "delete")],
+    "append what is no list": [("retention.ms", APPEND, "1")],
     "append null": [("cleanup.policy", APPEND, None)], "append unknown": [("no.such", APPEND, "1")],
     "append bad": [("cleanup.policy", APPEND, "shred")], "append empty": [("cleanup.policy", APPEND, "")],
-    "subtract absent": [("cleanup.policy", SUBTRACT, "compact")], "subtract what is no list": [("retention.ms", SUBTRACT, "1")],
+    "subtract absent": [("cleanup.policy", SUBTRACT, "compact")],
+    "subtract what is no list": [("retention.ms", SUBTRACT, "1")],
     "subtract null": [("cleanup.policy", SUBTRACT, None)],
     "operation 4": [("retention.ms", 4, "1")], "operation -1": [("retention.ms", -1, "1")],
     "set twice": [("retention.ms", SET, "1"), ("retention.ms", SET, "2")],

@@ -43,7 +43,8 @@ def produce_version_that_is_only_advertised(b, version):
     b.ask_key(0, version, struct.pack(">hii", -1, 1000, 0))
 
 
-@case("Connection", each={"-1": -1, "min": -2**31, "0": 0, "one more than 100 MiB": 100 * 1024 * 1024 + 1, "max": 2**31 - 1})
+@case("Connection", each={"-1": -1, "min": -2**31, "0": 0, "one more than 100 MiB": 100 * 1024 * 1024 + 1,
+                          "max": 2**31 - 1})
 def frame_length(b, length):
     b.ask_frame(struct.pack(">i", length))
     alive(b)
@@ -75,20 +76,24 @@ def client_id_that_is_no_text(b):
 
 
 # One tag in the header of a flexible version: its number, its length, its bytes.
-@case("Connection", each={"unknown": b"\1\x63\2ab", "empty": b"\1\x63\0", "too long": b"\1\x63\x7fab", "twice": b"\2\x63\0\x63\0",
-                          "in disorder": b"\2\x63\0\x62\0", "count cut off": b"\xff", "endless count": b"\xff\xff\xff\xff\xff\xff"})
+@case("Connection", each={"unknown": b"\1\x63\2ab", "empty": b"\1\x63\0", "too long": b"\1\x63\x7fab",
+                          "twice": b"\2\x63\0\x63\0",
+                          "in disorder": b"\2\x63\0\x62\0", "count cut off": b"\xff",
+                          "endless count": b"\xff\xff\xff\xff\xff\xff"})
 def header_tags(b, tags):
     head = request_header(API_VERSIONS, 3, 7, "a-client", False)
     b.ask_frame(frame(head + tags + b"\2a\2b\0"))
 
 
-@case("Connection", each={"unknown": b"\1\x63\2ab", "too long": b"\1\x63\x7fab", "twice": b"\2\x63\0\x63\0", "in disorder": b"\2\x63\0\x62\0"})
+@case("Connection", each={"unknown": b"\1\x63\2ab", "too long": b"\1\x63\x7fab", "twice": b"\2\x63\0\x63\0",
+                          "in disorder": b"\2\x63\0\x62\0"})
 def body_tags(b, tags):
     head = request_header(API_VERSIONS, 3, 7, "a-client", True)
     b.ask_frame(frame(head + b"\2a\2b" + tags))
 
 
-@case("Connection", each={"text": b"GET / HTTP/1.1\r\n\r\n", "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)})
+@case("Connection",
+      each={"text": b"GET / HTTP/1.1\r\n\r\n", "tls": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32)})
 def another_protocol(b, data):
     b.be_impatient()
     b.ask_frame(data)

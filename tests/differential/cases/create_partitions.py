@@ -65,7 +65,8 @@ def null_brokers(b):
 def twice_in_one_request(b):
     name, other = b.topic(), b.topic("other")
     one = {"Name": name, "Assignments": None}
-    b.ask(Topics=[one | {"Count": 2}, {"Name": other, "Count": 2, "Assignments": None}, one | {"Count": 3}], TimeoutMs=30_000)
+    b.ask(Topics=[one | {"Count": 2}, {"Name": other, "Count": 2, "Assignments": None}, one | {"Count": 3}],
+          TimeoutMs=30_000)
     b.look(name, other)
 
 

@@ -24,7 +24,8 @@ def look(b, name):
         b.other("ListOffsets", 6, ReplicaId=-1, Topics=[{"Name": name, "Partitions": rows}])
 
 
-@case("DeleteRecords", each={"0": 0, "middle of a batch": 1, "end of a batch": 3, "last": 4, "end": 5, "high watermark": -1,
+@case("DeleteRecords", each={"0": 0, "middle of a batch": 1, "end of a batch": 3, "last": 4, "end": 5,
+                             "high watermark": -1,
                              "past the end": 6, "far": 2**62, "-2": -2, "min": -2**63})
 def offset(b, offset):
     name = filled(b)
@@ -109,7 +110,8 @@ def every_topic(b):
     dirs(b, None)
 
 
-@case("DescribeLogDirs", each={"both": [0, 1], "one": [0], "unknown": [7], "one unknown": [7, 0], "negative": [-1], "none": [], "twice": [0, 0]})
+@case("DescribeLogDirs", each={"both": [0, 1], "one": [0], "unknown": [7], "one unknown": [7, 0], "negative": [-1],
+                               "none": [], "twice": [0, 0]})
 def dirs_of_partitions(b, indexes):
     dirs(b, [{"Topic": filled(b), "Partitions": indexes}])
 

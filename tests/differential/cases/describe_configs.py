@@ -28,7 +28,8 @@ def with_documentation(b):
     b.ask(Resources=[resource(b.topic())], IncludeDocumentation=True)
 
 
-@case("DescribeConfigs", each={"one": ["retention.ms"], "two": ["retention.ms", "cleanup.policy"], "unknown": ["no.such"],
+@case("DescribeConfigs", each={"one": ["retention.ms"], "two": ["retention.ms", "cleanup.policy"],
+                               "unknown": ["no.such"],
                                "one unknown": ["no.such", "retention.ms"], "empty name": [""], "none": [],
                                "twice": ["retention.ms", "retention.ms"], "null name": [None]})
 def keys(b, keys):

@@ -51,7 +51,7 @@ def empty_topic(b):
 def below_the_log_start(b):
     name = b.topic()
     b.produce(name, b.batch(b"a", b"b", b"c"), b.batch(b"d"))
-    b.prepare("DeleteRecords", 2, TimeoutMs=30_000, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 2}]}])
+    b.delete_records(name, 2)
     for offset in (0, 1, 2, 3, 4):
         ask(b, topic(b, name, offset))
 
@@ -122,7 +122,8 @@ def at_the_end(b, how):
     b.ask_timed(0.45, MaxWaitMs=wait_ms, MinBytes=min_bytes, MaxBytes=LARGE, Topics=[topic(b, filled(b), 10)])
 
 
-@case("Fetch", each={"min bytes 0": ((10,), 0), "one byte": ((0,), 1), "negative": ((10,), -1), "data elsewhere": ((10, 0), 1),
+@case("Fetch", each={"min bytes 0": ((10,), 0), "one byte": ((0,), 1), "negative": ((10,), -1),
+                     "data elsewhere": ((10, 0), 1),
                      "an error elsewhere": ((10, 99), LARGE), "an error": ((99,), LARGE), "nothing": ((), 1)})
 def does_not_wait(b, how):
     offsets, min_bytes = how
@@ -142,13 +143,15 @@ def min_bytes_above_max_bytes(b):
 
 
 # The batches of `filled` have 69, 101 and 93 bytes.
-@case("Fetch", each={"0": 0, "1": 1, "-1": -1, "one batch": 69, "one and a bit": 100, "two": 170, "all": 263, "max": 2**31 - 1})
+@case("Fetch", each={"0": 0, "1": 1, "-1": -1, "one batch": 69, "one and a bit": 100, "two": 170, "all": 263,
+                     "max": 2**31 - 1})
 def max_bytes(b, limit):
     """The first batch comes whole, however small the limit."""
     ask(b, topic(b, filled(b), 0), MaxBytes=limit)
 
 
-@case("Fetch", each={"0": 0, "1": 1, "-1": -1, "one batch": 69, "one and a bit": 100, "two": 170, "all": 263, "max": 2**31 - 1})
+@case("Fetch", each={"0": 0, "1": 1, "-1": -1, "one batch": 69, "one and a bit": 100, "two": 170, "all": 263,
+                     "max": 2**31 - 1})
 def partition_max_bytes(b, limit):
     ask(b, topic(b, filled(b), {"FetchOffset": 0, "PartitionMaxBytes": limit}))
 

@@ -82,7 +82,8 @@ def same_epoch_twice(b):
         go_on(b, session_id, epoch)
 
 
-@case("Fetch", since=7, each={"epoch 1": (1, 1), "epoch 0": (1, 0), "epoch -1": (1, -1), "negative": (-7, 1), "zero, epoch 1": (0, 1),
+@case("Fetch", since=7, each={"epoch 1": (1, 1), "epoch 0": (1, 0), "epoch -1": (1, -1), "negative": (-7, 1),
+                              "zero, epoch 1": (0, 1),
                               "zero, epoch 5": (0, 5), "zero, epoch -2": (0, -2)})
 def unknown_session(b, session):
     go_on(b, *session, topic(b, filled(b), 9))
@@ -146,7 +147,7 @@ def log_start_moves(b):
     name = b.topic()
     b.produce(name, b.batch(b"a", b"b"))
     session_id = session(b, topic(b, name, 2))
-    b.prepare("DeleteRecords", 2, TimeoutMs=30_000, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 1}]}])
+    b.delete_records(name, 1)
     go_on(b, session_id, 1)
     go_on(b, session_id, 2)
 

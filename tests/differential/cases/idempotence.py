@@ -15,7 +15,8 @@ def idempotent(b):
 
 @case("InitProducerId")
 def two_ids_differ(b):
-    ids = {b.prepare("InitProducerId", b.version, TransactionalId=None, TransactionTimeoutMs=60_000)["ProducerId"] for _ in range(3)}
+    ids = {b.prepare("InitProducerId", b.version, TransactionalId=None,
+                     TransactionTimeoutMs=60_000)["ProducerId"] for _ in range(3)}
     b.note("different ids", len(ids))
 
 
@@ -27,7 +28,8 @@ def timeout(b, milliseconds):
 
 @case("InitProducerId", since=3, each={
     "both": (7000, 3), "epoch 0": (7000, 0), "last epoch": (7000, 32767), "last but one": (7000, 32766),
-    "id without epoch": (7000, -1), "epoch without id": (-1, 3), "negative": (-5, -5), "negative id": (-5, 0), "negative epoch": (7000, -5),
+    "id without epoch": (7000, -1), "epoch without id": (-1, 3), "negative": (-5, -5), "negative id": (-5, 0),
+    "negative epoch": (7000, -5),
 })
 def with_id_and_epoch(b, given):
     b.ask(TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=given[0], ProducerEpoch=given[1])
@@ -100,7 +102,8 @@ def sequences_log_append_time(b, steps):
 
 @case("Produce", each={
     "no sequence": {"producer_id": 7000, "producer_epoch": 0}, "no epoch": {"producer_id": 7000, "sequence": 0},
-    "no id": {"producer_epoch": 0, "sequence": 0}, "only an epoch": {"producer_epoch": 0}, "only a sequence": {"sequence": 0},
+    "no id": {"producer_epoch": 0, "sequence": 0}, "only an epoch": {"producer_epoch": 0},
+    "only a sequence": {"sequence": 0},
     "negative sequence": {"producer_id": 7000, "producer_epoch": 0, "sequence": -5},
     "negative epoch": {"producer_id": 7000, "producer_epoch": -5, "sequence": 0},
     "negative id": {"producer_id": -7, "producer_epoch": 0, "sequence": 0},
@@ -163,7 +166,7 @@ def duplicate_after_records_were_deleted(b):
     name = b.topic()
     one, two = (b.batch(producer_id=7000, producer_epoch=0, sequence=sequence) for sequence in (0, 1))
     send(b, name, one), send(b, name, two)
-    b.prepare("DeleteRecords", 2, TimeoutMs=30_000, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 2}]}])
+    b.delete_records(name, 2)
     send(b, name, one), send(b, name, two), send(b, name, b.batch(producer_id=7000, producer_epoch=0, sequence=2))
 
 

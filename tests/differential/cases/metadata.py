@@ -67,7 +67,8 @@ def created_along_with_mistakes(b):
     b.look(name)
 
 
-@case("Metadata", each={"empty": "", "dot": ".", "two dots": "..", "blank": "a b", "accent": "é", "too long": "x" * 250})
+@case("Metadata", each={"empty": "", "dot": ".", "two dots": "..", "blank": "a b", "accent": "é",
+                        "too long": "x" * 250})
 def illegal_name(b, name):
     b.ask(Topics=named(name), AllowAutoTopicCreation=True)
 

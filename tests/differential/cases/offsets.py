@@ -1,5 +1,7 @@
 """Where things are: ListOffsets, OffsetForLeaderEpoch, DeleteRecords, DescribeLogDirs."""
 
+import time
+
 import records
 from cases import case
 
@@ -33,12 +35,14 @@ def special(b, timestamp):
     ask(b, filled(b), timestamp)
 
 
-@case("ListOffsets", each={"latest -1": -1, "earliest -2": -2, "max timestamp -3": -3, "earliest local -4": -4, "latest tiered -5": -5, "0": 0})
+@case("ListOffsets", each={"latest -1": -1, "earliest -2": -2, "max timestamp -3": -3, "earliest local -4": -4,
+                           "latest tiered -5": -5, "0": 0})
 def special_of_nothing(b, timestamp):
     ask(b, filled(b), timestamp, partition=1)
 
 
-@case("ListOffsets", each={"before all": -1, "first": 0, "second": 1, "between": 1.5, "begin of the second batch": 3, "in disorder": 4,
+@case("ListOffsets", each={"before all": -1, "first": 0, "second": 1, "between": 1.5, "begin of the second batch": 3,
+                           "in disorder": 4,
                            "highest of the second batch": 5, "between batches": 7, "last": 10, "after all": 11})
 def timestamp(b, minute):
     ask(b, filled(b), began(b) + int(minute * MINUTE_MS))
@@ -53,7 +57,9 @@ def extreme_timestamp(b, timestamp):
 def log_append_time(b):
     """Every record of a batch has the time of the batch, whatever it says itself."""
     name = b.topic(message_timestamp_type="LogAppendTime")
-    b.produce(name, b.batch(b"a", b"b"), b.batch(b"c"))
+    b.produce(name, b.batch(b"a", b"b"))
+    time.sleep(0.005)  # so that the second batch has the highest time for itself
+    b.produce(name, b.batch(b"c"))
     for timestamp in (b.now - 60 * MINUTE_MS, b.now + 600 * MINUTE_MS, -3):
         ask(b, name, timestamp)
 
@@ -62,7 +68,7 @@ def log_append_time(b):
 def after_records_were_deleted(b):
     name = b.topic()
     b.produce(name, b.batch(b"a", b"b", b"c"), b.batch(b"d"))
-    b.prepare("DeleteRecords", 2, TimeoutMs=30_000, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 2}]}])
+    b.delete_records(name, 2)
     for timestamp in (-1, -2, 0):
         ask(b, name, timestamp)
 
@@ -71,7 +77,7 @@ def after_records_were_deleted(b):
 def all_records_deleted(b):
     name = b.topic()
     b.produce(name, b.batch(b"a", b"b", b"c"))
-    b.prepare("DeleteRecords", 2, TimeoutMs=30_000, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": -1}]}])
+    b.delete_records(name, -1)
     for timestamp in (-1, -2, 0):
         ask(b, name, timestamp)
 
@@ -84,7 +90,8 @@ def partition_twice(b):
 @case("ListOffsets")
 def topic_twice(b):
     name = filled(b)
-    b.ask(ReplicaId=-1, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": index, "Timestamp": -1}]} for index in (0, 1)])
+    b.ask(ReplicaId=-1, Topics=[{"Name": name, "Partitions": [{"PartitionIndex": index,
+                                                               "Timestamp": -1}]} for index in (0, 1)])
 
 
 @case("ListOffsets", each={"unknown": "unknown", "empty": "", "illegal": "a b", "null": None})
@@ -141,7 +148,8 @@ def timeout(b, milliseconds):
 
 def epochs(b, name, *rows, **fields):
     """Rows of (partition, current leader epoch, epoch asked for)."""
-    rows = [{"Partition": index, "CurrentLeaderEpoch": current, "LeaderEpoch": epoch} for index, current, epoch in rows]
+    rows = [{"Partition": index, "CurrentLeaderEpoch": current, "LeaderEpoch": epoch} for index, current,
+            epoch in rows]
     return b.ask(Topics=[{"Topic": name, "Partitions": rows}], **{"ReplicaId": -1} | fields)
 
 
