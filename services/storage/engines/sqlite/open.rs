@@ -74,7 +74,7 @@ const SETTINGS: &str = "
     PRAGMA synchronous=FULL;
     PRAGMA wal_autocheckpoint=64;
     PRAGMA journal_size_limit=67108864;
-    PRAGMA cache_size=-256;
+    PRAGMA cache_size=-1024;
     PRAGMA temp_store=MEMORY;
 ";
 
