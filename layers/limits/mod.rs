@@ -261,8 +261,8 @@ mod tests {
         assert!(admit(&limits, "main", "10.0.0.1").await.is_ok());
         let mut page = Page::default();
         limits.collect(&mut page);
-        let expected = "yagura_connections_refused_total{limit=\"connections_per_address_max\"} 2\n";
-        assert!(page.into_text().contains(expected));
+        let refused = "{layer=\"limits\",limit=\"connections_per_address_max\"} 2\n";
+        assert!(page.into_text().contains(&format!("yagura_connections_refused_total{refused}")));
     }
 
     #[test]

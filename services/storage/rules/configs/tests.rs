@@ -358,7 +358,7 @@ fn facts() -> BrokerFacts {
 fn a_broker_lists_what_is_true_of_it() {
     let names: Vec<&str> = broker_configs(&facts()).iter().map(|config| config.name).collect();
     let expected = "advertised.listeners auto.create.topics.enable broker.id compression.gzip.level \
-        compression.lz4.level compression.type compression.zstd.level default.replication.factor \
+        compression.type compression.zstd.level default.replication.factor \
         delete.topic.enable listeners log.cleanup.policy log.dirs log.message.timestamp.after.max.ms \
         log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes \
         log.retention.hours log.retention.minutes log.retention.ms message.max.bytes min.insync.replicas \
