@@ -122,7 +122,7 @@ def yagura(binary, folder):
         kafka_server.wait_until_it_answers(bootstrap, lambda: process.poll() is None, 30)
         yield bootstrap
         if process.poll() is not None:
-            print(f"Yagura ended by itself, with exit code {process.returncode}")
+            print(f"FAIL Yagura ended by itself, with exit code {process.returncode}\n{tail(folder / 'yagura.log')}")
     finally:
         process.terminate()
         try:
@@ -163,7 +163,10 @@ def run_all(args, folder):
             addresses.append(("yagura", stack.enter_context(yagura(args.binary, folder))))
         # A process each: two threads would only wait for one another.
         with multiprocessing.Pool(len(addresses)) as pool:
-            return pool.starmap(answers_of, [(*one, now_ms, args) for one in addresses])
+            results = pool.starmap(answers_of, [(*one, now_ms, args) for one in addresses])
+        if kafka.process.poll() is not None:
+            raise RuntimeError(f"Kafka ended in the middle of it, with exit code {kafka.process.returncode}")
+        return results
 
 
 def load_apis(args):
