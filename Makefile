@@ -18,7 +18,7 @@ check:
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	cargo test --workspace --locked
 
-# The same calls to Apache Kafka and to Yagura. Not part of `make test` yet: its list of known differences is not whole.
+# The same calls to Apache Kafka and to Yagura, which is the longest part of `make test`, alone.
 differential:
 	@tests/setup.sh
 	cargo build --release --locked

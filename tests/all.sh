@@ -24,6 +24,8 @@ part "release build" cargo build --release --locked
 binary=$root/target/release/yagura
 
 part "real clients" python tests/clients/run.py --binary "$binary"
+part "the same calls to Apache Kafka and to Yagura" \
+    python tests/differential/run.py --kafka-libs "$tools/java/libs" --binary "$binary"
 part "crashes" python tests/faults/crash.py --binary "$binary"
 part "fsync before each acknowledgement" python tests/faults/fsync.py --binary "$binary"
 part "a full disk" python tests/faults/full.py --binary "$binary"

@@ -41,9 +41,8 @@ fn take_client_id(frame: &mut Bytes) -> Result<Option<Arc<str>>, Malformed> {
     if frame.len() < length {
         return Err(Malformed("the frame ends within the client id".to_owned()));
     }
-    let text = frame.split_to(length);
-    let text = std::str::from_utf8(&text).map_err(|_| Malformed("the client id is not UTF-8".to_owned()))?;
-    Ok(Some(Arc::from(text)))
+    // It is a name for logs and quotas, and Kafka takes any: what is not UTF-8 is replaced, not refused.
+    Ok(Some(Arc::from(String::from_utf8_lossy(&frame.split_to(length)))))
 }
 
 fn skip_tagged_fields(frame: &mut Bytes) -> Result<(), Malformed> {
@@ -139,6 +138,15 @@ mod tests {
         for end in 4..frame.len() {
             assert!(parse_request(frame.slice(4..end)).is_err(), "cut at {end}");
         }
+    }
+
+    #[test]
+    fn a_client_id_that_is_not_utf_8_is_replaced() {
+        let mut frame = encode_request(&header(Api::METADATA, 12, Some("client")), b"");
+        let at = frame.windows(6).position(|window| window == b"client").unwrap();
+        frame[at] = 0xff;
+        let (read, _) = parse_request(Bytes::from(frame).slice(4..)).unwrap();
+        assert_eq!(read.client_id.as_deref(), Some("\u{fffd}lient"));
     }
 
     #[test]

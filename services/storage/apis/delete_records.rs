@@ -1,9 +1,5 @@
 //! DeleteRecords: lets logs begin later.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-
-use kafka_protocol::messages::delete_records_request::DeleteRecordsTopic;
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
@@ -11,7 +7,7 @@ use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use kernel::{Call, ErrorCode};
 use uuid::Uuid;
 
-use super::lookup::{TopicRef, Topics};
+use super::lookup::{TopicRef, Topics, by_topic, last_words};
 use crate::engines::StoreError;
 use crate::rules::{Command, Done, Outcome};
 use crate::service::{Answer, Service};
@@ -19,50 +15,34 @@ use crate::service::{Answer, Service};
 /// What Kafka answers where there is no low watermark to tell.
 const NO_WATERMARK: i64 = -1;
 
+/// A partition, as the request names it.
+type Place = (TopicRef, i32);
+
 pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let request: DeleteRecordsRequest = call.decode()?;
-    let wanted: Vec<Vec<(i32, i64)>> = request.topics.iter().map(wanted).collect();
-    let topics = Topics::load_to_write(service, &call.ticket, places(&request, &wanted)).await?;
+    let wanted = wanted(&request);
+    let places: Vec<Place> = wanted.iter().map(|(place, _)| place.clone()).collect();
+    let topics = Topics::load_to_write(service, &call.ticket, places.clone()).await?;
     let (mut commands, mut errors) = (Vec::new(), Vec::new());
-    for (topic, wanted) in request.topics.iter().zip(&wanted) {
-        for (index, offset) in wanted {
-            let place = topics.at(&topic_ref(topic), *index);
-            errors.push(place.as_ref().err().copied());
-            commands.extend(place.map(|partition| Command::AdvanceLogStart { partition, offset: *offset }));
-        }
+    for ((topic, index), offset) in wanted {
+        let place = topics.at(&topic, index);
+        errors.push(place.as_ref().err().copied());
+        commands.extend(place.map(|partition| Command::AdvanceLogStart { partition, offset }));
     }
     let outcomes = commit(service, call, commands).await?;
-    let response = response(request, wanted, errors, outcomes);
+    let response = response(places, errors, outcomes);
     Ok(Some(call.reply(&response)?))
 }
 
-fn topic_ref(topic: &DeleteRecordsTopic) -> TopicRef {
-    TopicRef::new(false, &topic.name, Uuid::nil())
-}
-
-/// The partitions of a topic; of one that stands there twice, its last offset, as in Kafka.
-fn wanted(topic: &DeleteRecordsTopic) -> Vec<(i32, i64)> {
-    let mut wanted: Vec<(i32, i64)> = Vec::new();
-    let mut seen: HashMap<i32, usize> = HashMap::new();
-    for partition in &topic.partitions {
-        match seen.entry(partition.partition_index) {
-            Entry::Occupied(place) => wanted[*place.get()].1 = partition.offset,
-            Entry::Vacant(free) => {
-                free.insert(wanted.len());
-                wanted.push((partition.partition_index, partition.offset));
-            }
-        }
+/// The partitions, and the offset that each is to begin at.
+fn wanted(request: &DeleteRecordsRequest) -> Vec<(Place, i64)> {
+    let mut wanted = Vec::new();
+    for topic in &request.topics {
+        let named = TopicRef::new(false, &topic.name, Uuid::nil());
+        let partitions = topic.partitions.iter();
+        wanted.extend(partitions.map(|asked| ((named.clone(), asked.partition_index), asked.offset)));
     }
-    wanted
-}
-
-fn places(request: &DeleteRecordsRequest, wanted: &[Vec<(i32, i64)>]) -> Vec<(TopicRef, i32)> {
-    let mut places = Vec::new();
-    for (topic, wanted) in request.topics.iter().zip(wanted) {
-        let named = topic_ref(topic);
-        places.extend(wanted.iter().map(|(index, _)| (named.clone(), *index)));
-    }
-    places
+    last_words(wanted)
 }
 
 async fn commit(service: &Service, call: &Call, commands: Vec<Command>) -> Result<Vec<Outcome>, StoreError> {
@@ -74,28 +54,24 @@ async fn commit(service: &Service, call: &Call, commands: Vec<Command>) -> Resul
 
 /// `errors` has an entry for each partition, `outcomes` for each without an error.
 fn response(
-    request: DeleteRecordsRequest,
-    wanted: Vec<Vec<(i32, i64)>>,
+    places: Vec<Place>,
     errors: Vec<Option<ErrorCode>>,
     outcomes: Vec<Outcome>,
 ) -> DeleteRecordsResponse {
-    let (mut errors, mut outcomes) = (errors.into_iter(), outcomes.into_iter());
-    let mut result = |(index, _): (i32, i64)| {
-        let (low_watermark, error_code) = match errors.next().flatten() {
+    let mut outcomes = outcomes.into_iter();
+    let result = |((topic, index), error): (Place, Option<ErrorCode>)| {
+        let (low_watermark, error_code) = match error {
             Some(error) => (NO_WATERMARK, error.code()),
             None => told(outcomes.next()),
         };
-        DeleteRecordsPartitionResult::default()
-            .with_partition_index(index)
-            .with_low_watermark(low_watermark)
-            .with_error_code(error_code)
+        let result = DeleteRecordsPartitionResult::default().with_partition_index(index);
+        (topic, result.with_low_watermark(low_watermark).with_error_code(error_code))
     };
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for (topic, wanted) in request.topics.into_iter().zip(wanted) {
-        let partitions = wanted.into_iter().map(&mut result).collect();
-        topics.push(DeleteRecordsTopicResult::default().with_name(topic.name).with_partitions(partitions));
-    }
-    DeleteRecordsResponse::default().with_topics(topics)
+    let topics = by_topic(places.into_iter().zip(errors).map(result)).into_iter();
+    let topics = topics.map(|(topic, partitions)| {
+        DeleteRecordsTopicResult::default().with_name(topic.wire_name()).with_partitions(partitions)
+    });
+    DeleteRecordsResponse::default().with_topics(topics.collect())
 }
 
 fn told(outcome: Option<Outcome>) -> (i64, i16) {
@@ -110,7 +86,7 @@ fn told(outcome: Option<Outcome>) -> (i64, i16) {
 mod tests {
     use std::sync::Arc;
 
-    use kafka_protocol::messages::delete_records_request::DeleteRecordsPartition;
+    use kafka_protocol::messages::delete_records_request::{DeleteRecordsPartition, DeleteRecordsTopic};
     use kernel::Api;
     use kernel::records::Codec;
 

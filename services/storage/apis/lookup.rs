@@ -1,6 +1,8 @@
 //! Topics and partitions as the data APIs name them, and the leader epochs that clients believe in.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeSet, HashMap};
+use std::hash::Hash;
 use std::sync::Arc;
 
 use kafka_protocol::messages::TopicName;
@@ -32,6 +34,22 @@ impl TopicRef {
         if by_id { TopicRef::Id(TopicId(id)) } else { TopicRef::Name(Arc::from(name.as_str())) }
     }
 
+    /// Its name for a reply; empty if it is named by id.
+    pub(crate) fn wire_name(&self) -> TopicName {
+        match self {
+            TopicRef::Name(name) => shared::topic_name(name),
+            TopicRef::Id(_) => TopicName::default(),
+        }
+    }
+
+    /// Its id for a reply; zero if it is named by name.
+    pub(crate) fn wire_id(&self) -> Uuid {
+        match self {
+            TopicRef::Name(_) => Uuid::nil(),
+            TopicRef::Id(id) => id.0,
+        }
+    }
+
     /// What a client is told whose topic is not there.
     pub(crate) fn unknown(&self) -> ErrorCode {
         match self {
@@ -39,6 +57,37 @@ impl TopicRef {
             TopicRef::Id(_) => ErrorCode::UnknownTopicId,
         }
     }
+}
+
+/// What a request says of partitions, each once: of one that stands there twice the last word counts, as in Kafka,
+/// which reads them into a map.
+pub(crate) fn last_words<K: Hash + Eq + Clone, V>(said: Vec<(K, V)>) -> Vec<(K, V)> {
+    let mut kept: Vec<(K, V)> = Vec::with_capacity(said.len());
+    let mut places: HashMap<K, usize> = HashMap::with_capacity(said.len());
+    for (key, value) in said {
+        match places.entry(key.clone()) {
+            Entry::Occupied(place) => kept[*place.get()].1 = value,
+            Entry::Vacant(free) => {
+                free.insert(kept.len());
+                kept.push((key, value));
+            }
+        }
+    }
+    kept
+}
+
+/// The rows of partitions by their topics, as a reply lists them: each topic once, in the order of first mention.
+pub(crate) fn by_topic<T>(rows: impl IntoIterator<Item = (TopicRef, T)>) -> Vec<(TopicRef, Vec<T>)> {
+    let mut topics: Vec<(TopicRef, Vec<T>)> = Vec::new();
+    let mut places: HashMap<TopicRef, usize> = HashMap::new();
+    for (topic, row) in rows {
+        let place = *places.entry(topic).or_insert_with_key(|topic| {
+            topics.push((topic.clone(), Vec::new()));
+            topics.len() - 1
+        });
+        topics[place].1.push(row);
+    }
+    topics
 }
 
 /// The topics that a request names, as far as they exist.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::budget::Lease;
-use kernel::records::{Batch, NO_PRODUCER_ID};
+use kernel::records::{Batch, NO_PRODUCER_EPOCH, NO_PRODUCER_ID};
 use kernel::{ErrorCode, ProducerId, TopicPartition};
 
 use super::command::{Done, Effect, Outcome, Refused};
@@ -87,6 +87,15 @@ fn sequence_after(sequence: i32, steps: i32) -> i32 {
 
 /// Where a batch stands in its producer's sequence (KIP-98, KIP-360).
 fn sequence(known: Option<&ProducerDocument>, batch: &Batch) -> Result<Sequence, Refused> {
+    let epoch = batch.producer_epoch();
+    let last_epoch = known.map_or(NO_PRODUCER_EPOCH, |known| known.epoch);
+    if epoch < last_epoch {
+        let message = format!(
+            "Epoch of producer {} is {epoch}, which is smaller than the last seen epoch {last_epoch}",
+            batch.producer_id(),
+        );
+        return Err(Refused::new(ErrorCode::InvalidProducerEpoch, message));
+    }
     // A producer that is not remembered may begin anywhere: it may have been forgotten (KIP-360).
     let Some(known) = known else { return Ok(Sequence::Next) };
     let out_of_order = |expected: i32| {
@@ -97,15 +106,6 @@ fn sequence(known: Option<&ProducerDocument>, batch: &Batch) -> Result<Sequence,
         );
         Err(Refused::new(ErrorCode::OutOfOrderSequenceNumber, message))
     };
-    let epoch = batch.producer_epoch();
-    if epoch < known.epoch {
-        let message = format!(
-            "Epoch of producer {} is {epoch}, which is smaller than the last seen epoch {}",
-            batch.producer_id(),
-            known.epoch
-        );
-        return Err(Refused::new(ErrorCode::InvalidProducerEpoch, message));
-    }
     if epoch > known.epoch {
         return if batch.base_sequence() == 0 { Ok(Sequence::Next) } else { out_of_order(0) };
     }

@@ -78,6 +78,7 @@ async fn sequences_are_dense_wrap_and_start_again_with_an_epoch() {
     assert_eq!(bench.base_offset(batch(9, 1, 0, 1)).await, (3, false), "a new epoch begins at 0");
     assert_eq!(bench.error(append(batch(9, 0, 1, 1))).await, ErrorCode::InvalidProducerEpoch);
     assert_eq!(bench.base_offset(batch(10, 0, 0, 1)).await.0, 4, "another producer has its own numbers");
+    assert_eq!(bench.error(append(batch(11, -5, 0, 1))).await, ErrorCode::InvalidProducerEpoch);
 }
 
 #[tokio::test]

@@ -140,6 +140,13 @@ pub fn stamp_append_time(batch: &Batch, now_ms: i64) -> Batch {
     Batch { bytes: seal(bytes) }
 }
 
+/// The batch without the claim that a broker's clock is in it; its timestamps stay as they are.
+pub fn clear_append_time(batch: &Batch) -> Batch {
+    let mut bytes = batch.bytes().to_vec();
+    bytes[21..23].copy_from_slice(&(batch.attributes() & !LOG_APPEND_TIME).to_be_bytes());
+    Batch { bytes: seal(bytes) }
+}
+
 /// The batch with its records in another codec.
 pub fn recompress(
     batch: &Batch,

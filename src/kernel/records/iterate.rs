@@ -122,20 +122,59 @@ pub(super) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     None
 }
 
-/// Steps over uncompressed records by their lengths: there must be `count`, and nothing after them.
-pub(super) fn check_lengths(records: &[u8], count: i32) -> Result<(), String> {
-    let mut at = 0usize;
+/// Reads uncompressed records without keeping them: there must be `count` whole ones, and nothing after them.
+///
+/// A record that breaks off, or a header without a name, would stop every consumer of its partition for good.
+pub(super) fn check_records(mut records: &[u8], count: i32) -> Result<(), String> {
     for index in 0..count {
-        let (length, prefix) =
-            read_varint(&records[at..]).ok_or_else(|| format!("it ends before record {index} of {count}"))?;
-        let length = usize::try_from(length).map_err(|_| format!("record {index} has length {length}"))?;
-        at = (at + prefix)
-            .checked_add(length)
-            .filter(|end| *end <= records.len())
-            .ok_or_else(|| format!("record {index} of {count} passes the end"))?;
+        let checked = take_record(&mut records).and_then(check_record);
+        checked.map_err(|fault| format!("record {index} of {count} {fault}"))?;
     }
-    match at == records.len() {
+    match records.is_empty() {
         true => Ok(()),
         false => Err(format!("bytes follow its {count} records")),
     }
+}
+
+type Checked<T> = Result<T, &'static str>;
+
+fn take_record<'a>(records: &mut &'a [u8]) -> Checked<&'a [u8]> {
+    let length = usize::try_from(take_varint(records)?).map_err(|_| "has a negative length")?;
+    records.split_off(..length).ok_or("passes the end")
+}
+
+fn check_record(mut record: &[u8]) -> Checked<()> {
+    record.split_off_first().ok_or("is empty")?;
+    take_varint(&mut record)?; // Timestamp.
+    take_varint(&mut record)?; // Offset.
+    skip_nullable(&mut record)?; // Key.
+    skip_nullable(&mut record)?; // Value.
+    let headers = take_varint(&mut record)?;
+    if headers < 0 {
+        return Err("has a negative number of headers");
+    }
+    for _ in 0..headers {
+        if !skip_nullable(&mut record)? {
+            return Err("has a header without a name");
+        }
+        skip_nullable(&mut record)?;
+    }
+    if record.is_empty() { Ok(()) } else { Err("is longer than what is in it") }
+}
+
+/// Says whether there was a value, which may be empty.
+fn skip_nullable(record: &mut &[u8]) -> Checked<bool> {
+    match take_varint(record)? {
+        -1 => Ok(false),
+        length => {
+            let length = usize::try_from(length).map_err(|_| "has a field of negative length")?;
+            record.split_off(..length).map(|_| true).ok_or("has a field that passes its end")
+        }
+    }
+}
+
+fn take_varint(bytes: &mut &[u8]) -> Checked<i64> {
+    let (value, length) = read_varint(bytes).ok_or("ends within a number")?;
+    *bytes = &bytes[length..];
+    Ok(value)
 }

@@ -1,3 +1,4 @@
+use super::iterate::check_records;
 use super::*;
 
 fn batch(codec: Codec) -> Batch {
@@ -66,6 +67,38 @@ fn append_time_and_recompression_keep_the_records() {
         assert_eq!(changed.codec(), Some(codec));
         assert_eq!(changed.records(1 << 20).unwrap().count(), 3);
     }
+}
+
+#[test]
+fn a_claim_of_append_time_can_be_cleared() {
+    let stamped = stamp_append_time(&batch(Codec::Gzip), 77);
+    let cleared = Batch::check(clear_append_time(&stamped).bytes().clone()).unwrap();
+    assert!(!cleared.has_append_time());
+    assert_eq!(cleared.records(1 << 20).unwrap().next().unwrap().unwrap().timestamp, 1_000);
+}
+
+#[test]
+fn records_that_no_consumer_could_read_are_noticed() {
+    let good = batch(Codec::None);
+    let plain = &good.bytes()[HEADER_BYTES..];
+    let fault = |at: usize, byte: u8| {
+        let mut records = plain.to_vec();
+        records[at] = byte;
+        check_records(&records, 3).unwrap_err()
+    };
+    assert_eq!(check_records(plain, 3), Ok(()));
+    assert_eq!(check_records(plain, 4).unwrap_err(), "record 3 of 4 ends within a number");
+    assert_eq!(check_records(plain, 2).unwrap_err(), "bytes follow its 2 records");
+    // The second record: length, attributes, time (2), offset, no key, no value, two headers, the first one's name.
+    let second = plain.len() - 22;
+    assert_eq!(plain[second + 7..second + 10], [4, 2, b'h'], "two headers, a name of one letter");
+    assert_eq!(fault(second, 1), "record 1 of 3 has a negative length");
+    assert_eq!(fault(second, 126), "record 1 of 3 passes the end");
+    assert_eq!(fault(second + 5, 3), "record 1 of 3 has a field of negative length");
+    assert_eq!(fault(second + 5, 126), "record 1 of 3 has a field that passes its end");
+    assert_eq!(fault(second + 7, 1), "record 1 of 3 has a negative number of headers");
+    assert_eq!(fault(second + 7, 2), "record 1 of 3 is longer than what is in it");
+    assert_eq!(fault(second + 8, 1), "record 1 of 3 has a header without a name");
 }
 
 #[test]

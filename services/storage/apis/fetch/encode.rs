@@ -13,7 +13,6 @@ use kernel::{Api, ErrorCode, Malformed};
 
 use super::partition::{Fetched, Found, Place};
 use crate::apis::lookup::TopicRef;
-use crate::apis::shared;
 
 /// A batch smaller than this is copied: a part of its own would cost more than the copy.
 const PART_BYTES_MIN: usize = 4 << 10;
@@ -64,10 +63,7 @@ fn encode(response: &FetchResponse, version: i16) -> Result<Bytes, Malformed> {
 }
 
 fn topic_response(topic: &TopicRef) -> FetchableTopicResponse {
-    match topic {
-        TopicRef::Name(name) => FetchableTopicResponse::default().with_topic(shared::topic_name(name)),
-        TopicRef::Id(id) => FetchableTopicResponse::default().with_topic_id(id.0),
-    }
+    FetchableTopicResponse::default().with_topic(topic.wire_name()).with_topic_id(topic.wire_id())
 }
 
 fn partition_data(partition: i32, found: &Found, is_committed: bool) -> PartitionData {

@@ -3,6 +3,7 @@
 //! The call subscribes to its partitions before it looks at them, so that no append falls between the two. It is woken
 //! by appends and deletions, and holds neither request nor reply memory while it waits.
 
+use kernel::ErrorCode;
 use kernel::budget::Lease;
 use kernel::drain::Drain;
 use tokio::time::Instant;
@@ -51,6 +52,8 @@ fn find(wanted: &[(Place, Position)], topics: &Topics) -> (Vec<Known>, Vec<Fetch
             Err(error) => unknown.push(Fetched { place, position, found: Found::Unknown(error) }),
         }
     }
+    // As in Kafka, which looks for the ids first.
+    unknown.sort_by_key(|fetched| fetched.found != Found::Unknown(ErrorCode::UnknownTopicId));
     (known, unknown)
 }
 

@@ -13,8 +13,6 @@ mod sessions;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use kafka_protocol::messages::FetchRequest;
@@ -23,7 +21,7 @@ use kernel::budget::Lease;
 use kernel::{Call, ErrorCode, Reply};
 use tracing::warn;
 
-use super::lookup::TopicRef;
+use super::lookup::{TopicRef, last_words};
 use crate::service::{Answer, Fault, Service};
 use partition::{Fetched, Found, Place, Position};
 use sessions::{FetchSessions, SessionRequest};
@@ -112,25 +110,17 @@ fn terms(request: &FetchRequest, version: i16) -> Result<Terms, Fault> {
     })
 }
 
-/// The partitions in the request's order; of one that stands there twice, its last position, as in Kafka.
+/// The partitions in the request's order.
 fn wanted(request: &FetchRequest, by_id: bool) -> Result<Vec<(Place, Position)>, Fault> {
-    let mut wanted: Vec<(Place, Position)> = Vec::new();
-    let mut seen: HashMap<Place, usize> = HashMap::new();
+    let mut wanted = Vec::new();
     for topic in &request.topics {
         let named = TopicRef::new(by_id, &topic.topic, topic.topic_id);
         for partition in &topic.partitions {
             let place = Place { topic: named.clone(), partition: partition.partition };
-            let position = position(partition)?;
-            match seen.entry(place.clone()) {
-                Entry::Occupied(index) => wanted[*index.get()].1 = position,
-                Entry::Vacant(free) => {
-                    free.insert(wanted.len());
-                    wanted.push((place, position));
-                }
-            }
+            wanted.push((place, position(partition)?));
         }
     }
-    Ok(wanted)
+    Ok(last_words(wanted))
 }
 
 fn position(partition: &FetchPartition) -> Result<Position, Fault> {

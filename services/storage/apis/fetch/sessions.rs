@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use kernel::ErrorCode;
 use uuid::Uuid;
 
-use super::partition::{Fetched, NO_OFFSET, Place, Position};
+use super::partition::{Fetched, Found, NO_OFFSET, Place, Position};
 use crate::apis::lookup::TopicRef;
 
 /// A client needs one; a proxy that shares a connection among a few clients needs a few.
@@ -78,6 +78,8 @@ struct FetchSession {
 struct Cached {
     position: Position,
     turn: u64,
+    /// Whether its topic's id has ever been known.
+    has_name: bool,
     high_watermark: i64,
     log_start: i64,
 }
@@ -170,7 +172,7 @@ impl FetchSessions {
                 let Some(session) = sessions.iter_mut().find(|session| session.id == id) else {
                     return (NO_SESSION, fetched);
                 };
-                (id, fetched.into_iter().filter(|fetched| session.take_in(fetched)).collect())
+                (id, fetched.into_iter().filter_map(|fetched| session.take_in(fetched)).collect())
             }
         }
     }
@@ -186,7 +188,8 @@ impl FetchSessions {
         let (partitions, order) = (HashMap::new(), BTreeMap::new());
         let mut session = FetchSession { id, epoch, by_id, partitions, order, turns: 0, held };
         for Fetched { place, position, found } in fetched {
-            session.put(place.clone(), *position, found.high_watermark(), found.log_start());
+            session.put(place.clone(), *position);
+            session.tell(place, found);
         }
         if sessions.len() == SESSIONS_MAX {
             sessions.remove(0);
@@ -231,7 +234,7 @@ impl FetchSession {
             if !self.held.grow(weight(&place)) {
                 return false;
             }
-            self.put(place, position, NO_OFFSET, NO_OFFSET);
+            self.put(place, position);
         }
         for place in forgotten {
             if let Some(cached) = self.partitions.remove(place) {
@@ -242,11 +245,13 @@ impl FetchSession {
         true
     }
 
-    fn put(&mut self, place: Place, position: Position, high_watermark: i64, log_start: i64) {
+    fn put(&mut self, place: Place, position: Position) {
         let turn = self.turns;
         self.turns += 1;
         self.order.insert(turn, place.clone());
-        self.partitions.insert(place, Cached { position, turn, high_watermark, log_start });
+        let (high_watermark, log_start) = (NO_OFFSET, NO_OFFSET);
+        let cached = Cached { position, turn, has_name: false, high_watermark, log_start };
+        self.partitions.insert(place, cached);
     }
 
     fn in_order(&self) -> Vec<(Place, Position)> {
@@ -254,24 +259,42 @@ impl FetchSession {
         self.order.values().filter_map(|place| Some((place.clone(), position(place)?))).collect()
     }
 
-    /// Whether the client does not know this yet. After an error the partition is told of again once it is well,
+    /// What of this the client does not know yet. After an error the partition is told of again once it is well,
     /// because an error has no high watermark.
-    fn take_in(&mut self, fetched: &Fetched) -> bool {
-        let Some(cached) = self.partitions.get_mut(&fetched.place) else { return true };
-        let (high_watermark, log_start) = (fetched.found.high_watermark(), fetched.found.log_start());
+    fn take_in(&mut self, mut fetched: Fetched) -> Option<Fetched> {
+        let Some(cached) = self.partitions.get(&fetched.place) else { return Some(fetched) };
+        // A session keeps the name of a topic, and by name Kafka knows a deleted topic by another error.
+        if cached.has_name && fetched.found == Found::Unknown(ErrorCode::UnknownTopicId) {
+            fetched.found = Found::Unknown(ErrorCode::UnknownTopicOrPartition);
+        }
+        let told_before = (cached.high_watermark, cached.log_start);
         let has_records = !fetched.found.batches().is_empty();
         let is_news = has_records
             || fetched.found.error().is_some()
             || fetched.found.is_urgent()
-            || (cached.high_watermark, cached.log_start) != (high_watermark, log_start);
-        (cached.high_watermark, cached.log_start) = (high_watermark, log_start);
+            || told_before != (fetched.found.high_watermark(), fetched.found.log_start());
+        self.tell(&fetched.place, &fetched.found);
         if has_records {
+            self.to_the_end(&fetched.place);
+        }
+        is_news.then_some(fetched)
+    }
+
+    /// Notes what the client will know of a partition.
+    fn tell(&mut self, place: &Place, found: &Found) {
+        if let Some(cached) = self.partitions.get_mut(place) {
+            cached.has_name |= found.error() != Some(ErrorCode::UnknownTopicId);
+            (cached.high_watermark, cached.log_start) = (found.high_watermark(), found.log_start());
+        }
+    }
+
+    fn to_the_end(&mut self, place: &Place) {
+        if let Some(cached) = self.partitions.get_mut(place) {
             let turn = std::mem::replace(&mut cached.turn, self.turns);
             self.order.remove(&turn);
-            self.order.insert(self.turns, fetched.place.clone());
+            self.order.insert(self.turns, place.clone());
             self.turns += 1;
         }
-        is_news
     }
 }
 

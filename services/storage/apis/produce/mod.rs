@@ -13,18 +13,18 @@ mod timestamps;
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use kernel::records::{Batch, Codec, recompress, stamp_append_time};
+use kernel::records::{Batch, Codec, clear_append_time, recompress, stamp_append_time};
 use kernel::{Call, ErrorCode, TopicPartition};
 use tracing::warn;
 
-use super::lookup::{TopicRef, Topics};
+use super::lookup::{TopicRef, Topics, by_topic, last_words};
 use super::opening::{UNCOMPRESSED_BYTES_MAX, aside};
 use crate::engines::StoreError;
 use crate::rules::configs::{Compression, EffectiveConfig, TimestampType};
-use crate::rules::{Command, Done, Outcome, Refused};
+use crate::rules::{Command, Done, Outcome, Refused, TopicDocument};
 use crate::service::{Answer, Fault, Service};
 use checks::PartitionName;
 use rejected::Rejected;
@@ -39,15 +39,25 @@ const NO_TIMESTAMP: i64 = -1;
 /// Kafka's "no offset".
 const NO_OFFSET: i64 = -1;
 
+/// A partition, as the request names it.
+type Place = (TopicRef, i32);
+
 pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let request: ProduceRequest = call.decode()?;
+    let (version, acks) = (call.header.version, request.acks);
     let now_ms = service.clock.now_ms();
-    let prepared = prepare_all(service, call, &request, now_ms).await?;
+    let sent = sent(&request, version);
+    // One transactional batch refuses the whole request, as in Kafka.
+    let prepared = match has_transactions(&request) {
+        true => sent.iter().map(|_| Err(Rejected::transactional())).collect(),
+        false => prepare_all(service, call, &sent, Intake { version, acks, now_ms }).await?,
+    };
     let answers = append(service, call, prepared, now_ms).await;
-    if request.acks == 0 {
+    if acks == 0 {
         return without_reply(&answers);
     }
-    let response = response(request, call.header.version, answers);
+    let places = sent.into_iter().map(|(place, _)| place);
+    let response = response(version, places.zip(answers));
     Ok(Some(call.reply(&response)?))
 }
 
@@ -67,74 +77,73 @@ struct Appended {
 }
 
 /// What all partitions of a request are prepared with.
+#[derive(Clone, Copy)]
 struct Intake {
-    topics: Topics,
     version: i16,
     acks: i16,
     now_ms: i64,
 }
 
+fn has_transactions(request: &ProduceRequest) -> bool {
+    request.topic_data.iter().flat_map(|topic| &topic.partition_data).any(checks::is_transactional)
+}
+
+/// The records that the request has for each partition.
+fn sent(request: &ProduceRequest, version: i16) -> Vec<(Place, Bytes)> {
+    let mut sent = Vec::new();
+    for topic in &request.topic_data {
+        let named = TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id);
+        for partition in &topic.partition_data {
+            let records = partition.records.clone().unwrap_or_default();
+            sent.push(((named.clone(), partition.index), records));
+        }
+    }
+    last_words(sent)
+}
+
 async fn prepare_all(
     service: &Service,
     call: &Call,
-    request: &ProduceRequest,
-    now_ms: i64,
+    sent: &[(Place, Bytes)],
+    intake: Intake,
 ) -> Result<Vec<Result<Prepared, Rejected>>, StoreError> {
-    if let Some(refused) = refused_transactions(request) {
-        return Ok(refused);
-    }
-    let version = call.header.version;
-    let topics = Topics::load_to_write(service, &call.ticket, wanted(request, version)).await?;
-    let intake = Intake { topics, version, acks: request.acks, now_ms };
-    let mut prepared = Vec::new();
-    for topic in &request.topic_data {
-        let named = topic_ref(topic, version);
-        for partition in &topic.partition_data {
-            prepared.push(intake.prepare(&named, partition).await);
-        }
+    let places = sent.iter().map(|(place, _)| place.clone()).collect();
+    let topics = Topics::load_to_write(service, &call.ticket, places).await?;
+    let mut prepared = Vec::with_capacity(sent.len());
+    for ((topic, index), records) in sent {
+        let place = topics.partition(topic, *index);
+        prepared.push(match place {
+            Ok((document, at)) => intake.prepare(document, at, records.clone()).await,
+            Err(error) => Err(error.into()),
+        });
     }
     Ok(prepared)
-}
-
-/// One transactional batch refuses the whole request, as in Kafka.
-fn refused_transactions(request: &ProduceRequest) -> Option<Vec<Result<Prepared, Rejected>>> {
-    let partitions = || request.topic_data.iter().flat_map(|topic| &topic.partition_data);
-    let refused = || partitions().map(|_| Err(Rejected::transactional())).collect();
-    partitions().any(checks::is_transactional).then(refused)
-}
-
-fn wanted(request: &ProduceRequest, version: i16) -> Vec<(TopicRef, i32)> {
-    let mut wanted = Vec::new();
-    for topic in &request.topic_data {
-        let named = topic_ref(topic, version);
-        wanted.extend(topic.partition_data.iter().map(|partition| (named.clone(), partition.index)));
-    }
-    wanted
-}
-
-fn topic_ref(topic: &TopicProduceData, version: i16) -> TopicRef {
-    TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id)
 }
 
 impl Intake {
     /// The checks stand in Kafka's order, so that a request with two faults hears of the same one.
     async fn prepare(
         &self,
-        topic: &TopicRef,
-        partition: &PartitionProduceData,
+        topic: &TopicDocument,
+        at: TopicPartition,
+        records: Bytes,
     ) -> Result<Prepared, Rejected> {
-        let (document, at) = self.topics.partition(topic, partition.index)?;
-        let records = checks::only_batch(partition.records.clone().unwrap_or_default(), self.version)?;
+        let records = checks::only_batch(records, self.version)?;
         checks::check_acks(self.acks)?;
-        let name = PartitionName(&document.name, at.partition);
-        let config = document.effective();
+        let name = PartitionName(&topic.name, at.partition);
+        let config = topic.effective();
         let batch = checks::check_batch(records, config, name)?;
         self.check_timestamps(&batch, config).await?;
         let batch = compressed(batch, config.compression).await?;
         // A change of codec may have made it larger.
         checks::check_size(batch.bytes(), config, name)?;
         let is_stamped = config.timestamp_type == TimestampType::LogAppendTime;
-        let batch = if is_stamped { stamp_append_time(&batch, self.now_ms) } else { batch };
+        let batch = match is_stamped {
+            true => stamp_append_time(&batch, self.now_ms),
+            // A producer's claim to be a broker would make consumers read one time for all of its records.
+            false if batch.has_append_time() => clear_append_time(&batch),
+            false => batch,
+        };
         Ok(Prepared { at, batch, is_stamped })
     }
 
@@ -231,22 +240,15 @@ fn without_reply(answers: &[Result<Appended, Rejected>]) -> Answer {
 }
 
 fn response(
-    request: ProduceRequest,
     version: i16,
-    answers: Vec<Result<Appended, Rejected>>,
+    answers: impl Iterator<Item = (Place, Result<Appended, Rejected>)>,
 ) -> ProduceResponse {
-    let mut answers = answers.into_iter();
-    let mut next = |partition: &PartitionProduceData| {
-        let answer = answers.next().unwrap_or_else(|| Err(Rejected::lost()));
-        partition_response(partition.index, version, answer)
-    };
-    let mut topics = Vec::with_capacity(request.topic_data.len());
-    for topic in request.topic_data {
-        let partitions = topic.partition_data.iter().map(&mut next).collect();
-        let response = TopicProduceResponse::default().with_name(topic.name).with_topic_id(topic.topic_id);
-        topics.push(response.with_partition_responses(partitions));
-    }
-    ProduceResponse::default().with_responses(topics)
+    let rows = answers.map(|((topic, index), answer)| (topic, partition_response(index, version, answer)));
+    let topics = by_topic(rows).into_iter().map(|(topic, partitions)| {
+        let response = TopicProduceResponse::default().with_name(topic.wire_name());
+        response.with_topic_id(topic.wire_id()).with_partition_responses(partitions)
+    });
+    ProduceResponse::default().with_responses(topics.collect())
 }
 
 fn partition_response(

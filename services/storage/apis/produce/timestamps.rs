@@ -60,6 +60,9 @@ impl Window {
 /// Checks a batch of a CreateTime topic.
 pub(super) async fn check(batch: &Batch, window: Window) -> Result<(), Rejected> {
     let latest = batch.max_timestamp();
+    if latest == NO_TIMESTAMP {
+        check_not_stamped(batch)?;
+    }
     let latest_fits = window.holds(latest);
     if latest_fits && window.is_bounded_by_header() {
         return Ok(());
@@ -76,7 +79,7 @@ pub(super) async fn check(batch: &Batch, window: Window) -> Result<(), Rejected>
     }
 }
 
-/// Checks a batch of a LogAppendTime topic, whose timestamps do not matter.
+/// Checks a batch whose timestamps do not matter: it has none, or its topic has LogAppendTime.
 pub(super) fn check_not_stamped(batch: &Batch) -> Result<(), Rejected> {
     if !batch.has_append_time() {
         return Ok(());

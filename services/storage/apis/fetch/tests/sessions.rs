@@ -192,3 +192,26 @@ async fn a_connection_keeps_a_few_sessions() {
     }
     assert_eq!(codes, [70, 0, 0, 0, 0], "the one that was not used for longest is gone");
 }
+
+#[tokio::test]
+async fn a_session_knows_a_deleted_topic_by_its_name() {
+    let client = Client::new().await;
+    let id = client.topic().await.id;
+    let asked = |id: kernel::TopicId| request(vec![of("", vec![part(0, 8)]).with_topic_id(id.0)]);
+    let nobody = kernel::TopicId(uuid::Uuid::from_u128(7));
+    let both = request([asked(id).topics, asked(nobody).topics].concat());
+    let session_id = client.fetch(13, 0, 0, both).await.session_id;
+    client
+        .service
+        .store
+        .commit_one(&kernel::Ticket::only(), Command::DeleteTopic { id })
+        .await
+        .unwrap()
+        .unwrap();
+    let response = client.fetch(13, session_id, 1, nothing()).await;
+    let errors: Vec<_> =
+        response.responses.iter().map(|topic| (topic.topic_id, topic.partitions[0].error_code)).collect();
+    let (gone, unknown) = (ErrorCode::UnknownTopicOrPartition.code(), ErrorCode::UnknownTopicId.code());
+    assert_eq!(errors.len(), 2);
+    assert!(errors.contains(&(id.0, gone)) && errors.contains(&(nobody.0, unknown)), "{errors:?}");
+}
