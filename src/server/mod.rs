@@ -1,9 +1,11 @@
 //! From a config to a running tower.
 //!
 //! [`run`] owns the life of the process: bind, open, serve, reload, drain. [`assembly`] builds stacks and services,
-//! [`listener`] accepts connections, [`admin`] answers HTTP, [`logging`] and [`banner`] talk to the operator.
+//! [`listener`] accepts connections, [`admin`] answers HTTP, [`logging`] and [`banner`] talk to the operator, and
+//! [`allocator`] keeps memory warm.
 
 mod admin;
+mod allocator;
 mod assembly;
 mod banner;
 mod listener;

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tracing::{error, info, warn};
 
 use super::admin::{self, Shown};
+use super::allocator;
 use super::assembly::{self, Memories, Services, Unopened};
 use super::banner::banner;
 use super::listener::{Listener, Swap, Winding};
@@ -33,6 +34,7 @@ pub(super) enum Source {
 pub(super) fn serve(config: Config, source: Source) -> ExitCode {
     let log_level = logging::start(&config.log);
     raise_open_files_limit();
+    allocator::set_up();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure(&format!("the runtime cannot start: {error}")),
@@ -245,12 +247,13 @@ async fn open_all(unopened: Vec<Unopened>) -> Result<(), String> {
     Ok(())
 }
 
-/// Applies retention now and then, for as long as the process lives.
+/// Applies retention now and then, for as long as the process lives, and gives back the memory of a load that is over.
 async fn maintain(service: Arc<Service>, every: Duration) {
     let mut ticks = tokio::time::interval(every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        allocator::give_back();
         let Some(engine) = service.store().engine_if_open() else { continue };
         match engine.maintain(SystemClock.now_ms()).await {
             Ok(done) if done == storage::engines::Maintained::default() => {}

@@ -275,7 +275,7 @@ impl FetchSession {
             || told_before != (fetched.found.high_watermark(), fetched.found.log_start());
         self.tell(&fetched.place, &fetched.found);
         if has_records {
-            self.to_the_end(&fetched.place);
+            self.move_last(&fetched.place);
         }
         is_news.then_some(fetched)
     }
@@ -288,7 +288,7 @@ impl FetchSession {
         }
     }
 
-    fn to_the_end(&mut self, place: &Place) {
+    fn move_last(&mut self, place: &Place) {
         if let Some(cached) = self.partitions.get_mut(place) {
             let turn = std::mem::replace(&mut cached.turn, self.turns);
             self.order.remove(&turn);

@@ -1,22 +1,21 @@
 //! The memory engine: a map. It is also the model that every other engine is held against.
 
-use std::collections::{HashMap, VecDeque};
+mod log;
+mod segment;
+
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use bytes::{Bytes, BytesMut};
 use kernel::TopicPartition;
 use kernel::metrics::Page;
-use kernel::records::{self, Batch};
 
 use super::retention::{Limits, PRODUCER_EXPIRY_MS, expire, limited_partitions};
 use super::stats::CommitStats;
 use super::table::{Table, empty};
 use super::{Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, Watch, Watchers};
 use crate::rules::{Command, Document, Effect, Key, Outcome, WorkingSet, decide};
-
-/// A batch smaller than this is copied: it is a slice of a shared read buffer, which it would keep alive.
-const COPIED_BELOW_BYTES: usize = 16 * 1024;
+use log::Log;
 
 /// Keeps everything in this process, until it ends.
 pub struct Memory {
@@ -28,24 +27,7 @@ pub struct Memory {
 #[derive(Default)]
 struct State {
     table: Table,
-    logs: HashMap<TopicPartition, VecDeque<Stored>>,
-}
-
-struct Stored {
-    base_offset: i64,
-    next_offset: i64,
-    max_timestamp: i64,
-    leader_epoch: i32,
-    /// As it came: offset and epoch are patched into the copy that a read makes anyway.
-    batch: Bytes,
-}
-
-impl Stored {
-    fn read(&self) -> Bytes {
-        let mut copy = BytesMut::from(&self.batch[..]);
-        records::patch(&mut copy, self.base_offset, self.leader_epoch);
-        copy.freeze()
-    }
+    logs: HashMap<TopicPartition, Log>,
 }
 
 impl Default for Memory {
@@ -86,12 +68,11 @@ impl State {
         match effect {
             Effect::Append { partition, base_offset, leader_epoch, batch, .. } => {
                 let bytes = batch.bytes().len() as u64;
-                let stored = store(&batch, base_offset, leader_epoch);
-                self.logs.entry(partition).or_default().push_back(stored);
+                self.logs.entry(partition).or_default().append(&batch, base_offset, leader_epoch);
                 watchers.wake(partition, bytes);
             }
             Effect::Trim { partition, log_start, .. } => {
-                let freed = self.trim(partition, log_start);
+                let freed = self.logs.get_mut(&partition).map_or(0, |log| log.trim(log_start));
                 if let Some(Some(Document::Partition(log))) = changes.get_mut(&Key::Partition(partition)) {
                     log.bytes = log.bytes.saturating_sub(freed);
                 }
@@ -104,16 +85,6 @@ impl State {
         }
     }
 
-    fn trim(&mut self, partition: TopicPartition, log_start: i64) -> u64 {
-        let mut freed = 0;
-        if let Some(log) = self.logs.get_mut(&partition) {
-            while log.front().is_some_and(|stored| stored.next_offset <= log_start) {
-                freed += log.pop_front().map_or(0, |stored| stored.batch.len() as u64);
-            }
-        }
-        freed
-    }
-
     fn read(&self, spec: ReadSpec, bytes_left: &mut usize, is_first: &mut bool) -> ReadOutcome {
         let Some(document) = self.table.partition(spec.partition) else {
             return ReadOutcome::UnknownPartition;
@@ -124,28 +95,28 @@ impl State {
                 if let Some(outcome) = self.table.outcome_without_log(spec.partition, offset) {
                     return outcome;
                 }
-                log.map(|log| log.partition_point(|stored| stored.next_offset <= offset))
+                log.map(|log| log.index_of(offset))
             }
             From::Timestamp(time) => {
-                log.and_then(|log| log.iter().position(|stored| stored.max_timestamp >= time))
+                log.and_then(|log| log.entries().iter().position(|entry| entry.max_timestamp >= time))
             }
             From::MaxTimestamp => log.and_then(|log| {
-                let latest = log.iter().map(|stored| stored.max_timestamp).max()?;
-                log.iter().position(|stored| stored.max_timestamp == latest)
+                let latest = log.entries().iter().map(|entry| entry.max_timestamp).max()?;
+                log.entries().iter().position(|entry| entry.max_timestamp == latest)
             }),
         };
         let (Some(log), Some(from)) = (log, from) else { return empty(document) };
         let mut left = spec.bytes_max.min(*bytes_left);
         let mut batches = Vec::new();
-        for stored in log.range(from.min(log.len())..) {
-            let bytes = stored.batch.len();
+        for entry in log.entries().range(from.min(log.entries().len())..) {
+            let bytes = entry.bytes();
             if bytes > left && !*is_first {
                 break;
             }
             *is_first = false;
             left = left.saturating_sub(bytes);
             *bytes_left = bytes_left.saturating_sub(bytes);
-            batches.push(stored.read());
+            batches.push(log.read(entry));
         }
         ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches }
     }
@@ -155,26 +126,15 @@ impl State {
         let document = self.table.partition(partition)?;
         let mut bytes = document.bytes;
         let mut from = None;
-        for stored in self.logs.get(&partition)? {
-            let size = stored.batch.len() as u64;
-            if !limits.expires(stored.max_timestamp, bytes, size, now_ms) {
+        for entry in self.logs.get(&partition)?.entries() {
+            let size = entry.bytes() as u64;
+            if !limits.expires(entry.max_timestamp, bytes, size, now_ms) {
                 break;
             }
             bytes -= size;
-            from = Some(stored.next_offset);
+            from = Some(entry.next_offset);
         }
         from.filter(|from| *from > document.log_start)
-    }
-}
-
-fn store(batch: &Batch, base_offset: i64, leader_epoch: i32) -> Stored {
-    let bytes = batch.bytes();
-    Stored {
-        base_offset,
-        next_offset: base_offset + i64::from(batch.record_count()),
-        max_timestamp: batch.max_timestamp(),
-        leader_epoch,
-        batch: if bytes.len() < COPIED_BELOW_BYTES { Bytes::copy_from_slice(bytes) } else { bytes.clone() },
     }
 }
 

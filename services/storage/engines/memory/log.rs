@@ -1,0 +1,140 @@
+//! The batches of one partition, copied into segments of memory.
+//!
+//! The copy is worth its time: the buffer that a request was read into can be used again at once, which is memory that
+//! is warm, and a batch of a hundred bytes does not keep a megabyte of its neighbours alive.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use bytes::Bytes;
+use kernel::records::{self, Batch};
+
+use super::segment::Segment;
+
+/// The batches of one partition.
+#[derive(Default)]
+pub(super) struct Log {
+    entries: VecDeque<Entry>,
+    segments: VecDeque<Segment>,
+    /// The number of the first of `segments`.
+    first_segment: u64,
+}
+
+/// One batch.
+pub(super) struct Entry {
+    pub(super) next_offset: i64,
+    pub(super) max_timestamp: i64,
+    segment: u64,
+    place: Range<usize>,
+}
+
+impl Entry {
+    /// Bytes of the batch.
+    pub(super) fn bytes(&self) -> usize {
+        self.place.len()
+    }
+}
+
+impl Log {
+    /// Appends a batch, with its offset and epoch in it.
+    pub(super) fn append(&mut self, batch: &Batch, base_offset: i64, leader_epoch: i32) {
+        let place = self.place(batch.bytes());
+        if let Some(segment) = self.segments.back_mut() {
+            records::patch(segment.at_mut(place.clone()), base_offset, leader_epoch);
+        }
+        self.entries.push_back(Entry {
+            next_offset: base_offset + i64::from(batch.record_count()),
+            max_timestamp: batch.max_timestamp(),
+            segment: self.first_segment + self.segments.len() as u64 - 1,
+            place,
+        });
+    }
+
+    fn place(&mut self, bytes: &[u8]) -> Range<usize> {
+        if let Some(place) = self.segments.back_mut().and_then(|segment| segment.append(bytes)) {
+            return place;
+        }
+        let mut segment = Segment::after(self.segments.back(), bytes.len());
+        let place = segment.append(bytes).unwrap_or_default();
+        self.segments.push_back(segment);
+        place
+    }
+
+    /// Its batches in the order of their offsets.
+    pub(super) fn entries(&self) -> &VecDeque<Entry> {
+        &self.entries
+    }
+
+    /// The first batch that holds `offset` or a later one.
+    pub(super) fn index_of(&self, offset: i64) -> usize {
+        self.entries.partition_point(|entry| entry.next_offset <= offset)
+    }
+
+    /// A copy of a batch.
+    pub(super) fn read(&self, entry: &Entry) -> Bytes {
+        let segment = &self.segments[(entry.segment - self.first_segment) as usize];
+        Bytes::copy_from_slice(&segment.bytes()[entry.place.clone()])
+    }
+
+    /// Drops the batches that end before `log_start`, and the segments that nothing is left in. Says how many bytes of
+    /// batches that were.
+    pub(super) fn trim(&mut self, log_start: i64) -> u64 {
+        let mut freed = 0;
+        while self.entries.front().is_some_and(|entry| entry.next_offset <= log_start) {
+            freed += self.entries.pop_front().map_or(0, |entry| entry.bytes() as u64);
+        }
+        let in_use = self.entries.front().map_or(u64::MAX, |entry| entry.segment);
+        while self.first_segment < in_use && self.segments.pop_front().is_some() {
+            self.first_segment += 1;
+        }
+        freed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kernel::records::{BatchBuilder, Codec, NewRecord};
+
+    use super::*;
+
+    fn batch(bytes: usize) -> Batch {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(NewRecord { value: Some(&vec![b'v'; bytes]), ..NewRecord::default() });
+        Batch::check(builder.build().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn what_was_appended_is_read_across_segments() {
+        let mut log = Log::default();
+        let sizes = [10, 9_000, 9_000, 100_000, 10, 5 << 20, 20];
+        for (offset, size) in (0..).zip(sizes) {
+            log.append(&batch(size), offset, 7);
+        }
+        assert!(log.segments.len() > 3);
+        for (offset, size) in (0..).zip(sizes) {
+            let entry = &log.entries()[log.index_of(offset)];
+            let read = Batch::check(log.read(entry)).unwrap();
+            assert_eq!((read.base_offset(), read.leader_epoch()), (offset, 7));
+            assert_eq!(read.bytes()[16..], batch(size).bytes()[16..]);
+        }
+    }
+
+    #[test]
+    fn trimming_gives_segments_back() {
+        let mut log = Log::default();
+        for offset in 0..100 {
+            log.append(&batch(10_000), offset, 0);
+        }
+        let segments = log.segments.len();
+        let size = batch(10_000).bytes().len() as u64;
+        assert_eq!(log.trim(0), 0);
+        assert_eq!(log.trim(98), 98 * size);
+        assert!(log.segments.len() < segments);
+        let last = log.read(&log.entries()[log.index_of(99)]);
+        assert_eq!(Batch::check(last).unwrap().base_offset(), 99);
+        assert_eq!(log.trim(100), 2 * size);
+        assert_eq!((log.entries.len(), log.segments.len()), (0, 0));
+        log.append(&batch(10), 100, 0);
+        assert_eq!(log.read(&log.entries()[0]).len(), batch(10).bytes().len());
+    }
+}
