@@ -245,6 +245,31 @@ pub(crate) static STORAGE: Section = Section {
             "How often records past their retention are deleted.",
         ),
         setting(
+            "group_initial_rebalance_delay",
+            ANY_TIME,
+            Default,
+            "How long a new group waits for more members before its first rebalance ends.",
+        ),
+        setting(
+            "group_min_session_timeout",
+            SOME_TIME,
+            Default,
+            "The shortest session that a group member may ask for.",
+        ),
+        setting("group_max_session_timeout", SOME_TIME, Default, "The longest."),
+        setting(
+            "group_max_size",
+            Kind::Number { min: 1, max: i32::MAX as i64 },
+            Default,
+            "Members that a group may have.",
+        ),
+        setting(
+            "offsets_retention",
+            SOME_TIME,
+            Default,
+            "How long committed offsets are kept after their group was last in use.",
+        ),
+        setting(
             "commit_bytes_max",
             Kind::Bytes { min: 1, below: 1 << 32 },
             Default,

@@ -5,6 +5,7 @@
 //! itself: whatever must survive is in the engine.
 
 mod apis;
+pub mod coordinator;
 pub mod engines;
 pub mod rules;
 mod service;

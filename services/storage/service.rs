@@ -10,7 +10,8 @@ use kernel::{Api, Call, Door, ErrorCode, Hangup, Malformed, NodeId, Reply};
 use tracing::debug;
 
 use crate::apis;
-use crate::engines::StoreError;
+use crate::coordinator::Coordinator;
+use crate::engines::{StoreError, Upkeep};
 use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
 
@@ -35,6 +36,7 @@ pub struct Service {
     pub(crate) clock: SharedClock,
     /// Reply memory: a fetch draws on it before it reads.
     pub(crate) replies: Budget,
+    pub(crate) coordinator: Arc<Coordinator>,
 }
 
 /// Why an API gave no reply of its own.
@@ -74,7 +76,14 @@ impl Service {
         replies: Budget,
     ) -> (StoreOpener, Arc<Self>) {
         let (opener, store) = Store::opening(settings.queue_bytes_max.as_usize());
-        (opener, Arc::new(Self { store, settings, node, clock, replies }))
+        let coordinator = Arc::new(Coordinator::new(Arc::clone(&clock)));
+        (opener, Arc::new(Self { store, settings, node, clock, replies, coordinator }))
+    }
+
+    /// What the upkeep of its store goes by, now.
+    pub fn upkeep(&self) -> Upkeep {
+        let offsets_retention_ms = self.settings.offsets_retention.0.as_millis() as i64;
+        Upkeep { now_ms: self.clock.now_ms(), offsets_retention_ms }
     }
 
     /// Its store.
@@ -108,6 +117,16 @@ impl Service {
             Api::DELETE_TOPICS => apis::delete_topics::handle(self, call).await,
             Api::DELETE_RECORDS => apis::delete_records::handle(self, call).await,
             Api::INIT_PRODUCER_ID => apis::init_producer_id::handle(self, call).await,
+            Api::OFFSET_COMMIT => apis::offset_commit::handle(self, call).await,
+            Api::OFFSET_FETCH => apis::offset_fetch::handle(self, call).await,
+            Api::JOIN_GROUP => apis::join_group::handle(self, call).await,
+            Api::HEARTBEAT => apis::heartbeat::handle(self, call).await,
+            Api::LEAVE_GROUP => apis::leave_group::handle(self, call).await,
+            Api::SYNC_GROUP => apis::sync_group::handle(self, call).await,
+            Api::DESCRIBE_GROUPS => apis::describe_groups::handle(self, call).await,
+            Api::LIST_GROUPS => apis::list_groups::handle(self, call).await,
+            Api::DELETE_GROUPS => apis::delete_groups::handle(self, call).await,
+            Api::OFFSET_DELETE => apis::offset_delete::handle(self, call).await,
             Api::OFFSET_FOR_LEADER_EPOCH => apis::offset_for_leader_epoch::handle(self, call).await,
             Api::DESCRIBE_CONFIGS => apis::describe_configs::handle(self, call).await,
             Api::ALTER_CONFIGS => apis::alter_configs::handle(self, call).await,
@@ -127,7 +146,15 @@ const SERVED: &[Api] = &[
     Api::FETCH,
     Api::LIST_OFFSETS,
     Api::METADATA,
+    Api::OFFSET_COMMIT,
+    Api::OFFSET_FETCH,
     Api::FIND_COORDINATOR,
+    Api::JOIN_GROUP,
+    Api::HEARTBEAT,
+    Api::LEAVE_GROUP,
+    Api::SYNC_GROUP,
+    Api::DESCRIBE_GROUPS,
+    Api::LIST_GROUPS,
     Api::API_VERSIONS,
     Api::CREATE_TOPICS,
     Api::DELETE_TOPICS,
@@ -138,7 +165,9 @@ const SERVED: &[Api] = &[
     Api::ALTER_CONFIGS,
     Api::DESCRIBE_LOG_DIRS,
     Api::CREATE_PARTITIONS,
+    Api::DELETE_GROUPS,
     Api::INCREMENTAL_ALTER_CONFIGS,
+    Api::OFFSET_DELETE,
     Api::DESCRIBE_CLUSTER,
     Api::DESCRIBE_TOPIC_PARTITIONS,
 ];

@@ -21,6 +21,21 @@ pub struct Settings {
     /// How often retention is applied and garbage removed.
     #[serde(default = "default_retention_interval")]
     pub retention_interval: Span,
+    /// How long a new group waits for more members before its first rebalance ends.
+    #[serde(default = "default_group_initial_rebalance_delay")]
+    pub group_initial_rebalance_delay: Span,
+    /// The shortest session that a group member may ask for.
+    #[serde(default = "default_group_min_session_timeout")]
+    pub group_min_session_timeout: Span,
+    /// The longest.
+    #[serde(default = "default_group_max_session_timeout")]
+    pub group_max_session_timeout: Span,
+    /// Members that a group may have.
+    #[serde(default = "default_group_max_size")]
+    pub group_max_size: usize,
+    /// How long committed offsets are kept after their group was last in use.
+    #[serde(default = "default_offsets_retention")]
+    pub offsets_retention: Span,
     /// Bytes of record batches that go into one commit.
     #[serde(default = "default_commit_bytes_max")]
     pub commit_bytes_max: ByteSize,
@@ -39,6 +54,26 @@ fn default_partitions() -> i32 {
 
 fn default_retention_interval() -> Span {
     Span(Duration::from_secs(300))
+}
+
+fn default_group_initial_rebalance_delay() -> Span {
+    Span(Duration::from_secs(3))
+}
+
+fn default_group_min_session_timeout() -> Span {
+    Span(Duration::from_secs(6))
+}
+
+fn default_group_max_session_timeout() -> Span {
+    Span(Duration::from_secs(30 * 60))
+}
+
+fn default_group_max_size() -> usize {
+    i32::MAX as usize
+}
+
+fn default_offsets_retention() -> Span {
+    Span(Duration::from_secs(7 * 24 * 60 * 60))
 }
 
 fn default_commit_bytes_max() -> ByteSize {
@@ -66,6 +101,11 @@ impl Settings {
             auto_create_topics: default_auto_create_topics(),
             default_partitions: default_partitions(),
             retention_interval: default_retention_interval(),
+            group_initial_rebalance_delay: default_group_initial_rebalance_delay(),
+            group_min_session_timeout: default_group_min_session_timeout(),
+            group_max_session_timeout: default_group_max_session_timeout(),
+            group_max_size: default_group_max_size(),
+            offsets_retention: default_offsets_retention(),
             commit_bytes_max: default_commit_bytes_max(),
             queue_bytes_max: default_queue_bytes_max(),
         }
@@ -100,6 +140,11 @@ impl Settings {
         }
         if self.retention_interval.0.is_zero() {
             return Err("retention_interval is 0; write how often retention runs, such as \"5m\"".to_owned());
+        }
+        if self.group_min_session_timeout > self.group_max_session_timeout {
+            return Err(
+                "group_min_session_timeout must not be longer than group_max_session_timeout".to_owned()
+            );
         }
         if self.commit_bytes_max.0 == 0 || self.queue_bytes_max < self.commit_bytes_max {
             return Err("queue_bytes_max must be at least commit_bytes_max, and both more than 0".to_owned());

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use kernel::budget::Budget;
 use kernel::ports::{BoxFuture, TopicDirectory};
-use kernel::{Ticket, TopicId, TopicPartition};
+use kernel::{Ticket, TopicId};
 use tokio::sync::watch;
 
-use crate::engines::{Engine, Load, ReadOutcome, ReadSpec, StoreError, Watch};
+use crate::engines::{Engine, Load, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
+use crate::rules::groups::{GroupDocument, MemberDocument};
 use crate::rules::{Command, Document, Key, Outcome, TopicDocument};
 
 /// An engine that may still be opening. Cloning shares it.
@@ -79,9 +80,25 @@ impl Store {
         self.engine().await?.read(specs, bytes_max).await
     }
 
-    /// Watches partitions for appends.
-    pub async fn watch(&self, partitions: &[TopicPartition]) -> Result<Watch, StoreError> {
-        Ok(self.engine().await?.watch(partitions))
+    /// Watches for appends to partitions and for changes of groups.
+    pub async fn watch(&self, subjects: &[Subject]) -> Result<Watch, StoreError> {
+        Ok(self.engine().await?.watch(subjects))
+    }
+
+    /// A group with its members, as they are at one moment.
+    pub async fn group(&self, group: &Arc<str>) -> Result<Option<GroupView>, StoreError> {
+        let found = self.engine().await?.load(Load::Group(Arc::clone(group))).await?;
+        Ok(GroupView::of(found))
+    }
+
+    /// All groups without their members, in the order of ids.
+    pub async fn groups(&self) -> Result<Vec<(Arc<str>, Arc<GroupDocument>)>, StoreError> {
+        let found = self.engine().await?.load(Load::Groups).await?;
+        let group = |(key, document): (Key, Document)| match (key, document) {
+            (Key::Group(name), Document::Group(group)) => Some((name, group)),
+            _ => None,
+        };
+        Ok(found.into_iter().filter_map(group).collect())
     }
 
     /// A document.
@@ -111,6 +128,34 @@ impl Store {
     pub async fn topics(&self) -> Result<Vec<Arc<TopicDocument>>, StoreError> {
         let found = self.engine().await?.load(Load::Topics).await?;
         Ok(found.into_iter().filter_map(|(_, document)| document.as_topic().cloned()).collect())
+    }
+}
+
+/// A group and its members, as they were at one moment.
+#[derive(Debug, Clone)]
+pub struct GroupView {
+    /// The group.
+    pub group: Arc<GroupDocument>,
+    /// Its members by id, in the order in which they came.
+    pub members: Vec<(Arc<str>, Arc<MemberDocument>)>,
+}
+
+impl GroupView {
+    fn of(documents: Vec<(Key, Document)>) -> Option<Self> {
+        let (mut group, mut members) = (None, Vec::new());
+        for (key, document) in documents {
+            match (key, document) {
+                (Key::Group(_), Document::Group(document)) => group = Some(document),
+                (Key::Member(_, id), Document::Member(document)) => members.push((id, document)),
+                _ => {}
+            }
+        }
+        Some(Self { group: group?, members })
+    }
+
+    /// A member by its id.
+    pub fn member(&self, id: &str) -> Option<&Arc<MemberDocument>> {
+        self.members.iter().find(|(own, _)| **own == *id).map(|(_, member)| member)
     }
 }
 

@@ -8,7 +8,6 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use config::{Config, ServiceSettings};
-use kernel::clock::{Clock, SystemClock};
 use storage::Service;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -119,6 +118,7 @@ impl Server {
         for (name, ServiceSettings::Storage(settings)) in &config.services {
             if let Some((_, service)) = services.iter().find(|(other, _)| *other == name) {
                 tokio::spawn(maintain(Arc::clone(service), settings.retention_interval.0));
+                tokio::spawn(storage::coordinator::keeper::keep(Arc::clone(service)));
             }
         }
         let addresses: Vec<_> = ports.iter().map(|(name, port)| (name.clone(), port.address)).collect();
@@ -255,7 +255,7 @@ async fn maintain(service: Arc<Service>, every: Duration) {
         ticks.tick().await;
         allocator::give_back();
         let Some(engine) = service.store().engine_if_open() else { continue };
-        match engine.maintain(SystemClock.now_ms()).await {
+        match engine.maintain(service.upkeep()).await {
             Ok(done) if done == storage::engines::Maintained::default() => {}
             Ok(done) => info!(
                 partitions_trimmed = done.partitions_trimmed,

@@ -128,6 +128,11 @@ impl Topics {
         Self::load(service, named).await
     }
 
+    /// A topic, if it exists.
+    pub(crate) fn topic(&self, topic: &TopicRef) -> Option<&Arc<TopicDocument>> {
+        self.0.get(topic)
+    }
+
     /// A partition, or what its client is told.
     pub(crate) fn partition(
         &self,

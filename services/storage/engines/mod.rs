@@ -4,6 +4,8 @@
 
 pub mod memory;
 #[cfg(test)]
+mod model_groups;
+#[cfg(test)]
 mod model_tests;
 mod retention;
 pub mod sqlite;
@@ -12,6 +14,7 @@ mod table;
 mod watch;
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use kernel::TopicPartition;
@@ -19,7 +22,7 @@ use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 
 use crate::rules::{Command, Document, Key, Outcome};
-pub use watch::{Watch, Watchers};
+pub use watch::{Subject, Watch, Watchers};
 
 /// The store failed: nothing is known to have changed. Clients get KAFKA_STORAGE_ERROR, which they retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +91,19 @@ pub enum Load {
     Keys(Vec<Key>),
     /// Every topic, in the order of names.
     Topics,
+    /// A group and then its members, as they are at one moment.
+    Group(Arc<str>),
+    /// Every group without its members, in the order of ids.
+    Groups,
+}
+
+/// What `maintain` goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Upkeep {
+    /// The time, in ms.
+    pub now_ms: i64,
+    /// How long committed offsets are kept after their group was last in use, in ms.
+    pub offsets_retention_ms: i64,
 }
 
 /// What `maintain` did, for the log.
@@ -114,11 +130,11 @@ pub trait Engine: Send + Sync {
     /// Loads documents.
     fn load(&self, load: Load) -> Pending<Vec<(Key, Document)>>;
 
-    /// Watches partitions for appends; subscribe before reading.
-    fn watch(&self, partitions: &[TopicPartition]) -> Watch;
+    /// Watches for appends to partitions and for changes of groups; subscribe before reading.
+    fn watch(&self, subjects: &[Subject]) -> Watch;
 
-    /// Retention and garbage, as of `now_ms`.
-    fn maintain(&self, now_ms: i64) -> Pending<Maintained>;
+    /// Retention and garbage.
+    fn maintain(&self, upkeep: Upkeep) -> Pending<Maintained>;
 
     /// Writes its metrics.
     fn collect(&self, page: &mut Page);

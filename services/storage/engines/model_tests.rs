@@ -8,26 +8,27 @@ use kernel::{ProducerId, TopicId, TopicPartition};
 use uuid::Uuid;
 
 use super::memory::Memory;
+use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
-use super::{Engine, From, Load, ReadSpec};
-use crate::rules::{Command, ConfigOperation, NewConfigs};
+use super::{Engine, From, Load, ReadSpec, Upkeep};
+use crate::rules::{Command, ConfigOperation, Key, NewConfigs};
 
 /// A small generator of numbers that a seed repeats (xorshift64*).
-struct Dice(u64);
+pub(super) struct Dice(u64);
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % sides
     }
 
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub(super) fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.roll(from.len() as u64) as usize].clone()
     }
 
-    fn topic(&mut self) -> Arc<str> {
+    pub(super) fn topic(&mut self) -> Arc<str> {
         Arc::from(self.pick(&["a", "b", "a.b", "a_b", "bad name", "c"]))
     }
 
@@ -50,6 +51,9 @@ impl Dice {
     }
 
     fn command(&mut self, ids: &mut Vec<TopicId>, step: usize) -> Command {
+        if self.roll(3) == 0 {
+            return self.group_command(ids, step);
+        }
         match self.roll(20) {
             0 | 1 => Command::CreateTopic {
                 name: self.topic(),
@@ -141,8 +145,19 @@ async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: 
     assert_eq!(topics, model_topics, "{context}");
     let partitions =
         ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition }));
-    let keys = Load::Keys(partitions.map(crate::rules::Key::Partition).collect());
+    let keys = Load::Keys(partitions.map(Key::Partition).collect());
     assert_eq!(engine.load(keys.clone()).await, model.load(keys).await, "{context}");
+    assert_eq!(engine.load(Load::Groups).await, model.load(Load::Groups).await, "{context}");
+    for group in GROUPS.map(Arc::<str>::from) {
+        let load = Load::Group(Arc::clone(&group));
+        assert_eq!(engine.load(load.clone()).await, model.load(load).await, "{context}: {group}");
+        let topics = ["a", "b", "a.b", "a_b", "bad name", "c"].into_iter();
+        let offset = |topic| [0, 1].map(|index| Key::Offset(Arc::clone(&group), Arc::from(topic), index));
+        let mut keys: Vec<Key> = topics.flat_map(offset).collect();
+        keys.push(Key::OffsetIndex(Arc::clone(&group)));
+        let load = Load::Keys(keys);
+        assert_eq!(engine.load(load.clone()).await, model.load(load).await, "{context}: {group}");
+    }
 }
 
 async fn run(seed: u64, path: &std::path::Path) {
@@ -157,9 +172,9 @@ async fn run(seed: u64, path: &std::path::Path) {
         let got = engine.commit(commands.clone()).await.unwrap();
         assert_eq!(got, expected, "{context}: {commands:?}");
         if dice.roll(15) == 0 {
-            let now_ms = dice.roll(2_000) as i64;
+            let upkeep = Upkeep { now_ms: dice.roll(2_000) as i64, offsets_retention_ms: 300 };
             let (ours, theirs) =
-                (engine.maintain(now_ms).await.unwrap(), model.maintain(now_ms).await.unwrap());
+                (engine.maintain(upkeep).await.unwrap(), model.maintain(upkeep).await.unwrap());
             assert_eq!(ours.partitions_trimmed, theirs.partitions_trimmed, "{context}");
         }
         if dice.roll(25) == 0 {

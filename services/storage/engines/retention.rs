@@ -1,8 +1,12 @@
 //! What is too old or too much, for every engine alike.
 
+use std::sync::Arc;
+
 use kernel::TopicPartition;
 
+use super::Upkeep;
 use super::table::Table;
+use crate::rules::groups::GroupChange;
 use crate::rules::{Command, Key};
 
 /// Producers are forgotten after a day without a batch, Kafka's `producer.id.expiration.ms`.
@@ -47,4 +51,14 @@ pub(crate) fn expire(key: &Key, unused_since_ms: i64) -> Option<Command> {
         }
         _ => None,
     }
+}
+
+/// The commands that look for offsets which nobody needs any more.
+pub(crate) fn expire_offsets(table: &Table, upkeep: Upkeep) -> Vec<Command> {
+    let Upkeep { now_ms, offsets_retention_ms: retention_ms } = upkeep;
+    let command = |group: &Arc<str>| Command::Group {
+        group: Arc::clone(group),
+        change: GroupChange::ExpireOffsets { now_ms, retention_ms },
+    };
+    table.groups().map(command).collect()
 }

@@ -21,6 +21,7 @@ pub(crate) struct Table {
     /// `None` is a producer that is known not to be stored.
     producers: HashMap<Key, Option<Document>>,
     topics: BTreeSet<Arc<str>>,
+    groups: BTreeSet<Arc<str>>,
     loads_producers: bool,
 }
 
@@ -41,14 +42,18 @@ impl Table {
                 }
             }
             (_, Some(document)) => {
-                if let Key::Topic(name) = &key {
-                    self.topics.insert(Arc::clone(name));
+                match &key {
+                    Key::Topic(name) => drop(self.topics.insert(Arc::clone(name))),
+                    Key::Group(name) => drop(self.groups.insert(Arc::clone(name))),
+                    _ => {}
                 }
                 self.documents.insert(key, document);
             }
             (_, None) => {
-                if let Key::Topic(name) = &key {
-                    self.topics.remove(name);
+                match &key {
+                    Key::Topic(name) => drop(self.topics.remove(name)),
+                    Key::Group(name) => drop(self.groups.remove(name)),
+                    _ => {}
                 }
                 self.documents.remove(&key);
             }
@@ -97,11 +102,32 @@ impl Table {
                 };
                 keys.iter().filter_map(found).collect()
             }
+            Load::Group(group) => self.group(group),
+            Load::Groups => {
+                let keys = self.groups.iter().map(|name| Key::Group(Arc::clone(name))).collect();
+                self.load(&Load::Keys(keys))
+            }
             Load::Topics => self
                 .topics()
                 .map(|topic| (Key::Topic(Arc::clone(&topic.name)), Document::Topic(Arc::clone(topic))))
                 .collect(),
         }
+    }
+
+    /// A group and its members.
+    fn group(&self, group: &Arc<str>) -> Vec<(Key, Document)> {
+        let key = Key::Group(Arc::clone(group));
+        let Some(document) = self.documents.get(&key) else { return Vec::new() };
+        let members = document.as_group().into_iter().flat_map(|group| &group.members);
+        let members = members.map(|member| Key::Member(Arc::clone(group), Arc::clone(member)));
+        let mut loaded = self.load(&Load::Keys(members.collect()));
+        loaded.insert(0, (key, document.clone()));
+        loaded
+    }
+
+    /// All groups.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.iter()
     }
 
     /// What a read at `offset` comes to without looking at the log; `None` when the log must be read.

@@ -1,17 +1,29 @@
-//! Who waits for which partition to grow.
+//! Who waits for which partition to grow, or which group to change.
 //!
-//! A parked fetch is woken by the append itself; nobody sleeps and polls.
+//! A parked fetch is woken by the append itself, a parked join by the one that completes the group; nobody sleeps and
+//! polls.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use kernel::TopicPartition;
 use tokio::sync::Notify;
 
+use crate::rules::Key;
+
+/// What can be waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Subject {
+    /// Appends to a partition, or its end.
+    Partition(TopicPartition),
+    /// Any change of a group or its members.
+    Group(Arc<str>),
+}
+
 /// All watches of an engine. Cloning shares them.
 #[derive(Debug, Clone, Default)]
-pub struct Watchers(Arc<Mutex<HashMap<TopicPartition, Vec<Arc<Waiter>>>>>);
+pub struct Watchers(Arc<Mutex<HashMap<Subject, Vec<Arc<Waiter>>>>>);
 
 #[derive(Debug, Default)]
 struct Waiter {
@@ -19,31 +31,49 @@ struct Waiter {
     notify: Notify,
 }
 
-/// A subscription to some partitions; it ends when it is dropped.
+/// A subscription; it ends when it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     waiter: Arc<Waiter>,
-    partitions: Vec<TopicPartition>,
+    subjects: Vec<Subject>,
     watchers: Watchers,
 }
 
 impl Watchers {
-    /// Subscribes to partitions.
-    pub fn watch(&self, partitions: &[TopicPartition]) -> Watch {
+    /// Subscribes.
+    pub fn watch(&self, subjects: &[Subject]) -> Watch {
         let waiter = Arc::new(Waiter::default());
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in partitions {
-            all.entry(*partition).or_default().push(Arc::clone(&waiter));
+        for subject in subjects {
+            all.entry(subject.clone()).or_default().push(Arc::clone(&waiter));
         }
-        Watch { waiter, partitions: partitions.to_vec(), watchers: self.clone() }
+        Watch { waiter, subjects: subjects.to_vec(), watchers: self.clone() }
     }
 
     /// Wakes those who watch a partition that has grown, or gone (0 bytes).
     pub fn wake(&self, partition: TopicPartition, bytes: u64) {
+        self.wake_all([(Subject::Partition(partition), bytes)]);
+    }
+
+    /// Wakes those who watch a group whose documents are among those that have changed.
+    pub fn wake_groups<'a>(&self, changed: impl IntoIterator<Item = &'a Key>) {
+        let group = |key: &Key| match key {
+            Key::Group(group) | Key::Member(group, _) => Some(Subject::Group(Arc::clone(group))),
+            _ => None,
+        };
+        let groups: HashSet<Subject> = changed.into_iter().filter_map(group).collect();
+        if !groups.is_empty() {
+            self.wake_all(groups.into_iter().map(|group| (group, 0)));
+        }
+    }
+
+    fn wake_all(&self, changed: impl IntoIterator<Item = (Subject, u64)>) {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for waiter in all.get(&partition).into_iter().flatten() {
-            waiter.bytes.fetch_add(bytes, Ordering::Relaxed);
-            waiter.notify.notify_one();
+        for (subject, bytes) in changed {
+            for waiter in all.get(&subject).into_iter().flatten() {
+                waiter.bytes.fetch_add(bytes, Ordering::Relaxed);
+                waiter.notify.notify_one();
+            }
         }
     }
 }
@@ -59,11 +89,11 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut all = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for partition in &self.partitions {
-            if let Some(waiters) = all.get_mut(partition) {
+        for subject in &self.subjects {
+            if let Some(waiters) = all.get_mut(subject) {
                 waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
                 if waiters.is_empty() {
-                    all.remove(partition);
+                    all.remove(subject);
                 }
             }
         }

@@ -7,6 +7,8 @@ use kernel::budget::Lease;
 use kernel::records::Batch;
 use kernel::{ErrorCode, ProducerId, TopicId, TopicPartition};
 
+use super::groups::{GroupChange, Joined, LeftMember, Synced};
+
 /// A change. Whatever depends on time or chance is in it already.
 #[derive(Debug, Clone)]
 pub enum Command {
@@ -69,6 +71,13 @@ pub enum Command {
         /// Only if it has not produced after this.
         unused_since_ms: i64,
     },
+    /// Changes a consumer group.
+    Group {
+        /// Its id.
+        group: Arc<str>,
+        /// What to change.
+        change: GroupChange,
+    },
     /// Says what the command would come to, and changes nothing (`validate_only`).
     Check(Box<Command>),
 }
@@ -78,6 +87,7 @@ impl Command {
     pub fn bytes(&self) -> usize {
         match self {
             Command::Append { batch, .. } => batch.bytes().len(),
+            Command::Group { change, .. } => change.bytes(),
             _ => 256,
         }
     }
@@ -125,6 +135,14 @@ pub enum Done {
     LogStart(i64),
     /// A fresh producer.
     Producer(ProducerId),
+    /// A member joined its group, or waits for it.
+    Joined(Joined),
+    /// A member's assignment, or that it must wait for it.
+    Synced(Synced),
+    /// What became of each member that was to leave.
+    Left(Vec<LeftMember>),
+    /// Why an offset was not deleted, for each.
+    OffsetsDeleted(Vec<Option<ErrorCode>>),
 }
 
 /// Why a command was refused: an answer, not a failure.

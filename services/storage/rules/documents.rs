@@ -11,6 +11,7 @@ use kernel::{ProducerId, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use super::configs::EffectiveConfig;
+use super::groups::{GroupDocument, MemberDocument, OffsetDocument, OffsetIndex};
 
 /// Partitions that one store can ever have: engines pack the partition's number and an offset into 63 bits.
 pub const PARTITION_NUMBERS_MAX: u32 = 1 << 20;
@@ -30,6 +31,14 @@ pub enum Key {
     Partition(TopicPartition),
     /// An idempotent producer in one partition.
     Producer(TopicPartition, ProducerId),
+    /// A consumer group, by its id.
+    Group(Arc<str>),
+    /// A member, by group and its id in the group.
+    Member(Arc<str>, Arc<str>),
+    /// Which offsets a group has.
+    OffsetIndex(Arc<str>),
+    /// An offset that a group has committed, by topic and partition.
+    Offset(Arc<str>, Arc<str>, i32),
 }
 
 /// A document's content.
@@ -47,6 +56,14 @@ pub enum Document {
     Partition(PartitionDocument),
     /// Of [`Key::Producer`].
     Producer(ProducerDocument),
+    /// Of [`Key::Group`].
+    Group(Arc<GroupDocument>),
+    /// Of [`Key::Member`].
+    Member(Arc<MemberDocument>),
+    /// Of [`Key::OffsetIndex`].
+    OffsetIndex(Arc<OffsetIndex>),
+    /// Of [`Key::Offset`].
+    Offset(OffsetDocument),
 }
 
 /// Numbers that are given out once.
@@ -169,6 +186,13 @@ impl fmt::Display for Key {
             Key::Producer(at, producer) => {
                 write!(f, "producer/{}/{}/{}", at.topic.0, at.partition, producer.0)
             }
+            Key::Group(group) => write!(f, "group/{group}"),
+            // A group's id may have slashes in it, so its length goes before it.
+            Key::Member(group, member) => write!(f, "member/{}/{group}/{member}", group.len()),
+            Key::OffsetIndex(group) => write!(f, "offset-index/{group}"),
+            Key::Offset(group, topic, partition) => {
+                write!(f, "offset/{}/{group}/{topic}/{partition}", group.len())
+            }
         }
     }
 }
@@ -197,6 +221,17 @@ impl Key {
                 let producer = ProducerId(parts.next()?.parse().ok()?);
                 Some(Key::Producer(TopicPartition { topic, partition }, producer))
             }
+            "group" => Some(Key::Group(Arc::from(rest))),
+            "member" => {
+                let (group, member) = split_group(rest)?;
+                Some(Key::Member(Arc::from(group), Arc::from(member)))
+            }
+            "offset-index" => Some(Key::OffsetIndex(Arc::from(rest))),
+            "offset" => {
+                let (group, place) = split_group(rest)?;
+                let (topic, partition) = place.rsplit_once('/')?;
+                Some(Key::Offset(Arc::from(group), Arc::from(topic), partition.parse().ok()?))
+            }
             _ => None,
         }
     }
@@ -210,8 +245,19 @@ impl Key {
             Key::TopicCollision(_) => Document::TopicCollision(serde_json::from_str(json)?),
             Key::Partition(_) => Document::Partition(serde_json::from_str(json)?),
             Key::Producer(..) => Document::Producer(serde_json::from_str(json)?),
+            Key::Group(_) => Document::Group(Arc::new(serde_json::from_str(json)?)),
+            Key::Member(..) => Document::Member(Arc::new(serde_json::from_str(json)?)),
+            Key::OffsetIndex(_) => Document::OffsetIndex(Arc::new(serde_json::from_str(json)?)),
+            Key::Offset(..) => Document::Offset(serde_json::from_str(json)?),
         })
     }
+}
+
+/// Splits `5/group/rest`.
+fn split_group(text: &str) -> Option<(&str, &str)> {
+    let (length, rest) = text.split_once('/')?;
+    let (group, rest) = rest.split_at_checked(length.parse().ok()?)?;
+    Some((group, rest.strip_prefix('/')?))
 }
 
 impl Document {
@@ -224,6 +270,10 @@ impl Document {
             Document::TopicCollision(names) => serde_json::to_string(names),
             Document::Partition(partition) => serde_json::to_string(partition),
             Document::Producer(producer) => serde_json::to_string(producer),
+            Document::Group(group) => serde_json::to_string(&**group),
+            Document::Member(member) => serde_json::to_string(&**member),
+            Document::OffsetIndex(index) => serde_json::to_string(&**index),
+            Document::Offset(offset) => serde_json::to_string(offset),
         }
     }
 
@@ -231,6 +281,14 @@ impl Document {
     pub fn as_topic(&self) -> Option<&Arc<TopicDocument>> {
         match self {
             Document::Topic(topic) => Some(topic),
+            _ => None,
+        }
+    }
+
+    /// The group, if this is one.
+    pub fn as_group(&self) -> Option<&Arc<GroupDocument>> {
+        match self {
+            Document::Group(group) => Some(group),
             _ => None,
         }
     }

@@ -8,6 +8,7 @@ mod append;
 mod command;
 pub(crate) mod configs;
 mod documents;
+pub mod groups;
 mod names;
 mod topics;
 mod working_set;
@@ -43,6 +44,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::AdvanceLogStart { partition, .. } => vec![Key::Partition(*partition)],
         Command::AllocateProducerId => vec![Key::Counters],
         Command::ExpireProducer { partition, producer, .. } => vec![Key::Producer(*partition, *producer)],
+        Command::Group { group, change } => groups::keys(group, change, set),
         Command::Check(inner) => return needs(inner, set),
     };
     keys.retain(|key| matches!(set.lookup(key), Lookup::Unknown));
@@ -68,6 +70,7 @@ pub fn decide(set: &mut WorkingSet<'_>, command: Command) -> Outcome {
         Command::ExpireProducer { partition, producer, unused_since_ms } => {
             append::expire_producer(set, partition, producer, unused_since_ms)
         }
+        Command::Group { group, change } => groups::decide(set, &group, change),
         Command::Check(inner) => {
             let mut trial = set.trial();
             decide(&mut trial, *inner)

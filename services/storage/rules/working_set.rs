@@ -7,6 +7,7 @@ use kernel::{ProducerId, TopicId, TopicPartition};
 
 use super::command::Effect;
 use super::documents::{Counters, Document, Key, PartitionDocument, ProducerDocument, TopicDocument};
+use super::groups::{GroupDocument, MemberDocument, OffsetDocument, OffsetIndex};
 
 /// What an engine knows of a document without asking its store.
 #[derive(Debug, Clone, Copy)]
@@ -96,6 +97,36 @@ impl<'a> WorkingSet<'a> {
     pub(super) fn producer(&self, at: TopicPartition, producer: ProducerId) -> Option<&ProducerDocument> {
         match self.get(&Key::Producer(at, producer))? {
             Document::Producer(document) => Some(document),
+            _ => None,
+        }
+    }
+
+    pub(super) fn group(&self, group: &Arc<str>) -> Option<&Arc<GroupDocument>> {
+        self.get(&Key::Group(Arc::clone(group)))?.as_group()
+    }
+
+    pub(super) fn member(&self, group: &Arc<str>, member: &Arc<str>) -> Option<&Arc<MemberDocument>> {
+        match self.get(&Key::Member(Arc::clone(group), Arc::clone(member)))? {
+            Document::Member(document) => Some(document),
+            _ => None,
+        }
+    }
+
+    pub(super) fn offset_index(&self, group: &Arc<str>) -> Option<&OffsetIndex> {
+        match self.get(&Key::OffsetIndex(Arc::clone(group)))? {
+            Document::OffsetIndex(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    pub(super) fn offset(
+        &self,
+        group: &Arc<str>,
+        topic: &Arc<str>,
+        partition: i32,
+    ) -> Option<&OffsetDocument> {
+        match self.get(&Key::Offset(Arc::clone(group), Arc::clone(topic), partition))? {
+            Document::Offset(offset) => Some(offset),
             _ => None,
         }
     }

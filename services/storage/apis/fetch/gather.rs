@@ -12,7 +12,7 @@ use super::Terms;
 use super::partition::{Fetched, Found, Place, Position};
 use super::read::{self, Known};
 use crate::apis::lookup::Topics;
-use crate::engines::{StoreError, Watch};
+use crate::engines::{StoreError, Subject, Watch};
 use crate::service::Service;
 
 /// Reads what is wanted, once it is enough or the time is up. Partitions that nobody knows come last, as in Kafka.
@@ -27,7 +27,7 @@ pub(super) async fn gather(
     let (known, unknown) = find(wanted, &topics);
     let may_park = !terms.wait.is_zero() && terms.bytes_min > 0 && !known.is_empty();
     let watch = match may_park {
-        true => Some(service.store.watch(&known.iter().map(|known| known.at).collect::<Vec<_>>()).await?),
+        true => Some(service.store.watch(&subjects(&known)).await?),
         false => None,
     };
     let mut parking = Parking { watch, bytes_seen: 0, deadline, drain };
@@ -41,6 +41,10 @@ pub(super) async fn gather(
         drop(pass);
         parking.wait(missing as u64).await;
     }
+}
+
+fn subjects(known: &[Known]) -> Vec<Subject> {
+    known.iter().map(|known| Subject::Partition(known.at)).collect()
 }
 
 fn find(wanted: &[(Place, Position)], topics: &Topics) -> (Vec<Known>, Vec<Fetched>) {

@@ -10,10 +10,12 @@ use std::time::Instant;
 use kernel::TopicPartition;
 use kernel::metrics::Page;
 
-use super::retention::{Limits, PRODUCER_EXPIRY_MS, expire, limited_partitions};
+use super::retention::{Limits, PRODUCER_EXPIRY_MS, expire, expire_offsets, limited_partitions};
 use super::stats::CommitStats;
 use super::table::{Table, empty};
-use super::{Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, Watch, Watchers};
+use super::{
+    Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, Subject, Upkeep, Watch, Watchers,
+};
 use crate::rules::{Command, Document, Effect, Key, Outcome, WorkingSet, decide};
 use log::Log;
 
@@ -60,6 +62,8 @@ impl State {
         for effect in effects {
             self.apply(effect, &mut changes, watchers);
         }
+        // Whoever is woken has to wait for the lock that is held here.
+        watchers.wake_groups(changes.keys());
         self.table.apply(changes);
         outcome
     }
@@ -159,11 +163,12 @@ impl Engine for Memory {
         Box::pin(std::future::ready(Ok(loaded)))
     }
 
-    fn watch(&self, partitions: &[TopicPartition]) -> Watch {
-        self.watchers.watch(partitions)
+    fn watch(&self, subjects: &[Subject]) -> Watch {
+        self.watchers.watch(subjects)
     }
 
-    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
+    fn maintain(&self, upkeep: Upkeep) -> Pending<Maintained> {
+        let now_ms = upkeep.now_ms;
         let mut commands = Vec::new();
         {
             let state = self.lock();
@@ -178,6 +183,7 @@ impl Engine for Memory {
         let idle = self.lock().table.idle_producers(unused_since_ms);
         maintained.producers_forgotten = idle.len();
         commands.extend(idle.into_iter().filter_map(|key| expire(&key, unused_since_ms)));
+        commands.extend(expire_offsets(&self.lock().table, upkeep));
         self.commit_now(commands);
         Box::pin(std::future::ready(Ok(maintained)))
     }

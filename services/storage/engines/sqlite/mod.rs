@@ -18,7 +18,6 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
-use kernel::TopicPartition;
 use kernel::metrics::Page;
 use tokio::sync::oneshot;
 
@@ -27,7 +26,10 @@ pub use verify::{VerifyReport, verify};
 
 use super::stats::CommitStats;
 use super::table::Table;
-use super::{Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, StoreError, Watch, Watchers};
+use super::{
+    Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, StoreError, Subject, Upkeep, Watch,
+    Watchers,
+};
 use crate::rules::{Command, Document, Key, Outcome};
 use reader::Readers;
 use writer::{Job, Writer};
@@ -108,12 +110,12 @@ impl Engine for Sqlite {
         Box::pin(std::future::ready(Ok(table.load(&load))))
     }
 
-    fn watch(&self, partitions: &[TopicPartition]) -> Watch {
-        self.shared.watchers.watch(partitions)
+    fn watch(&self, subjects: &[Subject]) -> Watch {
+        self.shared.watchers.watch(subjects)
     }
 
-    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
-        let retained = self.send(|answer| Job::Retain { now_ms, answer });
+    fn maintain(&self, upkeep: Upkeep) -> Pending<Maintained> {
+        let retained = self.send(|answer| Job::Retain { upkeep, answer });
         let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Box::pin(async move {
             let mut maintained = retained.await?;

@@ -18,8 +18,8 @@ use tracing::{error, info};
 
 use super::Shared;
 use super::schema::{failed, pack, rows_of};
-use crate::engines::retention::{Limits, PRODUCER_EXPIRY_MS, expire, limited_partitions};
-use crate::engines::{Maintained, StoreError};
+use crate::engines::retention::{Limits, PRODUCER_EXPIRY_MS, expire, expire_offsets, limited_partitions};
+use crate::engines::{Maintained, StoreError, Upkeep};
 use crate::rules::{
     Command, Document, Effect, Key, Needs, Outcome, PartitionDocument, WorkingSet, decide, needs,
 };
@@ -35,7 +35,7 @@ pub(super) enum Job {
     },
     /// Applies retention.
     Retain {
-        now_ms: i64,
+        upkeep: Upkeep,
         answer: Answer<Maintained>,
     },
     /// Deletes a little garbage; `None` when there is none left.
@@ -117,8 +117,8 @@ impl Writer {
                     next = self.gather(&mut group, queue);
                     self.commit_group(group);
                 }
-                Job::Retain { now_ms, answer } => {
-                    let _ = answer.send(self.retain(now_ms));
+                Job::Retain { upkeep, answer } => {
+                    let _ = answer.send(self.retain(upkeep));
                 }
                 Job::Purge { answer } => {
                     let _ = answer.send(self.purge());
@@ -200,9 +200,12 @@ impl Writer {
                 table.drop_producers(*partition);
             }
         }
+        let is_of_group = |key: &&Key| matches!(key, Key::Group(_) | Key::Member(..));
+        let of_groups: Vec<Key> = changes.keys().filter(is_of_group).cloned().collect();
         table.apply(changes);
         drop(table);
         wake(&shared, &effects);
+        shared.watchers.wake_groups(&of_groups);
         Ok(outcomes)
     }
 
@@ -322,7 +325,8 @@ impl Writer {
         Ok(())
     }
 
-    fn retain(&mut self, now_ms: i64) -> Result<Maintained, StoreError> {
+    fn retain(&mut self, upkeep: Upkeep) -> Result<Maintained, StoreError> {
+        let now_ms = upkeep.now_ms;
         let shared = Arc::clone(&self.shared);
         let limited: Vec<(PartitionDocument, TopicPartition, Limits)> = {
             let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
@@ -342,6 +346,9 @@ impl Writer {
         let idle = self.idle_producers(unused_since_ms)?;
         let producers_forgotten = idle.len();
         commands.extend(idle.into_iter().filter_map(|key| expire(&key, unused_since_ms)));
+        let table = shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        commands.extend(expire_offsets(&table, upkeep));
+        drop(table);
         self.commit(commands)?;
         Ok(Maintained { partitions_trimmed, producers_forgotten, bytes_freed: 0 })
     }

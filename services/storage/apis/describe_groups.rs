@@ -1,0 +1,82 @@
+//! DescribeGroups: classic groups and their members.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
+use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
+use kernel::{Call, ErrorCode};
+
+use super::grouping::{own, store_failed, wire, wire_nullable};
+use super::shared::{self, OPERATIONS_NOT_ASKED};
+use crate::rules::groups::{GroupState, MemberDocument};
+use crate::service::{Answer, Service};
+use crate::store::GroupView;
+
+/// What a client may do to a group where nobody asks who it is: Kafka's bits of all operations that a group has.
+const GROUP_OPERATIONS: i32 = 3400;
+/// From this version on a group that is not there is an error (KIP-1043).
+const NOT_FOUND_FROM: i16 = 6;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DescribeGroupsRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let operations = match request.include_authorized_operations {
+        true => GROUP_OPERATIONS,
+        false => OPERATIONS_NOT_ASKED,
+    };
+    let mut groups = Vec::with_capacity(request.groups.len());
+    for group in request.groups {
+        groups.push(describe(service, call, group, operations).await);
+    }
+    let response = DescribeGroupsResponse::default().with_groups(groups);
+    Ok(Some(call.reply(&response)?))
+}
+
+async fn describe(service: &Service, call: &Call, id: GroupId, operations: i32) -> DescribedGroup {
+    let described =
+        DescribedGroup::default().with_authorized_operations(OPERATIONS_NOT_ASKED).with_group_id(id.clone());
+    if id.as_str().is_empty() {
+        return described.with_error_code(ErrorCode::InvalidGroupId.code());
+    }
+    match service.store.group(&own(&id.0)).await {
+        Ok(Some(view)) => of_view(described, &view).with_authorized_operations(operations),
+        Ok(None) => {
+            not_found(described, call.header.version, id.as_str()).with_authorized_operations(operations)
+        }
+        Err(error) => described.with_error_code(store_failed(call, &error).code()),
+    }
+}
+
+fn not_found(described: DescribedGroup, version: i16, id: &str) -> DescribedGroup {
+    let described = described.with_group_state(shared::words("Dead"));
+    if version < NOT_FOUND_FROM {
+        return described;
+    }
+    described
+        .with_error_code(ErrorCode::GroupIdNotFound.code())
+        .with_error_message(shared::sentence(format!("Group {id} not found.")))
+}
+
+fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {
+    let group = &view.group;
+    // What members have agreed on counts only once it is in use.
+    let protocol = group.protocol.clone().filter(|_| group.state == GroupState::Stable);
+    let member = |(id, member): &(Arc<str>, Arc<MemberDocument>)| {
+        let metadata = protocol.as_ref().and_then(|protocol| member.metadata(protocol));
+        DescribedGroupMember::default()
+            .with_member_id(wire(id))
+            .with_group_instance_id(wire_nullable(member.instance_id.as_ref()))
+            .with_client_id(wire(&member.client_id))
+            .with_client_host(wire(&member.client_host))
+            .with_member_metadata(metadata.map(|metadata| metadata.0.clone()).unwrap_or_default())
+            .with_member_assignment(match group.state {
+                GroupState::Stable => member.assignment.0.clone(),
+                _ => Default::default(),
+            })
+    };
+    described
+        .with_group_state(shared::words(group.state.name()))
+        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
+        .with_protocol_data(wire_nullable(protocol.as_ref()).unwrap_or_default())
+        .with_members(view.members.iter().map(member).collect())
+}

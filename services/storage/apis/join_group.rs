@@ -1,0 +1,166 @@
+//! JoinGroup: a member comes, and waits until all others have.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
+use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
+use kafka_protocol::protocol::StrBytes;
+use kernel::{Call, ErrorCode};
+use uuid::Uuid;
+
+use super::grouping::{
+    NO_GENERATION, change, check_group_id, gone, member, own, wait_for, wire, wire_nullable,
+};
+use crate::rules::Done;
+use crate::rules::groups::{Blob, GroupChange, GroupState, Join, Joined, Member, MemberProtocol};
+use crate::service::{Answer, Service};
+use crate::store::GroupView;
+
+/// From this version on a newcomer is given its id first (KIP-394).
+const KNOWN_ID_FROM: i16 = 4;
+/// From this version on the leader can be told that it need not assign (KIP-814).
+const SKIPS_ASSIGNMENT_FROM: i16 = 9;
+/// From this version on a protocol's name may be null (KIP-559).
+const NULL_PROTOCOL_FROM: i16 = 7;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: JoinGroupRequest = call.decode()?;
+    let version = call.header.version;
+    let asked = asked(service, call, &request);
+    drop(request);
+    // All of it has been copied out, so that a parked call holds no request memory.
+    call.body.release();
+    let response = match asked {
+        Ok((group, asked)) => {
+            let id = wire(&asked.member.id);
+            let joined = join(service, call, &group, asked).await;
+            joined.unwrap_or_else(|error| refusal(id, error))
+        }
+        Err((id, error)) => refusal(id, error),
+    };
+    Ok(Some(call.reply(&for_version(response, version))?))
+}
+
+/// The request on memory of its own, or why it is refused as it stands.
+fn asked(
+    service: &Service,
+    call: &Call,
+    request: &JoinGroupRequest,
+) -> Result<(Arc<str>, Join), (StrBytes, ErrorCode)> {
+    let version = call.header.version;
+    let refused = |error| (wire(&own(&request.member_id)), error);
+    check_group_id(&request.group_id).map_err(refused)?;
+    let settings = &service.settings;
+    let timeout = i128::from(request.session_timeout_ms);
+    let bounds = [&settings.group_min_session_timeout, &settings.group_max_session_timeout];
+    let [least, most] = bounds.map(|span| span.0.as_millis() as i128);
+    if !(least..=most).contains(&timeout) {
+        return Err(refused(ErrorCode::InvalidSessionTimeout));
+    }
+    // Version 0 has one timeout for both.
+    let rebalance_timeout_ms = match version {
+        0 => request.session_timeout_ms,
+        _ => request.rebalance_timeout_ms,
+    };
+    let member = member(&request.member_id, request.group_instance_id.as_ref(), NO_GENERATION);
+    let client_id = call.header.client_id.clone().unwrap_or_default();
+    let prefix = member.instance_id.as_ref().unwrap_or(&client_id);
+    let protocol =
+        |own: &kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol| MemberProtocol {
+            name: Arc::from(own.name.as_str()),
+            metadata: Blob(Bytes::copy_from_slice(&own.metadata)),
+        };
+    let join = Join {
+        fresh_id: Arc::from(format!("{prefix}-{}", Uuid::new_v4())),
+        member,
+        requires_known_id: version >= KNOWN_ID_FROM,
+        can_skip_assignment: version >= SKIPS_ASSIGNMENT_FROM,
+        client_id,
+        client_host: Arc::from(format!("/{}", call.session.peer.ip())),
+        session_timeout_ms: request.session_timeout_ms,
+        rebalance_timeout_ms,
+        protocol_type: Arc::from(request.protocol_type.as_str()),
+        protocols: request.protocols.iter().map(protocol).collect(),
+        initial_delay_ms: settings.group_initial_rebalance_delay.0.as_millis() as i64,
+        members_max: settings.group_max_size,
+        now_ms: service.clock.now_ms(),
+    };
+    Ok((own(&request.group_id.0), join))
+}
+
+async fn join(
+    service: &Service,
+    call: &Call,
+    group: &Arc<str>,
+    join: Join,
+) -> Result<JoinGroupResponse, ErrorCode> {
+    let asked = join.member.clone();
+    let done = change(service, call, group, GroupChange::Join(Box::new(join))).await?;
+    match done {
+        Done::Joined(Joined::IdRequired(id)) => Ok(refusal(wire(&id), ErrorCode::MemberIdRequired)),
+        Done::Joined(Joined::Waits { member, generation }) => {
+            let waiting = Member { id: member, ..asked };
+            let _waits = service.coordinator.waits(group, &waiting.id);
+            wait_for(service, call, group, |view| next_generation(view, &waiting, generation)).await
+        }
+        Done::Joined(Joined::In { member, lists_members, skips_assignment, leader }) => {
+            service.coordinator.heard(group, &member);
+            let view = service.store.group(group).await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
+            let view = view.ok_or(ErrorCode::UnknownMemberId)?;
+            let response = response(&view, &member, lists_members);
+            Ok(response.with_leader(wire(&leader)).with_skip_assignment(skips_assignment))
+        }
+        _ => Err(ErrorCode::UnknownServerError),
+    }
+}
+
+/// The answer to a member that waits, once the group is a generation on.
+fn next_generation(
+    view: Option<&GroupView>,
+    member: &Member,
+    generation: i32,
+) -> Option<Result<JoinGroupResponse, ErrorCode>> {
+    let present = view.and_then(|view| Some((view, view.member(&member.id)?)));
+    let Some((view, document)) = present else { return Some(Err(gone(view, member))) };
+    let is_over = view.group.generation != generation
+        || (view.group.state != GroupState::PreparingRebalance && !document.has_joined);
+    is_over.then(|| Ok(response(view, &member.id, view.group.leader.as_ref() == Some(&member.id))))
+}
+
+fn response(view: &GroupView, member: &Arc<str>, lists_members: bool) -> JoinGroupResponse {
+    let group = &view.group;
+    let protocol = group.protocol.clone().unwrap_or_default();
+    let listed = view.members.iter().filter(|_| lists_members).map(|(id, document)| {
+        let metadata = document.metadata(&protocol).map(|metadata| metadata.0.clone());
+        JoinGroupResponseMember::default()
+            .with_member_id(wire(id))
+            .with_group_instance_id(wire_nullable(document.instance_id.as_ref()))
+            .with_metadata(metadata.unwrap_or_default())
+    });
+    JoinGroupResponse::default()
+        .with_generation_id(group.generation)
+        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()))
+        .with_protocol_name(Some(wire(&protocol)))
+        .with_leader(wire_nullable(group.leader.as_ref()).unwrap_or_default())
+        .with_member_id(wire(member))
+        .with_members(listed.collect())
+}
+
+fn refusal(member: StrBytes, error: ErrorCode) -> JoinGroupResponse {
+    // A group that is full does not know its member any more.
+    let member = if error == ErrorCode::GroupMaxSizeReached { StrBytes::default() } else { member };
+    JoinGroupResponse::default()
+        .with_error_code(error.code())
+        .with_generation_id(NO_GENERATION)
+        .with_protocol_name(None)
+        .with_member_id(member)
+}
+
+fn for_version(response: JoinGroupResponse, version: i16) -> JoinGroupResponse {
+    let lacks_name = response.protocol_name.is_none() && version < NULL_PROTOCOL_FROM;
+    let response = if lacks_name { response.with_protocol_name(Some(StrBytes::default())) } else { response };
+    let has_skip = version >= SKIPS_ASSIGNMENT_FROM;
+    let skips = response.skip_assignment && has_skip;
+    response.with_skip_assignment(skips)
+}

@@ -1,0 +1,58 @@
+//! ListGroups: all groups, or those in some states or of some types (KIP-518, KIP-848).
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::list_groups_response::ListedGroup;
+use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
+use kafka_protocol::protocol::StrBytes;
+use kernel::Call;
+
+use super::grouping::{store_failed, wire, wire_nullable};
+use super::shared;
+use crate::rules::groups::GroupDocument;
+use crate::service::{Answer, Service};
+
+/// Kafka's name for the only type of group that there is so far.
+const CLASSIC: &str = "classic";
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: ListGroupsRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let response = match service.store.groups().await {
+        Ok(groups) => {
+            let wanted = |(_, group): &(Arc<str>, Arc<GroupDocument>)| {
+                fits(&request.states_filter, group.state.name()) && fits(&request.types_filter, CLASSIC)
+            };
+            let listed = groups.into_iter().filter(wanted).map(|(id, group)| listed(&id, &group));
+            ListGroupsResponse::default().with_groups(listed.collect())
+        }
+        Err(error) => ListGroupsResponse::default().with_error_code(store_failed(call, &error).code()),
+    };
+    Ok(Some(call.reply(&for_version(response, call.header.version))?))
+}
+
+/// An empty filter lets everything through. Kafka reads names in any case.
+fn fits(filter: &[StrBytes], name: &str) -> bool {
+    filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
+}
+
+fn listed(id: &Arc<str>, group: &GroupDocument) -> ListedGroup {
+    ListedGroup::default()
+        .with_group_id(GroupId(wire(id)))
+        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
+        .with_group_state(shared::words(group.state.name()))
+        .with_group_type(shared::words(CLASSIC))
+}
+
+/// Versions before those that have states and types cannot be given any.
+fn for_version(mut response: ListGroupsResponse, version: i16) -> ListGroupsResponse {
+    for group in &mut response.groups {
+        if version < 4 {
+            group.group_state = StrBytes::default();
+        }
+        if version < 5 {
+            group.group_type = StrBytes::default();
+        }
+    }
+    response
+}

@@ -1,0 +1,137 @@
+//! OffsetCommit: remembers how far a group has come.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::offset_commit_response::{
+    OffsetCommitResponsePartition, OffsetCommitResponseTopic,
+};
+use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
+use kernel::{Call, ErrorCode};
+
+use super::grouping::{change, member, own, store_failed};
+use super::lookup::{TopicRef, Topics, by_topic};
+use crate::rules::groups::{CommittedOffset, GroupChange, OffsetDocument};
+use crate::service::{Answer, Service};
+
+/// Kafka's `offset.metadata.max.bytes`.
+pub(crate) const METADATA_BYTES_MAX: usize = 4096;
+/// From this version on topics are named by id (KIP-848).
+const BY_ID_FROM: i16 = 10;
+/// Before this version a group that is not there is one whose generation is over.
+const UNKNOWN_GROUP_FROM: i16 = 9;
+/// Kafka's "keep it as long as the broker does".
+const BROKERS_RETENTION: i64 = -1;
+
+/// A partition, as the request names it, and what becomes of it.
+type Row = (TopicRef, i32, Result<(), ErrorCode>);
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: OffsetCommitRequest = call.decode()?;
+    let rows = commit(service, call, &request).await;
+    let partition = |(topic, index, result): Row| {
+        let code = result.err().map_or(0, |error| error.code());
+        let partition = OffsetCommitResponsePartition::default().with_partition_index(index);
+        (topic, partition.with_error_code(code))
+    };
+    let topics = by_topic(rows.into_iter().map(partition)).into_iter();
+    let topics = topics.map(|(topic, partitions)| {
+        let response = OffsetCommitResponseTopic::default().with_name(topic.wire_name());
+        response.with_topic_id(topic.wire_id()).with_partitions(partitions)
+    });
+    let response = OffsetCommitResponse::default().with_topics(topics.collect());
+    Ok(Some(call.reply(&response)?))
+}
+
+async fn commit(service: &Service, call: &Call, request: &OffsetCommitRequest) -> Vec<Row> {
+    let version = call.header.version;
+    let named =
+        |topic: &OffsetCommitRequestTopic| TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id);
+    let asked: Vec<(TopicRef, &OffsetCommitRequestPartition)> = request
+        .topics
+        .iter()
+        .flat_map(|topic| topic.partitions.iter().map(move |partition| (named(topic), partition)))
+        .collect();
+    let places = asked.iter().map(|(topic, partition)| (topic.clone(), partition.partition_index)).collect();
+    let topics = match Topics::load_to_write(service, &call.ticket, places).await {
+        Ok(topics) => topics,
+        Err(error) => return refuse_all(&asked, store_failed(call, &error)),
+    };
+    let now_ms = service.clock.now_ms();
+    let expires_ms = (request.retention_time_ms != BROKERS_RETENTION && version < 5)
+        .then(|| now_ms.saturating_add(request.retention_time_ms));
+    let mut offsets = Vec::new();
+    let mut rows: Vec<Row> = Vec::with_capacity(asked.len());
+    for (topic, partition) in &asked {
+        let offset = offset(&topics, topic, partition, now_ms, expires_ms);
+        let result = offset.map(|offset| offsets.push(offset));
+        rows.push((topic.clone(), partition.partition_index, result));
+    }
+    if !offsets.is_empty()
+        && let Err(error) = commit_all(service, call, request, offsets, now_ms).await
+    {
+        let good = rows.iter_mut().filter(|(_, _, result)| result.is_ok());
+        good.for_each(|(_, _, result)| *result = Err(error));
+    }
+    rows
+}
+
+fn refuse_all(asked: &[(TopicRef, &OffsetCommitRequestPartition)], error: ErrorCode) -> Vec<Row> {
+    asked.iter().map(|(topic, partition)| (topic.clone(), partition.partition_index, Err(error))).collect()
+}
+
+fn offset(
+    topics: &Topics,
+    topic: &TopicRef,
+    partition: &OffsetCommitRequestPartition,
+    now_ms: i64,
+    expires_ms: Option<i64>,
+) -> Result<CommittedOffset, ErrorCode> {
+    let (document, _) = topics.partition(topic, partition.partition_index)?;
+    let metadata = partition.committed_metadata.as_ref().map(own).unwrap_or_default();
+    if metadata.len() > METADATA_BYTES_MAX {
+        return Err(ErrorCode::OffsetMetadataTooLarge);
+    }
+    Ok(CommittedOffset {
+        topic: Arc::clone(&document.name),
+        partition: partition.partition_index,
+        document: OffsetDocument {
+            topic_id: document.id,
+            offset: partition.committed_offset,
+            leader_epoch: partition.committed_leader_epoch,
+            metadata,
+            committed_ms: now_ms,
+            expires_ms,
+        },
+    })
+}
+
+async fn commit_all(
+    service: &Service,
+    call: &Call,
+    request: &OffsetCommitRequest,
+    offsets: Vec<CommittedOffset>,
+    now_ms: i64,
+) -> Result<(), ErrorCode> {
+    let generation = request.generation_id_or_member_epoch;
+    let member = member(&request.member_id, request.group_instance_id.as_ref(), generation);
+    let group = own(&request.group_id.0);
+    let id = Arc::clone(&member.id);
+    let committed =
+        change(service, call, &group, GroupChange::CommitOffsets { member, offsets, now_ms }).await;
+    match committed {
+        Ok(_) => {
+            // A commit says that its member lives.
+            if !id.is_empty() {
+                service.coordinator.heard(&group, &id);
+            }
+            Ok(())
+        }
+        Err(ErrorCode::GroupIdNotFound) if call.header.version < UNKNOWN_GROUP_FROM => {
+            Err(ErrorCode::IllegalGeneration)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,86 @@
+//! Random changes of groups for the engine model test.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kernel::TopicId;
+
+use super::model_tests::Dice;
+use crate::rules::Command;
+use crate::rules::groups::{
+    Blob, CommittedOffset, GroupChange, Join, Member, MemberProtocol, OffsetDocument, Sync,
+};
+
+/// The groups that are changed.
+pub(super) const GROUPS: [&str; 3] = ["g", "h/1", ""];
+const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
+
+impl Dice {
+    pub(super) fn group_command(&mut self, ids: &[TopicId], step: usize) -> Command {
+        let now_ms = 10 * step as i64;
+        let change = match self.roll(9) {
+            0 | 1 => GroupChange::Join(Box::new(self.join(now_ms))),
+            2 => GroupChange::Sync(Box::new(Sync {
+                member: self.member(),
+                protocol_type: None,
+                protocol: None,
+                assignments: MEMBERS
+                    .iter()
+                    .map(|id| (Arc::from(*id), Bytes::from_static(b"\xff\x00")))
+                    .collect(),
+                now_ms,
+            })),
+            3 => GroupChange::Leave { members: vec![self.member(), self.member()], now_ms },
+            4 => GroupChange::Tick { now_ms, heard: BTreeMap::from([(self.member().id, now_ms + 40)]) },
+            5 => GroupChange::CommitOffsets {
+                member: self.member(),
+                offsets: vec![self.offset(ids, now_ms)],
+                now_ms,
+            },
+            6 => GroupChange::DeleteOffsets { offsets: vec![(self.topic(), 0), (self.topic(), 1)] },
+            7 => GroupChange::ExpireOffsets { now_ms, retention_ms: 200 },
+            _ => GroupChange::Delete,
+        };
+        Command::Group { group: Arc::from(self.pick(&GROUPS)), change }
+    }
+
+    fn member(&mut self) -> Member {
+        let instance_id = (self.roll(4) == 0).then(|| Arc::from(self.pick(&["i1", "i2"])));
+        Member { id: Arc::from(self.pick(&MEMBERS)), instance_id, generation: self.roll(5) as i32 - 1 }
+    }
+
+    fn join(&mut self, now_ms: i64) -> Join {
+        let protocol = |name: &str| MemberProtocol {
+            name: Arc::from(name),
+            metadata: Blob(Bytes::from_static(b"\x00m")),
+        };
+        Join {
+            member: self.member(),
+            fresh_id: Arc::from(self.pick(&MEMBERS[1..])),
+            requires_known_id: self.roll(2) == 0,
+            can_skip_assignment: self.roll(2) == 0,
+            client_id: Arc::from("client"),
+            client_host: Arc::from("/127.0.0.1"),
+            session_timeout_ms: self.pick(&[30, 300]),
+            rebalance_timeout_ms: self.pick(&[0, 50]),
+            protocol_type: Arc::from(self.pick(&["consumer", "consumer", "connect"])),
+            protocols: self.pick(&[vec![protocol("range")], vec![protocol("sticky"), protocol("range")]]),
+            initial_delay_ms: self.pick(&[0, 20]),
+            members_max: 3,
+            now_ms,
+        }
+    }
+
+    fn offset(&mut self, ids: &[TopicId], now_ms: i64) -> CommittedOffset {
+        let document = OffsetDocument {
+            topic_id: self.pick(ids),
+            offset: self.roll(100) as i64,
+            leader_epoch: -1,
+            metadata: Arc::from(self.pick(&["", "words"])),
+            committed_ms: now_ms,
+            expires_ms: (self.roll(4) == 0).then_some(now_ms + 50),
+        };
+        CommittedOffset { topic: self.topic(), partition: self.roll(2) as i32, document }
+    }
+}

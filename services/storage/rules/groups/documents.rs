@@ -1,0 +1,194 @@
+//! What a store keeps of consumer groups: a document per group, one per member, one per committed offset.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use kernel::TopicId;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Where a classic group is in its life. Kafka's `Dead` is a group that has no document.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum GroupState {
+    /// It has no members, and maybe offsets.
+    Empty,
+    /// Its members are asked to join, and those that have wait for the rest.
+    PreparingRebalance,
+    /// Everybody has joined and waits for the leader's assignment.
+    CompletingRebalance,
+    /// Everybody may have their assignment.
+    Stable,
+}
+
+impl GroupState {
+    /// Kafka's name of it.
+    pub fn name(self) -> &'static str {
+        match self {
+            GroupState::Empty => "Empty",
+            GroupState::PreparingRebalance => "PreparingRebalance",
+            GroupState::CompletingRebalance => "CompletingRebalance",
+            GroupState::Stable => "Stable",
+        }
+    }
+}
+
+/// A classic consumer group, without its members.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupDocument {
+    /// Where it is in its life.
+    pub state: GroupState,
+    /// Counts its rebalances.
+    pub generation: i32,
+    /// What its members are, such as `consumer`; `None` if there has been none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol_type: Option<Arc<str>>,
+    /// The assignor that its members have agreed on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub protocol: Option<Arc<str>>,
+    /// The member that assigns.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<Arc<str>>,
+    /// Its members' ids, in the order in which they came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub members: Vec<Arc<str>>,
+    /// Ids that were given out and have not joined yet (KIP-394), with the time in ms until which they may.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pending: BTreeMap<Arc<str>, i64>,
+    /// When the present state ends by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Deadline>,
+    /// When it came into its present state, in ms.
+    pub since_ms: i64,
+}
+
+/// A time at which something happens to a group unless it has happened before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// In ms since the epoch.
+    pub at_ms: i64,
+    /// The rest of a new group's first rebalance, which waits for more members while some keep coming
+    /// (`group.initial.rebalance.delay.ms`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub initial: Option<InitialDelay>,
+}
+
+/// How a first rebalance waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InitialDelay {
+    /// One step of waiting, in ms.
+    pub step_ms: i64,
+    /// How much longer it may wait after this step, in ms.
+    pub left_ms: i64,
+    /// Whether somebody has come during this step.
+    pub has_newcomer: bool,
+}
+
+impl GroupDocument {
+    /// A group without members.
+    pub fn empty(now_ms: i64) -> Self {
+        Self {
+            state: GroupState::Empty,
+            generation: 0,
+            protocol_type: None,
+            protocol: None,
+            leader: None,
+            members: Vec::new(),
+            pending: BTreeMap::new(),
+            deadline: None,
+            since_ms: now_ms,
+        }
+    }
+}
+
+/// A member of a classic group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberDocument {
+    /// A static member's own id (KIP-345).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_id: Option<Arc<str>>,
+    /// What the client calls itself.
+    pub client_id: Arc<str>,
+    /// Where it is, as Kafka writes it: `/127.0.0.1`.
+    pub client_host: Arc<str>,
+    /// It is gone if nothing is heard of it for so long.
+    pub session_timeout_ms: i32,
+    /// How long it may take to join again.
+    pub rebalance_timeout_ms: i32,
+    /// Its assignors and what it tells each, in the order of its preference.
+    pub protocols: Vec<MemberProtocol>,
+    /// What the leader gave it.
+    #[serde(default)]
+    pub assignment: Blob,
+    /// Whether it has joined and waits for the others.
+    #[serde(default)]
+    pub has_joined: bool,
+    /// Whether it has asked for its assignment since it joined.
+    #[serde(default)]
+    pub has_synced: bool,
+    /// It is gone at this time, in ms, unless it is heard of before.
+    pub lease_ms: i64,
+}
+
+impl MemberDocument {
+    /// What it tells an assignor.
+    pub fn metadata(&self, protocol: &str) -> Option<&Blob> {
+        self.protocols.iter().find(|own| &*own.name == protocol).map(|own| &own.metadata)
+    }
+}
+
+/// An assignor that a member knows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberProtocol {
+    /// Its name.
+    pub name: Arc<str>,
+    /// What the member tells it: its subscription, for instance.
+    pub metadata: Blob,
+}
+
+/// An offset that a group has committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OffsetDocument {
+    /// The life of the topic that it is of: an offset does not outlive its topic.
+    pub topic_id: TopicId,
+    /// The next record to read.
+    pub offset: i64,
+    /// The epoch of the last record that was read; -1 for none.
+    pub leader_epoch: i32,
+    /// The client's own words.
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub metadata: Arc<str>,
+    /// When it was committed, in ms.
+    pub committed_ms: i64,
+    /// When it expires, if its client said so (versions before 5).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<i64>,
+}
+
+/// Which offsets a group has: partitions by topic.
+pub type OffsetIndex = BTreeMap<Arc<str>, BTreeSet<i32>>;
+
+/// Bytes that are a client's own business; Base64 in a document.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Blob(pub Bytes);
+
+impl fmt::Debug for Blob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+impl Serialize for Blob {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Blob {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        STANDARD.decode(text).map(|bytes| Blob(bytes.into())).map_err(serde::de::Error::custom)
+    }
+}

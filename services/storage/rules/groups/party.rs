@@ -1,0 +1,289 @@
+//! A group with its members, while a change to it is decided.
+
+use std::sync::Arc;
+
+use kernel::ErrorCode;
+
+use super::change::Member;
+use super::documents::{Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument};
+use super::protocols;
+use crate::rules::command::Refused;
+use crate::rules::documents::{Document, Key};
+use crate::rules::working_set::WorkingSet;
+
+/// A group and its members, in the order in which they came.
+pub(super) struct Party {
+    name: Arc<str>,
+    pub(super) group: GroupDocument,
+    stored: Option<Arc<GroupDocument>>,
+    members: Vec<Present>,
+    gone: Vec<Arc<str>>,
+}
+
+struct Present {
+    id: Arc<str>,
+    document: Arc<MemberDocument>,
+    is_changed: bool,
+}
+
+pub(super) fn refused(error: ErrorCode) -> Refused {
+    Refused::new(error, error.to_string())
+}
+
+pub(super) fn unknown_member() -> Refused {
+    refused(ErrorCode::UnknownMemberId)
+}
+
+impl Party {
+    /// The group, if there is one.
+    pub(super) fn load(set: &WorkingSet<'_>, name: &Arc<str>) -> Option<Self> {
+        let stored = Arc::clone(set.group(name)?);
+        let present = |id: &Arc<str>| {
+            let document = Arc::clone(set.member(name, id)?);
+            Some(Present { id: Arc::clone(id), document, is_changed: false })
+        };
+        let members = stored.members.iter().filter_map(present).collect();
+        let group = (*stored).clone();
+        Some(Self { name: Arc::clone(name), group, stored: Some(stored), members, gone: Vec::new() })
+    }
+
+    /// A group that is not there yet.
+    pub(super) fn new(name: &Arc<str>, now_ms: i64) -> Self {
+        let group = GroupDocument::empty(now_ms);
+        Self { name: Arc::clone(name), group, stored: None, members: Vec::new(), gone: Vec::new() }
+    }
+
+    /// Puts what has changed into the set.
+    pub(super) fn store(mut self, set: &mut WorkingSet<'_>) {
+        self.group.members = self.members.iter().map(|member| Arc::clone(&member.id)).collect();
+        for id in self.gone {
+            if self.group.members.iter().all(|present| *present != id) {
+                set.delete(Key::Member(Arc::clone(&self.name), id));
+            }
+        }
+        for member in self.members.into_iter().filter(|member| member.is_changed) {
+            set.put(Key::Member(Arc::clone(&self.name), member.id), Document::Member(member.document));
+        }
+        if self.stored.as_deref() != Some(&self.group) {
+            set.put(Key::Group(self.name), Document::Group(Arc::new(self.group)));
+        }
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.members.iter().map(|member| &member.id)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<str>, &MemberDocument)> {
+        self.members.iter().map(|member| (&member.id, &*member.document))
+    }
+
+    pub(super) fn member(&self, id: &str) -> Option<&MemberDocument> {
+        self.members.iter().find(|member| &*member.id == id).map(|member| &*member.document)
+    }
+
+    pub(super) fn member_mut(&mut self, id: &str) -> Option<&mut MemberDocument> {
+        let member = self.members.iter_mut().find(|member| &*member.id == id)?;
+        member.is_changed = true;
+        Some(Arc::make_mut(&mut member.document))
+    }
+
+    /// Changes every member.
+    pub(super) fn each(&mut self, mut change: impl FnMut(&mut MemberDocument)) {
+        for member in &mut self.members {
+            member.is_changed = true;
+            change(Arc::make_mut(&mut member.document));
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn count_joined(&self) -> usize {
+        self.members().filter(|(_, member)| member.has_joined).count()
+    }
+
+    pub(super) fn is_leader(&self, id: &str) -> bool {
+        self.group.leader.as_deref() == Some(id)
+    }
+
+    /// The id of a static member.
+    pub(super) fn id_of_instance(&self, instance: &str) -> Option<&Arc<str>> {
+        let mut members = self.members();
+        members.find(|(_, member)| member.instance_id.as_deref() == Some(instance)).map(|(id, _)| id)
+    }
+
+    /// Checks that a request comes from a member.
+    pub(super) fn check_member(&self, member: &Member) -> Result<(), Refused> {
+        match &member.instance_id {
+            None if self.member(&member.id).is_some() => Ok(()),
+            None => Err(unknown_member()),
+            Some(instance) => match self.id_of_instance(instance) {
+                Some(id) if *id == member.id => Ok(()),
+                // Somebody else has taken the static member's place.
+                Some(_) => Err(refused(ErrorCode::FencedInstanceId)),
+                None => Err(unknown_member()),
+            },
+        }
+    }
+
+    pub(super) fn add(&mut self, id: Arc<str>, document: MemberDocument) {
+        self.group.pending.remove(&id);
+        if self.group.leader.is_none() {
+            self.group.leader = Some(Arc::clone(&id));
+        }
+        self.members.push(Present { id, document: Arc::new(document), is_changed: true });
+    }
+
+    /// Gives a static member another id: the one that had the old id is out.
+    pub(super) fn rename(&mut self, old: &Arc<str>, new: &Arc<str>) {
+        if self.is_leader(old) {
+            self.group.leader = Some(Arc::clone(new));
+        }
+        if let Some(member) = self.members.iter_mut().find(|member| member.id == *old) {
+            member.id = Arc::clone(new);
+            member.is_changed = true;
+            self.gone.push(Arc::clone(old));
+        }
+    }
+
+    /// Takes a member out, and sees to what follows from that.
+    pub(super) fn remove(&mut self, id: &str, now_ms: i64) {
+        self.take_out(id);
+        match self.group.state {
+            GroupState::Stable | GroupState::CompletingRebalance => self.prepare(0, now_ms),
+            GroupState::PreparingRebalance => self.complete_if_all_joined(now_ms),
+            GroupState::Empty => {}
+        }
+    }
+
+    fn take_out(&mut self, id: &str) {
+        let Some(index) = self.members.iter().position(|member| &*member.id == id) else { return };
+        self.gone.push(self.members.remove(index).id);
+        if self.is_leader(id) {
+            self.group.leader = self.members.first().map(|member| Arc::clone(&member.id));
+        }
+    }
+
+    /// Lets an id go that was given out and not used.
+    pub(super) fn remove_pending(&mut self, id: &str, now_ms: i64) {
+        self.group.pending.remove(id);
+        self.complete_if_all_joined(now_ms);
+    }
+
+    fn enter(&mut self, state: GroupState, now_ms: i64) {
+        self.group.state = state;
+        self.group.since_ms = now_ms;
+        self.group.deadline = None;
+    }
+
+    fn rebalance_timeout_ms(&self) -> i64 {
+        self.members().map(|(_, member)| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
+    }
+
+    /// Asks all members to join again. A group that was empty waits for more.
+    pub(super) fn prepare(&mut self, initial_delay_ms: i64, now_ms: i64) {
+        let was_empty = self.group.state == GroupState::Empty;
+        let timeout_ms = self.rebalance_timeout_ms();
+        self.enter(GroupState::PreparingRebalance, now_ms);
+        if !was_empty {
+            self.group.deadline = Some(Deadline { at_ms: now_ms + timeout_ms, initial: None });
+            self.complete_if_all_joined(now_ms);
+            return;
+        }
+        let initial = InitialDelay {
+            step_ms: initial_delay_ms,
+            left_ms: (timeout_ms - initial_delay_ms).max(0),
+            has_newcomer: false,
+        };
+        self.group.deadline = Some(Deadline { at_ms: now_ms + initial_delay_ms, initial: Some(initial) });
+        self.end_if_late(now_ms);
+    }
+
+    /// Begins the next generation if nobody is missing.
+    pub(super) fn complete_if_all_joined(&mut self, now_ms: i64) {
+        let is_initial = self.group.deadline.is_some_and(|deadline| deadline.initial.is_some());
+        let all_joined = self.count_joined() == self.count() && self.group.pending.is_empty();
+        if self.group.state == GroupState::PreparingRebalance && !is_initial && all_joined {
+            self.complete(now_ms);
+        }
+    }
+
+    /// Does what is due at the group's deadline, if that has come.
+    pub(super) fn end_if_late(&mut self, now_ms: i64) {
+        let Some(deadline) = self.group.deadline.filter(|deadline| deadline.at_ms <= now_ms) else { return };
+        match (self.group.state, deadline.initial) {
+            (GroupState::PreparingRebalance, Some(initial))
+                if initial.has_newcomer && initial.left_ms > 0 =>
+            {
+                let step_ms = initial.step_ms.min(initial.left_ms);
+                let left_ms = (initial.left_ms - initial.step_ms).max(0);
+                let initial = InitialDelay { left_ms, has_newcomer: false, ..initial };
+                self.group.deadline = Some(Deadline { at_ms: now_ms + step_ms, initial: Some(initial) });
+            }
+            (GroupState::PreparingRebalance, _) => self.complete(now_ms),
+            (GroupState::CompletingRebalance | GroupState::Stable, _) => self.drop_unsynced(now_ms),
+            (GroupState::Empty, _) => self.group.deadline = None,
+        }
+    }
+
+    /// Begins the next generation with those who have joined. Static members may be late (KIP-345).
+    fn complete(&mut self, now_ms: i64) {
+        let late = self.members().filter(|(_, member)| !member.has_joined && member.instance_id.is_none());
+        for id in late.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
+            self.take_out(&id);
+        }
+        if !self.elect_joined_leader() && self.count() > 0 {
+            // Only static members, and none of them is back: their sessions decide.
+            let at_ms = now_ms + self.rebalance_timeout_ms();
+            self.group.deadline = Some(Deadline { at_ms, initial: None });
+            return;
+        }
+        self.group.generation = self.group.generation.wrapping_add(1).max(0);
+        if self.count() == 0 {
+            (self.group.protocol, self.group.leader) = (None, None);
+            self.enter(GroupState::Empty, now_ms);
+            return;
+        }
+        self.group.protocol = protocols::select(self);
+        self.enter(GroupState::CompletingRebalance, now_ms);
+        let at_ms = now_ms + self.rebalance_timeout_ms();
+        self.group.deadline = Some(Deadline { at_ms, initial: None });
+        self.each(|member| {
+            (member.has_joined, member.has_synced) = (false, false);
+            member.lease_ms = now_ms + i64::from(member.session_timeout_ms);
+        });
+    }
+
+    fn elect_joined_leader(&mut self) -> bool {
+        let leader = self.group.leader.as_deref().and_then(|leader| self.member(leader));
+        if leader.is_some_and(|leader| leader.has_joined) {
+            return true;
+        }
+        let joined = self.members().find(|(_, member)| member.has_joined).map(|(id, _)| Arc::clone(id));
+        let is_found = joined.is_some();
+        if is_found {
+            self.group.leader = joined;
+        }
+        is_found
+    }
+
+    /// Members that joined and then never asked for their assignment are out.
+    fn drop_unsynced(&mut self, now_ms: i64) {
+        self.group.deadline = None;
+        let silent = self.members().filter(|(_, member)| !member.has_synced);
+        let silent: Vec<_> = silent.map(|(id, _)| Arc::clone(id)).collect();
+        if silent.is_empty() {
+            return;
+        }
+        silent.iter().for_each(|id| self.take_out(id));
+        self.prepare(0, now_ms);
+    }
+
+    /// Everybody has been assigned to.
+    pub(super) fn settle(&mut self, now_ms: i64) {
+        let deadline = self.group.deadline;
+        self.enter(GroupState::Stable, now_ms);
+        self.group.deadline = deadline;
+    }
+}

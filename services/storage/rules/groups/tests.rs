@@ -1,0 +1,467 @@
+//! Groups by their rules alone: time is an argument.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kernel::{ErrorCode, TopicId};
+use uuid::Uuid;
+
+use super::*;
+use crate::rules::working_set::{Documents, Lookup};
+use crate::rules::{Document, decide};
+
+const SESSION_MS: i32 = 10_000;
+const REBALANCE_MS: i32 = 60_000;
+
+/// Documents in a map, and the time.
+struct Store {
+    documents: BTreeMap<Key, Document>,
+    now_ms: i64,
+    initial_delay_ms: i64,
+    members_max: usize,
+}
+
+impl Documents for Store {
+    fn lookup(&self, key: &Key) -> Lookup<'_> {
+        Lookup::Known(self.documents.get(key))
+    }
+}
+
+fn text(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+impl Store {
+    fn new() -> Self {
+        Self { documents: BTreeMap::new(), now_ms: 0, initial_delay_ms: 0, members_max: 100 }
+    }
+
+    fn run(&mut self, change: GroupChange) -> Outcome {
+        let mut set = WorkingSet::new(self);
+        let command = crate::rules::Command::Group { group: text("g"), change };
+        let outcome = decide(&mut set, command);
+        let (changes, effects) = set.into_changes();
+        assert!(effects.is_empty(), "a group has no log");
+        assert!(outcome.is_ok() || changes.is_empty(), "a refused change changes nothing: {outcome:?}");
+        for (key, document) in changes {
+            match document {
+                Some(document) => drop(self.documents.insert(key, document)),
+                None => drop(self.documents.remove(&key)),
+            }
+        }
+        outcome
+    }
+
+    fn group(&self) -> GroupDocument {
+        let document = &self.documents[&Key::Group(text("g"))];
+        GroupDocument::clone(document.as_group().unwrap())
+    }
+
+    fn member(&self, id: &str) -> Option<MemberDocument> {
+        match self.documents.get(&Key::Member(text("g"), text(id)))? {
+            Document::Member(member) => Some(MemberDocument::clone(member)),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn state(&self) -> (GroupState, i32) {
+        (self.group().state, self.group().generation)
+    }
+
+    /// A join; `fresh` is the id that a newcomer gets.
+    fn join_as(
+        &mut self,
+        member: Member,
+        fresh: &str,
+        protocols: &[(&str, &str)],
+    ) -> Result<Joined, ErrorCode> {
+        let protocol = |(name, metadata): &(&str, &str)| MemberProtocol {
+            name: text(name),
+            metadata: Blob(Bytes::copy_from_slice(metadata.as_bytes())),
+        };
+        let join = Join {
+            member,
+            fresh_id: text(fresh),
+            requires_known_id: false,
+            can_skip_assignment: true,
+            client_id: text("client"),
+            client_host: text("/127.0.0.1"),
+            session_timeout_ms: SESSION_MS,
+            rebalance_timeout_ms: REBALANCE_MS,
+            protocol_type: text("consumer"),
+            protocols: protocols.iter().map(protocol).collect(),
+            initial_delay_ms: self.initial_delay_ms,
+            members_max: self.members_max,
+            now_ms: self.now_ms,
+        };
+        match self.run(GroupChange::Join(Box::new(join))) {
+            Ok(Done::Joined(joined)) => Ok(joined),
+            Err(refused) => Err(refused.error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn join(&mut self, id: &str) -> Result<Joined, ErrorCode> {
+        self.join_as(dynamic(id), id, &[("range", "a")])
+    }
+
+    /// A newcomer, who is given the id.
+    fn come(&mut self, id: &str) -> Result<Joined, ErrorCode> {
+        self.join_as(dynamic(""), id, &[("range", "a")])
+    }
+
+    fn come_static(&mut self, instance: &str, id: &str) -> Result<Joined, ErrorCode> {
+        self.join_as(fixed("", instance), id, &[("range", "a")])
+    }
+
+    fn sync(&mut self, id: &str, assignments: &[(&str, &str)]) -> Result<Synced, ErrorCode> {
+        let generation = self.group().generation;
+        let assignment = |(id, part): &(&str, &str)| (text(id), Bytes::copy_from_slice(part.as_bytes()));
+        let sync = Sync {
+            member: Member { generation, ..dynamic(id) },
+            protocol_type: Some(text("consumer")),
+            protocol: None,
+            assignments: assignments.iter().map(assignment).collect(),
+            now_ms: self.now_ms,
+        };
+        match self.run(GroupChange::Sync(Box::new(sync))) {
+            Ok(Done::Synced(synced)) => Ok(synced),
+            Err(refused) => Err(refused.error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn leave(&mut self, members: &[Member]) -> Vec<LeftMember> {
+        match self.run(GroupChange::Leave { members: members.to_vec(), now_ms: self.now_ms }) {
+            Ok(Done::Left(left)) => left,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Lets time pass, after which these have been heard from.
+    fn pass(&mut self, ms: i64, heard: &[&str]) {
+        self.now_ms += ms;
+        let lease_ms = self.now_ms + i64::from(SESSION_MS);
+        let heard = heard.iter().map(|id| (text(id), lease_ms)).collect();
+        self.run(GroupChange::Tick { now_ms: self.now_ms, heard }).unwrap();
+    }
+
+    fn commit(&mut self, member: Member, partition: i32, offset: i64) -> Result<(), ErrorCode> {
+        let document = OffsetDocument {
+            topic_id: TopicId(Uuid::from_u128(1)),
+            offset,
+            leader_epoch: -1,
+            metadata: text("words"),
+            committed_ms: self.now_ms,
+            expires_ms: None,
+        };
+        let offsets = vec![CommittedOffset { topic: text("t"), partition, document }];
+        let outcome = self.run(GroupChange::CommitOffsets { member, offsets, now_ms: self.now_ms });
+        outcome.map(|_| ()).map_err(|refused| refused.error)
+    }
+
+    fn offsets(&self) -> Vec<i32> {
+        let partition = |key: &Key| match key {
+            Key::Offset(_, _, partition) => Some(*partition),
+            _ => None,
+        };
+        self.documents.keys().filter_map(partition).collect()
+    }
+
+    /// Two members, each with its part: `a` leads.
+    fn stable() -> Self {
+        let mut store = Self::new();
+        store.come("a").unwrap();
+        store.come("b").unwrap();
+        store.join("a").unwrap();
+        assert_eq!(store.sync("b", &[]), Ok(Synced::Waits));
+        let assigned = Synced::Assigned(Bytes::from_static(b"0"));
+        assert_eq!(store.sync("a", &[("a", "0"), ("b", "1")]), Ok(assigned));
+        assert_eq!(store.state(), (GroupState::Stable, 2));
+        store
+    }
+}
+
+fn dynamic(id: &str) -> Member {
+    Member { id: text(id), instance_id: None, generation: -1 }
+}
+
+fn fixed(id: &str, instance: &str) -> Member {
+    Member { id: text(id), instance_id: Some(text(instance)), generation: -1 }
+}
+
+fn waits(id: &str, generation: i32) -> Result<Joined, ErrorCode> {
+    Ok(Joined::Waits { member: text(id), generation })
+}
+
+#[test]
+fn two_members_join_and_share() {
+    let mut store = Store::new();
+    assert_eq!(store.come("a"), waits("a", 0));
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 1), "nobody else is waited for");
+    assert_eq!(store.come("b"), waits("b", 1));
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 1), "the first is asked to join again");
+    assert_eq!(store.sync("a", &[]), Err(ErrorCode::RebalanceInProgress));
+    assert_eq!(store.join("a"), waits("a", 1));
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 2));
+    assert_eq!(store.group().leader, Some(text("a")));
+    assert_eq!(store.sync("b", &[]), Ok(Synced::Waits));
+    store.sync("a", &[("b", "everything")]).unwrap();
+    let parts = ["a", "b"].map(|id| store.member(id).unwrap().assignment.0);
+    assert_eq!(parts, [Bytes::new(), Bytes::from_static(b"everything")]);
+    assert_eq!(store.sync("b", &[]), Ok(Synced::Assigned(Bytes::from_static(b"everything"))));
+}
+
+#[test]
+fn a_newcomer_of_later_versions_is_given_its_id_first() {
+    let mut store = Store::new();
+    store.run(GroupChange::Join(Box::new(known_id_join("x", 0)))).unwrap();
+    assert_eq!(store.state(), (GroupState::Empty, 0));
+    assert_eq!(store.join("x"), waits("x", 0));
+    assert_eq!(store.group().pending.len(), 0);
+    store.run(GroupChange::Join(Box::new(known_id_join("y", 0)))).unwrap();
+    store.join_as(dynamic("x"), "", &[("range", "changed")]).unwrap();
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 1), "whoever has an id is waited for");
+    store.pass(i64::from(SESSION_MS), &[]);
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 2), "but not for ever");
+    assert_eq!(store.join("y"), Err(ErrorCode::UnknownMemberId));
+}
+
+fn known_id_join(fresh: &str, now_ms: i64) -> Join {
+    Join {
+        member: dynamic(""),
+        fresh_id: text(fresh),
+        requires_known_id: true,
+        can_skip_assignment: true,
+        client_id: text("client"),
+        client_host: text("/127.0.0.1"),
+        session_timeout_ms: SESSION_MS,
+        rebalance_timeout_ms: REBALANCE_MS,
+        protocol_type: text("consumer"),
+        protocols: vec![MemberProtocol { name: text("range"), metadata: Blob::default() }],
+        initial_delay_ms: 0,
+        members_max: 100,
+        now_ms,
+    }
+}
+
+#[test]
+fn a_new_group_waits_while_members_keep_coming() {
+    let mut store = Store::new();
+    store.initial_delay_ms = 3_000;
+    store.come("a").unwrap();
+    store.pass(1_000, &[]);
+    store.come("b").unwrap();
+    store.pass(2_000, &[]);
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 0), "somebody came: another step");
+    store.pass(2_999, &[]);
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 0));
+    store.pass(1, &[]);
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 1));
+    assert_eq!(store.group().members.len(), 2);
+}
+
+#[test]
+fn who_does_not_join_in_time_is_out() {
+    let mut store = Store::stable();
+    store.come("c").unwrap();
+    store.pass(9_000, &["a", "b"]);
+    assert_eq!(store.join("a"), waits("a", 2));
+    for _ in 0..5 {
+        store.pass(9_000, &["b"]);
+    }
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 2));
+    store.pass(6_000, &["b"]);
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 3));
+    assert_eq!(store.group().members, [text("a"), text("c")]);
+    assert_eq!(store.member("b"), None);
+}
+
+#[test]
+fn a_silent_member_is_out_and_one_that_was_heard_from_is_not() {
+    let mut store = Store::stable();
+    store.pass(9_000, &["a"]);
+    assert_eq!(store.state(), (GroupState::Stable, 2));
+    store.pass(1_000, &[]);
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 2), "b is gone");
+    assert_eq!(store.group().members, [text("a")]);
+    store.pass(9_000, &[]);
+    assert_eq!(store.state(), (GroupState::Empty, 3));
+    assert_eq!(store.group().leader, None);
+}
+
+#[test]
+fn a_late_tick_evicts_nobody_whose_lease_was_renewed() {
+    let mut store = Store::stable();
+    store.pass(9_999, &["a", "b"]);
+    let early = GroupChange::Tick { now_ms: 10_000, heard: BTreeMap::new() };
+    store.run(early.clone()).unwrap();
+    store.run(early).unwrap();
+    assert_eq!(store.state(), (GroupState::Stable, 2));
+}
+
+#[test]
+fn who_joined_and_never_synced_is_out() {
+    let mut store = Store::stable();
+    store.leave(&[dynamic("b")]);
+    store.join("a").unwrap();
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 3));
+    for _ in 0..7 {
+        store.pass(9_000, &["a"]);
+    }
+    assert_eq!(store.state(), (GroupState::Empty, 4));
+}
+
+#[test]
+fn a_member_that_comes_again_as_it_was_disturbs_nobody() {
+    let mut store = Store::stable();
+    let stays = |lists_members| Joined::In {
+        member: text("b"),
+        lists_members,
+        skips_assignment: false,
+        leader: text("a"),
+    };
+    assert_eq!(store.join("b"), Ok(stays(false)));
+    assert_eq!(store.state(), (GroupState::Stable, 2));
+    store.join_as(dynamic("b"), "", &[("range", "other topics")]).unwrap();
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 2));
+    let mut store = Store::stable();
+    store.join("a").unwrap();
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 2), "a leader comes again to assign again");
+}
+
+#[test]
+fn a_restarted_static_member_keeps_its_part() {
+    let mut store = Store::new();
+    store.come_static("one", "one-1").unwrap();
+    store.sync("one-1", &[("one-1", "0")]).unwrap();
+    let joined = store.come_static("one", "one-2").unwrap();
+    let is = Joined::In {
+        member: text("one-2"),
+        lists_members: true,
+        skips_assignment: true,
+        leader: text("one-2"),
+    };
+    assert_eq!(joined, is);
+    assert_eq!(store.state(), (GroupState::Stable, 1), "no rebalance (KIP-345)");
+    assert_eq!(store.member("one-2").unwrap().assignment.0, Bytes::from_static(b"0"));
+    assert_eq!(store.member("one-1"), None);
+    assert_eq!(store.join_as(fixed("one-1", "one"), "", &[("range", "a")]), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(store.leave(&[fixed("one-1", "one")]), [Err(ErrorCode::FencedInstanceId)]);
+    assert_eq!(store.leave(&[fixed("", "two"), fixed("", "one")]), [Err(ErrorCode::UnknownMemberId), Ok(())]);
+    assert_eq!(store.state(), (GroupState::Empty, 2));
+}
+
+#[test]
+fn a_static_member_may_be_late() {
+    let mut store = Store::new();
+    store.come_static("one", "one-1").unwrap();
+    store.come("b").unwrap();
+    for _ in 0..7 {
+        store.pass(9_000, &["one-1"]);
+    }
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 2));
+    assert_eq!(store.group().members, [text("one-1"), text("b")]);
+    assert_eq!(store.group().leader, Some(text("b")), "somebody leads who is here");
+}
+
+#[test]
+fn the_assignor_that_most_prefer_and_all_know() {
+    let mut store = Store::new();
+    store.come("a").unwrap();
+    store.leave(&[dynamic("a")]);
+    store.initial_delay_ms = 10;
+    store.join_as(dynamic(""), "x", &[("only-x", ""), ("range", ""), ("sticky", "")]).unwrap();
+    store.join_as(dynamic(""), "y", &[("sticky", ""), ("range", "")]).unwrap();
+    store.join_as(dynamic(""), "z", &[("sticky", ""), ("range", "")]).unwrap();
+    let nothing_in_common = store.join_as(dynamic(""), "n", &[("other", "")]);
+    assert_eq!(nothing_in_common, Err(ErrorCode::InconsistentGroupProtocol));
+    store.pass(10, &[]);
+    store.pass(10, &[]);
+    assert_eq!(store.group().protocol, Some(text("sticky")));
+}
+
+#[test]
+fn a_full_group_takes_nobody() {
+    let mut store = Store::stable();
+    store.members_max = 2;
+    assert_eq!(store.come("c"), Err(ErrorCode::GroupMaxSizeReached));
+    assert_eq!(store.join("a"), waits("a", 2));
+}
+
+#[test]
+fn requests_of_another_time_are_refused() {
+    let mut store = Store::stable();
+    assert_eq!(store.join("nobody"), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(store.sync("nobody", &[]), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(store.leave(&[dynamic("nobody")]), [Err(ErrorCode::UnknownMemberId)]);
+    let old = Member { generation: 1, ..dynamic("a") };
+    assert_eq!(store.commit(old, 0, 5), Err(ErrorCode::IllegalGeneration));
+    assert_eq!(store.commit(dynamic(""), 0, 5), Err(ErrorCode::UnknownMemberId));
+    let other = Member { generation: 2, ..dynamic("nobody") };
+    assert_eq!(store.commit(other, 0, 5), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(store.commit(Member { generation: 2, ..dynamic("b") }, 0, 5), Ok(()));
+    store.leave(&[dynamic("b")]);
+    assert_eq!(store.commit(Member { generation: 2, ..dynamic("a") }, 0, 6), Ok(()), "before it joins again");
+    store.join("a").unwrap();
+    let early = store.commit(Member { generation: 3, ..dynamic("a") }, 0, 7);
+    assert_eq!(early, Err(ErrorCode::RebalanceInProgress));
+}
+
+#[test]
+fn offsets_go_with_their_group_and_not_before() {
+    let mut store = Store::new();
+    let member = Member { generation: 3, ..dynamic("x") };
+    assert_eq!(store.commit(member, 0, 1), Err(ErrorCode::GroupIdNotFound));
+    assert_eq!(store.commit(dynamic(""), 0, 1), Ok(()), "a consumer that joins no group");
+    assert_eq!(store.commit(dynamic(""), 7, 1), Ok(()));
+    store.run(GroupChange::DeleteOffsets { offsets: vec![(text("t"), 0), (text("t"), 99)] }).unwrap();
+    assert_eq!(store.offsets(), [7]);
+    store.come("a").unwrap();
+    assert_eq!(store.run(GroupChange::Delete).unwrap_err().error, ErrorCode::NonEmptyGroup);
+    store.leave(&[dynamic("a")]);
+    store.run(GroupChange::Delete).unwrap();
+    assert!(store.documents.is_empty(), "{:?}", store.documents);
+    assert_eq!(store.run(GroupChange::Delete).unwrap_err().error, ErrorCode::GroupIdNotFound);
+}
+
+#[test]
+fn offsets_expire_some_time_after_their_group_was_in_use() {
+    let mut store = Store::stable();
+    let topic = Key::TopicName(TopicId(Uuid::from_u128(1)));
+    store.documents.insert(topic.clone(), Document::TopicName(text("t")));
+    store.commit(Member { generation: 2, ..dynamic("a") }, 0, 5).unwrap();
+    let expire = |store: &mut Store| {
+        let now_ms = store.now_ms;
+        store.run(GroupChange::ExpireOffsets { now_ms, retention_ms: 100_000 }).unwrap();
+    };
+    for _ in 0..20 {
+        store.pass(9_000, &["a", "b"]);
+    }
+    expire(&mut store);
+    assert_eq!(store.offsets(), [0], "the group is in use");
+    store.leave(&[dynamic("a"), dynamic("b")]);
+    store.pass(99_999, &[]);
+    expire(&mut store);
+    assert_eq!(store.offsets(), [0]);
+    store.pass(1, &[]);
+    expire(&mut store);
+    assert_eq!(store.documents.keys().collect::<Vec<_>>(), [&topic], "and the group with them");
+}
+
+#[test]
+fn documents_survive_their_text() {
+    let mut store = Store::stable();
+    store.come_static("one", "one-1").unwrap();
+    store.commit(Member { generation: 2, ..dynamic("a") }, 3, 5).unwrap();
+    for (key, document) in &store.documents {
+        assert_eq!(Key::parse(&key.to_string()).as_ref(), Some(key));
+        assert_eq!(&key.read(&document.write().unwrap()).unwrap(), document);
+    }
+    for key in
+        [Key::Member(text("a/b"), text("c/d")), Key::Offset(text("4/ü/"), text("t"), 7), Key::Group(text(""))]
+    {
+        assert_eq!(Key::parse(&key.to_string()), Some(key));
+    }
+}
