@@ -86,7 +86,7 @@ pub(crate) static LOG: Section = Section {
 
 pub(crate) static ADMIN: Section = Section {
     path: "admin",
-    about: "The HTTP server with `/metrics`, `/livez`, `/readyz`, `/stack` and `/config`.",
+    about: "The HTTP server with `/metrics`, `/livez`, `/readyz`, `/groups`, `/stack` and `/config`.",
     has_kind: false,
     settings: &[
         setting("bind", Kind::AddressOrOff, Default, "Where it listens; `\"off\"` for not at all."),

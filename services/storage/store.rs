@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kernel::budget::Budget;
 use kernel::ports::{BoxFuture, TopicDirectory};
-use kernel::{Ticket, TopicId};
+use kernel::{Ticket, TopicId, TopicPartition};
 use tokio::sync::watch;
 
 use crate::engines::{Engine, Load, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
@@ -101,6 +101,30 @@ impl Store {
         Ok(found.into_iter().filter_map(group).collect())
     }
 
+    /// The offsets that a group has committed, with the ends of their logs. Those of topics that are gone are left out.
+    pub async fn committed(&self, group: &Arc<str>) -> Result<Vec<Committed>, StoreError> {
+        let index = self.document(Key::OffsetIndex(Arc::clone(group))).await?;
+        let Some(Document::OffsetIndex(index)) = index else { return Ok(Vec::new()) };
+        let mut committed = Vec::new();
+        for (topic, partitions) in &*index {
+            for partition in partitions {
+                let key = Key::Offset(Arc::clone(group), Arc::clone(topic), *partition);
+                let Some(Document::Offset(offset)) = self.document(key).await? else { continue };
+                let at = TopicPartition { topic: offset.topic_id, partition: *partition };
+                let Some(Document::Partition(log)) = self.document(Key::Partition(at)).await? else {
+                    continue;
+                };
+                committed.push(Committed {
+                    topic: Arc::clone(topic),
+                    partition: *partition,
+                    offset: offset.offset,
+                    end: log.end,
+                });
+            }
+        }
+        Ok(committed)
+    }
+
     /// A document.
     pub async fn document(&self, key: Key) -> Result<Option<Document>, StoreError> {
         let found = self.engine().await?.load(Load::Keys(vec![key])).await?;
@@ -129,6 +153,19 @@ impl Store {
         let found = self.engine().await?.load(Load::Topics).await?;
         Ok(found.into_iter().filter_map(|(_, document)| document.as_topic().cloned()).collect())
     }
+}
+
+/// How far a group has come in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The topic.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+    /// The next offset that the group reads.
+    pub offset: i64,
+    /// The offset after the last record.
+    pub end: i64,
 }
 
 /// A group and its members, as they were at one moment.

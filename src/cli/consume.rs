@@ -17,10 +17,7 @@ use super::connect::Connect;
 use super::json::Outgoing;
 use super::output::{self, Failure};
 use super::produce::LineFormat;
-
-mod start;
-
-use start::Start;
+use super::start::Start;
 
 const BUFFER_BYTES: usize = 64 << 10;
 

@@ -18,10 +18,12 @@ use crate::server;
 mod completions;
 mod connect;
 mod consume;
+mod group;
 mod json;
 mod output;
 mod perf;
 mod produce;
+mod start;
 mod store;
 mod topic;
 
@@ -51,6 +53,7 @@ enum Command {
     Check(Check),
     Explain(Explain),
     Topic(topic::Topic),
+    Group(group::Group),
     Produce(produce::Produce),
     Consume(consume::Consume),
     Perf(perf::Perf),
@@ -133,6 +136,7 @@ impl Cli {
             Some(Command::Check(args)) => return server::check(&args.file),
             Some(Command::Explain(args)) => return server::explain(&args.file),
             Some(Command::Topic(args)) => output::block_on(args.run()),
+            Some(Command::Group(args)) => output::block_on(args.run()),
             Some(Command::Produce(args)) => output::block_on(args.run()),
             Some(Command::Consume(args)) => output::block_on(args.run()),
             Some(Command::Perf(args)) => output::block_on(args.run()),
@@ -178,6 +182,10 @@ mod tests {
             "yagura topic describe a b",
             "yagura topic alter t --partitions 4 --set a=b --unset c",
             "yagura topic delete a b --if-exists",
+            "yagura group list --format json",
+            "yagura group describe a b",
+            "yagura group reset g --topic t --partition 1 --to -5 --execute",
+            "yagura group delete a b",
             "yagura produce t --key-separator : --header a=b --partition 1 --acks all --compression zstd",
             "yagura produce t --format json",
             "yagura produce t --null-value NULL --quiet",
@@ -210,6 +218,8 @@ mod tests {
             "yagura topic list --format yaml",
             "yagura topic list --bootstrap a:notaport",
             "yagura topic list --timeout 5",
+            "yagura group reset g --topic t",
+            "yagura group reset g --topic t --to yesterday",
             "yagura produce t --acks 2",
             "yagura produce t --compression brotli",
             "yagura consume t --from yesterday",

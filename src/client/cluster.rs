@@ -114,6 +114,16 @@ impl Cluster {
         Ok(connection)
     }
 
+    /// A connection to a broker that another has named.
+    pub(super) async fn connection_to(&self, host: &str, port: i32) -> Result<Arc<Connection>, Error> {
+        self.connection(&host_port(host, port)).await
+    }
+
+    /// The nodes that are known.
+    pub(super) fn nodes(&self) -> Vec<i32> {
+        self.lock().brokers.keys().copied().collect()
+    }
+
     /// The address of a node.
     pub fn address(&self, node: i32) -> Option<Arc<str>> {
         self.lock().brokers.get(&node).cloned()

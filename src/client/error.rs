@@ -158,6 +158,9 @@ impl Error {
                     | ErrorCode::FencedLeaderEpoch
                     | ErrorCode::UnknownLeaderEpoch
                     | ErrorCode::UnknownTopicId
+                    | ErrorCode::CoordinatorNotAvailable
+                    | ErrorCode::CoordinatorLoadInProgress
+                    | ErrorCode::NotCoordinator
             ),
         }
     }

@@ -15,6 +15,13 @@ const SPOKEN: &[(Api, i16, i16)] = &[
     (Api::FETCH, 4, 12),
     (Api::LIST_OFFSETS, 1, 7),
     (Api::METADATA, 4, 12),
+    // One group a request, and topics by name.
+    (Api::FIND_COORDINATOR, 0, 3),
+    (Api::OFFSET_FETCH, 2, 7),
+    (Api::OFFSET_COMMIT, 2, 9),
+    (Api::DESCRIBE_GROUPS, 0, 5),
+    (Api::LIST_GROUPS, 0, 4),
+    (Api::DELETE_GROUPS, 0, 2),
     (Api::API_VERSIONS, 0, 3),
     (Api::CREATE_TOPICS, 4, 7),
     (Api::DELETE_TOPICS, 1, 6),

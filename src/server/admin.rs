@@ -22,6 +22,7 @@ use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
 use super::assembly::{Collectors, Services};
+use super::groups::groups;
 
 /// Connections at a time: a scraper or two and a person.
 const CONNECTIONS_MAX: usize = 32;
@@ -103,8 +104,15 @@ pub(super) async fn serve(socket: TcpListener, shown: Arc<RwLock<Shown>>) {
         let shown = Arc::clone(&shown);
         tokio::spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| {
-                let response = answer(&request, &shown);
-                async move { Ok::<_, Infallible>(response) }
+                let at_once = answer(&request, &shown);
+                let shown = Arc::clone(&shown);
+                async move {
+                    let response = match at_once {
+                        Some(response) => response,
+                        None => answer_groups(&shown).await,
+                    };
+                    Ok::<_, Infallible>(response)
+                }
             });
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 * 1024);
@@ -116,37 +124,62 @@ pub(super) async fn serve(socket: TcpListener, shown: Arc<RwLock<Shown>>) {
     }
 }
 
-fn answer(request: &Request<Incoming>, shown: &RwLock<Shown>) -> Response<Full<Bytes>> {
-    const TEXT: &str = "text/plain; charset=utf-8";
-    const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const JSON: &str = "application/json";
+
+/// `None` for what the store has to be asked for.
+fn answer(request: &Request<Incoming>, shown: &RwLock<Shown>) -> Option<Response<Full<Bytes>>> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n".to_owned());
+        return Some(respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n".to_owned()));
     }
     let shown = shown.read().unwrap_or_else(PoisonError::into_inner);
+    let path = request.uri().path();
     // Health is for load balancers, which have no token and learn nothing from it.
-    match request.uri().path() {
-        "/livez" => return respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" if shown.is_ready() => return respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        "/readyz" => {
-            return respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store is being opened\n".to_owned());
-        }
+    match path {
+        "/livez" => return Some(respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
+        "/readyz" => return Some(readiness(&shown)),
         _ => {}
     }
     if shown.token.as_ref().is_some_and(|token| !bears(request, token)) {
         let mut refused =
             respond(StatusCode::UNAUTHORIZED, TEXT, "send Authorization: Bearer TOKEN\n".to_owned());
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return refused;
+        return Some(refused);
     }
-    match request.uri().path() {
-        "/metrics" => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shown.metrics()),
-        "/stack" => respond(StatusCode::OK, JSON, pretty(&shown.stack)),
-        "/config" => respond(StatusCode::OK, JSON, pretty(&shown.config)),
+    match path {
+        "/groups" => None,
+        "/metrics" => {
+            Some(respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shown.metrics()))
+        }
+        "/stack" => Some(respond(StatusCode::OK, JSON, pretty(&shown.stack))),
+        "/config" => Some(respond(StatusCode::OK, JSON, pretty(&shown.config))),
         _ => {
-            let known = "there are /metrics, /livez, /readyz, /stack and /config\n";
-            respond(StatusCode::NOT_FOUND, TEXT, known.to_owned())
+            let known = "there are /metrics, /livez, /readyz, /groups, /stack and /config\n";
+            Some(respond(StatusCode::NOT_FOUND, TEXT, known.to_owned()))
         }
     }
+}
+
+fn readiness(shown: &Shown) -> Response<Full<Bytes>> {
+    match shown.is_ready() {
+        true => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
+        false => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store is being opened\n".to_owned()),
+    }
+}
+
+/// The groups of all services, by service.
+async fn answer_groups(shown: &RwLock<Shown>) -> Response<Full<Bytes>> {
+    let services = shown.read().unwrap_or_else(PoisonError::into_inner).services.clone();
+    let mut all = serde_json::Map::new();
+    for (name, service) in services.iter() {
+        match groups(service.store()).await {
+            Ok(groups) => drop(all.insert(name.clone(), groups)),
+            Err(error) => {
+                return respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{name}: {error}\n"));
+            }
+        }
+    }
+    respond(StatusCode::OK, JSON, pretty(&Value::Object(all)))
 }
 
 fn bears(request: &Request<Incoming>, token: &Secret) -> bool {

@@ -8,6 +8,7 @@ mod admin;
 mod allocator;
 mod assembly;
 mod banner;
+mod groups;
 mod listener;
 mod logging;
 mod run;

@@ -56,7 +56,7 @@ pub(crate) fn expire(key: &Key, unused_since_ms: i64) -> Option<Command> {
 /// The commands that look for offsets which nobody needs any more.
 pub(crate) fn expire_offsets(table: &Table, upkeep: Upkeep) -> Vec<Command> {
     let Upkeep { now_ms, offsets_retention_ms: retention_ms } = upkeep;
-    let command = |group: &Arc<str>| Command::Group {
+    let command = |(group, _): (&Arc<str>, _)| Command::Group {
         group: Arc::clone(group),
         change: GroupChange::ExpireOffsets { now_ms, retention_ms },
     };

@@ -49,7 +49,27 @@ impl CommitStats {
         page.family("yagura_store_commit_seconds", Kind::Histogram, "Time that a commit took.");
         page.histogram(&[], &self.micros, 1e-6);
         partitions(page, table);
+        groups(page, table);
     }
+}
+
+/// How far groups are behind; an offset of a topic that is gone is left out.
+fn groups(page: &mut Page, table: &Table) {
+    page.family("yagura_group_members", Kind::Gauge, "Members of a consumer group.");
+    for (group, document) in table.groups().take(PARTITIONS_SHOWN_MAX) {
+        page.sample(&[("group", group), ("state", document.state.name())], document.members.len() as f64);
+    }
+    page.family(
+        "yagura_group_lag_records",
+        Kind::Gauge,
+        "Offsets from what a group has committed to the end.",
+    );
+    for (group, topic, partition, lag) in table.lags().take(PARTITIONS_SHOWN_MAX) {
+        page.sample(&[("group", group), ("topic", topic), ("partition", &partition.to_string())], lag as f64);
+    }
+    let hidden = table.lags().count().saturating_sub(PARTITIONS_SHOWN_MAX);
+    page.family("yagura_group_lags_not_shown", Kind::Gauge, "Lags past the bound of this page.");
+    page.sample(&[], hidden as f64);
 }
 
 fn partitions(page: &mut Page, table: &Table) {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use kernel::TopicPartition;
 
 use super::{Load, ReadOutcome};
+use crate::rules::groups::GroupDocument;
 use crate::rules::{Document, Documents, Key, Lookup, PartitionDocument, TopicDocument};
 
 /// Producers that are kept loaded; past this many all are let go, and come back one by one as they produce.
@@ -125,9 +126,33 @@ impl Table {
         loaded
     }
 
-    /// All groups.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.groups.iter()
+    /// All groups, in the order of ids.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<GroupDocument>)> {
+        let document = |name: &Arc<str>| self.documents.get(&Key::Group(Arc::clone(name)))?.as_group();
+        self.groups.iter().filter_map(move |name| Some((name, document(name)?)))
+    }
+
+    /// How many offsets each group has yet to come to in each partition that it has committed for.
+    pub(crate) fn lags(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>, i32, i64)> {
+        self.groups.iter().flat_map(move |group| {
+            let index = match self.documents.get(&Key::OffsetIndex(Arc::clone(group))) {
+                Some(Document::OffsetIndex(index)) => Some(index),
+                _ => None,
+            };
+            let topics = index.into_iter().flat_map(|index| index.iter());
+            topics.flat_map(move |(topic, partitions)| {
+                partitions
+                    .iter()
+                    .filter_map(move |at| Some((group, topic, *at, self.lag(group, topic, *at)?)))
+            })
+        })
+    }
+
+    fn lag(&self, group: &Arc<str>, topic: &Arc<str>, partition: i32) -> Option<i64> {
+        let key = Key::Offset(Arc::clone(group), Arc::clone(topic), partition);
+        let Document::Offset(offset) = self.documents.get(&key)? else { return None };
+        let log = self.partition(TopicPartition { topic: offset.topic_id, partition })?;
+        Some((log.end - offset.offset).max(0))
     }
 
     /// What a read at `offset` comes to without looking at the log; `None` when the log must be read.

@@ -1,10 +1,10 @@
-//! Where reading begins: what `--from` says.
+//! A place in a partition, as `--from` and `--to` say it.
 
 use std::str::FromStr;
 
 /// A place in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Start {
+pub(crate) enum Start {
     /// The first record that is still there.
     Earliest,
     /// Behind the last record.
@@ -39,7 +39,7 @@ impl FromStr for Start {
 
 impl Start {
     /// The offset in a partition that begins at `earliest` and whose next record will get `latest`.
-    pub(super) fn offset(self, earliest: i64, latest: i64, at_time: Option<i64>) -> Result<i64, String> {
+    pub(crate) fn offset(self, earliest: i64, latest: i64, at_time: Option<i64>) -> Result<i64, String> {
         match self {
             Start::Earliest => Ok(earliest),
             Start::Latest => Ok(latest),
@@ -48,7 +48,7 @@ impl Start {
             Start::Timestamp(_) => Ok(at_time.unwrap_or(latest)),
             Start::Offset(offset) if (earliest..=latest).contains(&offset) => Ok(offset),
             Start::Offset(offset) => Err(format!(
-                "there is no offset {offset}, it begins at {earliest} and the next record will get {latest}; choose one of these or --from earliest"
+                "there is no offset {offset}, it begins at {earliest} and the next record will get {latest}; choose one of these, or earliest"
             )),
         }
     }

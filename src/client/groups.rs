@@ -1,0 +1,218 @@
+//! Consumer groups: which there are, who is in one, how far it has come, and setting it back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use kafka_protocol::messages::{
+    ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
+    ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, TopicName,
+};
+use kafka_protocol::protocol::{Decodable, StrBytes};
+
+use super::cluster::Cluster;
+use super::connection::Connection;
+use super::error::{About, Error};
+use super::retry::Retry;
+
+/// A partition of a topic.
+pub type Place = (String, i32);
+
+/// A group, as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListedGroup {
+    /// Its id.
+    pub id: String,
+    /// Kafka's name of its state; empty from a broker that does not say.
+    pub state: String,
+    /// What its members are, such as `consumer`.
+    pub protocol_type: String,
+}
+
+/// A group and its members.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Its id.
+    pub id: String,
+    /// Kafka's name of its state.
+    pub state: String,
+    /// The assignor in use.
+    pub assignor: String,
+    /// Its members.
+    pub members: Vec<GroupMember>,
+}
+
+/// A member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupMember {
+    /// Its id in the group.
+    pub id: String,
+    /// A static member's own id.
+    pub instance_id: Option<String>,
+    /// What the client calls itself.
+    pub client_id: String,
+    /// Where it is.
+    pub host: String,
+    /// What it reads, if it is a consumer.
+    pub partitions: Vec<Place>,
+}
+
+impl Cluster {
+    /// The broker that looks after a group.
+    async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, Error> {
+        let mut retry = Retry::within(self.timeout());
+        loop {
+            match self.coordinator_once(group).await {
+                Ok(connection) => return Ok(connection),
+                Err(error) => retry.pause(error).await?,
+            }
+        }
+    }
+
+    async fn coordinator_once(&self, group: &str) -> Result<Arc<Connection>, Error> {
+        let connection = self.any().await?;
+        let response = connection.ask(&FindCoordinatorRequest::default().with_key(text(group))).await?;
+        let about = About {
+            address: connection.address(),
+            message: response.error_message.as_deref(),
+            ..About::default()
+        };
+        Error::check(response.error_code, about)?;
+        self.connection_to(&response.host, response.port).await
+    }
+
+    /// All groups of all brokers, by id.
+    pub async fn groups(&self) -> Result<Vec<ListedGroup>, Error> {
+        self.topics().await?; // So that all brokers are known.
+        let mut groups = BTreeMap::new();
+        for node in self.nodes() {
+            let connection = self.broker(node).await?;
+            let response = connection.ask(&ListGroupsRequest::default()).await?;
+            let about = About { address: connection.address(), ..About::default() };
+            Error::check(response.error_code, about)?;
+            for group in response.groups {
+                let listed = ListedGroup {
+                    id: group.group_id.to_string(),
+                    state: group.group_state.to_string(),
+                    protocol_type: group.protocol_type.to_string(),
+                };
+                groups.insert(listed.id.clone(), listed);
+            }
+        }
+        Ok(groups.into_values().collect())
+    }
+
+    /// A group and its members; `None` if there is no such group.
+    pub async fn describe_group(&self, id: &str) -> Result<Option<Group>, Error> {
+        let connection = self.coordinator(id).await?;
+        let request = DescribeGroupsRequest::default().with_groups(vec![group_id(id)]);
+        let response = connection.ask(&request).await?;
+        let Some(group) = response.groups.into_iter().next() else {
+            return Err(Error::malformed(connection.address(), format!("an answer without group {id:?}")));
+        };
+        Error::check(group.error_code, About { address: connection.address(), ..About::default() })?;
+        if group.group_state.as_str() == "Dead" {
+            return Ok(None);
+        }
+        Ok(Some(Group {
+            id: id.to_owned(),
+            state: group.group_state.to_string(),
+            assignor: group.protocol_data.to_string(),
+            members: group.members.iter().map(read_member).collect(),
+        }))
+    }
+
+    /// The offsets that a group has committed.
+    pub async fn committed(&self, id: &str) -> Result<BTreeMap<Place, i64>, Error> {
+        let connection = self.coordinator(id).await?;
+        let request = OffsetFetchRequest::default().with_group_id(group_id(id)).with_topics(None);
+        let response = connection.ask(&request).await?;
+        Error::check(response.error_code, About { address: connection.address(), ..About::default() })?;
+        let mut committed = BTreeMap::new();
+        for topic in &response.topics {
+            for partition in &topic.partitions {
+                let place = (topic.name.to_string(), partition.partition_index);
+                Error::check(partition.error_code, about(connection.address(), &place))?;
+                if partition.committed_offset >= 0 {
+                    committed.insert(place, partition.committed_offset);
+                }
+            }
+        }
+        Ok(committed)
+    }
+
+    /// Commits offsets for a group that has no members at the moment.
+    pub async fn commit_for(&self, id: &str, offsets: &BTreeMap<Place, i64>) -> Result<(), Error> {
+        let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
+        for ((topic, partition), offset) in offsets {
+            let row = OffsetCommitRequestPartition::default()
+                .with_partition_index(*partition)
+                .with_committed_offset(*offset);
+            topics.entry(topic).or_default().push(row.with_committed_metadata(Some(StrBytes::default())));
+        }
+        let topic = |(name, partitions): (&str, Vec<OffsetCommitRequestPartition>)| {
+            OffsetCommitRequestTopic::default().with_name(TopicName(text(name))).with_partitions(partitions)
+        };
+        let request = OffsetCommitRequest::default()
+            .with_group_id(group_id(id))
+            .with_topics(topics.into_iter().map(topic).collect());
+        let connection = self.coordinator(id).await?;
+        let response = connection.ask(&request).await?;
+        for topic in &response.topics {
+            for partition in &topic.partitions {
+                let place = (topic.name.to_string(), partition.partition_index);
+                Error::check(partition.error_code, about(connection.address(), &place))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes a group that has no members, and its offsets.
+    pub async fn delete_group(&self, id: &str) -> Result<(), Error> {
+        let connection = self.coordinator(id).await?;
+        let request = DeleteGroupsRequest::default().with_groups_names(vec![group_id(id)]);
+        let response = connection.ask(&request).await?;
+        let about = About { address: connection.address(), ..About::default() };
+        match response.results.first() {
+            Some(result) => Error::check(result.error_code, about),
+            None => Err(Error::malformed(connection.address(), format!("an answer without group {id:?}"))),
+        }
+    }
+}
+
+fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+fn group_id(id: &str) -> GroupId {
+    GroupId(text(id))
+}
+
+fn about<'a>(address: &'a str, place: &'a Place) -> About<'a> {
+    About { address, topic: Some(&place.0), partition: Some(place.1), message: None }
+}
+
+fn read_member(member: &DescribedGroupMember) -> GroupMember {
+    let mut assignment = member.member_assignment.clone();
+    // A version, and then what kafka-protocol reads; anything else is not a consumer's.
+    let read = (assignment.len() > 2).then(|| {
+        let version = i16::from_be_bytes([assignment[0], assignment[1]]).clamp(0, 3);
+        bytes::Buf::advance(&mut assignment, 2);
+        ConsumerProtocolAssignment::decode(&mut assignment, version).ok()
+    });
+    let mut partitions = Vec::new();
+    for topic in read.flatten().iter().flat_map(|assignment| &assignment.assigned_partitions) {
+        partitions.extend(topic.partitions.iter().map(|partition| (topic.topic.to_string(), *partition)));
+    }
+    partitions.sort();
+    GroupMember {
+        id: member.member_id.to_string(),
+        instance_id: member.group_instance_id.as_ref().map(|id| id.to_string()),
+        client_id: member.client_id.to_string(),
+        host: member.client_host.trim_start_matches('/').to_owned(),
+        partitions,
+    }
+}
