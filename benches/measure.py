@@ -86,6 +86,12 @@ def cpu_ticks(pid):
     return int(fields[11]) + int(fields[12])
 
 
+def written(pid):
+    """Bytes that the process has had written to disks."""
+    with open(f"/proc/{pid}/io") as lines:
+        return int(next(line for line in lines if line.startswith("write_bytes:")).split()[1])
+
+
 def string(text):
     return struct.pack(">h", len(text)) + text.encode()
 

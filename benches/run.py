@@ -23,11 +23,23 @@ sys.path[:0] = [str(ROOT / "tests/faults"), str(ROOT / "tests/clients")]
 
 from broker import Broker  # noqa: E402
 
+import group_members  # noqa: E402
 import measure  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 RECORD_BYTES = 1024
 PARTITIONS = 4
+GROUPS_CONFIG = """
+[admin]
+bind = "off"
+[listeners.main]
+bind = "{address}"
+stack = ["framing", "metrics", "local"]
+[services.local]
+kind = "storage"
+url = "sqlite://{folder}/y.db"
+group_initial_rebalance_delay = "0ms"
+"""
 
 
 class Bench:
@@ -86,6 +98,37 @@ class Bench:
             times = self.repeat(lambda: measure.metadata_all(broker.port) * 1000)
             broker.stop()
         self.report("Metadata of 10,000 topics", "ms", times, "< 20")
+
+    # Consumer groups.
+
+    def groups(self):
+        with tempfile.TemporaryDirectory() as folder:
+            broker = self.broker_for_groups(folder)
+            times = sorted(group_members.assigned_after_last_join(broker.port, number) * 1000 for number in range(50))
+            self.report("three members assigned after the last join, sqlite, p99 of 50", "ms", [times[49]], "< 500")
+            measure.create_topic(broker.address, "wide", 1000)
+            member = group_members.Member(broker.port, "wide")
+            member.commit("wide", [(partition, 7) for partition in range(1000)])
+            fetches = self.repeat(lambda: member.fetch("wide", 1000) * 1000)
+            self.report("OffsetFetch of 1,000 partitions, sqlite", "ms", fetches, "< 5")
+            measure.create_topic(broker.address, "load", PARTITIONS)
+            rates = self.repeat(lambda: group_members.commits_per_second(broker.port, "load", 128, 3))
+            self.report("OffsetCommits of one partition, sqlite, 128 connections", "per s", rates, ">= 10,000")
+            members = group_members.many(broker.port, 1000)
+            before, files = measure.cpu_ticks(broker.process.pid), measure.written(broker.process.pid)
+            group_members.beat(members, 60)
+            cpu = (measure.cpu_ticks(broker.process.pid) - before) / TICKS / 60 * 100
+            written = (measure.written(broker.process.pid) - files) / 2**20
+            broker.stop()
+        self.report("CPU of 1,000 groups of 2 members, a heartbeat each 3 s", "% of a core", [cpu], "< 5")
+        self.report("written meanwhile, in 60 s", "MiB", [written])
+
+    def broker_for_groups(self, folder):
+        broker = Broker(self.binary, "")
+        config = pathlib.Path(folder, "y.toml")
+        config.write_text(GROUPS_CONFIG.format(address=broker.address, folder=folder))
+        broker.command = [self.binary, "run", str(config)]
+        return broker.start()
 
     # Moving records.
 
@@ -188,7 +231,7 @@ class Bench:
         return megabytes / took, cpu / megabytes * 1000
 
 
-ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "idle"]
+ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "idle"]
 
 
 def build_tools(tools):

@@ -27,6 +27,7 @@ part "real clients" python tests/clients/run.py --binary "$binary"
 part "the same calls to Apache Kafka and to Yagura" \
     python tests/differential/run.py --kafka-libs "$tools/java/libs" --binary "$binary"
 part "crashes" python tests/faults/crash.py --binary "$binary"
+part "groups while everything fails" python tests/faults/groups.py --binary "$binary"
 part "fsync before each acknowledgement" python tests/faults/fsync.py --binary "$binary"
 part "a full disk" python tests/faults/full.py --binary "$binary"
 part "unusable stores, backup, verify" python tests/faults/files.py --binary "$binary"

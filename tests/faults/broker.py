@@ -20,9 +20,9 @@ class Broker:
     """One broker process on one store, which may be started again and again on the same port."""
 
     def __init__(self, binary, store, wrapper=(), file_bytes_max=None):
-        self.command = [*wrapper, binary, "broker", "--storage", store, "--admin", "off"]
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
+        self.command = [*wrapper, binary, "broker", "--storage", store, "--admin", "off", "--listen", self.address]
         self.file_bytes_max = file_bytes_max
         self.process = None
         self.log = b""
@@ -35,7 +35,7 @@ class Broker:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
         self.process = subprocess.Popen(
-            [*self.command, "--listen", self.address], stderr=subprocess.PIPE, preexec_fn=lower_limit
+            self.command, stderr=subprocess.PIPE, preexec_fn=lower_limit
         )
         os.set_blocking(self.process.stderr.fileno(), False)
         self._wait_until_it_listens()
