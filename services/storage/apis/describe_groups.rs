@@ -69,10 +69,7 @@ fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {
             .with_client_id(wire(&member.client_id))
             .with_client_host(wire(&member.client_host))
             .with_member_metadata(metadata.map(|metadata| metadata.0.clone()).unwrap_or_default())
-            .with_member_assignment(match group.state {
-                GroupState::Stable => member.assignment.0.clone(),
-                _ => Default::default(),
-            })
+            .with_member_assignment(member.assignment.0.clone())
     };
     described
         .with_group_state(shared::words(group.state.name()))

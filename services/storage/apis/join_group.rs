@@ -141,7 +141,8 @@ fn response(view: &GroupView, member: &Arc<str>, lists_members: bool) -> JoinGro
     JoinGroupResponse::default()
         .with_generation_id(group.generation)
         .with_protocol_type(wire_nullable(group.protocol_type.as_ref()))
-        .with_protocol_name(Some(wire(&protocol)))
+        // An assignor without a name is told as none, as in Kafka.
+        .with_protocol_name(Some(wire(&protocol)).filter(|name| !name.is_empty()))
         .with_leader(wire_nullable(group.leader.as_ref()).unwrap_or_default())
         .with_member_id(wire(member))
         .with_members(listed.collect())

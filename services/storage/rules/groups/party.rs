@@ -184,6 +184,10 @@ impl Party {
     /// Asks all members to join again. A group that was empty waits for more.
     pub(super) fn prepare(&mut self, initial_delay_ms: i64, now_ms: i64) {
         let was_empty = self.group.state == GroupState::Empty;
+        if self.group.state == GroupState::CompletingRebalance {
+            // Nobody was told what is to come; what was before is no longer true.
+            self.each(|member| member.assignment = Default::default());
+        }
         let timeout_ms = self.rebalance_timeout_ms();
         self.enter(GroupState::PreparingRebalance, now_ms);
         if !was_empty {

@@ -1,0 +1,44 @@
+//! ElectLeaders (KIP-183, KIP-460): every partition has the leader it prefers, so that there is nothing to elect.
+
+use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
+use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
+use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
+use kernel::{Call, ErrorCode};
+use uuid::Uuid;
+
+use super::lookup::{TopicRef, Topics, by_topic};
+use super::shared;
+use crate::service::{Answer, Service};
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: ElectLeadersRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    // Who asks for all hears only of those that got another leader.
+    let asked = request.topic_partitions.unwrap_or_default();
+    let named = |topic: &TopicPartitions| TopicRef::new(false, &topic.topic, Uuid::nil());
+    let topics = Topics::load(service, asked.iter().map(named).collect()).await?;
+    let mut rows = Vec::new();
+    for topic in &asked {
+        let named = named(topic);
+        for index in &topic.partitions {
+            let result = result(*index, topics.at(&named, *index).err());
+            rows.push((named.clone(), result));
+        }
+    }
+    let topics = by_topic(rows).into_iter().map(|(topic, partitions)| {
+        ReplicaElectionResult::default().with_topic(topic.wire_name()).with_partition_result(partitions)
+    });
+    let response = ElectLeadersResponse::default().with_replica_election_results(topics.collect());
+    Ok(Some(call.reply(&response)?))
+}
+
+fn result(index: i32, error: Option<ErrorCode>) -> PartitionResult {
+    let (error, message) = match error {
+        Some(error) => (error, "This server does not host this topic-partition."),
+        None => (ErrorCode::ElectionNotNeeded, "The partition has the leader that it prefers."),
+    };
+    PartitionResult::default()
+        .with_partition_id(index)
+        .with_error_code(error.code())
+        .with_error_message(shared::sentence(message.to_owned()))
+}

@@ -1,0 +1,12 @@
+//! ListPartitionReassignments (KIP-455): a partition has one replica, the store, and is never on its way elsewhere.
+
+use kafka_protocol::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
+use kernel::Call;
+
+use crate::service::Answer;
+
+pub(crate) fn handle(call: &mut Call) -> Answer {
+    let _: ListPartitionReassignmentsRequest = call.decode()?;
+    let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
+    Ok(Some(call.reply(&response)?))
+}
