@@ -130,6 +130,11 @@ impl Service {
             Api::OFFSET_FOR_LEADER_EPOCH => apis::offset_for_leader_epoch::handle(self, call).await,
             Api::DESCRIBE_ACLS => apis::describe_acls::handle(call),
             Api::ELECT_LEADERS => apis::elect_leaders::handle(self, call).await,
+            Api::ALTER_PARTITION_REASSIGNMENTS => {
+                apis::alter_partition_reassignments::handle(self, call).await
+            }
+            Api::UNREGISTER_BROKER => apis::unregister_broker::handle(self, call),
+            Api::LIST_CONFIG_RESOURCES => apis::list_config_resources::handle(self, call).await,
             Api::LIST_PARTITION_REASSIGNMENTS => apis::list_partition_reassignments::handle(call),
             Api::DESCRIBE_CLIENT_QUOTAS => apis::describe_client_quotas::handle(call),
             Api::DESCRIBE_USER_SCRAM_CREDENTIALS => apis::describe_user_scram_credentials::handle(call),
@@ -174,11 +179,14 @@ const SERVED: &[Api] = &[
     Api::DELETE_GROUPS,
     Api::ELECT_LEADERS,
     Api::INCREMENTAL_ALTER_CONFIGS,
+    Api::ALTER_PARTITION_REASSIGNMENTS,
     Api::LIST_PARTITION_REASSIGNMENTS,
     Api::OFFSET_DELETE,
     Api::DESCRIBE_CLIENT_QUOTAS,
     Api::DESCRIBE_USER_SCRAM_CREDENTIALS,
     Api::DESCRIBE_CLUSTER,
+    Api::UNREGISTER_BROKER,
+    Api::LIST_CONFIG_RESOURCES,
     Api::DESCRIBE_TOPIC_PARTITIONS,
 ];
 

@@ -51,3 +51,35 @@ def leaders(b, kind):
 @case("ElectLeaders")
 def leaders_of_nothing(b):
     b.ask(ElectionType=0, TopicPartitions=[], TimeoutMs=30_000)
+
+
+@case("AlterPartitionReassignments", each={
+    "cancel": None, "where it is": "node", "elsewhere": [77], "nowhere": [], "twice": "twice", "two": "two"})
+def reassign(b, replicas):
+    replicas = {"node": [b.node], "twice": [b.node, b.node], "two": [b.node, 77]}.get(replicas, replicas) \
+        if isinstance(replicas, str) else replicas
+    rows = [{"PartitionIndex": index, "Replicas": replicas} for index in (0, 9)]
+    b.ask(TimeoutMs=30_000, Topics=[{"Name": name, "Partitions": rows} for name in (b.topic(), b.name("unknown"))])
+
+
+@case("UnregisterBroker", each={"unknown": 4711, "negative": -1})
+def unregister(b, node):
+    b.ask(BrokerId=node)
+
+
+def own_resources(b):
+    """What every case has made is listed; brokers have ids of their own."""
+    def shown(answer):
+        rows = answer["ConfigResources"]
+        own = [one for one in rows if one["ResourceName"].startswith(b.prefix)]
+        brokers = [one.get("ResourceType") for one in rows if one["ResourceName"] == str(b.node)]
+        return answer | {"ConfigResources": own, "Brokers": sorted(map(str, brokers))}
+    return shown
+
+
+@case("ListConfigResources", each={
+    "all": [], "topics": [2], "brokers": [4], "loggers": [8], "client metrics": [16], "groups": [32], "two": [2, 4],
+    "unknown": [99], "negative": [-1], "one unknown": [2, 99], "twice": [2, 2]})
+def resources(b, types):
+    b.topic()
+    b.ask(own_resources(b), ResourceTypes=types)

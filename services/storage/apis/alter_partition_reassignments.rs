@@ -1,0 +1,55 @@
+//! AlterPartitionReassignments (KIP-455): a partition's one replica is where it belongs, and nothing is on its way.
+
+use kafka_protocol::messages::alter_partition_reassignments_request::{
+    ReassignablePartition, ReassignableTopic,
+};
+use kafka_protocol::messages::alter_partition_reassignments_response::{
+    ReassignablePartitionResponse, ReassignableTopicResponse,
+};
+use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
+use kernel::{Call, ErrorCode, NodeId};
+use uuid::Uuid;
+
+use super::lookup::{TopicRef, Topics};
+use super::shared::{self, check_assignment};
+use crate::rules::Refused;
+use crate::service::{Answer, Service};
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: AlterPartitionReassignmentsRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let named = |topic: &ReassignableTopic| TopicRef::new(false, &topic.name, Uuid::nil());
+    let topics = Topics::load(service, request.topics.iter().map(named).collect()).await?;
+    let mut responses = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let named = named(&topic);
+        let answer = |asked: &ReassignablePartition| {
+            let known = topics.at(&named, asked.partition_index).map_err(unknown);
+            let refused = known.and_then(|_| check(asked, service.node.node_id)).err();
+            let (code, message) = shared::verdict(refused);
+            let response =
+                ReassignablePartitionResponse::default().with_partition_index(asked.partition_index);
+            response.with_error_code(code).with_error_message(message)
+        };
+        let partitions = topic.partitions.iter().map(answer).collect();
+        responses
+            .push(ReassignableTopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    }
+    let response = AlterPartitionReassignmentsResponse::default()
+        .with_allow_replication_factor_change(request.allow_replication_factor_change)
+        .with_error_message(None)
+        .with_responses(responses);
+    Ok(Some(call.reply(&response)?))
+}
+
+fn unknown(error: ErrorCode) -> Refused {
+    Refused::new(error, "This server does not host this topic-partition.")
+}
+
+/// The only place that a partition can be sent to is the one where it is.
+fn check(asked: &ReassignablePartition, node: NodeId) -> Result<(), Refused> {
+    match &asked.replicas {
+        Some(replicas) => check_assignment(replicas, node),
+        None => Err(Refused::new(ErrorCode::NoReassignmentInProgress, "There is no reassignment to cancel.")),
+    }
+}

@@ -1,0 +1,45 @@
+//! ListConfigResources (KIP-1142): what has configs that DescribeConfigs shows.
+
+use kafka_protocol::messages::list_config_resources_response::ConfigResource;
+use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
+use kernel::{Call, ErrorCode};
+
+use super::shared;
+use crate::service::{Answer, Service};
+
+/// Kafka's numbers for what has configs.
+const TOPIC: i8 = 2;
+const BROKER: i8 = 4;
+const BROKER_LOGGER: i8 = 8;
+const CLIENT_METRICS: i8 = 16;
+const GROUP: i8 = 32;
+/// Before this version clients can ask for nothing but client metrics (KIP-714).
+const TYPES_FROM: i16 = 1;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: ListConfigResourcesRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let asked = match call.header.version {
+        ..TYPES_FROM => vec![CLIENT_METRICS],
+        _ if request.resource_types.is_empty() => vec![TOPIC, BROKER],
+        _ => request.resource_types,
+    };
+    let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
+    let response = ListConfigResourcesResponse::default();
+    if asked.iter().any(|kind| !known.contains(kind)) {
+        return Ok(Some(call.reply(&response.with_error_code(ErrorCode::UnsupportedVersion.code()))?));
+    }
+    // Loggers, client metrics and groups have no configs here.
+    let resource = |kind, name: &str| {
+        ConfigResource::default().with_resource_type(kind).with_resource_name(shared::words(name))
+    };
+    let mut resources = Vec::new();
+    if asked.contains(&TOPIC) {
+        let topics = service.store.topics().await?;
+        resources.extend(topics.iter().map(|topic| resource(TOPIC, &topic.name)));
+    }
+    if asked.contains(&BROKER) {
+        resources.push(resource(BROKER, &service.node.node_id.0.to_string()));
+    }
+    Ok(Some(call.reply(&response.with_config_resources(resources))?))
+}
