@@ -102,7 +102,13 @@ async fn join(
         Done::Joined(Joined::Waits { member, generation }) => {
             let waiting = Member { id: member, ..asked };
             let _waits = service.coordinator.waits(group, &waiting.id);
-            wait_for(service, call, group, |view| next_generation(view, &waiting, generation)).await
+            let joined =
+                wait_for(service, call, group, |view| next_generation(view, &waiting, generation)).await;
+            Ok(joined.unwrap_or_else(|error| match error {
+                // Whoever has left is nobody any more.
+                ErrorCode::UnknownMemberId => refusal(StrBytes::default(), error),
+                _ => refusal(wire(&waiting.id), error),
+            }))
         }
         Done::Joined(Joined::In { member, lists_members, skips_assignment, leader }) => {
             service.coordinator.heard(group, &member);

@@ -16,8 +16,8 @@ use super::lookup::{TopicRef, Topics, by_topic};
 use crate::rules::groups::{CommittedOffset, GroupChange, OffsetDocument};
 use crate::service::{Answer, Service};
 
-/// Kafka's `offset.metadata.max.bytes`.
-pub(crate) const METADATA_BYTES_MAX: usize = 4096;
+/// Kafka's `offset.metadata.max.bytes`, which counts what Java takes for characters.
+const METADATA_UNITS_MAX: usize = 4096;
 /// From this version on topics are named by id (KIP-848).
 const BY_ID_FROM: i16 = 10;
 /// Before this version a group that is not there is one whose generation is over.
@@ -91,7 +91,7 @@ fn offset(
 ) -> Result<CommittedOffset, ErrorCode> {
     let (document, _) = topics.partition(topic, partition.partition_index)?;
     let metadata = partition.committed_metadata.as_ref().map(own).unwrap_or_default();
-    if metadata.len() > METADATA_BYTES_MAX {
+    if metadata.encode_utf16().count() > METADATA_UNITS_MAX {
         return Err(ErrorCode::OffsetMetadataTooLarge);
     }
     Ok(CommittedOffset {

@@ -1,5 +1,7 @@
 //! OffsetDelete: forgets committed offsets (KIP-496).
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::offset_delete_request::{
     OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
@@ -10,62 +12,62 @@ use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use kernel::{Call, ErrorCode};
 use uuid::Uuid;
 
-use super::grouping::{change, own, store_failed};
-use super::lookup::{TopicRef, Topics, by_topic};
+use super::grouping::{change, check_group_id, own, store_failed};
+use super::lookup::{TopicRef, Topics};
 use crate::rules::Done;
 use crate::rules::groups::GroupChange;
 use crate::service::{Answer, Service};
 
-/// A partition, as the request names it, and what becomes of it.
-type Row = (TopicRef, i32, Option<ErrorCode>);
-
 pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let request: OffsetDeleteRequest = call.decode()?;
-    let response = match delete(service, call, &request).await {
-        Ok(rows) => OffsetDeleteResponse::default().with_topics(topics(rows)),
+    let response = match delete(service, call, request).await {
+        Ok(topics) => OffsetDeleteResponse::default().with_topics(topics),
         Err(error) => OffsetDeleteResponse::default().with_error_code(error.code()),
     };
     Ok(Some(call.reply(&response)?))
 }
 
-fn topics(rows: Vec<Row>) -> Vec<OffsetDeleteResponseTopic> {
-    let partition = |(topic, index, error): Row| {
-        let partition = OffsetDeleteResponsePartition::default().with_partition_index(index);
-        (topic, partition.with_error_code(error.map_or(0, |error| error.code())))
-    };
-    let topics = by_topic(rows.into_iter().map(partition)).into_iter();
-    topics
-        .map(|(topic, partitions)| {
-            OffsetDeleteResponseTopic::default().with_name(topic.wire_name()).with_partitions(partitions)
-        })
-        .collect()
-}
-
 async fn delete(
     service: &Service,
     call: &Call,
-    request: &OffsetDeleteRequest,
-) -> Result<Vec<Row>, ErrorCode> {
+    request: OffsetDeleteRequest,
+) -> Result<Vec<OffsetDeleteResponseTopic>, ErrorCode> {
+    check_group_id(&request.group_id)?;
+    let named = |topic: &OffsetDeleteRequestTopic| TopicRef::new(false, &topic.name, Uuid::nil());
     let places = |topic: &OffsetDeleteRequestTopic| {
-        let named = TopicRef::new(false, &topic.name, Uuid::nil());
-        let place = |asked: &OffsetDeleteRequestPartition| (named.clone(), asked.partition_index);
-        topic.partitions.iter().map(place).collect::<Vec<_>>()
+        let topic_ref = named(topic);
+        topic.partitions.iter().map(|asked| (topic_ref.clone(), asked.partition_index)).collect::<Vec<_>>()
     };
-    let places: Vec<(TopicRef, i32)> = request.topics.iter().flat_map(places).collect();
-    let topics = Topics::load_to_write(service, &call.ticket, places.clone()).await;
+    let places = request.topics.iter().flat_map(places).collect();
+    let topics = Topics::load_to_write(service, &call.ticket, places).await;
     let topics = topics.map_err(|error| store_failed(call, &error))?;
-    let mut offsets = Vec::new();
-    let mut rows: Vec<Row> = Vec::with_capacity(places.len());
-    for (topic, index) in places {
-        let known = topics.partition(&topic, index).map(|(document, _)| document.name.clone());
-        let error = known.as_ref().err().copied();
-        offsets.extend(known.ok().map(|name| (name, index)));
-        rows.push((topic, index, error));
-    }
+    let place = |topic: &OffsetDeleteRequestTopic, asked: &OffsetDeleteRequestPartition| {
+        let found = topics.partition(&named(topic), asked.partition_index);
+        found.map(|(document, at)| (document.name.clone(), at.partition))
+    };
+    let each =
+        request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |asked| (topic, asked)));
+    let places: Vec<Result<(Arc<str>, i32), ErrorCode>> =
+        each.map(|(topic, asked)| place(topic, asked)).collect();
+    let offsets = places.iter().filter_map(|place| place.clone().ok()).collect();
     let deleted =
         change(service, call, &own(&request.group_id.0), GroupChange::DeleteOffsets { offsets }).await?;
     let Done::OffsetsDeleted(verdicts) = deleted else { return Err(ErrorCode::UnknownServerError) };
-    let known = rows.iter_mut().filter(|(_, _, error)| error.is_none());
-    known.zip(verdicts).for_each(|((_, _, error), verdict)| *error = verdict);
-    Ok(rows)
+    let mut verdicts = verdicts.into_iter();
+    let mut errors = places.into_iter().map(|place| match place {
+        Ok(_) => verdicts.next().flatten(),
+        Err(error) => Some(error),
+    });
+    let mut answers = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let partition = |asked: &OffsetDeleteRequestPartition| {
+            let error = errors.next().flatten();
+            OffsetDeleteResponsePartition::default()
+                .with_partition_index(asked.partition_index)
+                .with_error_code(error.map_or(0, |error| error.code()))
+        };
+        let partitions: Vec<_> = topic.partitions.iter().map(partition).collect();
+        answers.push(OffsetDeleteResponseTopic::default().with_name(topic.name).with_partitions(partitions));
+    }
+    Ok(answers)
 }

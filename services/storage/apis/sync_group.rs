@@ -17,13 +17,13 @@ const PROTOCOL_FROM: i16 = 5;
 
 pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let request: SyncGroupRequest = call.decode()?;
-    let is_named = check_group_id(&request.group_id);
+    let is_good = check_group_id(&request.group_id).and_then(|()| check_protocol(call, &request));
     let group = own(&request.group_id.0);
-    let sync = asked(service, call, &request);
+    let sync = asked(service, &request);
     drop(request);
     // All of it has been copied out, so that a parked call holds no request memory.
     call.body.release();
-    let response = match is_named {
+    let response = match is_good {
         Ok(()) => synced(service, call, &group, sync).await,
         Err(error) => Err(error),
     };
@@ -32,13 +32,21 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-fn asked(service: &Service, call: &Call, request: &SyncGroupRequest) -> Sync {
-    let says_protocol = call.header.version >= PROTOCOL_FROM;
+/// From KIP-559 on a member must say what it takes the group for.
+fn check_protocol(call: &Call, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
+    let is_said = request.protocol_type.is_some() && request.protocol_name.is_some();
+    match call.header.version < PROTOCOL_FROM || is_said {
+        true => Ok(()),
+        false => Err(ErrorCode::InconsistentGroupProtocol),
+    }
+}
+
+fn asked(service: &Service, request: &SyncGroupRequest) -> Sync {
     let assignments = request.assignments.iter();
     Sync {
         member: member(&request.member_id, request.group_instance_id.as_ref(), request.generation_id),
-        protocol_type: own_nullable(request.protocol_type.as_ref().filter(|_| says_protocol)),
-        protocol: own_nullable(request.protocol_name.as_ref().filter(|_| says_protocol)),
+        protocol_type: own_nullable(request.protocol_type.as_ref()),
+        protocol: own_nullable(request.protocol_name.as_ref()),
         assignments: assignments
             .map(|one| (own(&one.member_id), Bytes::copy_from_slice(&one.assignment)))
             .collect(),
