@@ -30,14 +30,18 @@ class Bench:
         self.node = broker.node_id
         self.answers = []
         self.patience_seconds = ANSWER_SECONDS_MAX
-        self._link = None
+        self.client_id = CLIENT_ID
+        self.members = []  # the ids of group members, in the order in which they were heard of
+        self._link = self._begun = None
+        self._beside = []
         self._correlation_id = 0
 
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        self.hang_up()
+        for one in [self, *self._beside]:
+            one.hang_up()
 
     # --- calls whose answers are compared
 
@@ -51,10 +55,40 @@ class Bench:
         self.note(f"{api} v{version}", answer if isinstance(answer, str) or not shown else shown(answer))
         return answer
 
+    def beside(self):
+        """Another client in the same case, on a connection of its own."""
+        other = Bench(self.broker, self.api, self.version, "")
+        other.prefix, other.answers, other.members = self.prefix, self.answers, self.members
+        self._beside.append(other)
+        return other
+
+    def begin(self, api, version, **fields):
+        """Sends a call whose answer may be long in coming: `finish` takes it, and until then comes no other."""
+        self.link().send(self._call(api, version, self._encode(api, version, fields)))
+        self._begun = api, version
+
+    def finish(self, compared=True):
+        """The answer to the call that was begun."""
+        api, version = self._begun
+        raw = self.link().receive()
+        answer = raw if isinstance(raw, str) else self._decode(self.broker.apis[api], version, raw)
+        if compared:
+            self.note(f"{api} v{version}", answer)
+        if isinstance(answer, str):
+            self.hang_up()
+            if not compared:
+                raise SetupFailed(f"{api}: {answer}")
+        return answer
+
     def own_topics(self, answer):
         """The answer with no topics in it but those of this case."""
         own = [one for one in answer["Topics"] if one["Name"].startswith(self.prefix)]
         return answer | {"Topics": own}
+
+    def own_groups(self, answer):
+        """The answer with no groups in it but those of this case."""
+        own = [one for one in answer["Groups"] if one["GroupId"].startswith(self.prefix)]
+        return answer | {"Groups": own}
 
     def body(self, **fields):
         """What `ask` would send."""
@@ -118,7 +152,7 @@ class Bench:
         return answer
 
     def name(self, suffix="t"):
-        """A topic name that only this case uses."""
+        """A name, of a topic or a group, that only this case uses."""
         return f"{self.prefix}-{suffix}"
 
     def topic(self, suffix="t", partitions=1, **configs):
@@ -211,7 +245,7 @@ class Bench:
 
     def _frame(self, key, version, body, flexible):
         self._correlation_id += 1
-        head = schema.request_header(key, version, self._correlation_id, CLIENT_ID, flexible)
+        head = schema.request_header(key, version, self._correlation_id, self.client_id, flexible)
         return struct.pack(">i", len(head) + len(body)) + head + body
 
     def _exchange(self, api, version, body):
@@ -240,4 +274,12 @@ class Bench:
         except schema.Malformed as error:
             return f"malformed: {error}"
         self.broker.learn(decoded)
+        self._meet(decoded)
         return decoded
+
+    def _meet(self, answer):
+        for place in [answer, *(answer.get("Members") or []), *(answer.get("Groups") or [])]:
+            if place is not answer and "Members" in place:
+                self._meet(place)
+            elif place.get("MemberId") and place["MemberId"] not in self.members:
+                self.members.append(place["MemberId"])

@@ -24,9 +24,18 @@ class Link:
         self.socket.sendall(data)
 
     def exchange(self, frame):
-        """Sends a frame. Returns the next one that comes, or "closed" or "silence"."""
+        """Sends a frame, and receives one."""
         try:
             self.send(frame)
+        except socket.timeout:
+            return "silence"
+        except OSError:
+            return "closed"
+        return self.receive()
+
+    def receive(self):
+        """The next frame that comes, or "closed" or "silence"."""
+        try:
             return self._exactly(struct.unpack(">i", self._exactly(4))[0])
         except socket.timeout:
             return "silence"

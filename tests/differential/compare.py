@@ -2,6 +2,7 @@
 
 import fnmatch
 import json
+import re
 import tomllib
 from typing import NamedTuple
 
@@ -26,21 +27,32 @@ UNORDERED = {
     "ListOffsets": {"Topics", "Partitions"}, "DescribeConfigs": {"Configs"}, "CreateTopics": {"Configs"},
     "DeleteRecords": {"Topics", "Partitions"}, "DescribeLogDirs": {"Topics", "Partitions"},
     "ApiVersions": {"SupportedFeatures", "FinalizedFeatures"},
+    "JoinGroup": {"Members"}, "DescribeGroups": {"Groups", "Members"}, "ListGroups": {"Groups"},
+    "DeleteGroups": {"Results"}, "OffsetCommit": {"Topics", "Partitions"},
+    "OffsetDelete": {"Topics", "Partitions"},
 }
+MEMBER_IDS = {"MemberId", "Leader"}
+# What a broker makes up behind the client's or the instance's id.
+RANDOM_PART = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 ERRORS = {  # for whoever reads the differences
     -1: "UNKNOWN_SERVER_ERROR", 0: "NONE", 1: "OFFSET_OUT_OF_RANGE", 2: "CORRUPT_MESSAGE",
     3: "UNKNOWN_TOPIC_OR_PARTITION", 5: "LEADER_NOT_AVAILABLE", 6: "NOT_LEADER_OR_FOLLOWER",
-    10: "MESSAGE_TOO_LARGE", 15: "COORDINATOR_NOT_AVAILABLE", 17: "INVALID_TOPIC_EXCEPTION",
-    18: "RECORD_LIST_TOO_LARGE", 19: "NOT_ENOUGH_REPLICAS", 21: "INVALID_REQUIRED_ACKS",
+    10: "MESSAGE_TOO_LARGE", 12: "OFFSET_METADATA_TOO_LARGE", 14: "COORDINATOR_LOAD_IN_PROGRESS",
+    15: "COORDINATOR_NOT_AVAILABLE", 16: "NOT_COORDINATOR", 17: "INVALID_TOPIC_EXCEPTION",
+    18: "RECORD_LIST_TOO_LARGE", 19: "NOT_ENOUGH_REPLICAS", 21: "INVALID_REQUIRED_ACKS", 22: "ILLEGAL_GENERATION",
+    23: "INCONSISTENT_GROUP_PROTOCOL", 24: "INVALID_GROUP_ID", 25: "UNKNOWN_MEMBER_ID",
+    26: "INVALID_SESSION_TIMEOUT", 27: "REBALANCE_IN_PROGRESS", 28: "INVALID_COMMIT_OFFSET_SIZE",
     32: "INVALID_TIMESTAMP", 35: "UNSUPPORTED_VERSION", 36: "TOPIC_ALREADY_EXISTS", 37: "INVALID_PARTITIONS",
     38: "INVALID_REPLICATION_FACTOR", 39: "INVALID_REPLICA_ASSIGNMENT", 40: "INVALID_CONFIG",
     41: "NOT_CONTROLLER", 42: "INVALID_REQUEST", 43: "UNSUPPORTED_FOR_MESSAGE_FORMAT", 44: "POLICY_VIOLATION",
     45: "OUT_OF_ORDER_SEQUENCE_NUMBER", 46: "DUPLICATE_SEQUENCE_NUMBER", 47: "INVALID_PRODUCER_EPOCH",
     48: "INVALID_TXN_STATE", 49: "INVALID_PRODUCER_ID_MAPPING", 50: "INVALID_TRANSACTION_TIMEOUT",
     56: "KAFKA_STORAGE_ERROR", 57: "LOG_DIR_NOT_FOUND", 59: "UNKNOWN_PRODUCER_ID",
-    60: "REASSIGNMENT_IN_PROGRESS", 70: "FETCH_SESSION_ID_NOT_FOUND", 71: "INVALID_FETCH_SESSION_EPOCH",
-    74: "FENCED_LEADER_EPOCH", 75: "UNKNOWN_LEADER_EPOCH", 76: "UNSUPPORTED_COMPRESSION_TYPE",
-    78: "OFFSET_NOT_AVAILABLE", 87: "INVALID_RECORD", 90: "PRODUCER_FENCED", 100: "UNKNOWN_TOPIC_ID",
+    60: "REASSIGNMENT_IN_PROGRESS", 68: "NON_EMPTY_GROUP", 69: "GROUP_ID_NOT_FOUND",
+    70: "FETCH_SESSION_ID_NOT_FOUND", 71: "INVALID_FETCH_SESSION_EPOCH", 74: "FENCED_LEADER_EPOCH",
+    75: "UNKNOWN_LEADER_EPOCH", 76: "UNSUPPORTED_COMPRESSION_TYPE", 78: "OFFSET_NOT_AVAILABLE",
+    79: "MEMBER_ID_REQUIRED", 81: "GROUP_MAX_SIZE_REACHED", 82: "FENCED_INSTANCE_ID",
+    86: "GROUP_SUBSCRIBED_TO_TOPIC", 87: "INVALID_RECORD", 90: "PRODUCER_FENCED", 100: "UNKNOWN_TOPIC_ID",
     103: "INCONSISTENT_TOPIC_ID", 106: "FETCH_SESSION_TOPIC_ID_ERROR", 120: "TRANSACTION_ABORTABLE",
 }
 
@@ -48,8 +60,10 @@ ERRORS = {  # for whoever reads the differences
 class Normaliser:
     """Rewrites one broker's answers into what both brokers should say."""
 
-    def __init__(self, broker):
+    def __init__(self, broker, members):
+        """`members`: the ids of group members that the case has met, in order."""
         self.broker = broker
+        self.members = [one for one in members if RANDOM_PART.search(one)]
 
     def answer(self, what, answer):
         """`what` begins with the API."""
@@ -71,6 +85,8 @@ class Normaliser:
     def _scalar(self, name, value):
         if name in ("TopicId", "TopicIds"):
             return "nothing" if value == schema.ZERO_UUID else self.broker.topic_names.get(value, value)
+        if name in MEMBER_IDS and value in self.members:
+            return RANDOM_PART.sub(f"member {self.members.index(value) + 1}", value)
         if name == "ProducerId":
             return value if value < 0 else "producer"
         if name in OPAQUE:
@@ -95,7 +111,7 @@ def without_order(items):
 
 def identity(item):
     if isinstance(item, dict):
-        for field in ("Name", "Topic", "TopicId", "Index", "PartitionIndex", "Partition"):
+        for field in ("Name", "Topic", "TopicId", "Index", "PartitionIndex", "Partition", "GroupId", "MemberId"):
             if item.get(field) is not None:
                 return str(item[field])
     return None

@@ -36,8 +36,19 @@ import schema  # noqa: E402
 from bench import Bench  # noqa: E402
 
 KNOWN = HERE / "known_differences.toml"
-# Four times as fast: the controller does not wait for more before it writes.
-KAFKA_SETTINGS = ["controller.quorum.append.linger.ms=0"]
+# Several times as fast: neither the controller nor the group coordinator waits for more before it writes.
+KAFKA_SETTINGS = ["controller.quorum.append.linger.ms=0", "group.coordinator.append.linger.ms=0"]
+YAGURA_CONFIG = """
+[admin]
+bind = "off"
+[listeners.main]
+bind = "{bootstrap}"
+stack = ["limits", "framing", "metrics", "trace", "local"]
+[services.local]
+kind = "storage"
+url = "sqlite://{folder}/y.db"
+group_initial_rebalance_delay = "0ms"
+"""
 STOP_SECONDS_MAX, SLOW_SECONDS, TAIL_LINES = 30, 8, 20
 
 
@@ -66,12 +77,13 @@ def answers_of(name, bootstrap, now_ms, args):
 
 
 def run_case(broker, case, version):
-    broken, normaliser = None, compare.Normaliser(broker)
+    broken = None
     with Bench(broker, case.api, version, case.name) as bench:
         try:
             case(bench)
         except Exception as error:  # the broker's doing or the case's own: either way a failure that is shown
             broken = f"{type(error).__name__}: {error}"
+        normaliser = compare.Normaliser(broker, bench.members)
         answers = [[what, normaliser.answer(what, answer)] for what, answer in bench.answers]
     return Result(case.api, version, case.name, answers, broken)
 
@@ -113,10 +125,11 @@ def step_disagreements(kafka, yagura):
 def yagura(binary, folder):
     """A fresh Yagura on a store of its own."""
     port, = kafka_server.free_ports(1)
-    bootstrap = f"127.0.0.1:{port}"
+    bootstrap, config = f"127.0.0.1:{port}", folder / "yagura.toml"
+    config.write_text(YAGURA_CONFIG.format(bootstrap=bootstrap, folder=folder))
     with open(folder / "yagura.log", "wb") as log:
         process = subprocess.Popen(
-            [binary, "broker", "--storage", f"sqlite://{folder}/y.db", "--listen", bootstrap, "--admin", "off"],
+            [binary, "run", config],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=folder, start_new_session=True)
     try:
         kafka_server.wait_until_it_answers(bootstrap, lambda: process.poll() is None, 30)

@@ -14,6 +14,8 @@ use crate::store::GroupView;
 
 /// What a client may do to a group where nobody asks who it is: Kafka's bits of all operations that a group has.
 const GROUP_OPERATIONS: i32 = 3400;
+/// Kafka's name for the state of a group that is not there.
+const DEAD: &str = "Dead";
 /// From this version on a group that is not there is an error (KIP-1043).
 const NOT_FOUND_FROM: i16 = 6;
 
@@ -35,26 +37,17 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
 async fn describe(service: &Service, call: &Call, id: GroupId, operations: i32) -> DescribedGroup {
     let described =
         DescribedGroup::default().with_authorized_operations(OPERATIONS_NOT_ASKED).with_group_id(id.clone());
-    if id.as_str().is_empty() {
-        return described.with_error_code(ErrorCode::InvalidGroupId.code());
-    }
     match service.store.group(&own(&id.0)).await {
         Ok(Some(view)) => of_view(described, &view).with_authorized_operations(operations),
-        Ok(None) => {
-            not_found(described, call.header.version, id.as_str()).with_authorized_operations(operations)
+        Ok(None) if call.header.version < NOT_FOUND_FROM => {
+            described.with_group_state(shared::words(DEAD)).with_authorized_operations(operations)
         }
+        Ok(None) => described
+            .with_group_state(shared::words(DEAD))
+            .with_error_code(ErrorCode::GroupIdNotFound.code())
+            .with_error_message(shared::sentence(format!("Group {} not found.", id.as_str()))),
         Err(error) => described.with_error_code(store_failed(call, &error).code()),
     }
-}
-
-fn not_found(described: DescribedGroup, version: i16, id: &str) -> DescribedGroup {
-    let described = described.with_group_state(shared::words("Dead"));
-    if version < NOT_FOUND_FROM {
-        return described;
-    }
-    described
-        .with_error_code(ErrorCode::GroupIdNotFound.code())
-        .with_error_message(shared::sentence(format!("Group {id} not found.")))
 }
 
 fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {

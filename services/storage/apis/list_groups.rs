@@ -17,11 +17,14 @@ const CLASSIC: &str = "classic";
 
 pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let request: ListGroupsRequest = call.decode()?;
+    // Kafka takes blanks around a state, and none around a type.
+    let states: Vec<StrBytes> =
+        request.states_filter.iter().map(|state| shared::words(state.trim())).collect();
     call.ticket.after_writes().await;
     let response = match service.store.groups().await {
         Ok(groups) => {
             let wanted = |(_, group): &(Arc<str>, Arc<GroupDocument>)| {
-                fits(&request.states_filter, group.state.name()) && fits(&request.types_filter, CLASSIC)
+                fits(&states, group.state.name()) && fits(&request.types_filter, CLASSIC)
             };
             let listed = groups.into_iter().filter(wanted).map(|(id, group)| listed(&id, &group));
             ListGroupsResponse::default().with_groups(listed.collect())

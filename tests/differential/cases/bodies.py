@@ -6,7 +6,7 @@ from cases import case
 from cases.cluster import SERVED
 from schema import Raw, is_flexible, uvarint, within
 
-TOPIC = "no-such-topic"
+TOPIC, GROUP = "no-such-topic", "no-such-group"
 RESOURCE = {"ResourceType": 2, "ResourceName": TOPIC}
 # A call with something in it that changes nothing.
 HARMLESS = {
@@ -27,6 +27,17 @@ HARMLESS = {
     "CreatePartitions": {"Topics": [{"Name": TOPIC, "Count": 2, "Assignments": None}], "TimeoutMs": 1000},
     "DescribeCluster": {},
     "DescribeTopicPartitions": {"Topics": [{"Name": TOPIC}]},
+    "JoinGroup": {"GroupId": "", "ProtocolType": "consumer", "Protocols": [{"Name": "range"}]},
+    "SyncGroup": {"GroupId": "", "Assignments": [{"MemberId": "a-member"}]},
+    "Heartbeat": {"GroupId": "", "MemberId": "a-member"},
+    "LeaveGroup": {"GroupId": "", "MemberId": "a-member", "Members": [{"MemberId": "a-member"}]},
+    "OffsetCommit": {"GroupId": GROUP, "Topics": [{"Name": TOPIC, "Partitions": []}]},
+    "OffsetFetch": {"GroupId": GROUP, "Topics": [{"Name": TOPIC, "PartitionIndexes": [0]}],
+                    "Groups": [{"GroupId": GROUP, "Topics": [{"Name": TOPIC, "PartitionIndexes": [0]}]}]},
+    "OffsetDelete": {"GroupId": GROUP, "Topics": [{"Name": TOPIC, "Partitions": [{"PartitionIndex": 0}]}]},
+    "DescribeGroups": {"Groups": [GROUP]},
+    "ListGroups": {"StatesFilter": ["Dead"], "TypesFilter": ["share"]},
+    "DeleteGroups": {"GroupsNames": [GROUP]},
     "ApiVersions": {"ClientSoftwareName": "a-client", "ClientSoftwareVersion": "1"},
 }
 
