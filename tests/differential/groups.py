@@ -7,6 +7,7 @@ from typing import NamedTuple
 from broker import START_SECONDS_MAX, SetupFailed
 
 JOIN, SYNC, LEAVE, COMMIT, DESCRIBE = 9, 3, 5, 9, 5  # the versions that prepare
+ID_REQUIRED = 79
 SESSION_MS = 60_000  # no case takes so long
 
 
@@ -32,6 +33,9 @@ def protocols(*names, metadata=subscription("a-topic")):
     return [{"Name": name, "Metadata": metadata} for name in names]
 
 
+NEWS = protocols("range", metadata=subscription("another-topic"))  # after which a member is not what it was
+
+
 def joining(group, member_id="", *names, **fields):
     """The fields of a JoinGroup."""
     return {"GroupId": group, "SessionTimeoutMs": SESSION_MS, "RebalanceTimeoutMs": SESSION_MS, "MemberId": member_id,
@@ -44,7 +48,10 @@ def rejoining(member, *names, **fields):
 
 def promised(b, group):
     """A member id that the group waits for."""
-    return b.prepare("JoinGroup", JOIN, **joining(group))["MemberId"]
+    answer = b.prepare("JoinGroup", JOIN, **joining(group))
+    if answer["ErrorCode"] != ID_REQUIRED:
+        raise SetupFailed(f"no member id of {group}: error {answer['ErrorCode']}")
+    return answer["MemberId"]
 
 
 def joined(b, group=None, *names, **fields):

@@ -1,7 +1,8 @@
 """JoinGroup by members that have an id, or have yet to get one."""
 
 from cases import case
-from groups import STATES, Member, empty, joining, look, pending, promised, protocols, rejoining, stable, subscription
+from groups import (ID_REQUIRED, STATES, Member, empty, joining, look, pending, promised, protocols, rejoining, stable,
+                    subscription)
 
 MAX = 2**31 - 1
 ID_REQUIRED_SINCE = 4
@@ -10,7 +11,7 @@ ID_REQUIRED_SINCE = 4
 def enter(b, group, *names, **fields):
     """Joins, with the id that the answer to a first attempt may tell it to take."""
     answer = b.ask(**joining(group, "", *names, **fields))
-    if isinstance(answer, dict) and answer["ErrorCode"] == 79:
+    if isinstance(answer, dict) and answer["ErrorCode"] == ID_REQUIRED:
         answer = b.ask(**joining(group, answer["MemberId"], *names, **fields))
     return answer
 

@@ -2,10 +2,8 @@
 
 from cases import case
 from cases.groups_join import ID_REQUIRED_SINCE, entered
-from groups import (Member, completing, joining, leave, look, pair, promised, protocols, rejoining, stable, stable_pair,
-                    subscription, synced, wait_for)
-
-NEWS = protocols("range", metadata=subscription("another-topic"))
+from groups import (NEWS, Member, completing, joining, leave, look, pair, promised, protocols, rejoining, stable,
+                    stable_pair, synced, wait_for)
 
 
 def knock(b, group, *names, **fields):
@@ -33,7 +31,7 @@ def two_are_promised(b):
 @case("JoinGroup", each={
     "same": {}, "other metadata": {"Protocols": NEWS},
     "other protocol": {"Protocols": protocols("other")}, "one more": {"Protocols": protocols("range", "other")},
-    "no protocols": {"Protocols": []}, "shorter session": {"SessionTimeoutMs": 10_000},
+    "no protocols": {"Protocols": []}, "shorter session": {"SessionTimeoutMs": 50_000},
 })
 def leader_rejoins(b, fields):
     """While it is to hand out assignments."""
@@ -45,7 +43,7 @@ def leader_rejoins(b, fields):
 @case("JoinGroup", each={
     "same": {}, "other metadata": {"Protocols": NEWS},
     "one more": {"Protocols": protocols("range", "other")}, "no protocols": {"Protocols": []},
-    "shorter session": {"SessionTimeoutMs": 10_000},
+    "shorter session": {"SessionTimeoutMs": 50_000},
 })
 def leader_rejoins_a_stable_group(b, fields):
     """Always for a new generation."""
@@ -55,8 +53,8 @@ def leader_rejoins_a_stable_group(b, fields):
 
 
 @case("JoinGroup", each={"same": {}, "other protocol": {"Protocols": protocols("other")},
-                         "other type": {"ProtocolType": "connect"}, "shorter session": {"SessionTimeoutMs": 10_000},
-                         "other rebalance timeout": {"RebalanceTimeoutMs": 10_000}})
+                         "other type": {"ProtocolType": "connect"}, "shorter session": {"SessionTimeoutMs": 50_000},
+                         "other rebalance timeout": {"RebalanceTimeoutMs": 50_000}})
 def follower_rejoins(b, fields):
     """Nothing happens if it comes as it was."""
     _, follower = stable_pair(b)

@@ -1,11 +1,10 @@
 """JoinGroup by static members, which keep their place by an id of their own (KIP-345)."""
 
 from cases import case
-from groups import (Member, completing, joined, joining, leave, look, pair, protocols, rejoining, stable, stable_pair,
-                    subscription, synced, wait_for)
+from groups import (NEWS, Member, completing, joined, joining, leave, look, pair, protocols, rejoining, stable,
+                    stable_pair, synced, wait_for)
 
 SINCE = 5
-NEWS = protocols("range", metadata=subscription("another-topic"))
 
 
 def static(b, group=None, *names):
@@ -89,7 +88,7 @@ def follower_rejoins_with_its_id(b):
     "same": {}, "other metadata": {"Protocols": NEWS}, "one more": {"Protocols": protocols("range", "other")},
     "other protocol": {"Protocols": protocols("other")}, "preferred otherwise": {"Protocols": protocols("b", "range")},
     "no protocols": {"Protocols": []}, "other type": {"ProtocolType": "connect"},
-    "shorter session": {"SessionTimeoutMs": 10_000},
+    "shorter session": {"SessionTimeoutMs": 50_000},
 })
 def only_member_comes_back(b, fields):
     """It stays with its generation, if the choice of protocol stays the same; its old id is fenced."""

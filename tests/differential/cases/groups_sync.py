@@ -1,7 +1,5 @@
 """SyncGroup: the leader hands out assignments, and everybody takes their own."""
 
-import time
-
 from cases import case
 from groups import (STATES, completing, handed_out, joined, joining, leave, look, pair, pending, prepare, promised,
                     rejoining, stable, stable_pair, wait_for)
@@ -9,7 +7,6 @@ from groups import (STATES, completing, handed_out, joined, joining, leave, look
 MAX = 2**31 - 1
 KNOWN = {"ProtocolType": "consumer", "ProtocolName": "range"}
 STATIC_SINCE = 3
-WHILE = 0.05  # seconds in which a broker surely hears of a call
 
 
 def sync(b, member, *members, **fields):
@@ -156,18 +153,6 @@ def leader_joins_anew_while_the_follower_waits(b):
     b.other("JoinGroup", 9, **rejoining(leader))
     sync(b, leader, leader, follower)
     other.finish()
-
-
-@case("SyncGroup")
-def twice(b):
-    """The first attempt is never answered."""
-    leader, follower = pair(b)
-    first, second = b.beside(), b.beside()
-    for one in (first, second):
-        one.begin("SyncGroup", b.version, **follower.call(**KNOWN))
-        time.sleep(WHILE)
-    sync(b, leader, leader, follower)
-    second.finish()
 
 
 @case("SyncGroup")
