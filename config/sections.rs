@@ -264,6 +264,18 @@ pub(crate) static STORAGE: Section = Section {
             "Members that a group may have.",
         ),
         setting(
+            "group_consumer_session_timeout",
+            SOME_TIME,
+            Default,
+            "The session of a member of the consumer protocol (KIP-848).",
+        ),
+        setting(
+            "group_consumer_heartbeat_interval",
+            SOME_TIME,
+            Default,
+            "How often such a member says that it lives.",
+        ),
+        setting(
             "offsets_retention",
             SOME_TIME,
             Default,

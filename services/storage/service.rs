@@ -134,6 +134,8 @@ impl Service {
                 apis::alter_partition_reassignments::handle(self, call).await
             }
             Api::UNREGISTER_BROKER => apis::unregister_broker::handle(self, call),
+            Api::CONSUMER_GROUP_HEARTBEAT => apis::consumer_group_heartbeat::handle(self, call).await,
+            Api::CONSUMER_GROUP_DESCRIBE => apis::consumer_group_describe::handle(self, call).await,
             Api::LIST_CONFIG_RESOURCES => apis::list_config_resources::handle(self, call).await,
             Api::LIST_PARTITION_REASSIGNMENTS => apis::list_partition_reassignments::handle(call),
             Api::DESCRIBE_CLIENT_QUOTAS => apis::describe_client_quotas::handle(call),
@@ -186,6 +188,8 @@ const SERVED: &[Api] = &[
     Api::DESCRIBE_USER_SCRAM_CREDENTIALS,
     Api::DESCRIBE_CLUSTER,
     Api::UNREGISTER_BROKER,
+    Api::CONSUMER_GROUP_HEARTBEAT,
+    Api::CONSUMER_GROUP_DESCRIBE,
     Api::LIST_CONFIG_RESOURCES,
     Api::DESCRIBE_TOPIC_PARTITIONS,
 ];

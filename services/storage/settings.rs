@@ -33,6 +33,12 @@ pub struct Settings {
     /// Members that a group may have.
     #[serde(default = "default_group_max_size")]
     pub group_max_size: usize,
+    /// The session of a member of the consumer protocol, whose broker says how long it is.
+    #[serde(default = "default_group_consumer_session_timeout")]
+    pub group_consumer_session_timeout: Span,
+    /// How often such a member is to be heard of.
+    #[serde(default = "default_group_consumer_heartbeat_interval")]
+    pub group_consumer_heartbeat_interval: Span,
     /// How long committed offsets are kept after their group was last in use.
     #[serde(default = "default_offsets_retention")]
     pub offsets_retention: Span,
@@ -72,6 +78,14 @@ fn default_group_max_size() -> usize {
     i32::MAX as usize
 }
 
+fn default_group_consumer_session_timeout() -> Span {
+    Span(Duration::from_secs(45))
+}
+
+fn default_group_consumer_heartbeat_interval() -> Span {
+    Span(Duration::from_secs(5))
+}
+
 fn default_offsets_retention() -> Span {
     Span(Duration::from_secs(7 * 24 * 60 * 60))
 }
@@ -105,6 +119,8 @@ impl Settings {
             group_min_session_timeout: default_group_min_session_timeout(),
             group_max_session_timeout: default_group_max_session_timeout(),
             group_max_size: default_group_max_size(),
+            group_consumer_session_timeout: default_group_consumer_session_timeout(),
+            group_consumer_heartbeat_interval: default_group_consumer_heartbeat_interval(),
             offsets_retention: default_offsets_retention(),
             commit_bytes_max: default_commit_bytes_max(),
             queue_bytes_max: default_queue_bytes_max(),
@@ -144,6 +160,12 @@ impl Settings {
         if self.group_min_session_timeout > self.group_max_session_timeout {
             return Err(
                 "group_min_session_timeout must not be longer than group_max_session_timeout".to_owned()
+            );
+        }
+        if self.group_consumer_heartbeat_interval >= self.group_consumer_session_timeout {
+            return Err(
+                "group_consumer_heartbeat_interval must be shorter than group_consumer_session_timeout"
+                    .to_owned(),
             );
         }
         if self.commit_bytes_max.0 == 0 || self.queue_bytes_max < self.commit_bytes_max {

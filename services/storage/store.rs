@@ -9,7 +9,7 @@ use kernel::{Ticket, TopicId, TopicPartition};
 use tokio::sync::watch;
 
 use crate::engines::{Engine, Load, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
-use crate::rules::groups::{GroupDocument, MemberDocument};
+use crate::rules::groups::{GroupDocument, MemberDocument, assignor};
 use crate::rules::{Command, Document, Key, Outcome, TopicDocument};
 
 /// An engine that may still be opening. Cloning shares it.
@@ -188,6 +188,15 @@ impl GroupView {
             }
         }
         Some(Self { group: group?, members })
+    }
+
+    /// The assignor in use.
+    pub fn assignor(&self) -> Option<&str> {
+        let votes = || self.members.iter().map(|(_, member)| member.consumer.as_ref()?.assignor.as_deref());
+        match self.group.consumer.is_some() {
+            true => Some(assignor(votes())),
+            false => self.group.protocol.as_deref(),
+        }
     }
 
     /// A member by its id.

@@ -105,13 +105,17 @@ impl List {
         let groups = self.connect.cluster().await?.groups().await?;
         match self.format {
             Format::Text => {
-                let mut rows = vec![row(["group", "state", "type"])];
-                rows.extend(groups.iter().map(|group| row([&group.id, &group.state, &group.protocol_type])));
+                let mut rows = vec![row(["group", "state", "type", "protocol"])];
+                rows.extend(
+                    groups
+                        .iter()
+                        .map(|group| row([&group.id, &group.state, &group.protocol_type, &group.kind])),
+                );
                 output::print(&output::table(&rows))?;
             }
             Format::Json => {
                 let groups = groups.iter().map(
-                    |group| json!({ "group": group.id, "state": group.state, "type": group.protocol_type }),
+                    |group| json!({ "group": group.id, "state": group.state, "type": group.protocol_type, "protocol": group.kind }),
                 );
                 output::print_json(&groups.collect())?;
             }

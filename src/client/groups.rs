@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kafka_protocol::messages::consumer_group_describe_response::Member as ConsumerMember;
 use kafka_protocol::messages::describe_groups_response::DescribedGroupMember;
 use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{
-    ConsumerProtocolAssignment, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest, GroupId,
-    ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, TopicName,
+    ConsumerGroupDescribeRequest, DeleteGroupsRequest, DescribeGroupsRequest, FindCoordinatorRequest,
+    GroupId, ListGroupsRequest, OffsetCommitRequest, OffsetFetchRequest, TopicName,
 };
-use kafka_protocol::protocol::{Decodable, StrBytes};
+use kafka_protocol::protocol::StrBytes;
+use kernel::ErrorCode;
+use kernel::consumer_protocol::read_assignment;
 
 use super::cluster::Cluster;
 use super::connection::Connection;
@@ -30,6 +33,8 @@ pub struct ListedGroup {
     pub state: String,
     /// What its members are, such as `consumer`.
     pub protocol_type: String,
+    /// Kafka's name of its protocol, `classic` or `consumer`; empty from a broker that does not say.
+    pub kind: String,
 }
 
 /// A group and its members.
@@ -98,6 +103,7 @@ impl Cluster {
                     id: group.group_id.to_string(),
                     state: group.group_state.to_string(),
                     protocol_type: group.protocol_type.to_string(),
+                    kind: group.group_type.to_string(),
                 };
                 groups.insert(listed.id.clone(), listed);
             }
@@ -115,7 +121,7 @@ impl Cluster {
         };
         Error::check(group.error_code, About { address: connection.address(), ..About::default() })?;
         if group.group_state.as_str() == "Dead" {
-            return Ok(None);
+            return describe_consumer_group(&connection, id).await;
         }
         Ok(Some(Group {
             id: id.to_owned(),
@@ -183,6 +189,28 @@ impl Cluster {
     }
 }
 
+/// A group of the consumer protocol (KIP-848), from a broker that knows of those.
+async fn describe_consumer_group(connection: &Connection, id: &str) -> Result<Option<Group>, Error> {
+    if connection.version::<ConsumerGroupDescribeRequest>().is_err() {
+        return Ok(None);
+    }
+    let request = ConsumerGroupDescribeRequest::default().with_group_ids(vec![group_id(id)]);
+    let response = connection.ask(&request).await?;
+    let Some(group) = response.groups.into_iter().next() else {
+        return Err(Error::malformed(connection.address(), format!("an answer without group {id:?}")));
+    };
+    if group.error_code == ErrorCode::GroupIdNotFound.code() {
+        return Ok(None);
+    }
+    Error::check(group.error_code, About { address: connection.address(), ..About::default() })?;
+    Ok(Some(Group {
+        id: id.to_owned(),
+        state: group.group_state.to_string(),
+        assignor: group.assignor_name.to_string(),
+        members: group.members.iter().map(read_consumer).collect(),
+    }))
+}
+
 fn text(text: &str) -> StrBytes {
     StrBytes::from_string(text.to_owned())
 }
@@ -195,22 +223,30 @@ fn about<'a>(address: &'a str, place: &'a Place) -> About<'a> {
     About { address, topic: Some(&place.0), partition: Some(place.1), message: None }
 }
 
+/// What a member of a classic group reads, if it is a consumer: anything else's assignment means nothing to others.
 fn read_member(member: &DescribedGroupMember) -> GroupMember {
-    let mut assignment = member.member_assignment.clone();
-    // A version, and then what kafka-protocol reads; anything else is not a consumer's.
-    let read = (assignment.len() > 2).then(|| {
-        let version = i16::from_be_bytes([assignment[0], assignment[1]]).clamp(0, 3);
-        bytes::Buf::advance(&mut assignment, 2);
-        ConsumerProtocolAssignment::decode(&mut assignment, version).ok()
-    });
-    let mut partitions = Vec::new();
-    for topic in read.flatten().iter().flat_map(|assignment| &assignment.assigned_partitions) {
-        partitions.extend(topic.partitions.iter().map(|partition| (topic.topic.to_string(), *partition)));
-    }
-    partitions.sort();
+    let assigned = read_assignment(&member.member_assignment).unwrap_or_default();
+    let partitions = assigned
+        .iter()
+        .flat_map(|(topic, partitions)| partitions.iter().map(|partition| (topic.to_string(), *partition)));
     GroupMember {
         id: member.member_id.to_string(),
         instance_id: member.group_instance_id.as_ref().map(|id| id.to_string()),
+        client_id: member.client_id.to_string(),
+        host: member.client_host.trim_start_matches('/').to_owned(),
+        partitions: partitions.collect(),
+    }
+}
+
+fn read_consumer(member: &ConsumerMember) -> GroupMember {
+    let assigned = member.assignment.topic_partitions.iter();
+    let mut partitions: Vec<Place> = assigned
+        .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.topic_name.to_string(), *partition)))
+        .collect();
+    partitions.sort();
+    GroupMember {
+        id: member.member_id.to_string(),
+        instance_id: member.instance_id.as_ref().map(|id| id.to_string()),
         client_id: member.client_id.to_string(),
         host: member.client_host.trim_start_matches('/').to_owned(),
         partitions,

@@ -20,7 +20,7 @@ const SPOKEN: &[(Api, i16, i16)] = &[
     (Api::OFFSET_FETCH, 2, 7),
     (Api::OFFSET_COMMIT, 2, 9),
     (Api::DESCRIBE_GROUPS, 0, 5),
-    (Api::LIST_GROUPS, 0, 4),
+    (Api::LIST_GROUPS, 0, 5),
     (Api::DELETE_GROUPS, 0, 2),
     (Api::API_VERSIONS, 0, 3),
     (Api::CREATE_TOPICS, 4, 7),

@@ -9,6 +9,7 @@ pub mod api;
 pub mod budget;
 pub mod call;
 pub mod clock;
+pub mod consumer_protocol;
 pub mod door;
 pub mod drain;
 pub mod frame;

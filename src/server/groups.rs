@@ -42,8 +42,9 @@ fn group(id: &Arc<str>, view: &GroupView, committed: &[Committed]) -> Value {
     json!({
         "group": &**id,
         "state": view.group.state.name(),
+        "type": view.group.type_name(),
         "generation": view.group.generation,
-        "assignor": view.group.protocol.as_deref(),
+        "assignor": view.assignor(),
         "members": members.collect::<Vec<_>>(),
         "offsets": offsets.collect::<Vec<_>>(),
     })

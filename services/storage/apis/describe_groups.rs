@@ -6,14 +6,12 @@ use kafka_protocol::messages::describe_groups_response::{DescribedGroup, Describ
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{own, store_failed, wire, wire_nullable};
+use super::grouping::{GROUP_OPERATIONS, own, store_failed, wire, wire_nullable};
 use super::shared::{self, OPERATIONS_NOT_ASKED};
 use crate::rules::groups::{GroupState, MemberDocument};
 use crate::service::{Answer, Service};
 use crate::store::GroupView;
 
-/// What a client may do to a group where nobody asks who it is: Kafka's bits of all operations that a group has.
-const GROUP_OPERATIONS: i32 = 3400;
 /// Kafka's name for the state of a group that is not there.
 const DEAD: &str = "Dead";
 /// From this version on a group that is not there is an error (KIP-1043).
@@ -38,16 +36,23 @@ async fn describe(service: &Service, call: &Call, id: GroupId, operations: i32) 
     let described =
         DescribedGroup::default().with_authorized_operations(OPERATIONS_NOT_ASKED).with_group_id(id.clone());
     match service.store.group(&own(&id.0)).await {
-        Ok(Some(view)) => of_view(described, &view).with_authorized_operations(operations),
-        Ok(None) if call.header.version < NOT_FOUND_FROM => {
+        Ok(Some(view)) if view.group.consumer.is_none() => {
+            of_view(described, &view).with_authorized_operations(operations)
+        }
+        Ok(_) if call.header.version < NOT_FOUND_FROM => {
             described.with_group_state(shared::words(DEAD)).with_authorized_operations(operations)
         }
-        Ok(None) => described
-            .with_group_state(shared::words(DEAD))
-            .with_error_code(ErrorCode::GroupIdNotFound.code())
-            .with_error_message(shared::sentence(format!("Group {} not found.", id.as_str()))),
+        Ok(Some(_)) => not_found(described, format!("Group {} is not a classic group.", id.as_str())),
+        Ok(None) => not_found(described, format!("Group {} not found.", id.as_str())),
         Err(error) => described.with_error_code(store_failed(call, &error).code()),
     }
+}
+
+fn not_found(described: DescribedGroup, message: String) -> DescribedGroup {
+    described
+        .with_group_state(shared::words(DEAD))
+        .with_error_code(ErrorCode::GroupIdNotFound.code())
+        .with_error_message(shared::sentence(message))
 }
 
 fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {

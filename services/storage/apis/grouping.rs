@@ -16,6 +16,9 @@ use crate::store::GroupView;
 /// The generation of a reply without one.
 pub(super) const NO_GENERATION: i32 = -1;
 
+/// What a client may do to a group where nobody asks who it is: Kafka's bits of all operations that a group has.
+pub(super) const GROUP_OPERATIONS: i32 = 3400;
+
 /// A text on memory of its own, so that it may outlive the frame it was read from.
 pub(super) fn own(text: &StrBytes) -> Arc<str> {
     Arc::from(text.as_str())

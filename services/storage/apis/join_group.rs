@@ -12,8 +12,9 @@ use uuid::Uuid;
 use super::grouping::{
     NO_GENERATION, change, check_group_id, gone, member, own, wait_for, wire, wire_nullable,
 };
+use super::shared;
 use crate::rules::Done;
-use crate::rules::groups::{Blob, GroupChange, GroupState, Join, Joined, Member, MemberProtocol};
+use crate::rules::groups::{Blob, CONSUMER, GroupChange, GroupState, Join, Joined, Member, MemberProtocol};
 use crate::service::{Answer, Service};
 use crate::store::GroupView;
 
@@ -117,6 +118,14 @@ async fn join(
             let response = response(&view, &member, lists_members);
             Ok(response.with_leader(wire(&leader)).with_skip_assignment(skips_assignment))
         }
+        Done::Joined(Joined::ByBroker { member, epoch, protocol }) => {
+            service.coordinator.heard(group, &member);
+            Ok(JoinGroupResponse::default()
+                .with_generation_id(epoch)
+                .with_protocol_type(Some(shared::words(CONSUMER)))
+                .with_protocol_name(Some(wire(&protocol)))
+                .with_member_id(wire(&member)))
+        }
         _ => Err(ErrorCode::UnknownServerError),
     }
 }
@@ -129,6 +138,10 @@ fn next_generation(
 ) -> Option<Result<JoinGroupResponse, ErrorCode>> {
     let present = view.and_then(|view| Some((view, view.member(&member.id)?)));
     let Some((view, document)) = present else { return Some(Err(gone(view, member))) };
+    if view.group.consumer.is_some() {
+        // The group has moved to the other protocol meanwhile.
+        return Some(Err(ErrorCode::RebalanceInProgress));
+    }
     let is_over = view.group.generation != generation
         || (view.group.state != GroupState::PreparingRebalance && !document.has_joined);
     is_over.then(|| Ok(response(view, &member.id, view.group.leader.as_ref() == Some(&member.id))))

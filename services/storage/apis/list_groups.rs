@@ -12,9 +12,6 @@ use super::shared;
 use crate::rules::groups::GroupDocument;
 use crate::service::{Answer, Service};
 
-/// Kafka's name for the only type of group that there is so far.
-const CLASSIC: &str = "classic";
-
 pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let request: ListGroupsRequest = call.decode()?;
     // Kafka takes blanks around a state, and none around a type.
@@ -24,7 +21,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let response = match service.store.groups().await {
         Ok(groups) => {
             let wanted = |(_, group): &(Arc<str>, Arc<GroupDocument>)| {
-                fits(&states, group.state.name()) && fits(&request.types_filter, CLASSIC)
+                fits(&states, group.state.name()) && fits(&request.types_filter, group.type_name())
             };
             let listed = groups.into_iter().filter(wanted).map(|(id, group)| listed(&id, &group));
             ListGroupsResponse::default().with_groups(listed.collect())
@@ -44,7 +41,7 @@ fn listed(id: &Arc<str>, group: &GroupDocument) -> ListedGroup {
         .with_group_id(GroupId(wire(id)))
         .with_protocol_type(wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
         .with_group_state(shared::words(group.state.name()))
-        .with_group_type(shared::words(CLASSIC))
+        .with_group_type(shared::words(group.type_name()))
 }
 
 /// Versions before those that have states and types cannot be given any.

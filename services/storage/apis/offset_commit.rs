@@ -20,6 +20,8 @@ use crate::service::{Answer, Service};
 const METADATA_UNITS_MAX: usize = 4096;
 /// From this version on topics are named by id (KIP-848).
 const BY_ID_FROM: i16 = 10;
+/// From this version on a member hears of epochs (KIP-848).
+const EPOCHS_FROM: i16 = 9;
 /// Before this version a group that is not there is one whose generation is over.
 const UNKNOWN_GROUP_FROM: i16 = 9;
 /// Kafka's "keep it as long as the broker does".
@@ -119,8 +121,10 @@ async fn commit_all(
     let member = member(&request.member_id, request.group_instance_id.as_ref(), generation);
     let group = own(&request.group_id.0);
     let id = Arc::clone(&member.id);
+    let knows_epochs = call.header.version >= EPOCHS_FROM;
     let committed =
-        change(service, call, &group, GroupChange::CommitOffsets { member, offsets, now_ms }).await;
+        change(service, call, &group, GroupChange::CommitOffsets { member, offsets, knows_epochs, now_ms })
+            .await;
     match committed {
         Ok(_) => {
             // A commit says that its member lives.

@@ -78,6 +78,11 @@ async fn one_group(
     by_id: bool,
 ) -> OffsetFetchResponseGroup {
     let group = own(&asked.group_id.0);
+    if let Err(error) = check_member(service, call, &group, &asked).await {
+        return OffsetFetchResponseGroup::default()
+            .with_group_id(asked.group_id)
+            .with_error_code(error.code());
+    }
     let topics = match asked.topics {
         Some(topics) => some_topics(service, &group, topics, by_id).await,
         None => all_topics(service, &group, by_id).await,
@@ -87,6 +92,23 @@ async fn one_group(
         Ok(topics) => response.with_topics(topics),
         Err(error) => response.with_error_code(store_failed(call, &error).code()),
     }
+}
+
+/// A member of a group of the consumer protocol asks in its epoch; who is no member, such as a tool, says neither.
+async fn check_member(
+    service: &Service,
+    call: &Call,
+    group: &Arc<str>,
+    asked: &OffsetFetchRequestGroup,
+) -> Result<(), ErrorCode> {
+    if asked.member_id.is_none() && asked.member_epoch < 0 {
+        return Ok(());
+    }
+    let view = service.store.group(group).await.map_err(|error| store_failed(call, &error))?;
+    let Some(view) = view.filter(|view| view.group.consumer.is_some()) else { return Ok(()) };
+    let member = view.member(asked.member_id.as_deref().unwrap_or_default());
+    let own = member.and_then(|member| member.consumer.as_ref()).ok_or(ErrorCode::UnknownMemberId)?;
+    if own.epoch == asked.member_epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
 }
 
 async fn some_topics(

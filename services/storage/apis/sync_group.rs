@@ -6,9 +6,12 @@ use bytes::Bytes;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{change, check_group_id, gone, member, own, own_nullable, wait_for, wire_nullable};
+use super::grouping::{
+    change, check_group_id, gone, member, own, own_nullable, wait_for, wire, wire_nullable,
+};
+use super::shared;
 use crate::rules::Done;
-use crate::rules::groups::{GroupChange, GroupDocument, GroupState, Member, Sync, Synced};
+use crate::rules::groups::{CONSUMER, GroupChange, GroupDocument, GroupState, Member, Sync, Synced};
 use crate::service::{Answer, Service};
 use crate::store::GroupView;
 
@@ -62,8 +65,16 @@ async fn synced(
 ) -> Result<SyncGroupResponse, ErrorCode> {
     let member = sync.member.clone();
     let done = change(service, call, group, GroupChange::Sync(Box::new(sync))).await?;
-    if !matches!(done, Done::Synced(Synced::Waits | Synced::Assigned(_))) {
-        return Err(ErrorCode::UnknownServerError);
+    match done {
+        Done::Synced(Synced::Waits | Synced::Assigned(_)) => {}
+        Done::Synced(Synced::ByBroker { assignment, protocol }) => {
+            service.coordinator.heard(group, &member.id);
+            return Ok(SyncGroupResponse::default()
+                .with_protocol_type(Some(shared::words(CONSUMER)))
+                .with_protocol_name(Some(wire(&protocol)))
+                .with_assignment(assignment));
+        }
+        _ => return Err(ErrorCode::UnknownServerError),
     }
     let _waits = service.coordinator.waits(group, &member.id);
     wait_for(service, call, group, |view| assigned(view, &member)).await
@@ -74,10 +85,12 @@ fn assigned(view: Option<&GroupView>, member: &Member) -> Option<Result<SyncGrou
     let present = view.and_then(|view| Some((&view.group, view.member(&member.id)?)));
     let Some((group, document)) = present else { return Some(Err(gone(view, member))) };
     match group.state {
+        // The group has moved to the other protocol meanwhile.
+        _ if group.consumer.is_some() => Some(Err(ErrorCode::RebalanceInProgress)),
         _ if group.generation != member.generation => Some(Err(ErrorCode::RebalanceInProgress)),
         GroupState::CompletingRebalance => None,
         GroupState::Stable => Some(Ok(response(group, document.assignment.0.clone()))),
-        GroupState::PreparingRebalance | GroupState::Empty => Some(Err(ErrorCode::RebalanceInProgress)),
+        _ => Some(Err(ErrorCode::RebalanceInProgress)),
     }
 }
 

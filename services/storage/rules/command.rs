@@ -7,7 +7,7 @@ use kernel::budget::Lease;
 use kernel::records::Batch;
 use kernel::{ErrorCode, ProducerId, TopicId, TopicPartition};
 
-use super::groups::{GroupChange, Joined, LeftMember, Synced};
+use super::groups::{Beaten, GroupChange, Joined, LeftMember, Synced};
 
 /// A change. Whatever depends on time or chance is in it already.
 #[derive(Debug, Clone)]
@@ -139,6 +139,8 @@ pub enum Done {
     Joined(Joined),
     /// A member's assignment, or that it must wait for it.
     Synced(Synced),
+    /// What a member of the consumer protocol is told.
+    Beaten(Beaten),
     /// What became of each member that was to leave.
     Left(Vec<LeftMember>),
     /// Why an offset was not deleted, for each.

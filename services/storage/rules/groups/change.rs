@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kernel::ErrorCode;
 
+use super::consumer::Beat;
 use super::documents::{MemberProtocol, OffsetDocument};
 
 /// A change to one group.
@@ -15,6 +16,15 @@ pub enum GroupChange {
     Join(Box<Join>),
     /// A member wants its assignment; the leader brings those of all.
     Sync(Box<Sync>),
+    /// A member of the consumer protocol joins, or goes on.
+    Beat(Box<Beat>),
+    /// Such a member goes: for good, or, with generation -2, for a while.
+    EndBeat {
+        /// Who.
+        member: Member,
+        /// When, in ms.
+        now_ms: i64,
+    },
     /// Members go.
     Leave {
         /// Who.
@@ -35,6 +45,8 @@ pub enum GroupChange {
         member: Member,
         /// How far in which partition.
         offsets: Vec<CommittedOffset>,
+        /// Whether the request can be told of epochs (OffsetCommit 9, KIP-848).
+        knows_epochs: bool,
         /// When, in ms.
         now_ms: i64,
     },
@@ -65,6 +77,11 @@ impl GroupChange {
                 256 + sync.assignments.iter().map(|(_, assignment)| assignment.len()).sum::<usize>()
             }
             GroupChange::CommitOffsets { offsets, .. } => 256 * (1 + offsets.len()),
+            GroupChange::Beat(beat) => {
+                let topics =
+                    beat.topics.iter().flatten().chain(beat.matches.iter().flat_map(|own| &own.topics));
+                512 + topics.map(|topic| 32 + topic.len()).sum::<usize>()
+            }
             _ => 256,
         }
     }
@@ -145,6 +162,15 @@ pub enum Joined {
         /// The leader's id.
         leader: Arc<str>,
     },
+    /// It is in a group of the consumer protocol, whose broker assigns.
+    ByBroker {
+        /// Its id.
+        member: Arc<str>,
+        /// The epoch that it has come to.
+        epoch: i32,
+        /// The first of its assignors.
+        protocol: Arc<str>,
+    },
 }
 
 /// SyncGroup.
@@ -169,6 +195,13 @@ pub enum Synced {
     Waits,
     /// The member's part.
     Assigned(Bytes),
+    /// The member's part in a group of the consumer protocol.
+    ByBroker {
+        /// As a classic consumer reads it.
+        assignment: Bytes,
+        /// The first of its assignors.
+        protocol: Arc<str>,
+    },
 }
 
 /// An offset to be committed.

@@ -10,7 +10,9 @@ use bytes::Bytes;
 use kernel::TopicId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// Where a classic group is in its life. Kafka's `Dead` is a group that has no document.
+use super::consumer::{ConsumerGroup, ConsumerMember};
+
+/// Where a group is in its life. Kafka's `Dead` is a group that has no document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupState {
     /// It has no members, and maybe offsets.
@@ -21,6 +23,10 @@ pub enum GroupState {
     CompletingRebalance,
     /// Everybody may have their assignment.
     Stable,
+    /// Of the consumer protocol: something has changed since the targets were worked out.
+    Assigning,
+    /// Of the consumer protocol: not every member has come to its target.
+    Reconciling,
 }
 
 impl GroupState {
@@ -31,16 +37,18 @@ impl GroupState {
             GroupState::PreparingRebalance => "PreparingRebalance",
             GroupState::CompletingRebalance => "CompletingRebalance",
             GroupState::Stable => "Stable",
+            GroupState::Assigning => "Assigning",
+            GroupState::Reconciling => "Reconciling",
         }
     }
 }
 
-/// A classic consumer group, without its members.
+/// A consumer group, without its members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct GroupDocument {
     /// Where it is in its life.
     pub state: GroupState,
-    /// Counts its rebalances.
+    /// Counts its rebalances; the epoch of a group of the consumer protocol.
     pub generation: i32,
     /// What its members are, such as `consumer`; `None` if there has been none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -62,6 +70,9 @@ pub struct GroupDocument {
     pub deadline: Option<Deadline>,
     /// When it came into its present state, in ms.
     pub since_ms: i64,
+    /// What a group of the consumer protocol has besides; `None` in a classic one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Arc<ConsumerGroup>>,
 }
 
 /// A time at which something happens to a group unless it has happened before.
@@ -99,11 +110,17 @@ impl GroupDocument {
             pending: BTreeMap::new(),
             deadline: None,
             since_ms: now_ms,
+            consumer: None,
         }
+    }
+
+    /// Kafka's name of its type (KIP-848).
+    pub fn type_name(&self) -> &'static str {
+        if self.consumer.is_some() { "consumer" } else { "classic" }
     }
 }
 
-/// A member of a classic group.
+/// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberDocument {
     /// A static member's own id (KIP-345).
@@ -117,9 +134,9 @@ pub struct MemberDocument {
     pub session_timeout_ms: i32,
     /// How long it may take to join again.
     pub rebalance_timeout_ms: i32,
-    /// Its assignors and what it tells each, in the order of its preference.
+    /// Its assignors and what it tells each, in the order of its preference; none if it speaks the consumer protocol.
     pub protocols: Vec<MemberProtocol>,
-    /// What the leader gave it.
+    /// What the leader of a classic group gave it.
     #[serde(default)]
     pub assignment: Blob,
     /// Whether it has joined and waits for the others.
@@ -130,9 +147,17 @@ pub struct MemberDocument {
     pub has_synced: bool,
     /// It is gone at this time, in ms, unless it is heard of before.
     pub lease_ms: i64,
+    /// What a member of a group of the consumer protocol has besides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub consumer: Option<Box<ConsumerMember>>,
 }
 
 impl MemberDocument {
+    /// Whether it speaks the classic protocol.
+    pub fn is_classic(&self) -> bool {
+        !self.protocols.is_empty()
+    }
+
     /// What it tells an assignor.
     pub fn metadata(&self, protocol: &str) -> Option<&Blob> {
         self.protocols.iter().find(|own| &*own.name == protocol).map(|own| &own.metadata)

@@ -32,9 +32,7 @@ fn check_size(party: &Party, join: &Join) -> Result<(), Refused> {
         GroupState::PreparingRebalance => {
             member.is_some_and(|member| member.has_joined) || party.count_joined() < join.members_max
         }
-        GroupState::CompletingRebalance | GroupState::Stable => {
-            member.is_some() || party.count() < join.members_max
-        }
+        _ => member.is_some() || party.count() < join.members_max,
     };
     if is_accepted { Ok(()) } else { Err(refused(ErrorCode::GroupMaxSizeReached)) }
 }
@@ -71,7 +69,7 @@ fn known(party: &mut Party, join: &Join) -> Decided {
         GroupState::CompletingRebalance if is_same => Ok(stays(party, id, is_leader)),
         GroupState::Stable if is_same && !is_leader => Ok(stays(party, id, false)),
         GroupState::CompletingRebalance | GroupState::Stable => again(party, join, id),
-        GroupState::Empty => Err(unknown_member()),
+        GroupState::Empty | GroupState::Assigning | GroupState::Reconciling => Err(unknown_member()),
     }
 }
 
@@ -80,7 +78,7 @@ fn stays(party: &Party, member: Arc<str>, lists_members: bool) -> Joined {
     Joined::In { member, lists_members, skips_assignment: false, leader }
 }
 
-fn document(join: &Join) -> MemberDocument {
+pub(super) fn document(join: &Join) -> MemberDocument {
     MemberDocument {
         instance_id: join.member.instance_id.clone(),
         client_id: Arc::clone(&join.client_id),
@@ -92,6 +90,7 @@ fn document(join: &Join) -> MemberDocument {
         has_joined: true,
         has_synced: false,
         lease_ms: join.now_ms + i64::from(join.session_timeout_ms),
+        consumer: None,
     }
 }
 

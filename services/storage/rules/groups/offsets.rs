@@ -6,6 +6,7 @@ use std::sync::Arc;
 use kernel::ErrorCode;
 
 use super::change::{CommittedOffset, GroupChange, Member};
+use super::consumer;
 use super::documents::{GroupDocument, GroupState, OffsetDocument, OffsetIndex};
 use super::party::{Party, refused, unknown_member};
 use super::protocols::{self, CONSUMER};
@@ -27,17 +28,24 @@ pub(super) fn keys(group: &Arc<str>, change: &GroupChange, set: &WorkingSet<'_>)
     keys
 }
 
+/// Who commits.
+pub(super) struct Committer {
+    pub(super) member: Member,
+    /// Whether the request can be told of epochs.
+    pub(super) knows_epochs: bool,
+}
+
 pub(super) fn commit(
     set: &mut WorkingSet<'_>,
     group: &Arc<str>,
-    member: &Member,
+    committer: &Committer,
     offsets: Vec<CommittedOffset>,
     now_ms: i64,
 ) -> Outcome {
     match Party::load(set, group) {
-        Some(party) => check_committer(&party, member)?,
+        Some(party) => check_committer(&party, committer)?,
         // Offsets of a consumer that joins no group.
-        None if member.generation < 0 => {
+        None if committer.member.generation < 0 => {
             set.put(Key::Group(Arc::clone(group)), Document::Group(Arc::new(GroupDocument::empty(now_ms))));
         }
         None => return Err(unknown_group()),
@@ -55,10 +63,14 @@ pub(super) fn commit(
     Ok(Done::Changed)
 }
 
-fn check_committer(party: &Party, member: &Member) -> Result<(), Refused> {
+fn check_committer(party: &Party, committer: &Committer) -> Result<(), Refused> {
+    let member = &committer.member;
     let is_empty = party.group.state == GroupState::Empty;
     if member.generation < 0 && is_empty {
         return Ok(());
+    }
+    if party.group.consumer.is_some() {
+        return check_consumer(party, committer);
     }
     if member.generation >= 0 || !member.id.is_empty() || member.instance_id.is_some() {
         party.check_member(member)?;
@@ -74,6 +86,18 @@ fn check_committer(party: &Party, member: &Member) -> Result<(), Refused> {
         return Err(refused(ErrorCode::RebalanceInProgress));
     }
     Ok(())
+}
+
+/// In a group of the consumer protocol, members of both protocols may commit; each hears of it in its own terms.
+fn check_consumer(party: &Party, Committer { member, knows_epochs }: &Committer) -> Result<(), Refused> {
+    let document = party.member(&member.id).ok_or_else(unknown_member)?;
+    let own = document.consumer.as_ref().ok_or_else(unknown_member)?;
+    let stale = match document.is_classic() {
+        true => ErrorCode::IllegalGeneration,
+        false if !knows_epochs => return Err(refused(ErrorCode::UnsupportedVersion)),
+        false => ErrorCode::StaleMemberEpoch,
+    };
+    if member.generation == own.epoch { Ok(()) } else { Err(refused(stale)) }
 }
 
 pub(super) fn delete(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[(Arc<str>, i32)]) -> Outcome {
@@ -93,12 +117,13 @@ pub(super) fn delete(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[(Arc
 
 /// Whether a member reads a topic, as far as a broker can know: a subscription that it cannot read might be to any.
 fn subscribes(party: &Party, topic: &str) -> bool {
+    if party.group.consumer.is_some() {
+        return consumer::is_subscribed(party, topic);
+    }
     let protocol = party.group.protocol.as_deref();
     party.members().any(|(_, member)| {
-        let own = protocol.and_then(|protocol| member.metadata(protocol));
-        let own = own.or_else(|| member.protocols.first().map(|own| &own.metadata));
-        let topics = own.and_then(protocols::subscribed_topics);
-        topics.is_none_or(|topics| topics.contains(topic))
+        let own = protocols::subscription_to(member, protocol);
+        own.is_none_or(|own| own.topics.contains(topic))
     })
 }
 
@@ -157,12 +182,13 @@ pub(super) fn expire(set: &mut WorkingSet<'_>, group: &Arc<str>, now_ms: i64, re
     let is_idle = |topic: &str| match is_empty {
         true => true,
         false => {
-            let is_stable = party.group.state == GroupState::Stable;
+            let is_stable = party.group.state == GroupState::Stable || party.group.consumer.is_some();
             is_stable && party.group.protocol_type.as_deref() == Some(CONSUMER) && !subscribes(&party, topic)
         }
     };
     // Since when nobody has used the group, which for a group that never had members only its offsets tell.
-    let since_ms = match is_empty && party.group.protocol_type.is_some() {
+    let is_classic = party.group.consumer.is_none();
+    let since_ms = match is_empty && is_classic && party.group.protocol_type.is_some() {
         true => party.group.since_ms,
         false => i64::MIN,
     };

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kernel::ErrorCode;
 
 use super::change::Member;
+use super::consumer::ConsumerMember;
 use super::documents::{Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument};
 use super::protocols;
 use crate::rules::command::Refused;
@@ -23,7 +24,7 @@ pub(super) struct Party {
 struct Present {
     id: Arc<str>,
     document: Arc<MemberDocument>,
-    is_changed: bool,
+    stored: Option<Arc<MemberDocument>>,
 }
 
 pub(super) fn refused(error: ErrorCode) -> Refused {
@@ -40,11 +41,22 @@ impl Party {
         let stored = Arc::clone(set.group(name)?);
         let present = |id: &Arc<str>| {
             let document = Arc::clone(set.member(name, id)?);
-            Some(Present { id: Arc::clone(id), document, is_changed: false })
+            Some(Present { id: Arc::clone(id), stored: Some(Arc::clone(&document)), document })
         };
         let members = stored.members.iter().filter_map(present).collect();
         let group = (*stored).clone();
         Some(Self { name: Arc::clone(name), group, stored: Some(stored), members, gone: Vec::new() })
+    }
+
+    /// The group as a reader has it: its changes are for nobody.
+    pub(super) fn of(group: &Arc<GroupDocument>, members: &[(Arc<str>, Arc<MemberDocument>)]) -> Self {
+        let present = |(id, document): &(Arc<str>, Arc<MemberDocument>)| Present {
+            id: Arc::clone(id),
+            document: Arc::clone(document),
+            stored: None,
+        };
+        let members = members.iter().map(present).collect();
+        Self { name: Arc::from(""), group: (**group).clone(), stored: None, members, gone: Vec::new() }
     }
 
     /// A group that is not there yet.
@@ -61,7 +73,9 @@ impl Party {
                 set.delete(Key::Member(Arc::clone(&self.name), id));
             }
         }
-        for member in self.members.into_iter().filter(|member| member.is_changed) {
+        for member in
+            self.members.into_iter().filter(|member| member.stored.as_ref() != Some(&member.document))
+        {
             set.put(Key::Member(Arc::clone(&self.name), member.id), Document::Member(member.document));
         }
         if self.stored.as_deref() != Some(&self.group) {
@@ -83,14 +97,22 @@ impl Party {
 
     pub(super) fn member_mut(&mut self, id: &str) -> Option<&mut MemberDocument> {
         let member = self.members.iter_mut().find(|member| &*member.id == id)?;
-        member.is_changed = true;
         Some(Arc::make_mut(&mut member.document))
+    }
+
+    /// What a member of a group of the consumer protocol has besides.
+    pub(super) fn consumer(&self, id: &str) -> Option<&ConsumerMember> {
+        self.member(id)?.consumer.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerMember> {
+        self.member_mut(id)?.consumer.as_deref_mut()
     }
 
     /// Changes every member.
     pub(super) fn each(&mut self, mut change: impl FnMut(&mut MemberDocument)) {
         for member in &mut self.members {
-            member.is_changed = true;
             change(Arc::make_mut(&mut member.document));
         }
     }
@@ -129,10 +151,10 @@ impl Party {
 
     pub(super) fn add(&mut self, id: Arc<str>, document: MemberDocument) {
         self.group.pending.remove(&id);
-        if self.group.leader.is_none() {
+        if self.group.leader.is_none() && self.group.consumer.is_none() {
             self.group.leader = Some(Arc::clone(&id));
         }
-        self.members.push(Present { id, document: Arc::new(document), is_changed: true });
+        self.members.push(Present { id, document: Arc::new(document), stored: None });
     }
 
     /// Gives a static member another id: the one that had the old id is out.
@@ -142,7 +164,7 @@ impl Party {
         }
         if let Some(member) = self.members.iter_mut().find(|member| member.id == *old) {
             member.id = Arc::clone(new);
-            member.is_changed = true;
+            member.stored = None;
             self.gone.push(Arc::clone(old));
         }
     }
@@ -153,11 +175,12 @@ impl Party {
         match self.group.state {
             GroupState::Stable | GroupState::CompletingRebalance => self.prepare(0, now_ms),
             GroupState::PreparingRebalance => self.complete_if_all_joined(now_ms),
-            GroupState::Empty => {}
+            GroupState::Empty | GroupState::Assigning | GroupState::Reconciling => {}
         }
     }
 
-    fn take_out(&mut self, id: &str) {
+    /// Takes a member out, and no more.
+    pub(super) fn take_out(&mut self, id: &str) {
         let Some(index) = self.members.iter().position(|member| &*member.id == id) else { return };
         self.gone.push(self.members.remove(index).id);
         if self.is_leader(id) {
@@ -227,7 +250,9 @@ impl Party {
             }
             (GroupState::PreparingRebalance, _) => self.complete(now_ms),
             (GroupState::CompletingRebalance | GroupState::Stable, _) => self.drop_unsynced(now_ms),
-            (GroupState::Empty, _) => self.group.deadline = None,
+            (GroupState::Empty | GroupState::Assigning | GroupState::Reconciling, _) => {
+                self.group.deadline = None;
+            }
         }
     }
 

@@ -1,17 +1,14 @@
-//! Which assignor a group uses, and what a member's subscription says.
+//! Which assignor a classic group uses, and what a consumer in it says of itself.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use bytes::Buf;
-use kafka_protocol::messages::ConsumerProtocolSubscription;
-use kafka_protocol::protocol::Decodable;
-
-use super::documents::{Blob, GroupState, MemberProtocol};
+use super::documents::{GroupState, MemberDocument, MemberProtocol};
 use super::party::Party;
+use kernel::consumer_protocol::{Subscription, read_subscription};
 
 /// Kafka's name for groups of consumers, whose metadata a broker may read.
-pub(super) const CONSUMER: &str = "consumer";
+pub const CONSUMER: &str = "consumer";
 
 /// Assignors that every member knows, in the order of the first member's preference.
 fn known_by_all(party: &Party) -> Vec<Arc<str>> {
@@ -45,15 +42,13 @@ pub(super) fn select(party: &Party) -> Option<Arc<str>> {
     candidates.iter().find(|name| votes.get(&***name).copied().unwrap_or(0) == most).cloned()
 }
 
-/// The topics in a consumer's subscription; `None` if it is not one.
-pub fn subscribed_topics(metadata: &Blob) -> Option<BTreeSet<String>> {
-    let mut bytes = metadata.0.clone();
-    if bytes.remaining() < 2 {
-        return None;
-    }
-    let version = bytes.get_i16();
-    // A later version begins like those that are known (KIP-429).
-    let version = version.clamp(0, 3);
-    let subscription = ConsumerProtocolSubscription::decode(&mut bytes, version).ok()?;
-    Some(subscription.topics.iter().map(|topic| topic.to_string()).collect())
+/// What a consumer says of itself to the first of its assignors; `None` if it is no consumer.
+pub(super) fn subscription(protocols: &[MemberProtocol]) -> Option<Subscription> {
+    read_subscription(&protocols.first()?.metadata.0)
+}
+
+/// What a consumer says of itself to the assignor in use.
+pub(super) fn subscription_to(member: &MemberDocument, protocol: Option<&str>) -> Option<Subscription> {
+    let in_use = protocol.and_then(|protocol| member.metadata(protocol));
+    in_use.map_or_else(|| subscription(&member.protocols), |metadata| read_subscription(&metadata.0))
 }

@@ -29,7 +29,7 @@ pub(super) fn sync(party: &mut Party, sync: Sync) -> Result<Synced, Refused> {
             assign(party, sync.assignments);
             party.settle(sync.now_ms);
         }
-        GroupState::CompletingRebalance | GroupState::Stable => {}
+        _ => {}
     }
     if party.member(&sync.member.id).is_some_and(|member| !member.has_synced)
         && let Some(member) = party.member_mut(&sync.member.id)

@@ -11,13 +11,13 @@ use super::*;
 use crate::rules::working_set::{Documents, Lookup};
 use crate::rules::{Document, decide};
 
-const SESSION_MS: i32 = 10_000;
-const REBALANCE_MS: i32 = 60_000;
+pub(super) const SESSION_MS: i32 = 10_000;
+pub(super) const REBALANCE_MS: i32 = 60_000;
 
 /// Documents in a map, and the time.
-struct Store {
-    documents: BTreeMap<Key, Document>,
-    now_ms: i64,
+pub(super) struct Store {
+    pub(super) documents: BTreeMap<Key, Document>,
+    pub(super) now_ms: i64,
     initial_delay_ms: i64,
     members_max: usize,
 }
@@ -28,16 +28,16 @@ impl Documents for Store {
     }
 }
 
-fn text(text: &str) -> Arc<str> {
+pub(super) fn text(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
 impl Store {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { documents: BTreeMap::new(), now_ms: 0, initial_delay_ms: 0, members_max: 100 }
     }
 
-    fn run(&mut self, change: GroupChange) -> Outcome {
+    pub(super) fn run(&mut self, change: GroupChange) -> Outcome {
         let mut set = WorkingSet::new(self);
         let command = crate::rules::Command::Group { group: text("g"), change };
         let outcome = decide(&mut set, command);
@@ -53,19 +53,19 @@ impl Store {
         outcome
     }
 
-    fn group(&self) -> GroupDocument {
+    pub(super) fn group(&self) -> GroupDocument {
         let document = &self.documents[&Key::Group(text("g"))];
         GroupDocument::clone(document.as_group().unwrap())
     }
 
-    fn member(&self, id: &str) -> Option<MemberDocument> {
+    pub(super) fn member(&self, id: &str) -> Option<MemberDocument> {
         match self.documents.get(&Key::Member(text("g"), text(id)))? {
             Document::Member(member) => Some(MemberDocument::clone(member)),
             other => panic!("{other:?}"),
         }
     }
 
-    fn state(&self) -> (GroupState, i32) {
+    pub(super) fn state(&self) -> (GroupState, i32) {
         (self.group().state, self.group().generation)
     }
 
@@ -132,7 +132,7 @@ impl Store {
         }
     }
 
-    fn leave(&mut self, members: &[Member]) -> Vec<LeftMember> {
+    pub(super) fn leave(&mut self, members: &[Member]) -> Vec<LeftMember> {
         match self.run(GroupChange::Leave { members: members.to_vec(), now_ms: self.now_ms }) {
             Ok(Done::Left(left)) => left,
             other => panic!("{other:?}"),
@@ -140,14 +140,14 @@ impl Store {
     }
 
     /// Lets time pass, after which these have been heard from.
-    fn pass(&mut self, ms: i64, heard: &[&str]) {
+    pub(super) fn pass(&mut self, ms: i64, heard: &[&str]) {
         self.now_ms += ms;
         let lease_ms = self.now_ms + i64::from(SESSION_MS);
         let heard = heard.iter().map(|id| (text(id), lease_ms)).collect();
         self.run(GroupChange::Tick { now_ms: self.now_ms, heard }).unwrap();
     }
 
-    fn commit(&mut self, member: Member, partition: i32, offset: i64) -> Result<(), ErrorCode> {
+    pub(super) fn commit(&mut self, member: Member, partition: i32, offset: i64) -> Result<(), ErrorCode> {
         let document = OffsetDocument {
             topic_id: TopicId(Uuid::from_u128(1)),
             offset,
@@ -157,7 +157,8 @@ impl Store {
             expires_ms: None,
         };
         let offsets = vec![CommittedOffset { topic: text("t"), partition, document }];
-        let outcome = self.run(GroupChange::CommitOffsets { member, offsets, now_ms: self.now_ms });
+        let outcome =
+            self.run(GroupChange::CommitOffsets { member, offsets, knows_epochs: true, now_ms: self.now_ms });
         outcome.map(|_| ()).map_err(|refused| refused.error)
     }
 
@@ -183,7 +184,7 @@ impl Store {
     }
 }
 
-fn dynamic(id: &str) -> Member {
+pub(super) fn dynamic(id: &str) -> Member {
     Member { id: text(id), instance_id: None, generation: -1 }
 }
 

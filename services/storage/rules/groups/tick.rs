@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::consumer;
 use super::documents::GroupState;
 use super::party::Party;
 
@@ -14,6 +15,10 @@ pub(super) fn tick(party: &mut Party, now_ms: i64, heard: &BTreeMap<Arc<str>, i6
         {
             member.lease_ms = *lease_ms;
         }
+    }
+    if party.group.consumer.is_some() {
+        consumer::fence_late(party, now_ms);
+        return;
     }
     for id in lapsed(party, now_ms) {
         party.remove(&id, now_ms);

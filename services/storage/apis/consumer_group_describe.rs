@@ -1,0 +1,111 @@
+//! ConsumerGroupDescribe: groups of the consumer protocol and their members (KIP-848).
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::consumer_group_describe_response::{
+    Assignment, DescribedGroup, Member, TopicPartitions,
+};
+use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
+use kernel::{Call, ErrorCode};
+
+use super::grouping::{GROUP_OPERATIONS, check_group_id, own, store_failed, wire, wire_nullable};
+use super::shared::{self, OPERATIONS_NOT_ASKED};
+use crate::rules::groups::{ConsumerGroup, MemberDocument, Partitions, subscription_of};
+use crate::service::{Answer, Service};
+use crate::store::GroupView;
+
+/// From this version on a member's protocol is told.
+const TYPES_FROM: i16 = 1;
+/// Kafka's numbers of the protocols, and of not telling.
+const CLASSIC: i8 = 0;
+const CONSUMER: i8 = 1;
+const UNTOLD: i8 = -1;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: ConsumerGroupDescribeRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let mut groups = Vec::with_capacity(request.group_ids.len());
+    for group in request.group_ids {
+        let described = describe(service, call, group).await;
+        let is_asked = request.include_authorized_operations && described.error_code == 0;
+        let operations = if is_asked { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };
+        groups.push(described.with_authorized_operations(operations));
+    }
+    let response = ConsumerGroupDescribeResponse::default().with_groups(groups);
+    Ok(Some(call.reply(&response)?))
+}
+
+async fn describe(service: &Service, call: &Call, id: GroupId) -> DescribedGroup {
+    let described = DescribedGroup::default().with_group_id(id.clone());
+    if let Err(error) = check_group_id(&id) {
+        return described.with_error_code(error.code());
+    }
+    let not_found = |message| {
+        let described = DescribedGroup::default().with_group_id(id.clone());
+        described
+            .with_error_code(ErrorCode::GroupIdNotFound.code())
+            .with_error_message(shared::sentence(message))
+    };
+    match service.store.group(&own(&id.0)).await {
+        Ok(Some(view)) => match &view.group.consumer {
+            Some(group) => of_view(described, &view, group, call.header.version),
+            None => not_found(format!("Group {} is not a consumer group.", id.as_str())),
+        },
+        Ok(None) => not_found(format!("Group {} not found.", id.as_str())),
+        Err(error) => described.with_error_code(store_failed(call, &error).code()),
+    }
+}
+
+fn of_view(
+    described: DescribedGroup,
+    view: &GroupView,
+    group: &ConsumerGroup,
+    version: i16,
+) -> DescribedGroup {
+    let members = view.members.iter().map(|(id, member)| described_member(id, member, group, version));
+    described
+        .with_group_state(shared::words(view.group.state.name()))
+        .with_group_epoch(view.group.generation)
+        .with_assignment_epoch(group.assignment_epoch)
+        .with_assignor_name(shared::words(view.assignor().unwrap_or_default()))
+        .with_members(members.collect())
+}
+
+fn described_member(id: &Arc<str>, member: &MemberDocument, group: &ConsumerGroup, version: i16) -> Member {
+    let kind = match member.is_classic() {
+        _ if version < TYPES_FROM => UNTOLD,
+        true => CLASSIC,
+        false => CONSUMER,
+    };
+    let described = Member::default()
+        .with_member_id(wire(id))
+        .with_instance_id(wire_nullable(member.instance_id.as_ref()))
+        .with_client_id(wire(&member.client_id))
+        .with_client_host(wire(&member.client_host))
+        .with_subscribed_topic_names(
+            subscription_of(member).iter().map(|name| shared::topic_name(name)).collect(),
+        )
+        .with_member_type(kind);
+    let Some(own) = &member.consumer else { return described };
+    described
+        .with_rack_id(wire_nullable(own.rack.as_ref()))
+        .with_member_epoch(own.epoch)
+        // Kafka tells a missing regular expression as an empty one.
+        .with_subscribed_topic_regex(Some(own.regex.as_ref().map(wire).unwrap_or_default()))
+        .with_assignment(assignment(&own.assigned, group))
+        .with_target_assignment(assignment(&own.target, group))
+}
+
+/// Topics that are gone have no name, and are left out.
+fn assignment(partitions: &Partitions, group: &ConsumerGroup) -> Assignment {
+    let of_topic = partitions.iter().filter_map(|(topic, of_topic)| {
+        let name = group.topic_name(*topic)?;
+        Some(
+            TopicPartitions::default()
+                .with_topic_id(topic.0)
+                .with_topic_name(shared::topic_name(name))
+                .with_partitions(of_topic.iter().copied().collect()),
+        )
+    });
+    Assignment::default().with_topic_partitions(of_topic.collect())
+}

@@ -1,0 +1,195 @@
+//! `uniform`: every member reads as many partitions as any other, give or take one, as far as subscriptions allow.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use kernel::TopicId;
+
+use super::{Candidate, Counts, count, give};
+use crate::rules::groups::consumer::documents::{Partitions, each, holds};
+
+type Place = (TopicId, i32);
+
+pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
+    let mut parts = kept(members, counts);
+    if members.windows(2).all(|pair| pair[0].topics == pair[1].topics) {
+        let quotas = cut_to_quotas(members, counts, &mut parts);
+        fill(&quotas, unassigned(members, counts, &parts), &mut parts);
+    } else {
+        let free = unassigned(members, counts, &parts);
+        hand_out(members, free, &mut parts);
+        balance(members, &mut parts);
+    }
+    parts
+}
+
+/// What each had and may keep.
+fn kept(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
+    let mut given = BTreeSet::new();
+    let mut keep = |member: &Candidate| {
+        let mut part = Partitions::new();
+        for (topic, at) in each(&member.before) {
+            let is_there = counts.get(&topic).is_some_and(|count| at < *count);
+            if is_there && member.topics.contains(&topic) && given.insert((topic, at)) {
+                give(&mut part, topic, at);
+            }
+        }
+        part
+    };
+    members.iter().map(&mut keep).collect()
+}
+
+/// Partitions that somebody subscribes to and nobody has. Those with the fewest subscribers come first: they have the
+/// least choice.
+fn unassigned(members: &[Candidate], counts: &Counts, parts: &[Partitions]) -> Vec<Place> {
+    let subscribers = |topic: &TopicId| members.iter().filter(|member| member.topics.contains(topic)).count();
+    let assigned: BTreeSet<Place> = parts.iter().flat_map(each).collect();
+    let mut topics: Vec<(usize, TopicId)> = counts.keys().map(|topic| (subscribers(topic), *topic)).collect();
+    topics.retain(|(subscribers, _)| *subscribers > 0);
+    topics.sort();
+    let all = topics.iter().flat_map(|(_, topic)| (0..counts[topic]).map(|at| (*topic, at)));
+    all.filter(|place| !assigned.contains(place)).collect()
+}
+
+// --- all members subscribe to the same: what each is to have is known from the start
+
+/// Takes from each what is over its share. One partition more than others may stay where it is already.
+fn cut_to_quotas(members: &[Candidate], counts: &Counts, parts: &mut [Partitions]) -> Vec<usize> {
+    let Some(first) = members.first() else { return Vec::new() };
+    let total: usize = first.topics.iter().map(|topic| partitions_of(counts, *topic)).sum();
+    let (share, mut extras) = (total / members.len(), total % members.len());
+    let mut quotas = vec![share; members.len()];
+    let (full, others): (Vec<usize>, Vec<usize>) =
+        (0..parts.len()).partition(|index| count(&parts[*index]) > share);
+    for index in full.into_iter().chain(others) {
+        quotas[index] += usize::from(extras > 0);
+        extras = extras.saturating_sub(1);
+    }
+    for (part, quota) in parts.iter_mut().zip(&quotas) {
+        let mut left = *quota;
+        part.retain(|_, of_topic| {
+            *of_topic = std::mem::take(of_topic).into_iter().take(left).collect();
+            left -= of_topic.len();
+            !of_topic.is_empty()
+        });
+    }
+    quotas
+}
+
+fn partitions_of(counts: &Counts, topic: TopicId) -> usize {
+    counts.get(&topic).map_or(0, |count| usize::try_from(*count).unwrap_or(0))
+}
+
+/// Fills one member after the other.
+fn fill(quotas: &[usize], free: Vec<Place>, parts: &mut [Partitions]) {
+    let mut free = free.into_iter();
+    for (part, quota) in parts.iter_mut().zip(quotas) {
+        let missing = quota.saturating_sub(count(part));
+        free.by_ref().take(missing).for_each(|(topic, at)| give(part, topic, at));
+    }
+}
+
+// --- subscriptions differ
+
+/// Gives each partition to the subscriber that has the fewest.
+fn hand_out(members: &[Candidate], free: Vec<Place>, parts: &mut [Partitions]) {
+    let mut sizes: Vec<usize> = parts.iter().map(count).collect();
+    for (topic, at) in free {
+        let subscribers = (0..members.len()).filter(|index| members[*index].topics.contains(&topic));
+        if let Some(index) = subscribers.min_by_key(|index| sizes[*index]) {
+            give(&mut parts[index], topic, at);
+            sizes[index] += 1;
+        }
+    }
+}
+
+/// Moves partitions from those who have more to those who have at least two fewer. A partition may have to go from hand
+/// to hand: one takes from somebody who in turn takes from the fullest. Each round makes the sum of the squares of the
+/// sizes smaller, so there is an end.
+fn balance(members: &[Candidate], parts: &mut [Partitions]) {
+    let mut sizes: Vec<usize> = parts.iter().map(count).collect();
+    while let Some(moves) = moves_to_a_poor_one(members, parts, &sizes) {
+        for Move { giver, taker, place: (topic, at) } in moves {
+            take(&mut parts[giver], topic, at);
+            give(&mut parts[taker], topic, at);
+            sizes[giver] -= 1;
+            sizes[taker] += 1;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Move {
+    giver: usize,
+    taker: usize,
+    place: Place,
+}
+
+fn moves_to_a_poor_one(members: &[Candidate], parts: &[Partitions], sizes: &[usize]) -> Option<Vec<Move>> {
+    let fullest = sizes.iter().max().copied().unwrap_or(0);
+    let mut by_size: Vec<usize> = (0..members.len()).collect();
+    by_size.sort_by_key(|index| sizes[*index]);
+    // Whoever a poorer one can take from, directly or not, cannot take from anybody richer than that one can.
+    let mut is_settled = vec![false; members.len()];
+    by_size.into_iter().filter(|index| sizes[*index] + 1 < fullest).find_map(|poor| {
+        if is_settled[poor] {
+            return None;
+        }
+        moves_to(poor, members, parts, sizes)
+            .map_err(|reached| {
+                reached.into_iter().for_each(|index| is_settled[index] = true);
+            })
+            .ok()
+    })
+}
+
+/// Searches breadth first: from whom the member may take, and from whom those may. If it finds nobody with enough, it
+/// gives all whom it has found.
+fn moves_to(
+    poor: usize,
+    members: &[Candidate],
+    parts: &[Partitions],
+    sizes: &[usize],
+) -> Result<Vec<Move>, Vec<usize>> {
+    let mut reached: Vec<Option<Move>> = vec![None; members.len()];
+    let mut queue = VecDeque::from([poor]);
+    while let Some(taker) = queue.pop_front() {
+        for giver in 0..members.len() {
+            if giver == poor || reached[giver].is_some() {
+                continue;
+            }
+            let Some(place) = movable(&parts[giver], &members[taker], &parts[taker]) else { continue };
+            reached[giver] = Some(Move { giver, taker, place });
+            if sizes[giver] > sizes[poor] + 1 {
+                return Ok(path(giver, &reached));
+            }
+            queue.push_back(giver);
+        }
+    }
+    Err((0..members.len()).filter(|index| reached[*index].is_some()).collect())
+}
+
+fn path(giver: usize, reached: &[Option<Move>]) -> Vec<Move> {
+    let mut path = Vec::new();
+    let mut at = giver;
+    while let Some(one) = reached[at] {
+        path.push(one);
+        at = one.taker;
+    }
+    path
+}
+
+/// A partition that one has and the other may have; the last, so that the first ones stay.
+fn movable(from: &Partitions, to: &Candidate, has: &Partitions) -> Option<Place> {
+    let of_interest = from.iter().rev().filter(|(topic, _)| to.topics.contains(topic));
+    let mut all = of_interest.flat_map(|(topic, of_topic)| of_topic.iter().rev().map(|at| (*topic, *at)));
+    all.find(|(topic, at)| !holds(has, *topic, *at))
+}
+
+fn take(partitions: &mut Partitions, topic: TopicId, at: i32) {
+    if let Some(of_topic) = partitions.get_mut(&topic) {
+        of_topic.remove(&at);
+        if of_topic.is_empty() {
+            partitions.remove(&topic);
+        }
+    }
+}

@@ -1,0 +1,443 @@
+//! Groups of the consumer protocol by their rules alone: time is an argument.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kernel::consumer_protocol::read_assignment;
+use kernel::{ErrorCode, TopicId};
+use uuid::Uuid;
+
+use super::documents::each;
+use super::*;
+use crate::rules::TopicDocument;
+use crate::rules::command::Done;
+use crate::rules::documents::{Document, Key};
+use crate::rules::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
+use crate::rules::groups::{
+    Blob, GroupChange, GroupState, Join, Joined, Member, MemberProtocol, Sync, Synced, must_join_again,
+};
+
+const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
+
+fn part(numbers: &[i32]) -> Partitions {
+    match numbers {
+        [] => Partitions::new(),
+        _ => BTreeMap::from([(TOPIC, numbers.iter().copied().collect())]),
+    }
+}
+
+impl Store {
+    /// A store with a topic.
+    fn with_topic(partitions: i32) -> Self {
+        let mut store = Self::new();
+        store.grow_topic(partitions);
+        store
+    }
+
+    fn grow_topic(&mut self, partitions: i32) {
+        let topic = TopicDocument::new(text("t"), TOPIC, partitions, BTreeMap::new());
+        self.documents.insert(Key::Topic(text("t")), Document::Topic(Arc::new(topic)));
+    }
+
+    fn beat(&mut self, id: &str, epoch: i32, change: impl FnOnce(&mut Beat)) -> Result<Beaten, ErrorCode> {
+        let mut beat = Beat {
+            member: Member { generation: epoch, ..dynamic(id) },
+            client_id: text("client"),
+            client_host: text("/127.0.0.1"),
+            rack: None,
+            rebalance_timeout_ms: None,
+            topics: None,
+            regex: None,
+            matches: None,
+            assignor: None,
+            owned: None,
+            session_timeout_ms: SESSION_MS,
+            members_max: 100,
+            now_ms: self.now_ms,
+        };
+        if epoch == 0 {
+            beat.rebalance_timeout_ms = Some(REBALANCE_MS);
+            beat.topics = Some(BTreeSet::from([text("t")]));
+            beat.owned = Some(Partitions::new());
+        }
+        change(&mut beat);
+        match self.run(GroupChange::Beat(Box::new(beat))) {
+            Ok(Done::Beaten(beaten)) => Ok(beaten),
+            Err(refused) => Err(refused.error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A heartbeat in the member's own epoch that says what it holds.
+    fn holds(&mut self, id: &str, owned: &[i32]) -> Beaten {
+        let epoch = self.consumer(id).epoch;
+        self.beat(id, epoch, |beat| beat.owned = Some(part(owned))).unwrap()
+    }
+
+    fn go(&mut self, id: &str, instance: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
+        let member = Member { id: text(id), instance_id: instance.map(text), generation: epoch };
+        let outcome = self.run(GroupChange::EndBeat { member, now_ms: self.now_ms });
+        outcome.map(|_| ()).map_err(|refused| refused.error)
+    }
+
+    fn consumer(&self, id: &str) -> ConsumerMember {
+        *self.member(id).unwrap().consumer.unwrap()
+    }
+
+    fn assigned(&self, id: &str) -> Vec<i32> {
+        each(&self.consumer(id).assigned).map(|(_, at)| at).collect()
+    }
+
+    fn join_classic(&mut self, member: &str, fresh: &str, owned: &[i32]) -> Result<Joined, ErrorCode> {
+        let join = Join {
+            member: dynamic(member),
+            fresh_id: text(fresh),
+            requires_known_id: false,
+            can_skip_assignment: true,
+            client_id: text("client"),
+            client_host: text("/127.0.0.1"),
+            session_timeout_ms: SESSION_MS,
+            rebalance_timeout_ms: REBALANCE_MS,
+            protocol_type: text("consumer"),
+            protocols: vec![MemberProtocol { name: text("range"), metadata: Blob(subscription("t", owned)) }],
+            initial_delay_ms: 0,
+            members_max: 100,
+            now_ms: self.now_ms,
+        };
+        match self.run(GroupChange::Join(Box::new(join))) {
+            Ok(Done::Joined(joined)) => Ok(joined),
+            Err(refused) => Err(refused.error),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn sync_classic(
+        &mut self,
+        id: &str,
+        generation: i32,
+        parts: &[(&str, &[i32])],
+    ) -> Result<Vec<i32>, ErrorCode> {
+        let assignment = |(id, numbers): &(&str, &[i32])| (text(id), assignment(numbers));
+        let sync = Sync {
+            member: Member { generation, ..dynamic(id) },
+            protocol_type: Some(text("consumer")),
+            protocol: Some(text("range")),
+            assignments: parts.iter().map(assignment).collect(),
+            now_ms: self.now_ms,
+        };
+        let bytes = match self.run(GroupChange::Sync(Box::new(sync))) {
+            Ok(Done::Synced(Synced::Assigned(bytes))) => bytes,
+            Ok(Done::Synced(Synced::ByBroker { assignment, .. })) => assignment,
+            Err(refused) => return Err(refused.error),
+            other => panic!("{other:?}"),
+        };
+        Ok(read_assignment(&bytes).unwrap().into_values().flatten().collect())
+    }
+
+    fn is_to_join_again(&self, id: &str) -> bool {
+        let members: Vec<_> =
+            self.group().members.iter().map(|id| (id.clone(), Arc::new(self.member(id).unwrap()))).collect();
+        must_join_again(&Arc::new(self.group()), &members, &text(id))
+    }
+
+    /// Each partition is with one member at most.
+    fn check_exclusive(&self) {
+        let mut seen = BTreeSet::new();
+        for id in &self.group().members {
+            let own = self.consumer(id);
+            for place in each(&own.assigned).chain(each(&own.revoking)) {
+                assert!(seen.insert(place), "{place:?} is with two members");
+            }
+        }
+    }
+}
+
+/// What a consumer of version 1 says of itself.
+fn subscription(topic: &str, owned: &[i32]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(1);
+    bytes.put_i32(1);
+    put_text(&mut bytes, topic);
+    bytes.put_i32(-1);
+    put_partitions(&mut bytes, topic, owned);
+    bytes.freeze()
+}
+
+fn assignment(numbers: &[i32]) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(1);
+    put_partitions(&mut bytes, "t", numbers);
+    bytes.put_i32(-1);
+    bytes.freeze()
+}
+
+fn put_text(bytes: &mut BytesMut, text: &str) {
+    bytes.put_i16(text.len() as i16);
+    bytes.put_slice(text.as_bytes());
+}
+
+fn put_partitions(bytes: &mut BytesMut, topic: &str, numbers: &[i32]) {
+    bytes.put_i32(1);
+    put_text(bytes, topic);
+    bytes.put_i32(numbers.len() as i32);
+    numbers.iter().for_each(|number| bytes.put_i32(*number));
+}
+
+#[test]
+fn a_partition_changes_hands_only_once_it_is_let_go() {
+    let mut store = Store::with_topic(3);
+    let all = Beaten { epoch: 1, assignment: Some(part(&[0, 1, 2])) };
+    assert_eq!(store.beat("a", 0, |_| {}), Ok(all));
+    assert_eq!(store.beat("b", 0, |_| {}), Ok(Beaten { epoch: 2, assignment: Some(part(&[])) }));
+    assert_eq!(store.state(), (GroupState::Reconciling, 2));
+    // The first is told, and moves on only when it says that it has let go.
+    assert_eq!(store.beat("a", 1, |_| {}), Ok(Beaten { epoch: 1, assignment: Some(part(&[0, 1])) }));
+    assert_eq!(store.holds("a", &[0, 1, 2]), Beaten { epoch: 1, assignment: None });
+    assert_eq!(store.holds("b", &[]), Beaten { epoch: 2, assignment: None });
+    assert_eq!(store.holds("a", &[0, 1]), Beaten { epoch: 2, assignment: None });
+    assert_eq!(store.holds("b", &[]), Beaten { epoch: 2, assignment: Some(part(&[2])) });
+    assert_eq!(store.state(), (GroupState::Stable, 2));
+}
+
+#[test]
+fn a_heartbeat_that_changes_nothing_writes_nothing() {
+    let mut store = Store::with_topic(3);
+    store.beat("a", 0, |_| {}).unwrap();
+    let before = store.documents.clone();
+    store.now_ms += 5_000;
+    assert_eq!(store.holds("a", &[0, 1, 2]), Beaten { epoch: 1, assignment: None });
+    assert!(store.documents == before);
+}
+
+#[test]
+fn epochs_that_are_not_the_members_are_refused() {
+    let mut store = Store::with_topic(3);
+    store.beat("a", 0, |_| {}).unwrap();
+    store.beat("b", 0, |_| {}).unwrap();
+    store.holds("a", &[0, 1]);
+    assert_eq!(store.consumer("a").epoch, 2);
+    assert_eq!(store.beat("a", 3, |_| {}), Err(ErrorCode::FencedMemberEpoch));
+    // It may have missed the answer, but then it says what it holds, and that is nothing it should not.
+    assert_eq!(store.beat("a", 1, |_| {}), Err(ErrorCode::FencedMemberEpoch));
+    assert_eq!(store.beat("a", 1, |beat| beat.owned = Some(part(&[2]))), Err(ErrorCode::FencedMemberEpoch));
+    assert!(store.beat("a", 1, |beat| beat.owned = Some(part(&[0, 1]))).is_ok());
+    assert_eq!(store.beat("c", 1, |_| {}), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(Store::new().beat("a", 1, |_| {}), Err(ErrorCode::GroupIdNotFound));
+}
+
+#[test]
+fn topics_that_come_and_grow_are_shared_at_the_next_heartbeat() {
+    let mut store = Store::new();
+    store.beat("a", 0, |_| {}).unwrap();
+    store.grow_topic(1);
+    assert_eq!(store.holds("a", &[]), Beaten { epoch: 2, assignment: Some(part(&[0])) });
+    store.grow_topic(3);
+    assert_eq!(store.holds("a", &[0]), Beaten { epoch: 3, assignment: Some(part(&[0, 1, 2])) });
+    store.documents.remove(&Key::Topic(text("t")));
+    assert_eq!(store.holds("a", &[0, 1, 2]), Beaten { epoch: 3, assignment: Some(part(&[])) });
+}
+
+#[test]
+fn what_a_regular_expression_matches_is_subscribed_to() {
+    let mut store = Store::with_topic(2);
+    let by_regex = |topics: &[&str]| {
+        let matches = Matches { regex: text("t.*"), topics: topics.iter().map(|name| text(name)).collect() };
+        move |beat: &mut Beat| {
+            (beat.topics, beat.regex) = (None, Some(text("t.*")));
+            beat.matches = Some(matches);
+        }
+    };
+    let joined = store.beat("a", 0, by_regex(&[])).unwrap();
+    assert_eq!(joined.assignment, Some(part(&[])));
+    let next = store.beat("a", 1, by_regex(&["t"])).unwrap();
+    assert_eq!(next, Beaten { epoch: 2, assignment: Some(part(&[0, 1])) });
+    // It takes the expression back.
+    store.beat("a", 2, |beat| beat.regex = Some(text(""))).unwrap();
+    assert_eq!(store.group().consumer.unwrap().regexes.len(), 0);
+    assert_eq!(store.assigned("a"), Vec::<i32>::new());
+}
+
+#[test]
+fn the_silent_and_the_slow_are_taken_out() {
+    let mut store = Store::with_topic(4);
+    store.beat("a", 0, |_| {}).unwrap();
+    store.beat("b", 0, |_| {}).unwrap();
+    store.beat("a", 1, |_| {}).unwrap();
+    // `a` goes on to live, but does not let go what it is to let go.
+    for _ in 0..6 {
+        store.pass(9_000, &["a", "b"]);
+    }
+    assert_eq!(store.group().members.len(), 2);
+    store.pass(9_000, &["a", "b"]);
+    assert_eq!(store.group().members, [text("b")]);
+    assert_eq!(store.holds("b", &[]).assignment, Some(part(&[0, 1, 2, 3])));
+    store.pass(i64::from(SESSION_MS) - 1, &[]);
+    assert_eq!(store.state().0, GroupState::Stable);
+    store.pass(1, &[]);
+    assert_eq!(store.state().0, GroupState::Empty);
+}
+
+#[test]
+fn a_static_member_keeps_its_part_while_it_is_away() {
+    let mut store = Store::with_topic(4);
+    let fixed = |beat: &mut Beat| beat.member.instance_id = Some(text("i"));
+    store.beat("a", 0, fixed).unwrap();
+    store.beat("b", 0, |_| {}).unwrap();
+    store
+        .beat("a", 1, |beat| {
+            fixed(beat);
+            beat.owned = Some(part(&[0, 1]))
+        })
+        .unwrap();
+    store.holds("b", &[]);
+    assert_eq!(store.beat("c", 0, fixed), Err(ErrorCode::UnreleasedInstanceId));
+    store.go("a", Some("i"), -2).unwrap();
+    assert_eq!(store.group().generation, 2, "nothing is shared anew");
+    assert_eq!(store.beat("c", 0, fixed), Ok(Beaten { epoch: 2, assignment: Some(part(&[0, 1])) }));
+    assert_eq!(store.beat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(store.go("a", Some("i"), -1), Err(ErrorCode::FencedInstanceId));
+    store.go("c", Some("i"), -1).unwrap();
+    assert_eq!(store.group().members, [text("b")]);
+}
+
+#[test]
+fn members_commit_in_their_epoch() {
+    let mut store = Store::with_topic(1);
+    store.beat("a", 0, |_| {}).unwrap();
+    let member = |id: &str, generation| Member { generation, ..dynamic(id) };
+    assert_eq!(store.commit(member("a", 1), 0, 5), Ok(()));
+    assert_eq!(store.commit(member("a", 2), 0, 5), Err(ErrorCode::StaleMemberEpoch));
+    assert_eq!(store.commit(member("b", 1), 0, 5), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(store.commit(member("", -1), 0, 5), Err(ErrorCode::UnknownMemberId));
+    store.go("a", None, -1).unwrap();
+    assert_eq!(store.commit(member("", -1), 0, 5), Ok(()));
+}
+
+/// Two classic members that share four partitions.
+fn classic_pair() -> Store {
+    let mut store = Store::with_topic(4);
+    store.join_classic("", "a", &[]).unwrap();
+    store.join_classic("", "b", &[]).unwrap();
+    store.join_classic("a", "", &[]).unwrap();
+    let generation = store.group().generation;
+    store.sync_classic("a", generation, &[("a", &[0, 1]), ("b", &[2, 3])]).unwrap();
+    assert_eq!(store.sync_classic("b", generation, &[]), Ok(vec![2, 3]));
+    store
+}
+
+#[test]
+fn a_classic_group_is_moved_over_member_by_member() {
+    let mut store = classic_pair();
+    let generation = store.group().generation;
+    let joined = store.beat("c", 0, |_| {}).unwrap();
+    assert_eq!(joined, Beaten { epoch: generation + 1, assignment: Some(part(&[])) });
+    store.check_exclusive();
+    // The others hear of it, join again, and let one go.
+    assert!(store.is_to_join_again("a"));
+    let first = store.join_classic("a", "", &[0, 1]).unwrap();
+    let Joined::ByBroker { epoch, .. } = first else { panic!("{first:?}") };
+    let mut kept = store.sync_classic("a", epoch, &[]).unwrap();
+    assert_eq!(kept.len() + store.consumer("a").revoking.len(), 2);
+    if store.is_to_join_again("a") {
+        let again = store.join_classic("a", "", &kept).unwrap();
+        let Joined::ByBroker { epoch, .. } = again else { panic!("{again:?}") };
+        kept = store.sync_classic("a", epoch, &[]).unwrap();
+    }
+    let Joined::ByBroker { epoch, .. } = store.join_classic("b", "", &[2, 3]).unwrap() else { panic!() };
+    let others = store.sync_classic("b", epoch, &[]).unwrap();
+    let Joined::ByBroker { epoch, .. } = store.join_classic("b", "", &others).unwrap() else { panic!() };
+    store.sync_classic("b", epoch, &[]).unwrap();
+    store.holds("c", &[]);
+    store.check_exclusive();
+    assert_eq!(store.state().0, GroupState::Stable);
+    let total: usize = ["a", "b", "c"].iter().map(|id| store.assigned(id).len()).sum();
+    assert_eq!((total, kept.is_empty()), (4, false));
+    // They leave as classic members do, and the last of the other protocol has all.
+    store.leave(&[dynamic("a"), dynamic("b")]);
+    let mine = store.assigned("c");
+    assert_eq!(store.holds("c", &mine).assignment, Some(part(&[0, 1, 2, 3])));
+}
+
+#[test]
+fn a_group_becomes_classic_again_when_the_last_of_the_other_protocol_goes() {
+    let mut store = classic_pair();
+    store.beat("c", 0, |_| {}).unwrap();
+    let generation = store.group().generation;
+    store.go("c", None, -1).unwrap();
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, generation + 1));
+    assert_eq!(store.group().consumer, None);
+    assert!(store.member("a").unwrap().consumer.is_none());
+    assert!(matches!(store.join_classic("a", "", &[0, 1]), Ok(Joined::Waits { .. })));
+}
+
+#[test]
+fn a_group_that_nobody_is_in_takes_either_protocol() {
+    let mut store = Store::with_topic(1);
+    store.beat("a", 0, |_| {}).unwrap();
+    store.go("a", None, -1).unwrap();
+    assert!(matches!(store.join_classic("", "b", &[]), Ok(Joined::Waits { .. })));
+    store.leave(&[dynamic("b")]);
+    assert_eq!(store.state().0, GroupState::Empty);
+    assert_eq!(store.beat("c", 0, |_| {}).unwrap().epoch, 1);
+}
+
+#[test]
+fn a_classic_member_that_nobody_can_read_keeps_the_group_as_it_is() {
+    let mut store = classic_pair();
+    let member = Arc::new({
+        let mut member = store.member("a").unwrap();
+        member.protocols[0].metadata = Blob(Bytes::from_static(b"what?"));
+        member
+    });
+    store.documents.insert(Key::Member(text("g"), text("a")), Document::Member(member));
+    assert_eq!(store.beat("c", 0, |_| {}), Err(ErrorCode::GroupIdNotFound));
+    assert_eq!(store.state().0, GroupState::Stable);
+}
+
+/// Whatever members do, no partition is with two of them; and once they do what they are told, all are shared.
+#[test]
+fn whatever_happens_partitions_are_exclusive_and_come_to_rest() {
+    for seed in 1..200_u64 {
+        let mut dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let mut roll = |below: u64| {
+            dice ^= dice << 13;
+            dice ^= dice >> 7;
+            dice ^= dice << 17;
+            (dice >> 8) % below
+        };
+        let mut store = Store::with_topic(7);
+        // What each of them holds, as it knows it itself.
+        let mut held: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for _ in 0..60 {
+            let id = ["a", "b", "c", "d"][roll(4) as usize];
+            match (held.contains_key(id), roll(8)) {
+                (false, _) => {
+                    let told = store.beat(id, 0, |_| {}).unwrap().assignment.unwrap();
+                    held.insert(id, each(&told).map(|(_, at)| at).collect());
+                }
+                (true, 0) => {
+                    store.go(id, None, -1).unwrap();
+                    held.remove(id);
+                }
+                (true, 1) => store.pass(1_000, &["a", "b", "c", "d"]),
+                (true, _) => step(&mut store, id, &mut held),
+            }
+            store.check_exclusive();
+        }
+        for _ in 0..6 {
+            let ids: Vec<&str> = held.keys().copied().collect();
+            ids.into_iter().for_each(|id| step(&mut store, id, &mut held));
+        }
+        let total: usize = held.values().map(Vec::len).sum();
+        assert!(held.is_empty() || (total, store.state().0) == (7, GroupState::Stable), "seed {seed}");
+    }
+}
+
+/// A heartbeat of a member that does what it is told.
+fn step(store: &mut Store, id: &'static str, held: &mut BTreeMap<&'static str, Vec<i32>>) {
+    let told = store.holds(id, &held[id]).assignment;
+    if let Some(told) = told {
+        held.insert(id, each(&told).map(|(_, at)| at).collect());
+    }
+}

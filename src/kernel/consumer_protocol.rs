@@ -1,0 +1,170 @@
+//! What consumers tell each other through JoinGroup and SyncGroup: subscriptions and assignments (KIP-429, KIP-792).
+//!
+//! To the classic protocol these are a client's own bytes, and anybody may send any. So every count is held against the
+//! bytes that are left before anything is allocated for it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+/// The latest version that Kafka 4.1 knows. A later one begins like it.
+const VERSION_MAX: i16 = 3;
+/// From this version on a member says what it holds.
+const OWNED_FROM: i16 = 1;
+
+/// Partitions by topic.
+pub type Partitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
+
+/// What a consumer says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Subscription {
+    /// The topics that it subscribes to.
+    pub topics: BTreeSet<Arc<str>>,
+    /// What it holds.
+    pub owned: Partitions,
+}
+
+/// The version that the bytes begin with, as far as it is known here.
+pub fn version(bytes: &Bytes) -> i16 {
+    match **bytes {
+        [high, low, ..] => i16::from_be_bytes([high, low]).clamp(0, VERSION_MAX),
+        _ => 0,
+    }
+}
+
+/// Reads a subscription; `None` if it is not one.
+pub fn read_subscription(bytes: &Bytes) -> Option<Subscription> {
+    let mut rest = Reader(bytes.clone());
+    let version = rest.version()?;
+    let mut topics = BTreeSet::new();
+    for _ in 0..rest.count()? {
+        topics.insert(rest.text()?);
+    }
+    rest.skip_bytes()?;
+    let owned = if version >= OWNED_FROM { rest.partitions()? } else { Partitions::new() };
+    Some(Subscription { topics, owned })
+}
+
+/// Reads an assignment; `None` if it is not one.
+pub fn read_assignment(bytes: &Bytes) -> Option<Partitions> {
+    let mut rest = Reader(bytes.clone());
+    rest.version()?;
+    rest.partitions()
+}
+
+/// Writes an assignment without user data.
+pub fn write_assignment(version: i16, partitions: &Partitions) -> Bytes {
+    let mut bytes = BytesMut::new();
+    bytes.put_i16(version);
+    bytes.put_i32(partitions.len() as i32);
+    for (topic, of_topic) in partitions {
+        // No topic has a name longer than 249 bytes.
+        bytes.put_i16(topic.len() as i16);
+        bytes.put_slice(topic.as_bytes());
+        bytes.put_i32(of_topic.len() as i32);
+        of_topic.iter().for_each(|partition| bytes.put_i32(*partition));
+    }
+    bytes.put_i32(-1);
+    bytes.freeze()
+}
+
+/// The bytes that have not been read yet.
+struct Reader(Bytes);
+
+impl Reader {
+    fn version(&mut self) -> Option<i16> {
+        let version = self.0.try_get_i16().ok()?;
+        (version >= 0).then_some(version)
+    }
+
+    /// How many follow; each takes at least two bytes.
+    fn count(&mut self) -> Option<usize> {
+        let count = usize::try_from(self.0.try_get_i32().ok()?).ok()?;
+        (count <= self.0.remaining() / 2).then_some(count)
+    }
+
+    fn text(&mut self) -> Option<Arc<str>> {
+        let length = usize::try_from(self.0.try_get_i16().ok()?).ok()?;
+        let bytes = (length <= self.0.remaining()).then(|| self.0.split_to(length))?;
+        std::str::from_utf8(&bytes).ok().map(Arc::from)
+    }
+
+    /// User data, which may be null.
+    fn skip_bytes(&mut self) -> Option<()> {
+        let length = self.0.try_get_i32().ok()?;
+        let length = usize::try_from(length.max(0)).ok()?;
+        (length <= self.0.remaining()).then(|| self.0.advance(length))
+    }
+
+    fn partitions(&mut self) -> Option<Partitions> {
+        let mut partitions = Partitions::new();
+        for _ in 0..self.count()? {
+            let of_topic = partitions.entry(self.text()?).or_default();
+            for _ in 0..self.count()? {
+                of_topic.insert(self.0.try_get_i32().ok()?);
+            }
+        }
+        Some(partitions)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::consumer_protocol_subscription::TopicPartition;
+    use kafka_protocol::messages::{ConsumerProtocolAssignment, ConsumerProtocolSubscription, TopicName};
+    use kafka_protocol::protocol::{Decodable, Encodable, StrBytes};
+
+    use super::*;
+
+    fn subscription(version: i16) -> Bytes {
+        let owned = TopicPartition::default()
+            .with_topic(TopicName(StrBytes::from_static_str("a")))
+            .with_partitions(vec![1, 2]);
+        let topics = ["a", "b"].map(StrBytes::from_static_str).to_vec();
+        let mut subscription = ConsumerProtocolSubscription::default().with_topics(topics);
+        if version >= OWNED_FROM {
+            subscription = subscription.with_owned_partitions(vec![owned]);
+        }
+        let mut bytes = BytesMut::new();
+        bytes.put_i16(version);
+        subscription.encode(&mut bytes, version).unwrap();
+        bytes.freeze()
+    }
+
+    #[test]
+    fn subscriptions_of_every_version_are_read() {
+        for version in 0..=VERSION_MAX {
+            let read = read_subscription(&subscription(version)).unwrap();
+            assert_eq!(read.topics, BTreeSet::from([Arc::from("a"), Arc::from("b")]));
+            assert_eq!(read.owned.get("a").map(BTreeSet::len), (version >= OWNED_FROM).then_some(2));
+        }
+    }
+
+    #[test]
+    fn what_is_cut_short_or_bent_is_no_subscription_and_allocates_nothing() {
+        let whole = subscription(1);
+        for length in 0..whole.len() {
+            assert_eq!(read_subscription(&whole.slice(..length)), None, "{length} bytes");
+        }
+        for at in 2..whole.len() - 3 {
+            let mut bent = whole.to_vec();
+            bent[at..at + 4].copy_from_slice(&i32::MAX.to_be_bytes());
+            // Whatever comes of it, nothing is allocated for two thousand million topics.
+            let _ = read_subscription(&Bytes::from(bent));
+        }
+        assert_eq!(read_assignment(&Bytes::from_static(b"share 0")), None);
+    }
+
+    #[test]
+    fn assignments_are_read_as_they_were_written() {
+        let partitions =
+            Partitions::from([(Arc::from("a"), BTreeSet::from([0, 7])), (Arc::from("b"), BTreeSet::new())]);
+        for version in 0..=VERSION_MAX {
+            let written = write_assignment(version, &partitions);
+            assert_eq!(read_assignment(&written).as_ref(), Some(&partitions));
+            let decoded = ConsumerProtocolAssignment::decode(&mut written.slice(2..), version).unwrap();
+            assert_eq!(decoded.assigned_partitions[0].partitions, [0, 7]);
+        }
+    }
+}
