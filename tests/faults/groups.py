@@ -24,7 +24,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import Broker
 
-PARTITIONS, SESSION_MS, SETTLE_SECONDS_MAX = 12, 6000, 60
+PARTITIONS, SESSION_MS, SETTLE_SECONDS_MAX, LOG_LINES = 12, 6000, 60, 60
 TOPIC, GROUP = "jobs", "workers"
 CONFIG = """
 [admin]
@@ -45,7 +45,7 @@ def member(address, instance):
     """Reads, commits after each batch and when partitions go, and says all of it in JSON lines."""
     config = {
         "bootstrap.servers": address, "group.id": GROUP, "session.timeout.ms": SESSION_MS, "heartbeat.interval.ms": 500,
-        "enable.auto.commit": False, "auto.offset.reset": "earliest", "log_level": 0, "retry.backoff.ms": 20,
+        "enable.auto.commit": False, "auto.offset.reset": "earliest", "log_level": 7, "debug": "cgrp,metadata", "retry.backoff.ms": 20,
         "reconnect.backoff.ms": 10, "reconnect.backoff.max.ms": 100, "fetch.wait.max.ms": 100,
         "partition.assignment.strategy": "range", **({"group.instance.id": instance} if instance else {}),
     }
@@ -85,11 +85,14 @@ class Member:
     """A member process, as the test sees it."""
 
     all = []
+    logs = None  # a folder
 
     def __init__(self, address, instance=""):
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, "--member", address, "--instance", instance],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.log = Member.logs / f"member-{len(Member.all)}.log"
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, __file__, "--member", address, "--instance", instance],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True)
         self.assigned, self.read, self.assignments = [], [], 0
         self.closed = False
         Member.all.append(self)
@@ -132,8 +135,15 @@ def share(members):
         every = sorted(partition for one in members for partition in one.assigned)
         return every == list(range(PARTITIONS)) and max(parts) - min(parts) <= 1
     started = time.monotonic()
-    wait_until(is_shared, lambda: f"all partitions are shared: {[one.assigned for one in members]}")
+    wait_until(is_shared, lambda: what_went_wrong(members))
     return time.monotonic() - started
+
+
+def what_went_wrong(members):
+    """Who has nothing, and what the client says of it."""
+    logs = [one.log.read_text(errors="replace").splitlines()[-LOG_LINES:] for one in members if not one.assigned]
+    shared = f"all partitions are shared: {[one.assigned for one in members]}"
+    return "\n".join([shared, *(line for log in logs for line in ["--- a member without partitions", *log])])
 
 
 class Load:
@@ -237,6 +247,7 @@ def main():
 
 
 def run(options, folder):
+    Member.logs = pathlib.Path(folder)
     config = pathlib.Path(folder, "y.toml")
     broker = Broker(options.binary, "")
     config.write_text(CONFIG.format(address=broker.address, folder=folder))
