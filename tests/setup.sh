@@ -7,6 +7,7 @@
 #     venv/    Python with confluent-kafka and kafka-python    (clients/requirements.txt)
 #     node/    kafkajs and its codecs                          (clients/node/package-lock.json)
 #     java/    Kafka's jars, and the Java test programs         (clients/java/pom.xml)
+#     web-ui/  Quarkus' Kafka UI, and the Maven that it wants   (clients/web_ui/pom.xml)
 #     go/      a program of group members with franz-go        (groups/go/go.mod)
 #
 # and, as root on Debian, the packages below. Run it as often as you like: each part is stamped with a hash
@@ -117,6 +118,16 @@ make_go() {
     (cd "$tests/groups/go" && go build -mod=readonly -buildvcs=false -o "$tools/go/group-members" .)
 }
 
+make_web_ui() {
+    rm -rf "$tools/web-ui"
+    mkdir -p "$tools/web-ui"
+    cp "$clients/web_ui/pom.xml" "$tools/web-ui/"
+    # Quarkus' plugin wants Maven 3.9, and Debian has an older one.
+    mvn -q -B -ntp -f "$tools/web-ui/pom.xml" org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack \
+        -Dartifact=org.apache.maven:apache-maven:3.9.16:tar.gz:bin -DoutputDirectory="$tools/web-ui"
+    "$tools"/web-ui/apache-maven-*/bin/mvn -q -B -ntp -f "$tools/web-ui/pom.xml" test-compile quarkus:go-offline
+}
+
 has cargo || {
     echo "tests/setup.sh: there is no cargo; install a Rust toolchain first" >&2
     exit 1
@@ -128,3 +139,4 @@ step node "$clients/node/package.json" "$clients/node/package-lock.json"
 step jars "$clients/java/pom.xml"
 step classes "$clients"/java/*.java "$tools/stamps/jars"
 step go "$tests"/groups/go/*
+step web_ui "$clients/web_ui/pom.xml"

@@ -133,6 +133,9 @@ impl Service {
             Api::ALTER_PARTITION_REASSIGNMENTS => {
                 apis::alter_partition_reassignments::handle(self, call).await
             }
+            Api::DESCRIBE_QUORUM => apis::describe_quorum::handle(self, call),
+            Api::UPDATE_FEATURES => apis::update_features::handle(call),
+            Api::DESCRIBE_PRODUCERS => apis::describe_producers::handle(self, call).await,
             Api::UNREGISTER_BROKER => apis::unregister_broker::handle(self, call),
             Api::CONSUMER_GROUP_HEARTBEAT => apis::consumer_group_heartbeat::handle(self, call).await,
             Api::CONSUMER_GROUP_DESCRIBE => apis::consumer_group_describe::handle(self, call).await,
@@ -186,7 +189,10 @@ const SERVED: &[Api] = &[
     Api::OFFSET_DELETE,
     Api::DESCRIBE_CLIENT_QUOTAS,
     Api::DESCRIBE_USER_SCRAM_CREDENTIALS,
+    Api::DESCRIBE_QUORUM,
+    Api::UPDATE_FEATURES,
     Api::DESCRIBE_CLUSTER,
+    Api::DESCRIBE_PRODUCERS,
     Api::UNREGISTER_BROKER,
     Api::CONSUMER_GROUP_HEARTBEAT,
     Api::CONSUMER_GROUP_DESCRIBE,

@@ -2,12 +2,17 @@
 //!
 //! Framing has checked what the client says of its software, and answers versions that are not served.
 
-use kafka_protocol::messages::api_versions_response::ApiVersion;
+use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
+use kafka_protocol::protocol::StrBytes;
 use kernel::Call;
 use kernel::stack::ServedApi;
 
+use super::features::{EPOCH, FEATURES, Feature};
 use crate::service::{Answer, Service, served_apis};
+
+/// Versions before this one have no features.
+const FEATURES_FROM: i16 = 3;
 
 pub(crate) async fn handle(_service: &Service, call: &mut Call) -> Answer {
     let _: ApiVersionsRequest = call.decode()?;
@@ -17,18 +22,34 @@ pub(crate) async fn handle(_service: &Service, call: &mut Call) -> Answer {
             .with_min_version(served.min)
             .with_max_version(served.max)
     };
-    // No feature is finalized, and that is told as of epoch 0, because clients take -1 for "the broker does not know
-    // yet". To them a feature that is absent is at level 0: transactions are the old ones (transaction.version), and so
-    // on. A later release that finalizes a feature must count the epoch up. Versions before 3 have no features.
-    let response = ApiVersionsResponse::default()
-        .with_api_keys(served_apis().into_iter().map(range).collect())
-        .with_finalized_features_epoch(0);
+    let response =
+        ApiVersionsResponse::default().with_api_keys(served_apis().into_iter().map(range).collect());
+    let response = if call.header.version >= FEATURES_FROM { with_features(response) } else { response };
     Ok(Some(call.reply(&response)?))
+}
+
+fn with_features(response: ApiVersionsResponse) -> ApiVersionsResponse {
+    let name = |feature: &Feature| StrBytes::from_static_str(feature.name);
+    let supported = |feature: &Feature| {
+        SupportedFeatureKey::default()
+            .with_name(name(feature))
+            .with_min_version(feature.level)
+            .with_max_version(feature.level)
+    };
+    let finalized = |feature: &Feature| {
+        FinalizedFeatureKey::default()
+            .with_name(name(feature))
+            .with_min_version_level(feature.level)
+            .with_max_version_level(feature.level)
+    };
+    response
+        .with_supported_features(FEATURES.iter().map(supported).collect())
+        .with_finalized_features(FEATURES.iter().map(finalized).collect())
+        .with_finalized_features_epoch(EPOCH)
 }
 
 #[cfg(test)]
 mod tests {
-    use kafka_protocol::protocol::StrBytes;
     use kernel::Api;
 
     use super::super::shared::versions;
@@ -52,8 +73,12 @@ mod tests {
             assert_eq!(range(Api::PRODUCE), (0, 13));
             assert_eq!(range(Api::FETCH), (4, 18));
             assert_eq!(range(Api::API_VERSIONS), (0, 4));
-            assert_eq!(response.finalized_features_epoch, if version >= 3 { 0 } else { -1 });
-            assert!(response.supported_features.is_empty() && response.finalized_features.is_empty());
+            assert_eq!(response.finalized_features_epoch, if version >= 3 { EPOCH } else { -1 });
+            let features = if version >= 3 { FEATURES.len() } else { 0 };
+            assert_eq!(
+                (response.supported_features.len(), response.finalized_features.len()),
+                (features, features)
+            );
             assert!(!response.zk_migration_ready);
         }
     }

@@ -95,6 +95,8 @@ pub enum Load {
     Group(Arc<str>),
     /// Every group without its members, in the order of ids.
     Groups,
+    /// The idempotent producers of a partition.
+    Producers(TopicPartition),
 }
 
 /// What `maintain` goes by.

@@ -108,6 +108,15 @@ impl Table {
                 let keys = self.groups.iter().map(|name| Key::Group(Arc::clone(name))).collect();
                 self.load(&Load::Keys(keys))
             }
+            Load::Producers(partition) => {
+                let of_partition = |(key, document): (&Key, &Option<Document>)| match key {
+                    Key::Producer(at, _) if at == partition => Some((key.clone(), document.clone()?)),
+                    _ => None,
+                };
+                let mut producers: Vec<_> = self.producers.iter().filter_map(of_partition).collect();
+                producers.sort_by(|(one, _), (other, _)| one.cmp(other));
+                producers
+            }
             Load::Topics => self
                 .topics()
                 .map(|topic| (Key::Topic(Arc::clone(&topic.name)), Document::Topic(Arc::clone(topic))))

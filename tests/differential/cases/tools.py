@@ -1,5 +1,6 @@
 """What tools ask of a cluster that has no authorizer, no quotas, no users and no reassignments."""
 
+import records
 from cases import case
 
 ANY, ALLOW, TOPIC, LITERAL = 1, 3, 2, 3
@@ -83,3 +84,95 @@ def own_resources(b):
 def resources(b, types):
     b.topic()
     b.ask(own_resources(b), ResourceTypes=types)
+
+
+# --- the quorum, features, producers
+
+METADATA = "__cluster_metadata"
+
+
+def without_progress(answer):
+    """How far a log has come is not to be compared; that there is a number is."""
+    for topic in answer["Topics"]:
+        for row in topic["Partitions"]:
+            row["LeaderEpoch"] = row["HighWatermark"] = row["LeaderEpoch"] >= 0
+            for voter in row["CurrentVoters"] + row["Observers"]:
+                voter["LogEndOffset"] = voter["LogEndOffset"] >= -1
+                voter["LastFetchTimestamp"] = voter["LastCaughtUpTimestamp"] = "a time"
+                voter.pop("ReplicaDirectoryId", None)
+    return answer | {"Nodes": len(answer["Nodes"])} if "Nodes" in answer else answer
+
+
+@case("DescribeQuorum", each={"the metadata": (METADATA, [0]), "another partition": (METADATA, [1]), "none": (METADATA, []),
+                              "twice": (METADATA, [0, 0]), "another topic": ("no-such-topic", [0]), "empty": ("", [0])})
+def quorum(b, topic):
+    name, partitions = topic
+    rows = [{"PartitionIndex": index} for index in partitions]
+    b.ask(without_progress, Topics=[{"TopicName": name, "Partitions": rows}])
+
+
+@case("DescribeQuorum", each={"none": [], "two": [METADATA, "another"]})
+def quorum_of(b, names):
+    b.ask(without_progress, Topics=[{"TopicName": name, "Partitions": [{"PartitionIndex": 0}]} for name in names])
+
+
+def feature(name, level, kind=1, version=1):
+    return {"Feature": name, "MaxVersionLevel": level} | (
+        {"AllowDowngrade": kind > 1} if version == 0 else {"UpgradeType": kind})
+
+
+@case("UpdateFeatures", each={"as it is": ("group.version", 1), "higher": ("group.version", 9), "negative": ("group.version", -1),
+                              "unknown": ("no.such.feature", 1), "unknown 0": ("no.such.feature", 0), "empty": ("", 1)})
+def update_feature(b, wanted):
+    b.ask(timeoutMs=30_000, FeatureUpdates=[feature(*wanted, version=b.version)])
+
+
+@case("UpdateFeatures")
+def update_none(b):
+    b.ask(timeoutMs=30_000, FeatureUpdates=[])
+
+
+@case("UpdateFeatures", since=1, each={"0": 0, "2": 2, "3": 3, "4": 4, "-1": -1})
+def update_type(b, kind):
+    b.ask(timeoutMs=30_000, FeatureUpdates=[feature("group.version", 1, kind)], ValidateOnly=True)
+
+
+@case("DescribeProducers")
+def producers(b):
+    name = b.topic(partitions=2)
+    b.produce(name, records.batch(b.now, [b"a", b"b", b"c"]))
+    b.ask(Topics=[{"Name": name, "PartitionIndexes": [0, 1]}])
+
+
+@case("DescribeProducers", each={"partition": 7, "negative": -1})
+def producers_of_no_partition(b, index):
+    b.ask(Topics=[{"Name": b.topic(), "PartitionIndexes": [index]}])
+
+
+@case("DescribeProducers", each={"unknown": "no-such-topic", "empty": "", "odd": "a/b"})
+def producers_of_no_topic(b, name):
+    b.ask(Topics=[{"Name": name, "PartitionIndexes": [0]}])
+
+
+@case("DescribeProducers", each={"topics": [], "partitions": [{"Name": "no-such-topic", "PartitionIndexes": []}]})
+def producers_of_nothing(b, topics):
+    b.ask(Topics=topics)
+
+
+def recent(answer):
+    """When the last batch came is not to be compared."""
+    for topic in answer["Topics"]:
+        for row in topic["Partitions"]:
+            for one in row["ActiveProducers"]:
+                one["LastTimestamp"], one["ProducerId"] = one["LastTimestamp"] > 0, one["ProducerId"] >= 0
+    return answer
+
+
+@case("DescribeProducers")
+def an_idempotent_producer(b):
+    name = b.topic()
+    answer = b.prepare("InitProducerId", 4, TransactionalId=None, TransactionTimeoutMs=60_000, ProducerId=-1, ProducerEpoch=-1)
+    for sequence in (0, 3):
+        b.produce(name, records.batch(b.now, [b"a", b"b", b"c"], producer_id=answer["ProducerId"],
+                                      producer_epoch=answer["ProducerEpoch"], sequence=sequence))
+    b.ask(recent, Topics=[{"Name": name, "PartitionIndexes": [0]}])

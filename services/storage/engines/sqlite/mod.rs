@@ -106,6 +106,10 @@ impl Engine for Sqlite {
     }
 
     fn load(&self, load: Load) -> Pending<Vec<(Key, Document)>> {
+        if let Load::Producers(partition) = load {
+            // Not all of them are in memory.
+            return self.readers.producers(partition);
+        }
         let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
         Box::pin(std::future::ready(Ok(table.load(&load))))
     }

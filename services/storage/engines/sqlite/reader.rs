@@ -5,24 +5,26 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use kernel::TopicPartition;
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::open;
-use super::schema::{failed, pack, rows_of};
+use super::schema::{failed, pack, producer_keys, rows_of};
 use crate::engines::table::empty;
 use crate::engines::{From, Pending, ReadOutcome, ReadSpec, StoreError};
-use crate::rules::PartitionDocument;
+use crate::rules::{Document, Key, PartitionDocument};
 
 /// Two keep a machine's disk busy while one waits for it; more only cost memory.
 const READERS: usize = 2;
 
-struct Job {
-    specs: Vec<ReadSpec>,
-    bytes_max: usize,
-    answer: oneshot::Sender<Result<Vec<ReadOutcome>, StoreError>>,
+enum Job {
+    Read { specs: Vec<ReadSpec>, bytes_max: usize, answer: Answer<Vec<ReadOutcome>> },
+    Producers { partition: TopicPartition, answer: Answer<Vec<(Key, Document)>> },
 }
+
+type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The reading threads, started at the first read.
 pub(super) struct Readers {
@@ -37,8 +39,16 @@ impl Readers {
     }
 
     pub(super) fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
+        self.ask(|answer| Job::Read { specs, bytes_max, answer })
+    }
+
+    pub(super) fn producers(&self, partition: TopicPartition) -> Pending<Vec<(Key, Document)>> {
+        self.ask(|answer| Job::Producers { partition, answer })
+    }
+
+    fn ask<T: Send + 'static>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Pending<T> {
         let (answer, answered) = oneshot::channel();
-        let sent = self.send(Job { specs, bytes_max, answer });
+        let sent = self.send(job(answer));
         Box::pin(async move {
             sent?;
             answered.await.unwrap_or_else(|_| Err(StoreError("the store is closed".to_owned())))
@@ -80,15 +90,40 @@ impl Reader {
         loop {
             let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(job) = job else { return };
-            let result = self.read_all(job.specs, job.bytes_max);
             // A client that has hung up no longer waits.
-            let _ = job.answer.send(result.map_err(|error| failed("reading", &error)));
+            match job {
+                Job::Read { specs, bytes_max, answer } => {
+                    let result = self.read_all(specs, bytes_max);
+                    let _ = answer.send(result.map_err(|error| failed("reading", &error)));
+                }
+                Job::Producers { partition, answer } => drop(answer.send(self.producers(partition))),
+            }
         }
     }
 
     fn read_all(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> rusqlite::Result<Vec<ReadOutcome>> {
         let mut budget = ReadBudget { left: bytes_max, is_first: true };
         specs.into_iter().map(|spec| self.read(spec, &mut budget)).collect()
+    }
+
+    fn producers(&self, partition: TopicPartition) -> Result<Vec<(Key, Document)>, StoreError> {
+        let reading = |error: rusqlite::Error| failed("reading producers", &error);
+        let sql = "SELECT key, value FROM documents WHERE key >= ?1 AND key < ?2";
+        let mut statement = self.connection.prepare_cached(sql).map_err(reading)?;
+        let mut rows = statement.query(producer_keys(partition)).map_err(reading)?;
+        let mut producers = Vec::new();
+        while let Some(row) = rows.next().map_err(reading)? {
+            let (text, json): (String, String) =
+                row.get(0).and_then(|key| Ok((key, row.get(1)?))).map_err(reading)?;
+            let damaged =
+                || StoreError(format!("the document {text:?} in the store is damaged; restore a backup"));
+            let key = Key::parse(&text).ok_or_else(damaged)?;
+            let document = key.read(&json).map_err(|_| damaged())?;
+            producers.push((key, document));
+        }
+        // As keys compare, and not as their texts do.
+        producers.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(producers)
     }
 
     fn partition(&self, spec: &ReadSpec) -> Option<PartitionDocument> {

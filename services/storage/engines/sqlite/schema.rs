@@ -5,6 +5,8 @@
 //! a blob in a WITHOUT ROWID table, costs half the speed. `documents` are small JSON values. `garbage` remembers what
 //! is to be deleted, so that trimming a log is one small write however large the log is.
 
+use kernel::TopicPartition;
+
 use crate::engines::StoreError;
 
 /// "YGRA": tells a Yagura store from any other SQLite file.
@@ -43,6 +45,13 @@ pub(super) fn unpack(id: i64) -> (u32, i64) {
 /// A range of rows: all of a partition.
 pub(super) fn rows_of(number: u32) -> (i64, i64) {
     (pack(number, 0), pack(number, (1 << OFFSET_BITS) - 1))
+}
+
+/// A range of documents: all producers of a partition.
+pub(super) fn producer_keys(partition: TopicPartition) -> [String; 2] {
+    let place = format!("producer/{}/{}", partition.topic.0, partition.partition);
+    // '0' is the character after '/'.
+    [format!("{place}/"), format!("{place}0")]
 }
 
 /// What the operator reads when SQLite fails in the middle of work.

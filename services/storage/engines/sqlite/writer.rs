@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::Shared;
-use super::schema::{failed, pack, rows_of};
+use super::schema::{failed, pack, producer_keys, rows_of};
 use crate::engines::retention::{Limits, PRODUCER_EXPIRY_MS, expire, expire_offsets, limited_partitions};
 use crate::engines::{Maintained, StoreError, Upkeep};
 use crate::rules::{
@@ -312,10 +312,8 @@ impl Writer {
     }
 
     fn drop_partition(&self, partition: TopicPartition, number: u32) -> rusqlite::Result<()> {
-        let prefix = format!("producer/{}/{}/", partition.topic.0, partition.partition);
-        let after = format!("producer/{}/{}0", partition.topic.0, partition.partition);
         let sql = "DELETE FROM documents WHERE key >= ?1 AND key < ?2";
-        self.connection.prepare_cached(sql)?.execute([prefix, after])?;
+        self.connection.prepare_cached(sql)?.execute(producer_keys(partition))?;
         self.note_garbage(number, i64::MAX)
     }
 

@@ -1,0 +1,66 @@
+//! DescribeProducers (KIP-664): the idempotent producers that a partition remembers.
+
+use kafka_protocol::messages::describe_producers_request::TopicRequest;
+use kafka_protocol::messages::describe_producers_response::{
+    PartitionResponse, ProducerState, TopicResponse,
+};
+use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
+use kernel::{Call, ErrorCode, TopicPartition};
+use uuid::Uuid;
+
+use super::lookup::{TopicRef, Topics};
+use super::shared;
+use crate::engines::{Load, StoreError};
+use crate::rules::{Document, Key, check_topic_name};
+use crate::service::{Answer, Service};
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DescribeProducersRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let named = |topic: &TopicRequest| TopicRef::new(false, &topic.name, Uuid::nil());
+    let topics = Topics::load(service, request.topics.iter().map(named).collect()).await?;
+    let mut responses = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
+        for index in &topic.partition_indexes {
+            let response = PartitionResponse::default().with_partition_index(*index);
+            partitions.push(match topics.at(&named(&topic), *index) {
+                Ok(at) => response.with_active_producers(producers(service, at).await?),
+                Err(_) => refused(response, &topic, &topics),
+            });
+        }
+        responses.push(TopicResponse::default().with_name(topic.name).with_partitions(partitions));
+    }
+    Ok(Some(call.reply(&DescribeProducersResponse::default().with_topics(responses))?))
+}
+
+fn refused(response: PartitionResponse, topic: &TopicRequest, topics: &Topics) -> PartitionResponse {
+    let unknown = response.with_error_code(ErrorCode::UnknownTopicOrPartition.code());
+    let name = topic.name.as_str();
+    match check_topic_name(name) {
+        Err(refused) => unknown
+            .with_error_code(ErrorCode::InvalidTopicException.code())
+            .with_error_message(shared::sentence(refused.message)),
+        // Kafka has no words for a partition that a topic does not have.
+        Ok(()) if topics.topic(&TopicRef::new(false, &topic.name, Uuid::nil())).is_some() => unknown,
+        Ok(()) => unknown.with_error_message(shared::sentence(format!("there is no topic {name:?}"))),
+    }
+}
+
+async fn producers(service: &Service, at: TopicPartition) -> Result<Vec<ProducerState>, StoreError> {
+    let found = service.store.engine().await?.load(Load::Producers(at)).await?;
+    let state = |(key, document)| match (key, document) {
+        (Key::Producer(_, id), Document::Producer(producer)) => Some(
+            ProducerState::default()
+                .with_producer_id(id.0.into())
+                .with_producer_epoch(producer.epoch.into())
+                .with_last_sequence(producer.batches.last().map_or(-1, |batch| batch.last_sequence))
+                .with_last_timestamp(producer.last_ms)
+                // It is in no transaction.
+                .with_coordinator_epoch(-1)
+                .with_current_txn_start_offset(-1),
+        ),
+        _ => None,
+    };
+    Ok(found.into_iter().filter_map(state).collect())
+}

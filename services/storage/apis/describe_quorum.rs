@@ -1,0 +1,85 @@
+//! DescribeQuorum (KIP-595): there is no Raft here; a broker alone is what a quorum of one is.
+//!
+//! What Kafka keeps in the log of its metadata topic is in the store, whose commits are durable on return. So the quorum
+//! has no log to be behind in: its end and high watermark are told as 0.
+
+use kafka_protocol::messages::describe_quorum_response::{
+    Listener, Node, PartitionData, ReplicaState, TopicData,
+};
+use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
+use kafka_protocol::protocol::StrBytes;
+use kernel::{Call, ErrorCode};
+
+use super::shared::{self, CLUSTER_METADATA_TOPIC};
+use crate::service::{Answer, Service};
+
+/// From this version on there are messages and nodes (KIP-853).
+const NODES_FROM: i16 = 2;
+/// The first leader epoch of a quorum.
+const LEADER_EPOCH: i32 = 1;
+
+pub(crate) fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: DescribeQuorumRequest = call.decode()?;
+    let is_asked = match request.topics.as_slice() {
+        [topic] => {
+            let is_first = topic.partitions.len() == 1 && topic.partitions[0].partition_index == 0;
+            topic.topic_name.as_str() == CLUSTER_METADATA_TOPIC && is_first
+        }
+        _ => false,
+    };
+    let has_nodes = call.header.version >= NODES_FROM;
+    let partition = |index: i32| match is_asked {
+        true => described(service, call, index),
+        false => unknown(index, has_nodes),
+    };
+    let topics = request.topics.into_iter().map(|topic| {
+        let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index));
+        TopicData::default().with_topic_name(topic.topic_name).with_partitions(partitions.collect())
+    });
+    let response = DescribeQuorumResponse::default().with_topics(topics.collect());
+    let response = match has_nodes {
+        true => response
+            .with_error_message(no_message())
+            .with_nodes(is_asked.then(|| node(service, call)).into_iter().collect()),
+        false => response,
+    };
+    Ok(Some(call.reply(&response)?))
+}
+
+/// Kafka says nothing by an empty text here, and not by null.
+fn no_message() -> Option<StrBytes> {
+    Some(StrBytes::default())
+}
+
+fn described(service: &Service, call: &Call, index: i32) -> PartitionData {
+    let now_ms = service.clock.now_ms();
+    let times = if call.header.version >= 1 { now_ms } else { -1 };
+    let voter = ReplicaState::default()
+        .with_replica_id(service.node.node_id.0.into())
+        .with_last_fetch_timestamp(times)
+        .with_last_caught_up_timestamp(times);
+    let partition = PartitionData::default()
+        .with_partition_index(index)
+        .with_leader_id(service.node.node_id.0.into())
+        .with_leader_epoch(LEADER_EPOCH)
+        .with_current_voters(vec![voter]);
+    if call.header.version >= NODES_FROM { partition.with_error_message(no_message()) } else { partition }
+}
+
+fn unknown(index: i32, has_message: bool) -> PartitionData {
+    let partition = PartitionData::default()
+        .with_partition_index(index)
+        .with_error_code(ErrorCode::UnknownTopicOrPartition.code());
+    let message =
+        format!("only partition 0 of {CLUSTER_METADATA_TOPIC} has a quorum, and it is asked for alone");
+    if has_message { partition.with_error_message(shared::sentence(message)) } else { partition }
+}
+
+fn node(service: &Service, call: &Call) -> Node {
+    let advertised = &call.session.advertised;
+    let listener = Listener::default()
+        .with_name(shared::words(&call.session.listener))
+        .with_host(shared::words(&advertised.host))
+        .with_port(advertised.port);
+    Node::default().with_node_id(service.node.node_id.0.into()).with_listeners(vec![listener])
+}
