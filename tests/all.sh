@@ -29,6 +29,7 @@ part "the same calls to Apache Kafka and to Yagura" \
 part "crashes" python tests/faults/crash.py --binary "$binary"
 part "groups while everything fails" python tests/faults/groups.py --binary "$binary"
 part "groups with every client" python tests/groups/run.py --binary "$binary"
+part "Kafka's tools for groups" python tests/groups/tools.py --binary "$binary"
 part "three groups in a chain" python tests/groups/chain.py --binary "$binary"
 part "a web UI" python tests/web_ui.py --binary "$binary"
 part "the examples" tests/examples.sh "$binary"

@@ -12,36 +12,11 @@ set -euo pipefail
 bootstrap=$1 dataset=$2 codecs=${3//,/ } prefix=$4
 here=$(cd "$(dirname "$0")" && pwd)
 partitions=3
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
+. "$here/tools.sh"
 
-# Fifty short-lived programs: no time for the second compiler, and the first run leaves its classes to the others
-# (which halves the time). 900 KB lines: a console consumer needs some memory.
-java=(java -Xmx384m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -cp "$KAFKA_LIBS/*")
-tool() { "${java[@]}" -XX:SharedArchiveFile="$work/classes.jsa" "$@"; }
-keep_classes() { "${java[@]}" -XX:ArchiveClassesAtExit="$work/classes.jsa" "$@"; }
-server() { local main=$1; shift; tool "$main" --bootstrap-server "$bootstrap" "$@"; }
 topics() { server org.apache.kafka.tools.TopicCommand "$@"; }
 configs() { server kafka.admin.ConfigCommand --entity-type topics --entity-name "$@"; }
 get_offsets() { server org.apache.kafka.tools.GetOffsetShell "$@"; }
-
-fail() { echo "kafka tools: $*" >&2; exit 1; }
-
-checks=0
-# expect EXIT PATTERN COMMAND...: its exit code, and a line of its output that matches (- for no output at all)
-expect() {
-    local exit=$1 pattern=$2 got=0
-    shift 2
-    "$@" >"$work/out" 2>"$work/err" || got=$?
-    grep -v SLF4J "$work/err" >>"$work/out" || true
-    [ "$got" = "$exit" ] || fail "exit $got, not $exit, of: $*"$'\n'"$(tail -20 "$work/out")"
-    if [ "$pattern" = - ]; then
-        [ ! -s "$work/out" ] || fail "no output expected of: $*"$'\n'"$(tail -20 "$work/out")"
-    else
-        grep -qE -e "$pattern" "$work/out" || fail "no '$pattern' in: $*"$'\n'"$(tail -20 "$work/out")"
-    fi
-    checks=$((checks + 1))
-}
 
 # produce TOPIC CODEC LINES
 produce() {
@@ -125,7 +100,6 @@ check_deletion() {
     expect 1 "does not exist" topics --describe --topic "$prefix-admin"
 }
 
-keep_classes org.apache.kafka.tools.TopicCommand --bootstrap-server "$bootstrap" --list >"$work/out" 2>&1
 total=$(python3 "$here/console_lines.py" make --dataset "$dataset" --parts "$(wc -w <<<"$codecs")" --out "$work/lines")
 index=0
 for codec in $codecs; do

@@ -78,7 +78,8 @@ fn unknown(index: i32, has_message: bool) -> PartitionData {
 fn node(service: &Service, call: &Call) -> Node {
     let advertised = &call.session.advertised;
     let listener = Listener::default()
-        .with_name(shared::words(&call.session.listener))
+        // Kafka's admin client takes no other.
+        .with_name(shared::words(&call.session.listener.to_uppercase()))
         .with_host(shared::words(&advertised.host))
         .with_port(advertised.port);
     Node::default().with_node_id(service.node.node_id.0.into()).with_listeners(vec![listener])

@@ -1,0 +1,142 @@
+#!/usr/bin/env bash
+# Shows that Kafka's command-line tools for groups, and those that look at a cluster, work against the broker.
+#
+#     KAFKA_LIBS=JARS kafka_tools.sh BOOTSTRAP
+#
+# kafka-verifiable-producer and -consumer, kafka-console-consumer --group by both protocols, kafka-consumer-groups (list,
+# describe, reset-offsets in all its forms, delete-offsets, delete) and kafka-groups; kafka-features,
+# kafka-metadata-quorum, kafka-transactions describe-producers, kafka-cluster, kafka-broker-api-versions; kcat -G.
+set -euo pipefail
+
+bootstrap=$1
+here=$(cd "$(dirname "$0")" && pwd)
+. "$here/../clients/tools.sh"
+
+topics() { server org.apache.kafka.tools.TopicCommand "$@"; }
+groups() { server org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
+console() { server org.apache.kafka.tools.consumer.ConsoleConsumer --topic jobs "$@"; }
+verifiable_consumer() {
+    server org.apache.kafka.tools.VerifiableConsumer --topic jobs --max-messages 3000 --reset-policy earliest "$@"
+}
+reset() { groups --reset-offsets --group "$@"; }
+
+# offset GROUP PARTITION: where it stands, as the tool shows it
+offset() { groups --describe --group "$1" --offsets 2>/dev/null | awk -v at="$2" '$2 == "jobs" && $3 == at {print $4}'; }
+
+# moved GROUP OFFSETS OPTION...: a reset that is carried out, and where the three partitions stand after it
+moved() {
+    local group=$1 wanted=$2 now
+    shift 2
+    expect 0 "^$group +jobs +0 +[0-9]+" reset "$group" "$@" --execute
+    now="$(offset "$group" 0) $(offset "$group" 1) $(offset "$group" 2)"
+    [ "$now" = "$wanted" ] || fail "after $*: $now, not $wanted"
+}
+
+check_programs() {
+    expect 0 "^Created topic jobs\.$" topics --create --topic jobs --partitions 3 --replication-factor 1
+    for topic in verified-jobs idempotent; do
+        expect 0 "^Created topic $topic\.$" topics --create --topic $topic --partitions 1 --replication-factor 1
+    done
+    expect 0 '"name":"tool_data","sent":3000,"acked":3000,' \
+        server org.apache.kafka.tools.VerifiableProducer --topic verified-jobs --max-messages 3000 --acks -1
+    seq 10 | server org.apache.kafka.tools.ConsoleProducer --topic idempotent >"$work/out" 2>&1
+    for partition in 0 1 2; do seq 1000 | kcat -P -b "$bootstrap" -t jobs -p $partition; done
+    expect 0 '"name":"records_consumed".*"count"' verifiable_consumer --group-id verified
+    expect 0 '"name":"records_consumed".*"count"' verifiable_consumer --group-id verified-by-broker --group-protocol consumer
+    for protocol in classic consumer; do
+        expect 0 "^Processed a total of 100 messages$" console --group "console-$protocol" --from-beginning \
+            --max-messages 100 --timeout-ms 20000 --consumer-property "group.protocol=$protocol"
+    done
+    expect 0 "^[0-9]+$" timeout 60 kcat -b "$bootstrap" -G kcat -X auto.offset.reset=earliest -c 3000 jobs
+}
+
+check_list_and_describe() {
+    expect 0 "^verified$" groups --list
+    expect 0 "^verified +Empty$" groups --list --state
+    expect 0 "^verified +Empty$" groups --list --state Empty
+    expect 0 "^GROUP +STATE$" groups --list --state Stable
+    expect 0 "^verified-by-broker +Consumer$" groups --list --type
+    expect 0 "^kcat +Classic$" groups --list --type classic
+    expect 0 "^verified +Classic +consumer" server org.apache.kafka.tools.GroupsCommand --list
+    expect 0 "^verified +jobs +[012] +1000 +1000 +0 +- +-" groups --describe --group verified
+    expect 0 "^verified-by-broker +jobs +[012] +1000 +1000 +0 +- +-" groups --describe --group verified-by-broker
+    expect 0 "^verified +.* +Empty +0$" groups --describe --group verified --state
+    expect 0 "has no active members" groups --describe --group verified --members
+    expect 0 "^kcat +jobs" groups --describe --all-groups
+    expect 0 "GroupIdNotFoundException: Group nobody not found" groups --describe --group nobody
+}
+
+# Members of both protocols, as they are while they read.
+check_members() {
+    local protocol
+    for protocol in classic consumer; do
+        console --group "members-$protocol" --consumer-property "group.protocol=$protocol" --timeout-ms 60000 \
+            >"$work/members" 2>&1 &
+        local member=$!
+        for _ in $(seq 40); do
+            groups --describe --group "members-$protocol" --state 2>/dev/null | grep -q "Stable +1" -E && break
+        done
+        expect 0 "^members-$protocol +.* +Stable +1$" groups --describe --group "members-$protocol" --state
+        expect 0 "^members-$protocol +[^ ]+ +/127.0.0.1 +console-consumer +3" \
+            groups --describe --group "members-$protocol" --members
+        expect 0 "jobs(:|\()0,1,2" groups --describe --group "members-$protocol" --members --verbose
+        expect 0 "GroupNotEmptyException" groups --delete --group "members-$protocol"
+        expect 0 "Assignments can only be reset if the group '?members-$protocol'? is inactive" \
+            reset "members-$protocol" --topic jobs --to-earliest --execute
+        kill "$(pgrep -P $member -f ConsoleConsumer || echo $member)"
+        wait $member || true
+    done
+}
+
+check_resets() {
+    expect 0 "^verified +jobs +[012] +0 *$" reset verified --topic jobs --to-earliest --dry-run
+    [ "$(offset verified 0)" = 1000 ] || fail "a dry run has moved the group"
+    moved verified "0 0 0" --topic jobs --to-earliest
+    moved verified "1000 1000 1000" --topic jobs --to-latest
+    moved verified "17 17 17" --topic jobs --to-offset 17
+    moved verified "27 27 27" --topic jobs --shift-by 10
+    moved verified "0 0 0" --topic jobs --shift-by -1000
+    moved verified "5 0 0" --topic jobs:0 --to-offset 5
+    moved verified "5 0 0" --topic jobs --to-current
+    moved verified "0 0 0" --topic jobs --by-duration P1D
+    moved verified "1000 1000 1000" --all-topics --to-datetime 2100-01-01T00:00:00.000
+    expect 0 "^jobs,0,3$" reset verified --topic jobs --to-offset 3 --export --dry-run
+    printf 'jobs,0,1\njobs,1,2\njobs,2,3\n' >"$work/plan.csv"
+    moved verified "1 2 3" --from-file "$work/plan.csv"
+    moved verified-by-broker "4 4 4" --topic jobs --to-offset 4
+    expect 0 "^kcat +jobs +[012] +0 *$" groups --reset-offsets --all-groups --topic jobs --to-earliest --dry-run
+    expect 0 "^late +jobs +[012] +1000 *$" reset late --topic jobs --to-latest --execute
+}
+
+check_deletion() {
+    expect 0 "jobs +0 +Successful" groups --delete-offsets --group verified --topic jobs:0
+    [ -z "$(offset verified 0)" ] || fail "partition 0 still has an offset: $(offset verified 0)"
+    expect 0 "Deletion of requested consumer groups \('verified', 'kcat'\) was successful" \
+        groups --delete --group verified --group kcat
+    expect 0 "GroupIdNotFoundException: Group verified not found" groups --describe --group verified
+    expect 0 "'nobody' could not be deleted due to: .*GroupIdNotFoundException" groups --delete --group nobody
+}
+
+check_cluster() {
+    expect 0 "Feature: group.version.*FinalizedVersionLevel: 1" \
+        server org.apache.kafka.tools.FeatureCommand describe
+    expect 0 "group.version was (upgraded|updated) to 1|.*group.version.*1" \
+        server org.apache.kafka.tools.FeatureCommand upgrade --feature group.version=1
+    expect 1 "Could not (upgrade|update)" server org.apache.kafka.tools.FeatureCommand upgrade --feature group.version=9
+    expect 0 "^LeaderId: +[0-9]+$" server org.apache.kafka.tools.MetadataQuorumCommand describe --status
+    expect 0 "^[0-9]+.*Leader" server org.apache.kafka.tools.MetadataQuorumCommand describe --replication
+    expect 0 "^[0-9]+[[:space:]]+0[[:space:]]+-1[[:space:]]+9[[:space:]]" server org.apache.kafka.tools.TransactionsCommand describe-producers \
+        --topic idempotent --partition 0
+    expect 0 "^Cluster ID: " tool org.apache.kafka.tools.ClusterTool cluster-id --bootstrap-server "$bootstrap"
+    expect 0 "^[0-9]+ +127.0.0.1 +[0-9]+" \
+        tool org.apache.kafka.tools.ClusterTool list-endpoints --bootstrap-server "$bootstrap"
+    expect 0 "ConsumerGroupHeartbeat\(68\): 0 to 1 \[usable: 1\]" server org.apache.kafka.tools.BrokerApiVersionsCommand
+}
+
+check_programs
+check_list_and_describe
+check_members
+check_resets
+check_deletion
+check_cluster
+echo "ok: Kafka's tools for groups and clusters, kcat -G: $checks outputs as expected ($SECONDS s)"
