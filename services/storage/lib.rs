@@ -11,6 +11,7 @@ pub mod rules;
 mod service;
 mod settings;
 pub mod store;
+mod telemetry;
 mod trial;
 
 pub use service::{NodeFacts, Service, served_apis};

@@ -14,6 +14,7 @@ use crate::coordinator::Coordinator;
 use crate::engines::{StoreError, Upkeep};
 use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
+use crate::telemetry::Telemetry;
 
 /// What the service tells clients of this broker.
 #[derive(Debug, Clone)]
@@ -37,6 +38,7 @@ pub struct Service {
     /// Reply memory: a fetch draws on it before it reads.
     pub(crate) replies: Budget,
     pub(crate) coordinator: Arc<Coordinator>,
+    pub(crate) telemetry: Telemetry,
 }
 
 /// Why an API gave no reply of its own.
@@ -77,7 +79,18 @@ impl Service {
     ) -> (StoreOpener, Arc<Self>) {
         let (opener, store) = Store::opening(settings.queue_bytes_max.as_usize());
         let coordinator = Arc::new(Coordinator::new(Arc::clone(&clock)));
-        (opener, Arc::new(Self { store, settings, node, clock, replies, coordinator }))
+        (
+            opener,
+            Arc::new(Self {
+                store,
+                settings,
+                node,
+                clock,
+                replies,
+                coordinator,
+                telemetry: Telemetry::default(),
+            }),
+        )
     }
 
     /// What the upkeep of its store goes by, now.
@@ -139,6 +152,8 @@ impl Service {
             Api::UNREGISTER_BROKER => apis::unregister_broker::handle(self, call),
             Api::CONSUMER_GROUP_HEARTBEAT => apis::consumer_group_heartbeat::handle(self, call).await,
             Api::CONSUMER_GROUP_DESCRIBE => apis::consumer_group_describe::handle(self, call).await,
+            Api::GET_TELEMETRY_SUBSCRIPTIONS => apis::get_telemetry_subscriptions::handle(self, call).await,
+            Api::PUSH_TELEMETRY => apis::push_telemetry::handle(self, call).await,
             Api::LIST_CONFIG_RESOURCES => apis::list_config_resources::handle(self, call).await,
             Api::LIST_PARTITION_REASSIGNMENTS => apis::list_partition_reassignments::handle(call),
             Api::DESCRIBE_CLIENT_QUOTAS => apis::describe_client_quotas::handle(call),
@@ -196,6 +211,8 @@ const SERVED: &[Api] = &[
     Api::UNREGISTER_BROKER,
     Api::CONSUMER_GROUP_HEARTBEAT,
     Api::CONSUMER_GROUP_DESCRIBE,
+    Api::GET_TELEMETRY_SUBSCRIPTIONS,
+    Api::PUSH_TELEMETRY,
     Api::LIST_CONFIG_RESOURCES,
     Api::DESCRIBE_TOPIC_PARTITIONS,
 ];
@@ -232,5 +249,6 @@ impl Collect for Service {
         if let Some(engine) = self.store.engine_if_open() {
             engine.collect(page);
         }
+        self.telemetry.collect(page, self.clock.now_ms());
     }
 }

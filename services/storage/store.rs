@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::engines::{Engine, Load, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
 use crate::rules::groups::{GroupDocument, MemberDocument, assignor};
-use crate::rules::{Command, Document, Key, Outcome, TopicDocument};
+use crate::rules::{Command, Document, Key, Outcome, Subscription, TopicDocument};
 
 /// An engine that may still be opening. Cloning shares it.
 #[derive(Clone)]
@@ -129,6 +129,16 @@ impl Store {
     pub async fn document(&self, key: Key) -> Result<Option<Document>, StoreError> {
         let found = self.engine().await?.load(Load::Keys(vec![key])).await?;
         Ok(found.into_iter().next().map(|(_, document)| document))
+    }
+
+    /// All subscriptions to clients' metrics, in the order of names.
+    pub async fn client_metrics(&self) -> Result<Vec<(Arc<str>, Arc<Subscription>)>, StoreError> {
+        let found = self.engine().await?.load(Load::ClientMetrics).await?;
+        let subscription = |(key, document)| match (key, document) {
+            (Key::ClientMetrics(name), Document::ClientMetrics(configs)) => Some((name, configs)),
+            _ => None,
+        };
+        Ok(found.into_iter().filter_map(subscription).collect())
     }
 
     /// A topic by name.

@@ -5,7 +5,7 @@
 #
 # kafka-verifiable-producer and -consumer, kafka-console-consumer --group by both protocols, kafka-consumer-groups (list,
 # describe, reset-offsets in all its forms, delete-offsets, delete) and kafka-groups; kafka-features,
-# kafka-metadata-quorum, kafka-transactions describe-producers, kafka-cluster, kafka-broker-api-versions; kcat -G.
+# kafka-client-metrics, kafka-metadata-quorum, kafka-transactions describe-producers, kafka-cluster, kafka-broker-api-versions; kcat -G.
 set -euo pipefail
 
 bootstrap=$1
@@ -133,10 +133,24 @@ check_cluster() {
     expect 0 "ConsumerGroupHeartbeat\(68\): 0 to 1 \[usable: 1\]" server org.apache.kafka.tools.BrokerApiVersionsCommand
 }
 
+check_client_metrics() {
+    metrics() { server org.apache.kafka.tools.ClientMetricsCommand "$@"; }
+    expect 0 "^$" metrics --list
+    expect 0 "^Altered client metrics config for shop\.$" metrics --alter --name shop --metrics org.apache.kafka.producer. \
+        --interval 60000 --match client_id=shop-.*
+    expect 0 "^shop$" metrics --list
+    expect 0 "interval.ms=60000" metrics --describe --name shop
+    expect 0 "match=client_id=shop-" metrics --describe
+    expect 1 "interval must be between 100 and 3600000" metrics --alter --name shop --interval 1
+    expect 0 "^Deleted client metrics config for shop\.$" metrics --delete --name shop
+    expect 0 "^$" metrics --list
+}
+
 check_programs
 check_list_and_describe
 check_members
 check_resets
 check_deletion
 check_cluster
+check_client_metrics
 echo "ok: Kafka's tools for groups and clusters, kcat -G: $checks outputs as expected ($SECONDS s)"

@@ -8,12 +8,12 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "faults"), str(HERE.parent / "clients")]
 
 import kafka_server  # noqa: E402
-from broker import Broker  # noqa: E402
+from broker import Broker, free_port  # noqa: E402, F401
 
 LOGS = HERE.parent.parent / "target/test-logs"
 CONFIG = """
 [admin]
-bind = "off"
+bind = "{admin}"
 [listeners.main]
 bind = "{address}"
 stack = ["framing", "local"]
@@ -31,11 +31,11 @@ KAFKA_SETTINGS = [
 
 
 @contextmanager
-def yagura(binary, folder):
+def yagura(binary, folder, admin="off"):
     """A broker on SQLite, which may be killed and started again."""
     broker = Broker(binary, "")
     config = Path(folder, "y.toml")
-    config.write_text(CONFIG.format(address=broker.address, folder=folder))
+    config.write_text(CONFIG.format(address=broker.address, folder=folder, admin=admin))
     broker.command = [binary, "run", str(config)]
     broker.start()
     try:

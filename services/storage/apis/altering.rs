@@ -1,7 +1,7 @@
 //! What AlterConfigs and IncrementalAlterConfigs have in common.
 //!
-//! A request changes each of its resources or refuses it; one that is refused stops no other. Topics alone can be
-//! changed: what a broker's configs say is set in its TOML file.
+//! A request changes each of its resources or refuses it; one that is refused stops no other. Topics and subscriptions
+//! to clients' metrics can be changed: what a broker's configs say is set in its TOML file.
 
 use std::sync::Arc;
 
@@ -85,6 +85,12 @@ fn prepare(service: &Service, change: Change) -> Result<Option<Command>, Refused
             // Kafka looks at the values before it looks for the topic.
             check_values(&configs)?;
             Ok(Some(Command::AlterConfigs { name: Arc::from(name), configs }))
+        }
+        resources::CLIENT_METRICS => {
+            if name.is_empty() {
+                return Err(shared::invalid_request("Default client metrics resources are not allowed."));
+            }
+            Ok(Some(Command::AlterClientMetrics { name: Arc::from(name), configs }))
         }
         resources::BROKER => broker(service, name, &configs).map(|()| None),
         resources::BROKER_LOGGER => Err(shared::invalid_request(resources::NO_LOGGERS)),

@@ -21,7 +21,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     call.ticket.after_writes().await;
     let asked = match call.header.version {
         ..TYPES_FROM => vec![CLIENT_METRICS],
-        _ if request.resource_types.is_empty() => vec![TOPIC, BROKER],
+        _ if request.resource_types.is_empty() => vec![TOPIC, BROKER, CLIENT_METRICS],
         _ => request.resource_types,
     };
     let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
@@ -29,7 +29,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     if asked.iter().any(|kind| !known.contains(kind)) {
         return Ok(Some(call.reply(&response.with_error_code(ErrorCode::UnsupportedVersion.code()))?));
     }
-    // Loggers, client metrics and groups have no configs here.
+    // Loggers and groups have no configs here.
     let resource = |kind, name: &str| {
         ConfigResource::default().with_resource_type(kind).with_resource_name(shared::words(name))
     };
@@ -37,6 +37,10 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     if asked.contains(&TOPIC) {
         let topics = service.store.topics().await?;
         resources.extend(topics.iter().map(|topic| resource(TOPIC, &topic.name)));
+    }
+    if asked.contains(&CLIENT_METRICS) {
+        let subscriptions = service.store.client_metrics().await?;
+        resources.extend(subscriptions.iter().map(|(name, _)| resource(CLIENT_METRICS, name)));
     }
     if asked.contains(&BROKER) {
         resources.push(resource(BROKER, &service.node.node_id.0.to_string()));

@@ -10,7 +10,7 @@ pub(super) const BROKER: i8 = 4;
 /// The log levels of a broker.
 pub(super) const BROKER_LOGGER: i8 = 8;
 /// A subscription to clients' metrics (KIP-714).
-const CLIENT_METRICS: i8 = 16;
+pub(super) const CLIENT_METRICS: i8 = 16;
 /// A group (KIP-848).
 const GROUP: i8 = 32;
 
@@ -20,9 +20,6 @@ pub(super) const NO_LOGGERS: &str = "Yagura has no loggers that could be describ
 /// Refuses a resource that has no configs here.
 pub(super) fn not_configurable(resource_type: i8) -> Refused {
     shared::invalid_request(match resource_type {
-        CLIENT_METRICS => {
-            "Yagura takes no metrics from clients, so there are no subscriptions to them".to_owned()
-        }
         GROUP => "Yagura has no configs of groups yet".to_owned(),
         other => format!("Unknown resource type {other}"),
     })

@@ -95,6 +95,8 @@ pub enum Load {
     Group(Arc<str>),
     /// Every group without its members, in the order of ids.
     Groups,
+    /// Every subscription to clients' metrics, in the order of names.
+    ClientMetrics,
     /// The idempotent producers of a partition.
     Producers(TopicPartition),
 }

@@ -63,6 +63,12 @@ impl Dice {
             },
             2 => Command::DeleteTopic { id: self.pick(ids) },
             3 => Command::CreatePartitions { name: self.topic(), count: self.roll(5) as i32 },
+            4 if self.roll(4) == 0 => {
+                let interval = self.pick(&["100", "1", "5000"]).to_owned();
+                let operation = self.pick(&[ConfigOperation::Set(interval), ConfigOperation::Delete]);
+                let configs = NewConfigs::Incremental(vec![("interval.ms".to_owned(), operation)]);
+                Command::AlterClientMetrics { name: self.topic(), configs }
+            }
             4 => Command::AlterConfigs { name: self.topic(), configs: self.alteration() },
             5 => Command::AllocateProducerId,
             6 | 7 => {
@@ -147,6 +153,8 @@ async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: 
         ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition }));
     let keys = Load::Keys(partitions.map(Key::Partition).collect());
     assert_eq!(engine.load(keys.clone()).await, model.load(keys).await, "{context}");
+    let subscriptions = model.load(Load::ClientMetrics).await;
+    assert_eq!(engine.load(Load::ClientMetrics).await, subscriptions, "{context}");
     assert_eq!(engine.load(Load::Groups).await, model.load(Load::Groups).await, "{context}");
     for group in GROUPS.map(Arc::<str>::from) {
         let load = Load::Group(Arc::clone(&group));

@@ -23,6 +23,7 @@ pub(crate) struct Table {
     producers: HashMap<Key, Option<Document>>,
     topics: BTreeSet<Arc<str>>,
     groups: BTreeSet<Arc<str>>,
+    client_metrics: BTreeSet<Arc<str>>,
     loads_producers: bool,
 }
 
@@ -46,6 +47,7 @@ impl Table {
                 match &key {
                     Key::Topic(name) => drop(self.topics.insert(Arc::clone(name))),
                     Key::Group(name) => drop(self.groups.insert(Arc::clone(name))),
+                    Key::ClientMetrics(name) => drop(self.client_metrics.insert(Arc::clone(name))),
                     _ => {}
                 }
                 self.documents.insert(key, document);
@@ -54,6 +56,7 @@ impl Table {
                 match &key {
                     Key::Topic(name) => drop(self.topics.remove(name)),
                     Key::Group(name) => drop(self.groups.remove(name)),
+                    Key::ClientMetrics(name) => drop(self.client_metrics.remove(name)),
                     _ => {}
                 }
                 self.documents.remove(&key);
@@ -106,6 +109,11 @@ impl Table {
             Load::Group(group) => self.group(group),
             Load::Groups => {
                 let keys = self.groups.iter().map(|name| Key::Group(Arc::clone(name))).collect();
+                self.load(&Load::Keys(keys))
+            }
+            Load::ClientMetrics => {
+                let keys =
+                    self.client_metrics.iter().map(|name| Key::ClientMetrics(Arc::clone(name))).collect();
                 self.load(&Load::Keys(keys))
             }
             Load::Producers(partition) => {

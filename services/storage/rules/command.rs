@@ -42,6 +42,13 @@ pub enum Command {
         /// What to change.
         configs: NewConfigs,
     },
+    /// Changes a subscription to clients' metrics.
+    AlterClientMetrics {
+        /// Its name.
+        name: Arc<str>,
+        /// What to change.
+        configs: NewConfigs,
+    },
     /// Appends one record batch.
     Append {
         /// Where.

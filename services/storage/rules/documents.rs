@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock};
 use kernel::{ProducerId, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
+use super::client_metrics::Subscription;
 use super::configs::EffectiveConfig;
 use super::groups::{GroupDocument, MemberDocument, OffsetDocument, OffsetIndex};
 
@@ -31,6 +32,8 @@ pub enum Key {
     Partition(TopicPartition),
     /// An idempotent producer in one partition.
     Producer(TopicPartition, ProducerId),
+    /// A subscription to clients' metrics, by its name.
+    ClientMetrics(Arc<str>),
     /// A consumer group, by its id.
     Group(Arc<str>),
     /// A member, by group and its id in the group.
@@ -56,6 +59,8 @@ pub enum Document {
     Partition(PartitionDocument),
     /// Of [`Key::Producer`].
     Producer(ProducerDocument),
+    /// Of [`Key::ClientMetrics`].
+    ClientMetrics(Arc<Subscription>),
     /// Of [`Key::Group`].
     Group(Arc<GroupDocument>),
     /// Of [`Key::Member`].
@@ -186,6 +191,7 @@ impl fmt::Display for Key {
             Key::Producer(at, producer) => {
                 write!(f, "producer/{}/{}/{}", at.topic.0, at.partition, producer.0)
             }
+            Key::ClientMetrics(name) => write!(f, "client-metrics/{name}"),
             Key::Group(group) => write!(f, "group/{group}"),
             // A group's id may have slashes in it, so its length goes before it.
             Key::Member(group, member) => write!(f, "member/{}/{group}/{member}", group.len()),
@@ -221,6 +227,7 @@ impl Key {
                 let producer = ProducerId(parts.next()?.parse().ok()?);
                 Some(Key::Producer(TopicPartition { topic, partition }, producer))
             }
+            "client-metrics" => Some(Key::ClientMetrics(Arc::from(rest))),
             "group" => Some(Key::Group(Arc::from(rest))),
             "member" => {
                 let (group, member) = split_group(rest)?;
@@ -245,6 +252,7 @@ impl Key {
             Key::TopicCollision(_) => Document::TopicCollision(serde_json::from_str(json)?),
             Key::Partition(_) => Document::Partition(serde_json::from_str(json)?),
             Key::Producer(..) => Document::Producer(serde_json::from_str(json)?),
+            Key::ClientMetrics(_) => Document::ClientMetrics(Arc::new(serde_json::from_str(json)?)),
             Key::Group(_) => Document::Group(Arc::new(serde_json::from_str(json)?)),
             Key::Member(..) => Document::Member(Arc::new(serde_json::from_str(json)?)),
             Key::OffsetIndex(_) => Document::OffsetIndex(Arc::new(serde_json::from_str(json)?)),
@@ -270,6 +278,7 @@ impl Document {
             Document::TopicCollision(names) => serde_json::to_string(names),
             Document::Partition(partition) => serde_json::to_string(partition),
             Document::Producer(producer) => serde_json::to_string(producer),
+            Document::ClientMetrics(configs) => serde_json::to_string(&**configs),
             Document::Group(group) => serde_json::to_string(&**group),
             Document::Member(member) => serde_json::to_string(&**member),
             Document::OffsetIndex(index) => serde_json::to_string(&**index),

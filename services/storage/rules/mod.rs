@@ -5,6 +5,7 @@
 //! in here: a command carries its time and its ids. Every engine runs these rules, so that all behave alike.
 
 mod append;
+mod client_metrics;
 mod command;
 pub(crate) mod configs;
 mod documents;
@@ -13,6 +14,7 @@ mod names;
 mod topics;
 mod working_set;
 
+pub use client_metrics::Subscription;
 pub use command::{Command, ConfigOperation, Done, Effect, NewConfigs, Outcome, Refused};
 pub use documents::{
     Counters, Document, Key, PARTITION_NUMBERS_MAX, PartitionDocument, ProducedBatch, ProducerDocument,
@@ -40,6 +42,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::DeleteTopic { id } => topics::keys_to_delete(*id, set),
         Command::CreatePartitions { name, .. } => vec![Key::Topic(name.clone()), Key::Counters],
         Command::AlterConfigs { name, .. } => vec![Key::Topic(name.clone())],
+        Command::AlterClientMetrics { name, .. } => vec![Key::ClientMetrics(name.clone())],
         Command::Append { partition, batch, .. } => append::keys(*partition, batch),
         Command::AdvanceLogStart { partition, .. } => vec![Key::Partition(*partition)],
         Command::AllocateProducerId => vec![Key::Counters],
@@ -62,6 +65,7 @@ pub fn decide(set: &mut WorkingSet<'_>, command: Command) -> Outcome {
         Command::DeleteTopic { id } => topics::delete(set, id),
         Command::CreatePartitions { name, count } => topics::create_partitions(set, &name, count),
         Command::AlterConfigs { name, configs } => topics::alter_configs(set, &name, configs),
+        Command::AlterClientMetrics { name, configs } => client_metrics::alter(set, &name, configs),
         Command::Append { partition, batch, now_ms, lease } => {
             append::append(set, partition, batch, now_ms, lease)
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kernel::{ErrorCode, TopicId, TopicPartition};
 
-use super::command::{ConfigOperation, Done, Effect, NewConfigs, Outcome, Refused};
+use super::command::{Done, Effect, NewConfigs, Outcome, Refused};
 use super::configs::{self, ConfigKind};
 use super::documents::{Document, Key, PARTITION_NUMBERS_MAX, PartitionDocument, TopicDocument};
 use super::names::check_topic_name;
@@ -171,43 +171,16 @@ pub(super) fn alter_configs(set: &mut WorkingSet<'_>, name: &Arc<str>, change: N
     let configs = match change {
         NewConfigs::Replace(configs) => configs,
         NewConfigs::Incremental(operations) => {
-            let mut configs = topic.configs.clone();
-            for (config, operation) in operations {
-                apply(&mut configs, config, operation)?;
-            }
-            configs
+            let list_default = |name: &str| {
+                configs::find(name)
+                    .filter(|config| config.kind == ConfigKind::List)
+                    .map(|config| config.default)
+            };
+            configs::apply(topic.configs.clone(), operations, list_default)?
         }
     };
     check_configs(&configs)?;
     let altered = Arc::new(topic.with_configs(configs));
     set.put(Key::Topic(Arc::clone(name)), Document::Topic(Arc::clone(&altered)));
     Ok(Done::Topic(altered))
-}
-
-fn apply(
-    configs: &mut BTreeMap<String, String>,
-    name: String,
-    operation: ConfigOperation,
-) -> Result<(), Refused> {
-    let (verb, combine, value): (_, fn(&str, &str) -> String, _) = match operation {
-        ConfigOperation::Set(value) => {
-            configs.insert(name, value);
-            return Ok(());
-        }
-        ConfigOperation::Delete => {
-            configs.remove(&name);
-            return Ok(());
-        }
-        ConfigOperation::Append(value) => ("APPEND", configs::append, value),
-        ConfigOperation::Subtract(value) => ("SUBTRACT", configs::subtract, value),
-    };
-    let list = configs::find(&name).filter(|config| config.kind == ConfigKind::List);
-    let Some(list) = list else {
-        let message = format!("Can't {verb} to key {name} because its type is not LIST.");
-        return Err(Refused::new(ErrorCode::InvalidConfig, message));
-    };
-    let current = configs.get(&name).map_or(list.default, String::as_str);
-    let combined = combine(current, &value);
-    configs.insert(name, combined);
-    Ok(())
 }

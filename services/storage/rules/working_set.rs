@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use kernel::{ProducerId, TopicId, TopicPartition};
 
+use super::client_metrics::Subscription;
 use super::command::Effect;
 use super::documents::{Counters, Document, Key, PartitionDocument, ProducerDocument, TopicDocument};
 use super::groups::{GroupDocument, MemberDocument, OffsetDocument, OffsetIndex};
@@ -127,6 +128,13 @@ impl<'a> WorkingSet<'a> {
     ) -> Option<&OffsetDocument> {
         match self.get(&Key::Offset(Arc::clone(group), Arc::clone(topic), partition))? {
             Document::Offset(offset) => Some(offset),
+            _ => None,
+        }
+    }
+
+    pub(super) fn client_metrics(&self, name: &Arc<str>) -> Option<&Subscription> {
+        match self.get(&Key::ClientMetrics(Arc::clone(name)))? {
+            Document::ClientMetrics(configs) => Some(configs),
             _ => None,
         }
     }

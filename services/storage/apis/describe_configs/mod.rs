@@ -10,6 +10,8 @@ use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 
+mod client_metrics;
+
 use super::{resources, shared};
 use crate::rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, TopicConfig};
 use crate::rules::{Refused, TopicDocument, check_topic_name};
@@ -23,6 +25,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let topics = request.resources.iter().filter(|resource| resource.resource_type == resources::TOPIC);
     let names = topics.map(|resource| Arc::from(resource.resource_name.as_str())).collect();
     let topics = shared::topics_by_name(service, names).await?;
+    let subscriptions = service.store.client_metrics().await?.into_iter().collect();
     let describe = |resource: &DescribeConfigsResource| {
         let ask = Ask {
             keys: resource.configuration_keys.as_deref().unwrap_or_default(),
@@ -33,6 +36,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         let described = match resource.resource_type {
             resources::TOPIC => topic(name, topics.get(name), &ask),
             resources::BROKER => broker(service, call, name, &ask),
+            resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &ask),
             resources::BROKER_LOGGER => Err(logger(service, name)),
             other => Err(resources::not_configurable(other)),
         };

@@ -123,7 +123,7 @@ async fn what_cannot_be_described() {
         (8, "x", 42, "Broker id must be an integer, but it is: x"),
         (8, "7", 42, "Unexpected broker id, expected 1 but received 7"),
         (8, "1", 42, resources::NO_LOGGERS),
-        (16, "m", 42, "Yagura takes no metrics from clients, so there are no subscriptions to them"),
+        (16, "", 42, "Client metrics subscription name must not be empty"),
         (32, "g", 42, "Yagura has no configs of groups yet"),
         (0, "x", 42, "Unknown resource type 0"),
         (-1, "x", 42, "Unknown resource type -1"),

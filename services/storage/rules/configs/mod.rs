@@ -8,12 +8,15 @@
 //! A config that does nothing here is refused, not swallowed: it is legal only at Kafka's default, so
 //! that nobody believes in a setting that has no effect. The message says why, and what to do instead.
 
+mod apply;
 mod broker;
+pub(crate) mod client_metrics;
 #[cfg(test)]
 mod tests;
 mod topic;
 mod value;
 
+pub(crate) use apply::apply;
 pub(crate) use broker::{BrokerConfig, BrokerFacts, broker_configs};
 pub(crate) use topic::{Support, TopicConfig, find, topic_configs};
 pub(crate) use value::{append, subtract};
@@ -85,6 +88,8 @@ pub(crate) enum ConfigSource {
     StaticBrokerConfig = 4,
     /// Nobody set it.
     DefaultConfig = 5,
+    /// Of a subscription to clients' metrics.
+    ClientMetricsConfig = 7,
 }
 
 impl ConfigSource {

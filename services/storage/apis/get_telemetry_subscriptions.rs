@@ -1,0 +1,47 @@
+//! GetTelemetrySubscriptions (KIP-714): which of its metrics a client is to push, and how often.
+
+use kafka_protocol::messages::{GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse};
+use kernel::Call;
+use uuid::Uuid;
+
+use super::shared;
+use crate::service::{Answer, Service};
+use crate::telemetry::{Client, asked_of};
+
+/// How metrics may be compressed, the best first, as Kafka numbers the codecs: zstd, lz4, gzip, snappy.
+const COMPRESSION: [i8; 4] = [4, 3, 1, 2];
+/// The longest push, once it is uncompressed. A client with hundreds of metrics sends a tenth of it; Kafka takes 1 MiB, but
+/// what is read from so much can be fifty times as long in memory.
+pub(super) const BYTES_MAX: usize = 256 << 10;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: GetTelemetrySubscriptionsRequest = call.decode()?;
+    call.ticket.after_writes().await;
+    let instance = match request.client_instance_id {
+        id if id.is_nil() => Uuid::new_v4(),
+        id => id,
+    };
+    let subscriptions = service.store.client_metrics().await?;
+    let asked = asked_of(&client(call, instance), &subscriptions);
+    let response = GetTelemetrySubscriptionsResponse::default()
+        .with_client_instance_id(instance)
+        .with_subscription_id(asked.id)
+        .with_accepted_compression_types(COMPRESSION.to_vec())
+        .with_push_interval_ms(asked.interval_ms)
+        .with_telemetry_max_bytes(BYTES_MAX as i32)
+        // Sums from the client's start: a push that is lost then loses nothing.
+        .with_delta_temporality(false)
+        .with_requested_metrics(asked.metrics.iter().map(|name| shared::words(name)).collect());
+    Ok(Some(call.reply(&response)?))
+}
+
+/// The client at the other end.
+pub(super) fn client(call: &Call, instance: Uuid) -> Client {
+    let software = call.session.software();
+    Client {
+        instance,
+        id: call.header.client_id.clone().unwrap_or_default(),
+        software: software.map(|own| (own.name.to_string(), own.version.to_string())).unwrap_or_default(),
+        source: (call.session.peer.ip().to_string(), call.session.peer.port()),
+    }
+}

@@ -1,0 +1,46 @@
+//! PushTelemetry (KIP-714): a client's metrics, which `/metrics` then shows.
+
+use bytes::Bytes;
+use kafka_protocol::messages::{PushTelemetryRequest, PushTelemetryResponse};
+use kernel::records::{Codec, CodecError};
+use kernel::{Call, ErrorCode};
+
+use super::get_telemetry_subscriptions::{BYTES_MAX, client};
+use super::grouping::store_failed;
+use crate::service::{Answer, Service};
+use crate::telemetry::asked_of;
+
+pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+    let request: PushTelemetryRequest = call.decode()?;
+    let pushed = push(service, call, &request).await;
+    let code = pushed.err().map_or(0, |error| error.code());
+    Ok(Some(call.reply(&PushTelemetryResponse::default().with_error_code(code))?))
+}
+
+async fn push(service: &Service, call: &Call, request: &PushTelemetryRequest) -> Result<(), ErrorCode> {
+    if request.client_instance_id.is_nil() {
+        return Err(ErrorCode::InvalidRequest);
+    }
+    let client = client(call, request.client_instance_id);
+    let subscriptions = service.store.client_metrics().await.map_err(|error| store_failed(call, &error))?;
+    let asked = asked_of(&client, &subscriptions);
+    if asked.id != request.subscription_id {
+        return Err(ErrorCode::UnknownSubscriptionId);
+    }
+    let metrics = uncompressed(request)?;
+    let interval_ms = i64::from(asked.interval_ms);
+    service.telemetry.push(client, metrics, request.terminating, interval_ms, service.clock.now_ms())
+}
+
+fn uncompressed(request: &PushTelemetryRequest) -> Result<Bytes, ErrorCode> {
+    let metrics = request.metrics.clone();
+    if metrics.len() > BYTES_MAX {
+        return Err(ErrorCode::TelemetryTooLarge);
+    }
+    let codec = Codec::from_bits(i16::from(request.compression_type));
+    let codec = codec.ok_or(ErrorCode::UnsupportedCompressionType)?;
+    codec.decompress(metrics, BYTES_MAX).map_err(|error| match error {
+        CodecError::TooLarge(_) => ErrorCode::TelemetryTooLarge,
+        _ => ErrorCode::InvalidRecord,
+    })
+}

@@ -1,0 +1,111 @@
+//! Subscriptions to clients' metrics, as data: which clients, which metrics, how often (KIP-714).
+
+use std::collections::BTreeMap;
+
+use kernel::ErrorCode;
+use regex_lite::Regex;
+
+use super::ConfigKind;
+use crate::rules::command::Refused;
+
+/// The metrics, by the beginnings of their names; `*` for all.
+pub(crate) const METRICS: &str = "metrics";
+/// How often they are pushed, in ms.
+pub(crate) const INTERVAL: &str = "interval.ms";
+/// Which clients: what all of these fit.
+pub(crate) const MATCH: &str = "match";
+/// Kafka's default of the interval.
+pub(crate) const INTERVAL_MS_DEFAULT: i32 = 300_000;
+const INTERVAL_MS: std::ops::RangeInclusive<i32> = 100..=3_600_000;
+
+/// What a client is matched by.
+const SELECTORS: [&str; 6] = [
+    "client_instance_id",
+    "client_id",
+    "client_software_name",
+    "client_software_version",
+    "client_source_address",
+    "client_source_port",
+];
+
+/// A config of a subscription.
+pub(crate) struct Config {
+    /// Kafka's name of it.
+    pub(crate) name: &'static str,
+    /// The type of its value.
+    pub(crate) kind: ConfigKind,
+    /// Its default.
+    pub(crate) default: &'static str,
+    /// One sentence for whoever asks.
+    pub(crate) documentation: &'static str,
+}
+
+/// All of them, by name.
+pub(crate) const CONFIGS: [Config; 3] = [
+    Config {
+        name: INTERVAL,
+        kind: ConfigKind::Int,
+        default: "300000",
+        documentation: "How often matching clients push their metrics, in milliseconds.",
+    },
+    Config {
+        name: MATCH,
+        kind: ConfigKind::List,
+        default: "",
+        documentation: "Which clients: pairs such as client_id=web-.*, all of which must fit; empty for all clients.",
+    },
+    Config {
+        name: METRICS,
+        kind: ConfigKind::List,
+        default: "",
+        documentation: "The beginnings of the metrics' names, or * for all.",
+    },
+];
+
+/// Checks the configs of a subscription.
+pub(crate) fn check(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
+    for (name, value) in configs {
+        match name.as_str() {
+            METRICS => {}
+            INTERVAL => check_interval(value)?,
+            MATCH => drop(selectors(value)?),
+            other => {
+                let message = format!("Unknown client metrics configuration: {other}");
+                return Err(Refused::new(ErrorCode::InvalidRequest, message));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_interval(value: &str) -> Result<(), Refused> {
+    if value.trim().parse().is_ok_and(|ms| INTERVAL_MS.contains(&ms)) {
+        return Ok(());
+    }
+    let message =
+        format!("Invalid value {value} for {INTERVAL}, interval must be between 100 and 3600000 (1 hour)");
+    Err(Refused::new(ErrorCode::InvalidRequest, message))
+}
+
+/// What a client is matched by, and what it must fit as a whole.
+pub(crate) fn selectors(value: &str) -> Result<Vec<(&'static str, Regex)>, Refused> {
+    let invalid = |message: String| Refused::new(ErrorCode::InvalidConfig, message);
+    let pairs = value.split(',').map(str::trim).filter(|pair| !pair.is_empty());
+    let selector = |pair: &str| {
+        let (name, pattern) = pair
+            .split_once('=')
+            .ok_or_else(|| invalid(format!("Illegal client matching pattern: {pair}")))?;
+        let known = SELECTORS.iter().find(|known| **known == name.trim());
+        let known = known.ok_or_else(|| invalid(format!("Illegal client matching pattern: {pair}")))?;
+        let pattern = Regex::new(&format!("^(?:{})$", pattern.trim()));
+        let pattern =
+            pattern.map_err(|error| invalid(format!("Illegal client matching pattern: {pair}: {error}")))?;
+        Ok((*known, pattern))
+    };
+    pairs.map(selector).collect()
+}
+
+/// The elements of a list.
+pub(crate) fn elements(value: &str) -> impl Iterator<Item = &str> {
+    value.split(',').map(str::trim).filter(|element| !element.is_empty())
+}

@@ -1,0 +1,202 @@
+//! Clients' own metrics (KIP-714): who is to push which, and what came, for `/metrics`.
+//!
+//! What clients are asked for is in the store; what they have pushed is only in this broker's memory, the last value of
+//! each metric, as long as the client goes on to push. All of it is bounded: clients are forgotten, the one longest
+//! silent first, and values past a bound are dropped and counted.
+
+mod otlp;
+mod subscription;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use kernel::ErrorCode;
+use kernel::metrics::{Kind, Page};
+use prost::Message;
+use uuid::Uuid;
+
+use otlp::{Attribute, Metric, MetricsData, Point};
+pub(crate) use subscription::asked_of;
+
+/// Clients that are remembered.
+const CLIENTS_MAX: usize = 1_000;
+/// Values that are kept, of one client and of all.
+const SAMPLES_OF_CLIENT_MAX: usize = 500;
+const SAMPLES_MAX: usize = 20_000;
+/// Characters in the name of a value and in its labels.
+const NAME_CHARS_MAX: usize = 200;
+const LABEL_CHARS_MAX: usize = 400;
+/// Intervals without a push after which a client is no longer shown.
+const SILENT_INTERVALS_MAX: i64 = 3;
+/// A push may come so much before its time, as a share of the interval: clients spread theirs.
+const EARLY_SHARE: (i64, i64) = (1, 2);
+
+/// What the broker knows of a client, as labels.
+const OWN_LABELS: [&str; 3] = ["client_id", "client_instance_id", "client_software_name"];
+
+/// Who a client is, as it is matched and as its metrics are labelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Client {
+    /// The id that a broker gave it, and that it keeps from one connection to the next.
+    pub(crate) instance: Uuid,
+    /// What it calls itself.
+    pub(crate) id: Arc<str>,
+    /// Its library and that one's version, if it has said so.
+    pub(crate) software: (String, String),
+    /// Its address and port.
+    pub(crate) source: (String, u16),
+}
+
+/// What clients have pushed to this broker.
+#[derive(Default)]
+pub(crate) struct Telemetry {
+    clients: Mutex<HashMap<Uuid, Pushed>>,
+    dropped: AtomicU64,
+}
+
+struct Pushed {
+    client: Client,
+    pushed_ms: i64,
+    interval_ms: i64,
+    is_over: bool,
+    samples: Vec<Sample>,
+}
+
+struct Sample {
+    /// As Prometheus writes it.
+    name: String,
+    labels: Vec<(String, String)>,
+    value: f64,
+}
+
+impl Sample {
+    fn is_short(&self) -> bool {
+        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        self.name.len() <= NAME_CHARS_MAX && labels <= LABEL_CHARS_MAX
+    }
+}
+
+/// Forgets the clients that have been silent for longest, until there is room for another and its values.
+fn make_room(clients: &mut HashMap<Uuid, Pushed>, samples: usize) {
+    let mut kept: usize = clients.values().map(|pushed| pushed.samples.len()).sum();
+    while clients.len() >= CLIENTS_MAX || kept + samples > SAMPLES_MAX {
+        let silent = clients.iter().min_by_key(|(_, pushed)| pushed.pushed_ms).map(|(id, _)| *id);
+        let Some(pushed) = silent.and_then(|id| clients.remove(&id)) else { return };
+        kept -= pushed.samples.len();
+    }
+}
+
+impl Telemetry {
+    /// Takes in what a client has pushed.
+    ///
+    /// # Errors
+    /// THROTTLING_QUOTA_EXCEEDED if it pushes far more often than it is to, INVALID_REQUEST if it has said that it is
+    /// over, INVALID_RECORD if the metrics cannot be read.
+    pub(crate) fn push(
+        &self,
+        client: Client,
+        metrics: Bytes,
+        is_last: bool,
+        interval_ms: i64,
+        now_ms: i64,
+    ) -> Result<(), ErrorCode> {
+        // One at a time is read, because a short message can be long in memory.
+        let mut clients = self.lock();
+        if let Some(before) = clients.get(&client.instance) {
+            if before.is_over {
+                return Err(ErrorCode::InvalidRequest);
+            }
+            let is_early = now_ms - before.pushed_ms < interval_ms * EARLY_SHARE.0 / EARLY_SHARE.1;
+            if is_early && !is_last {
+                return Err(ErrorCode::ThrottlingQuotaExceeded);
+            }
+        }
+        let data = MetricsData::decode(metrics).map_err(|_| ErrorCode::InvalidRecord)?;
+        let samples = self.samples(data);
+        clients.remove(&client.instance);
+        make_room(&mut clients, samples.len());
+        let instance = client.instance;
+        clients
+            .insert(instance, Pushed { client, pushed_ms: now_ms, interval_ms, is_over: is_last, samples });
+        Ok(())
+    }
+
+    fn samples(&self, data: MetricsData) -> Vec<Sample> {
+        let scopes = data.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
+        let mut samples = Vec::new();
+        for metric in scopes.flat_map(|scope| scope.metrics) {
+            for sample in read(metric) {
+                match sample.is_short() && samples.len() < SAMPLES_OF_CLIENT_MAX {
+                    true => samples.push(sample),
+                    false => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+                }
+            }
+        }
+        samples
+    }
+
+    /// Writes what clients have pushed of late.
+    pub(crate) fn collect(&self, page: &mut Page, now_ms: i64) {
+        let mut clients = self.lock();
+        clients.retain(|_, pushed| now_ms - pushed.pushed_ms <= SILENT_INTERVALS_MAX * pushed.interval_ms);
+        let mut by_name: BTreeMap<&str, Vec<(&Client, &Sample)>> = BTreeMap::new();
+        for pushed in clients.values() {
+            for sample in &pushed.samples {
+                by_name.entry(&sample.name).or_default().push((&pushed.client, sample));
+            }
+        }
+        page.family(
+            "yagura_client_metrics_clients",
+            Kind::Gauge,
+            "Clients that push their metrics (KIP-714).",
+        );
+        page.sample(&[], clients.len() as f64);
+        let help = "Values that clients pushed and that were too many to be shown.";
+        page.family("yagura_client_metrics_dropped_total", Kind::Counter, help);
+        page.sample(&[], self.dropped.load(Ordering::Relaxed) as f64);
+        for (name, samples) in by_name {
+            page.family(name, Kind::Gauge, "Pushed by clients (KIP-714).");
+            for (client, sample) in samples {
+                let instance = client.instance.to_string();
+                let own = [&*client.id, instance.as_str(), client.software.0.as_str()];
+                let mut labels: Vec<(&str, &str)> = OWN_LABELS.into_iter().zip(own).collect();
+                labels.extend(sample.labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+                page.sample(&labels, sample.value);
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Pushed>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read(metric: Metric) -> Vec<Sample> {
+    let name = format!("yagura_client_{}", plain(&metric.name));
+    let points = metric.gauge.into_iter().chain(metric.sum).flat_map(|points| points.data_points);
+    let sample = |point: Point| {
+        let value = point.as_double.or(point.as_int.map(|value| value as f64))?;
+        let labels = point.attributes.into_iter().filter_map(label).collect();
+        Some(Sample { name: name.clone(), labels, value })
+    };
+    points.filter_map(sample).collect()
+}
+
+fn label(attribute: Attribute) -> Option<(String, String)> {
+    let value = attribute.value?;
+    let value = value.string.or(value.int.map(|value| value.to_string()))?;
+    let name = plain(&attribute.key);
+    // Labels that the broker itself gives come once.
+    let is_own = OWN_LABELS.contains(&name.as_str());
+    (!is_own && !name.is_empty()).then_some((name, value))
+}
+
+/// A name as Prometheus takes it.
+fn plain(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+#!/usr/bin/env python3
+"""Clients push their metrics (KIP-714): the Java client and librdkafka, to /metrics.
+
+    client_metrics.py --binary PATH
+
+Nobody pushes until a subscription asks for it; only what it asks for comes, and only from clients that it matches.
+"""
+
+import argparse
+import re
+import subprocess
+import tempfile
+import urllib.request
+
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+import setting
+from members import TOOLS, Members, wait_until
+from setting import LOGS
+
+PUSHED = re.compile(r"^(yagura_client_org_\w+)\{(.*)\} \S+$", re.M)
+JAVA, LIBRDKAFKA = ("m1", "apache-kafka-java"), ("writer", "confluent-kafka-python")
+
+
+def pushed(admin):
+    """Names of metrics, by client id and software."""
+    with urllib.request.urlopen(f"http://{admin}/metrics", timeout=10) as page:
+        found = {}
+        for name, labels in PUSHED.findall(page.read().decode()):
+            labels = dict(re.findall(r'(\w+)="([^"]*)"', labels))
+            found.setdefault((labels["client_id"], labels["client_software_name"]), set()).add(name)
+        return found
+
+
+def subscribe(bootstrap, *options):
+    """With the tool that Kafka has for it."""
+    java = ["java", "-cp", f"{TOOLS}/java/libs/*", "org.apache.kafka.tools.ClientMetricsCommand"]
+    subprocess.run([*java, "--bootstrap-server", bootstrap, "--alter", *options], check=True, capture_output=True)
+
+
+def check(broker, admin):
+    topics = AdminClient({"bootstrap.servers": broker.address, "enable.metrics.push": False})
+    topics.create_topics([NewTopic("t", 1, 1)])["t"].result(30)
+    subscribe(broker.address, "--name", "java", "--metrics", "org.apache.kafka.consumer.", "--interval", "300",
+              "--match", "client_id=m.*")
+    consumers = Members("java", broker.address, "g", "t", "eager", LOGS / "client-metrics-java.log")
+    producer = Producer({"bootstrap.servers": broker.address, "client.id": "writer"})
+
+    def write():
+        producer.produce("t", b"record")
+        producer.poll(0.01)
+        return True
+
+    try:
+        consumers.add()
+        wait_until(lambda: write() and JAVA in pushed(admin), lambda: f"the Java client pushes: {pushed(admin)}", 30)
+        found = pushed(admin)
+        assert all(name.startswith("yagura_client_org_apache_kafka_consumer_") for name in found[JAVA]), found
+        assert LIBRDKAFKA not in found, f"it was not asked: {found}"
+        print(f"ok: the Java client pushes {len(found[JAVA])} metrics")
+        subscribe(broker.address, "--name", "all", "--metrics", "*", "--interval", "300")
+        # A client that is asked for nothing asks again after five minutes: another one asks at once.
+        producer = Producer({"bootstrap.servers": broker.address, "client.id": "writer"})
+        wait_until(lambda: write() and LIBRDKAFKA in pushed(admin), lambda: f"librdkafka pushes: {pushed(admin)}", 30)
+        print(f"ok: librdkafka pushes {len(pushed(admin)[LIBRDKAFKA])} metrics")
+        producer.flush(10)
+        consumers.end()
+    finally:
+        consumers.kill()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--binary", required=True)
+    options = arguments.parse_args()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    admin = f"127.0.0.1:{setting.free_port()}"
+    with tempfile.TemporaryDirectory() as folder, setting.yagura(options.binary, folder, admin) as broker:
+        check(broker, admin)
+
+
+if __name__ == "__main__":
+    main()
