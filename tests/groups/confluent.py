@@ -7,6 +7,7 @@ import json
 import sys
 import threading
 
+from commands import serve
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 BOOTSTRAP, GROUP, TOPIC, MODE = sys.argv[1:5]
@@ -76,14 +77,4 @@ class Member(threading.Thread):
         self.say(left=True)
 
 
-members = {}
-for line in sys.stdin:
-    word, name, *instance = line.split()
-    if word == "add":
-        members[name] = Member(name, instance[0] if instance else None)
-        members[name].start()
-    else:
-        members[name].stopped.set()
-for one in members.values():
-    one.stopped.set()
-    one.join()
+serve(Member)

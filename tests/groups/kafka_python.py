@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 
+from commands import serve
 from kafka import ConsumerRebalanceListener, KafkaConsumer, OffsetAndMetadata
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
@@ -64,14 +65,4 @@ class Member(threading.Thread, ConsumerRebalanceListener):
         self.say(left=True)
 
 
-members = {}
-for line in sys.stdin:
-    word, name, *instance = line.split()
-    if word == "add":
-        members[name] = Member(name, instance[0] if instance else None)
-        members[name].start()
-    else:
-        members[name].stopped.set()
-for one in members.values():
-    one.stopped.set()
-    one.join()
+serve(Member)

@@ -1,7 +1,5 @@
 //! LeaveGroup, as Kafka's coordinator decides it.
 
-use std::sync::Arc;
-
 use kernel::ErrorCode;
 
 use super::change::{LeftMember, Member};
@@ -21,16 +19,7 @@ fn leave_one(party: &mut Party, member: &Member, now_ms: i64) -> LeftMember {
         party.remove_pending(&member.id, now_ms);
         return Ok(());
     }
-    let id = match &member.instance_id {
-        // An admin takes a static member out by the id that the operator gave it.
-        Some(instance) if member.id.is_empty() => {
-            party.id_of_instance(instance).cloned().ok_or(ErrorCode::UnknownMemberId)?
-        }
-        _ => {
-            party.check_member(member).map_err(|refused| refused.error)?;
-            Arc::clone(&member.id)
-        }
-    };
+    let id = party.leaver(member)?;
     party.remove(&id, now_ms);
     Ok(())
 }

@@ -149,6 +149,19 @@ impl Party {
         }
     }
 
+    /// Who leaves. An admin takes a static member out by the id that the operator gave it.
+    pub(super) fn leaver(&self, member: &Member) -> Result<Arc<str>, ErrorCode> {
+        match &member.instance_id {
+            Some(instance) if member.id.is_empty() => {
+                self.id_of_instance(instance).cloned().ok_or(ErrorCode::UnknownMemberId)
+            }
+            _ => {
+                self.check_member(member).map_err(|refused| refused.error)?;
+                Ok(Arc::clone(&member.id))
+            }
+        }
+    }
+
     pub(super) fn add(&mut self, id: Arc<str>, document: MemberDocument) {
         self.group.pending.remove(&id);
         if self.group.leader.is_none() && self.group.consumer.is_none() {

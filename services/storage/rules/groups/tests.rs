@@ -80,6 +80,15 @@ impl Store {
             name: text(name),
             metadata: Blob(Bytes::copy_from_slice(metadata.as_bytes())),
         };
+        self.join_with(member, fresh, protocols.iter().map(protocol).collect())
+    }
+
+    pub(super) fn join_with(
+        &mut self,
+        member: Member,
+        fresh: &str,
+        protocols: Vec<MemberProtocol>,
+    ) -> Result<Joined, ErrorCode> {
         let join = Join {
             member,
             fresh_id: text(fresh),
@@ -90,7 +99,7 @@ impl Store {
             session_timeout_ms: SESSION_MS,
             rebalance_timeout_ms: REBALANCE_MS,
             protocol_type: text("consumer"),
-            protocols: protocols.iter().map(protocol).collect(),
+            protocols,
             initial_delay_ms: self.initial_delay_ms,
             members_max: self.members_max,
             now_ms: self.now_ms,

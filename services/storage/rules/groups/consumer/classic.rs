@@ -154,16 +154,7 @@ pub(in crate::rules::groups) fn must_join_again(party: &Party, id: &Arc<str>) ->
 pub(in crate::rules::groups) fn leave(party: &mut Party, members: &[Member], now_ms: i64) -> Vec<LeftMember> {
     let mut gone = Vec::new();
     let mut one = |member: &Member| {
-        let id = match &member.instance_id {
-            // An admin takes a static member out by the id that the operator gave it.
-            Some(instance) if member.id.is_empty() => {
-                party.id_of_instance(instance).cloned().ok_or(ErrorCode::UnknownMemberId)?
-            }
-            _ => {
-                party.check_member(member).map_err(|refused| refused.error)?;
-                Arc::clone(&member.id)
-            }
-        };
+        let id = party.leaver(member)?;
         if gone.contains(&id) {
             return Err(ErrorCode::UnknownMemberId);
         }

@@ -15,7 +15,7 @@ use crate::rules::command::Done;
 use crate::rules::documents::{Document, Key};
 use crate::rules::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
 use crate::rules::groups::{
-    Blob, GroupChange, GroupState, Join, Joined, Member, MemberProtocol, Sync, Synced, must_join_again,
+    Blob, GroupChange, GroupState, Joined, Member, MemberProtocol, Sync, Synced, must_join_again,
 };
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -90,26 +90,8 @@ impl Store {
     }
 
     fn join_classic(&mut self, member: &str, fresh: &str, owned: &[i32]) -> Result<Joined, ErrorCode> {
-        let join = Join {
-            member: dynamic(member),
-            fresh_id: text(fresh),
-            requires_known_id: false,
-            can_skip_assignment: true,
-            client_id: text("client"),
-            client_host: text("/127.0.0.1"),
-            session_timeout_ms: SESSION_MS,
-            rebalance_timeout_ms: REBALANCE_MS,
-            protocol_type: text("consumer"),
-            protocols: vec![MemberProtocol { name: text("range"), metadata: Blob(subscription("t", owned)) }],
-            initial_delay_ms: 0,
-            members_max: 100,
-            now_ms: self.now_ms,
-        };
-        match self.run(GroupChange::Join(Box::new(join))) {
-            Ok(Done::Joined(joined)) => Ok(joined),
-            Err(refused) => Err(refused.error),
-            other => panic!("{other:?}"),
-        }
+        let metadata = Blob(subscription("t", owned));
+        self.join_with(dynamic(member), fresh, vec![MemberProtocol { name: text("range"), metadata }])
     }
 
     fn sync_classic(
