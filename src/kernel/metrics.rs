@@ -3,6 +3,7 @@
 //! Each room owns its numbers and writes them when asked ([`Collect`]); there is no global registry. The text is
 //! Prometheus' exposition format, version 0.0.4.
 
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,14 +83,16 @@ pub enum Kind {
 pub struct Page {
     /// Name and lines of each family: the format wants all of a family in one place, whoever writes to it.
     families: Vec<(String, String)>,
+    /// Where each family is among them: clients can bring many.
+    places: HashMap<String, usize>,
     current: usize,
 }
 
 impl Page {
     /// Starts a family, or goes on with it; the samples that follow belong to it.
     pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
-        if let Some(known) = self.families.iter().position(|(family, _)| family == name) {
-            self.current = known;
+        if let Some(known) = self.places.get(name) {
+            self.current = *known;
             return;
         }
         let kind = match kind {
@@ -98,6 +101,7 @@ impl Page {
             Kind::Histogram => "histogram",
         };
         self.current = self.families.len();
+        self.places.insert(name.to_owned(), self.current);
         self.families.push((name.to_owned(), format!("# HELP {name} {help}\n# TYPE {name} {kind}\n")));
     }
 

@@ -24,8 +24,9 @@ const JOINS: i32 = 0;
 const GOES_FOR_A_WHILE: i32 = -2;
 /// Kafka's "as before".
 const UNCHANGED: i32 = -1;
-/// What a regular expression may take once it is compiled, in bytes.
-const REGEX_BYTES_MAX: usize = 256 << 10;
+/// How long a regular expression may be, and what it may take once it is compiled, in bytes: it is tried on every topic.
+const REGEX_LENGTH_MAX: usize = 1024;
+const REGEX_BYTES_MAX: usize = 32 << 10;
 
 type Result<T> = std::result::Result<T, Refused>;
 
@@ -163,6 +164,11 @@ async fn matches(
         }
     };
     let Some(regex) = regex.filter(|regex| !regex.is_empty()) else { return Ok(None) };
+    if regex.len() > REGEX_LENGTH_MAX {
+        let message =
+            format!("a regular expression has at most {REGEX_LENGTH_MAX} bytes, this one {}", regex.len());
+        return Err(Refused::new(ErrorCode::InvalidRegularExpression, message));
+    }
     let whole_name = RegexBuilder::new(&format!("^(?:{regex})$")).size_limit(REGEX_BYTES_MAX).build();
     let whole_name = whole_name.map_err(|error| {
         let message = format!("{regex:?} is not a regular expression (RE2): {error}");

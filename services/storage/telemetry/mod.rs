@@ -17,7 +17,7 @@ use kernel::metrics::{Kind, Page};
 use prost::Message;
 use uuid::Uuid;
 
-use otlp::{Attribute, Metric, MetricsData, Point};
+use otlp::{Attribute, MetricsData, Point};
 pub(crate) use subscription::asked_of;
 
 /// Clients that are remembered.
@@ -25,9 +25,10 @@ const CLIENTS_MAX: usize = 1_000;
 /// Values that are kept, of one client and of all.
 const SAMPLES_OF_CLIENT_MAX: usize = 500;
 const SAMPLES_MAX: usize = 20_000;
-/// Characters in the name of a value and in its labels.
-const NAME_CHARS_MAX: usize = 200;
-const LABEL_CHARS_MAX: usize = 400;
+/// Labels of a value, and bytes in its name, in the name of a label, and in what a label or the client says.
+const LABELS_MAX: usize = 8;
+const NAME_BYTES_MAX: usize = 200;
+const LABEL_BYTES_MAX: usize = 100;
 /// Intervals without a push after which a client is no longer shown.
 const SILENT_INTERVALS_MAX: i64 = 3;
 /// A push may come so much before its time, as a share of the interval: clients spread theirs.
@@ -49,6 +50,16 @@ pub(crate) struct Client {
     pub(crate) source: (String, u16),
 }
 
+impl Client {
+    /// As it is kept: what it says of itself is in every line.
+    fn shortened(mut self) -> Self {
+        let cut = |text: &str| text.chars().take(LABEL_BYTES_MAX).collect::<String>();
+        self.id = Arc::from(cut(&self.id));
+        self.software = (cut(&self.software.0), cut(&self.software.1));
+        self
+    }
+}
+
 /// What clients have pushed to this broker.
 #[derive(Default)]
 pub(crate) struct Telemetry {
@@ -66,16 +77,9 @@ struct Pushed {
 
 struct Sample {
     /// As Prometheus writes it.
-    name: String,
+    name: Arc<str>,
     labels: Vec<(String, String)>,
     value: f64,
-}
-
-impl Sample {
-    fn is_short(&self) -> bool {
-        let labels: usize = self.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
-        self.name.len() <= NAME_CHARS_MAX && labels <= LABEL_CHARS_MAX
-    }
 }
 
 /// Forgets the clients that have been silent for longest, until there is room for another and its values.
@@ -118,6 +122,7 @@ impl Telemetry {
         clients.remove(&client.instance);
         make_room(&mut clients, samples.len());
         let instance = client.instance;
+        let client = client.shortened();
         clients
             .insert(instance, Pushed { client, pushed_ms: now_ms, interval_ms, is_over: is_last, samples });
         Ok(())
@@ -127,10 +132,15 @@ impl Telemetry {
         let scopes = data.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
         let mut samples = Vec::new();
         for metric in scopes.flat_map(|scope| scope.metrics) {
-            for sample in read(metric) {
-                match sample.is_short() && samples.len() < SAMPLES_OF_CLIENT_MAX {
-                    true => samples.push(sample),
-                    false => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
+            // The name is looked at before it is shared by all its values.
+            let is_short = metric.name.len() <= NAME_BYTES_MAX;
+            let name: Arc<str> = Arc::from(if is_short { named(&metric.name) } else { String::new() });
+            let points = metric.gauge.into_iter().chain(metric.sum).flat_map(|points| points.data_points);
+            for point in points {
+                let has_room = is_short && samples.len() < SAMPLES_OF_CLIENT_MAX;
+                match has_room.then(|| read(&name, point)).flatten() {
+                    Some(sample) => samples.push(sample),
+                    None => drop(self.dropped.fetch_add(1, Ordering::Relaxed)),
                 }
             }
         }
@@ -173,29 +183,39 @@ impl Telemetry {
     }
 }
 
-fn read(metric: Metric) -> Vec<Sample> {
-    let name = format!("yagura_client_{}", plain(&metric.name));
-    let points = metric.gauge.into_iter().chain(metric.sum).flat_map(|points| points.data_points);
-    let sample = |point: Point| {
-        let value = point.as_double.or(point.as_int.map(|value| value as f64))?;
-        let labels = point.attributes.into_iter().filter_map(label).collect();
-        Some(Sample { name: name.clone(), labels, value })
-    };
-    points.filter_map(sample).collect()
+fn named(metric: &str) -> String {
+    format!("yagura_client_{}", plain(metric))
+}
+
+/// A value with its labels; `None` if it has no number, or more labels than are kept.
+fn read(name: &Arc<str>, point: Point) -> Option<Sample> {
+    let value = point.as_double.or(point.as_int.map(|value| value as f64))?;
+    if point.attributes.len() > LABELS_MAX {
+        return None;
+    }
+    let mut labels: BTreeMap<String, String> = BTreeMap::new();
+    for attribute in point.attributes {
+        let (name, value) = label(attribute)?;
+        // Labels that the broker itself gives come once.
+        if !OWN_LABELS.contains(&name.as_str()) {
+            labels.insert(name, value);
+        }
+    }
+    Some(Sample { name: Arc::clone(name), labels: labels.into_iter().collect(), value })
 }
 
 fn label(attribute: Attribute) -> Option<(String, String)> {
     let value = attribute.value?;
     let value = value.string.or(value.int.map(|value| value.to_string()))?;
-    let name = plain(&attribute.key);
-    // Labels that the broker itself gives come once.
-    let is_own = OWN_LABELS.contains(&name.as_str());
-    (!is_own && !name.is_empty()).then_some((name, value))
+    let is_short = attribute.key.len() <= LABEL_BYTES_MAX && value.len() <= LABEL_BYTES_MAX;
+    is_short.then(|| (plain(&attribute.key), value))
 }
 
-/// A name as Prometheus takes it.
+/// A name as Prometheus takes it, which does not begin with a digit.
 fn plain(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' }).collect()
+    let digit = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
+    let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });
+    digit.into_iter().chain(plain).collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use prost::Message;
 
-use super::otlp::{AnyValue, Points, ResourceMetrics, ScopeMetrics};
+use super::otlp::{AnyValue, Metric, Points, ResourceMetrics, ScopeMetrics};
 use super::*;
 use crate::rules::Subscription;
 
@@ -97,6 +97,23 @@ fn what_cannot_be_read_is_refused() {
     let outcome =
         telemetry.push(client("web"), Bytes::from_static(b"\x0a\xff\xff\xff\xff\x0f"), false, 1000, 0);
     assert_eq!(outcome, Err(ErrorCode::InvalidRecord));
+}
+
+#[test]
+fn labels_are_as_prometheus_takes_them_and_come_once() {
+    let attribute = |key: &str| Attribute {
+        key: key.to_owned(),
+        value: Some(AnyValue { string: Some("v".to_owned()), int: None }),
+    };
+    let point = |keys: &[&str]| Point {
+        as_double: Some(1.0),
+        as_int: None,
+        attributes: keys.iter().map(|key| attribute(key)).collect(),
+    };
+    let shown = read(&Arc::from("x"), point(&["1x", "a.b", "a_b", "client_id"])).unwrap();
+    let names: Vec<&str> = shown.labels.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(names, ["_1x", "a_b"]);
+    assert!(read(&Arc::from("x"), point(&["a"; LABELS_MAX + 1])).is_none());
 }
 
 #[test]

@@ -63,6 +63,9 @@ def topic_twice(b):
     "defaults": ["num.partitions", "message.max.bytes", "log.retention.hours", "log.retention.ms", "compression.type",
                  "log.message.timestamp.type", "min.insync.replicas", "log.retention.bytes", "log.cleanup.policy"],
     "switches": ["auto.create.topics.enable", "delete.topic.enable"], "ids": ["broker.id", "node.id"],
+    "groups": ["group.initial.rebalance.delay.ms", "group.min.session.timeout.ms", "group.max.session.timeout.ms",
+               "group.max.size", "group.consumer.session.timeout.ms", "group.consumer.heartbeat.interval.ms",
+               "group.consumer.assignors", "offsets.retention.minutes"],
 })
 def broker(b, keys):
     """The values of both are the same here; what is read-only is not, as Kafka can change more while it runs."""

@@ -13,9 +13,10 @@ use kernel::{Call, ErrorCode};
 mod client_metrics;
 
 use super::{resources, shared};
-use crate::rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, TopicConfig};
+use crate::rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, GroupFacts, TopicConfig};
 use crate::rules::{Refused, TopicDocument, check_topic_name};
 use crate::service::{Answer, Service};
+use crate::settings::Settings;
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
 
@@ -139,19 +140,37 @@ fn facts(service: &Service, call: &Call) -> BrokerFacts {
         advertised: format!("{}://{host}:{}", call.session.listener, advertised.port),
         storage_url_masked: shared::masked(&service.settings.url),
         request_bytes_max: i32::try_from(service.node.request_bytes_max).unwrap_or(i32::MAX),
+        groups: group_facts(&service.settings),
+    }
+}
+
+fn group_facts(settings: &Settings) -> GroupFacts {
+    GroupFacts {
+        initial_delay_ms: settings.group_initial_rebalance_delay.0.as_millis(),
+        session_min_ms: settings.group_min_session_timeout.0.as_millis(),
+        session_max_ms: settings.group_max_session_timeout.0.as_millis(),
+        members_max: settings.group_max_size,
+        offsets_retention_minutes: settings.offsets_retention.0.as_millis() / 60_000,
+        consumer_session_ms: settings.group_consumer_session_timeout.0.as_millis(),
+        consumer_interval_ms: settings.group_consumer_heartbeat_interval.0.as_millis(),
     }
 }
 
 fn broker_config(config: &BrokerConfig, ask: &Ask<'_>) -> DescribeConfigsResourceResult {
     let value = config.value.as_deref().map(shared::words);
     let own = value.clone().filter(|_| ask.with_synonyms);
-    let synonyms = own.map(|value| synonym(config.name, value, config.source()));
+    let own = own.map(|value| synonym(config.name, value, config.source()));
+    // Behind a value that was set stands the default.
+    let behind = config.default.filter(|_| own.is_some() && !config.is_default);
+    let behind = behind
+        .map(|value| synonym(config.name, StrBytes::from_static_str(value), ConfigSource::DefaultConfig));
+    let synonyms = own.into_iter().chain(behind);
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(config.name))
         .with_value(value)
         .with_read_only(config.read_only)
         .with_config_source(config.source().code())
-        .with_synonyms(synonyms.into_iter().collect())
+        .with_synonyms(synonyms.collect())
         .with_config_type(config.kind.code())
         .with_documentation(ask.documentation(config.documentation))
 }

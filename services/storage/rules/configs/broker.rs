@@ -3,7 +3,9 @@
 //! Kafka lists hundreds. Here stand those that tools look at and whose value is true of Yagura; a name
 //! that is missing says "no such thing" more honestly than a number that steers nothing.
 
-use super::ConfigKind::{self, Boolean, Int, Long, String as Text};
+use super::ConfigKind::{self, Boolean, Int, List, Long, String as Text};
+use crate::rules::groups::ASSIGNORS;
+
 use super::{ConfigSource, Support, find, topic_configs};
 
 /// What the broker knows of itself, for [`broker_configs`] to put into Kafka's terms.
@@ -23,6 +25,27 @@ pub(crate) struct BrokerFacts {
     pub(crate) storage_url_masked: String,
     /// The longest request that is read, in bytes.
     pub(crate) request_bytes_max: i32,
+    /// What groups go by.
+    pub(crate) groups: GroupFacts,
+}
+
+/// What groups go by; times in ms.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct GroupFacts {
+    /// How long a new group waits for more members.
+    pub(crate) initial_delay_ms: u128,
+    /// The shortest session that a member may ask for.
+    pub(crate) session_min_ms: u128,
+    /// The longest.
+    pub(crate) session_max_ms: u128,
+    /// Members that a group may have.
+    pub(crate) members_max: usize,
+    /// How long offsets are kept after their group was last in use.
+    pub(crate) offsets_retention_minutes: u128,
+    /// The session of a member of the consumer protocol.
+    pub(crate) consumer_session_ms: u128,
+    /// How often such a member says that it lives.
+    pub(crate) consumer_interval_ms: u128,
 }
 
 /// One config of a broker.
@@ -37,6 +60,8 @@ pub(crate) struct BrokerConfig {
     /// Whether the value is Kafka's default. (Kafka asks whether its properties file names the config; a
     /// default that was spelled out looks like one that was not, here.)
     pub(crate) is_default: bool,
+    /// Kafka's default; `None` if it has none.
+    pub(crate) default: Option<&'static str>,
     /// Whether AlterConfigs cannot change it. So far none can be changed while the broker runs, whatever
     /// Kafka allows.
     pub(crate) read_only: bool,
@@ -55,22 +80,39 @@ impl BrokerConfig {
         name: &'static str,
         kind: ConfigKind,
         value: String,
-        default: Option<&str>,
+        default: Option<&'static str>,
         says: &'static str,
     ) -> Self {
         let is_default = default == Some(value.as_str());
-        BrokerConfig { name, value: Some(value), kind, is_default, read_only: true, documentation: says }
+        BrokerConfig {
+            name,
+            value: Some(value),
+            kind,
+            default,
+            is_default,
+            read_only: true,
+            documentation: says,
+        }
     }
 
     /// A config that nobody set and that Kafka shows as null.
     fn unset(name: &'static str, kind: ConfigKind, says: &'static str) -> Self {
-        BrokerConfig { name, value: None, kind, is_default: true, read_only: true, documentation: says }
+        BrokerConfig {
+            name,
+            value: None,
+            kind,
+            default: None,
+            is_default: true,
+            read_only: true,
+            documentation: says,
+        }
     }
 }
 
 /// The configs of the broker that `facts` describe, sorted by name.
 pub(crate) fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     let mut configs = own(facts);
+    configs.extend(groups(&facts.groups));
     configs.extend(retention_time());
     configs.extend(topic_defaults());
     configs.sort_by_key(|config| config.name);
@@ -133,6 +175,63 @@ fn own(facts: &BrokerFacts) -> Vec<BrokerConfig> {
             facts.request_bytes_max.to_string(),
             Some("104857600"),
             "The longest request that is read, in bytes.",
+        ),
+    ]
+}
+
+/// What groups go by.
+fn groups(facts: &GroupFacts) -> Vec<BrokerConfig> {
+    let number =
+        |name, value: String, default, says| BrokerConfig::new(name, Int, value, Some(default), says);
+    vec![
+        number(
+            "group.initial.rebalance.delay.ms",
+            facts.initial_delay_ms.to_string(),
+            "3000",
+            "How long a new group waits for more members before its first rebalance ends.",
+        ),
+        number(
+            "group.min.session.timeout.ms",
+            facts.session_min_ms.to_string(),
+            "6000",
+            "The shortest session that a group member may ask for.",
+        ),
+        number(
+            "group.max.session.timeout.ms",
+            facts.session_max_ms.to_string(),
+            "1800000",
+            "The longest session that a group member may ask for.",
+        ),
+        number(
+            "group.max.size",
+            facts.members_max.to_string(),
+            "2147483647",
+            "Members that a group may have.",
+        ),
+        number(
+            "group.consumer.session.timeout.ms",
+            facts.consumer_session_ms.to_string(),
+            "45000",
+            "The session of a member of the consumer protocol (KIP-848).",
+        ),
+        number(
+            "group.consumer.heartbeat.interval.ms",
+            facts.consumer_interval_ms.to_string(),
+            "5000",
+            "How often a member of the consumer protocol says that it lives.",
+        ),
+        number(
+            "offsets.retention.minutes",
+            facts.offsets_retention_minutes.to_string(),
+            "10080",
+            "How long committed offsets are kept after their group was last in use.",
+        ),
+        BrokerConfig::new(
+            "group.consumer.assignors",
+            List,
+            ASSIGNORS.join(","),
+            Some("uniform,range"),
+            "The assignors that a member of the consumer protocol may vote for, the default first.",
         ),
     ]
 }

@@ -17,7 +17,7 @@ mod topic;
 mod value;
 
 pub(crate) use apply::apply;
-pub(crate) use broker::{BrokerConfig, BrokerFacts, broker_configs};
+pub(crate) use broker::{BrokerConfig, BrokerFacts, GroupFacts, broker_configs};
 pub(crate) use topic::{Support, TopicConfig, find, topic_configs};
 pub(crate) use value::{append, subtract};
 

@@ -351,6 +351,15 @@ fn facts() -> BrokerFacts {
         advertised: "MAIN://localhost:9092".to_owned(),
         storage_url_masked: "postgres://yagura:***@db/yagura".to_owned(),
         request_bytes_max: 104_857_600,
+        groups: GroupFacts {
+            initial_delay_ms: 3_000,
+            session_min_ms: 6_000,
+            session_max_ms: 1_800_000,
+            members_max: 2_147_483_647,
+            offsets_retention_minutes: 10_080,
+            consumer_session_ms: 45_000,
+            consumer_interval_ms: 100,
+        },
     }
 }
 
@@ -359,10 +368,12 @@ fn a_broker_lists_what_is_true_of_it() {
     let names: Vec<&str> = broker_configs(&facts()).iter().map(|config| config.name).collect();
     let expected = "advertised.listeners auto.create.topics.enable broker.id compression.gzip.level \
         compression.type compression.zstd.level default.replication.factor \
-        delete.topic.enable listeners log.cleanup.policy log.dirs log.message.timestamp.after.max.ms \
+        delete.topic.enable group.consumer.assignors group.consumer.heartbeat.interval.ms \
+        group.consumer.session.timeout.ms group.initial.rebalance.delay.ms group.max.session.timeout.ms \
+        group.max.size group.min.session.timeout.ms listeners log.cleanup.policy log.dirs log.message.timestamp.after.max.ms \
         log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes \
         log.retention.hours log.retention.minutes log.retention.ms message.max.bytes min.insync.replicas \
-        node.id num.partitions socket.request.max.bytes";
+        node.id num.partitions offsets.retention.minutes socket.request.max.bytes";
     assert_eq!(names.join(" "), expected);
 }
 
@@ -379,6 +390,11 @@ fn a_brokers_values_and_sources() {
     assert_eq!(seen("auto.create.topics.enable"), (Some("false"), ConfigKind::Boolean, StaticBrokerConfig));
     assert_eq!(seen("num.partitions"), (Some("1"), ConfigKind::Int, DefaultConfig));
     assert_eq!(seen("message.max.bytes"), (Some("1048588"), ConfigKind::Int, DefaultConfig));
+    assert_eq!(seen("group.consumer.assignors"), (Some("uniform,range"), ConfigKind::List, DefaultConfig));
+    assert_eq!(
+        seen("group.consumer.heartbeat.interval.ms"),
+        (Some("100"), ConfigKind::Int, StaticBrokerConfig)
+    );
     assert_eq!(seen("log.retention.ms"), (None, ConfigKind::Long, DefaultConfig));
     // The hours say what the topic config says in milliseconds.
     assert_eq!(seen("log.retention.hours"), (Some("168"), ConfigKind::Int, DefaultConfig));

@@ -10,10 +10,10 @@ use kernel::ErrorCode;
 use kernel::consumer_protocol::{Subscription, version, write_assignment};
 
 use super::documents::{ConsumerMember, MemberState, Partitions, each, holds};
-use super::heartbeat::{is_taken, move_on};
+use super::heartbeat::{is_taken, move_on, replace};
 use super::leave::fence;
 use super::subscribe::{refresh, retarget, subscribed};
-use super::{bump, settle};
+use super::{bump, migrate, settle};
 use crate::rules::command::Refused;
 use crate::rules::groups::change::{Join, Joined, LeftMember, Member, Sync, Synced};
 use crate::rules::groups::documents::{GroupDocument, MemberDocument, MemberProtocol};
@@ -39,8 +39,14 @@ pub(in crate::rules::groups) fn join(
     }
     let id = if is_newcomer { &join.fresh_id } else { &join.member.id };
     let (id, is_new) = (Arc::clone(id), take_seat(party, join, id)?);
-    if is_new || take_in(party, join, &id) | refresh(party, set) {
-        refresh(party, set);
+    let subscribes_anew = take_in(party, join, &id);
+    if migrate::is_all_classic(party) {
+        // The last of the consumer protocol was this one, before it came back.
+        migrate::downgrade(party, join.now_ms);
+        let member = Member { id, ..join.member.clone() };
+        return super::super::join::join(party, Join { member, ..join.clone() });
+    }
+    if refresh(party, set) | is_new | subscribes_anew {
         bump(party);
     }
     retarget(party);
@@ -68,7 +74,7 @@ fn take_seat(party: &mut Party, join: &Join, id: &Arc<str>) -> Result<bool, Refu
         None if is_there => Ok(false),
         Some(Some(old)) if old == *id => Ok(false),
         Some(Some(old)) if join.member.id.is_empty() => {
-            party.rename(&old, id);
+            replace(party, &old, id);
             Ok(false)
         }
         Some(Some(_)) => Err(refused(ErrorCode::FencedInstanceId)),

@@ -142,20 +142,31 @@ fn add(party: &mut Party, beat: &Beat) -> bool {
     true
 }
 
-/// A static member that went for a while has what it had. One that is still there is not replaced.
+/// A static member that went for a while has what it had, and so has one that comes back with this protocol after it has
+/// been there with the classic one. One that is still there is not replaced, nor does it become two members in one.
 fn come_back(party: &mut Party, beat: &Beat, old: &Arc<str>) -> Result<(), Refused> {
-    if party.consumer(old).is_none_or(|own| own.epoch != AWAY) {
+    let id = &beat.member.id;
+    let is_away = party.consumer(old).is_some_and(|own| own.epoch == AWAY);
+    let is_free = is_away || party.member(old).is_some_and(MemberDocument::is_classic);
+    if !is_free || (old != id && party.member(id).is_some()) {
         return Err(refused(ErrorCode::UnreleasedInstanceId));
     }
-    party.rename(old, &beat.member.id);
-    if let Some(member) = party.member_mut(&beat.member.id) {
+    replace(party, old, id);
+    if let Some(member) = party.member_mut(id) {
         member.protocols.clear();
         member.lease_ms = beat.now_ms + i64::from(beat.session_timeout_ms);
     }
-    if let Some(own) = party.consumer_mut(&beat.member.id) {
-        (own.epoch, own.previous_epoch) = (0, 0);
-    }
     Ok(())
+}
+
+/// Gives a static member another id; it begins anew with what it had.
+pub(super) fn replace(party: &mut Party, old: &Arc<str>, new: &Arc<str>) {
+    party.rename(old, new);
+    if let Some(own) = party.consumer_mut(new) {
+        (own.epoch, own.previous_epoch, own.due_ms) = (0, 0, None);
+        own.state = MemberState::Stable;
+        own.revoking.clear();
+    }
 }
 
 /// A member may be one epoch behind if it did not get the answer that told it of the next; then it holds nothing that

@@ -44,12 +44,13 @@ pub(super) fn fence(party: &mut Party, ids: &[Arc<str>], now_ms: i64) {
         return;
     }
     ids.iter().for_each(|id| party.take_out(id));
-    bump(party);
     narrow(party);
-    if party.count() > 0 && party.members().all(|(_, member)| member.is_classic()) {
+    if migrate::is_all_classic(party) {
+        // In their own generation: they hear of a rebalance, and not that they have lost what they have.
         migrate::downgrade(party, now_ms);
         return;
     }
+    bump(party);
     settle(party, now_ms);
 }
 

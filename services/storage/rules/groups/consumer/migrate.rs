@@ -56,6 +56,11 @@ pub(in crate::rules::groups) fn upgrade(party: &mut Party, set: &WorkingSet<'_>,
     settle(party, now_ms);
 }
 
+/// Whether a group has members, and none of the consumer protocol.
+pub(super) fn is_all_classic(party: &Party) -> bool {
+    party.count() > 0 && party.members().all(|(_, member)| member.is_classic())
+}
+
 /// Makes a group whose last member of the consumer protocol has gone a classic one; its members join again.
 pub(super) fn downgrade(party: &mut Party, now_ms: i64) {
     let assignment = |member: &MemberDocument| {

@@ -278,6 +278,9 @@ fn a_static_member_keeps_its_part_while_it_is_away() {
     assert_eq!(store.group().generation, 2, "nothing is shared anew");
     assert_eq!(store.beat("c", 0, fixed), Ok(Beaten { epoch: 2, assignment: Some(part(&[0, 1])) }));
     assert_eq!(store.beat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
+    store.go("c", Some("i"), -2).unwrap();
+    assert_eq!(store.beat("b", 0, fixed), Err(ErrorCode::UnreleasedInstanceId), "it is somebody already");
+    store.beat("c", 0, fixed).unwrap();
     assert_eq!(store.go("a", Some("i"), -1), Err(ErrorCode::FencedInstanceId));
     store.go("c", Some("i"), -1).unwrap();
     assert_eq!(store.group().members, [text("b")]);
@@ -347,10 +350,37 @@ fn a_group_becomes_classic_again_when_the_last_of_the_other_protocol_goes() {
     store.beat("c", 0, |_| {}).unwrap();
     let generation = store.group().generation;
     store.go("c", None, -1).unwrap();
-    assert_eq!(store.state(), (GroupState::PreparingRebalance, generation + 1));
+    // In the same generation: the members hear that they are to join again, and keep what they have till then.
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, generation));
     assert_eq!(store.group().consumer, None);
     assert!(store.member("a").unwrap().consumer.is_none());
     assert!(matches!(store.join_classic("a", "", &[0, 1]), Ok(Joined::Waits { .. })));
+}
+
+#[test]
+fn a_static_member_is_moved_over_by_a_restart_and_back() {
+    let fixed = |id: &str| Member { instance_id: Some(text("i")), ..dynamic(id) };
+    let protocols = || vec![MemberProtocol { name: text("range"), metadata: Blob(subscription("t", &[])) }];
+    let mut store = Store::with_topic(2);
+    store.join_with(fixed(""), "a", protocols()).unwrap();
+    let generation = store.group().generation;
+    let sync = Sync {
+        member: Member { generation, ..fixed("a") },
+        protocol_type: None,
+        protocol: None,
+        assignments: vec![(text("a"), assignment(&[0, 1]))],
+        now_ms: store.now_ms,
+    };
+    store.run(GroupChange::Sync(Box::new(sync))).unwrap();
+    let by_consumer = |beat: &mut Beat| beat.member.instance_id = Some(text("i"));
+    let told = store.beat("b", 0, by_consumer).unwrap().assignment;
+    assert_eq!((told, store.group().members), (Some(part(&[0, 1])), vec![text("b")]));
+    store.go("b", Some("i"), -2).unwrap();
+    assert!(matches!(
+        store.join_with(fixed(""), "c", protocols()),
+        Ok(Joined::Waits { .. } | Joined::In { .. })
+    ));
+    assert_eq!((store.group().consumer, store.group().members), (None, vec![text("c")]));
 }
 
 #[test]

@@ -9,6 +9,9 @@ use crate::rules::groups::consumer::documents::{Partitions, each, holds};
 
 type Place = (TopicId, i32);
 
+/// Looks from one member at another while subscriptions that differ are evened out: some tens of milliseconds.
+const STEPS_MAX: usize = 1_000_000;
+
 pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
     let mut parts = kept(members, counts);
     if members.windows(2).all(|pair| pair[0].topics == pair[1].topics) {
@@ -17,7 +20,7 @@ pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> 
     } else {
         let free = unassigned(members, counts, &parts);
         hand_out(members, free, &mut parts);
-        balance(members, &mut parts);
+        balance(members, counts, &mut parts);
     }
     parts
 }
@@ -28,7 +31,7 @@ fn kept(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
     let mut keep = |member: &Candidate| {
         let mut part = Partitions::new();
         for (topic, at) in each(&member.before) {
-            let is_there = counts.get(&topic).is_some_and(|count| at < *count);
+            let is_there = counts.get(&topic).is_some_and(|count| (0..*count).contains(&at));
             if is_there && member.topics.contains(&topic) && given.insert((topic, at)) {
                 give(&mut part, topic, at);
             }
@@ -104,10 +107,16 @@ fn hand_out(members: &[Candidate], free: Vec<Place>, parts: &mut [Partitions]) {
 
 /// Moves partitions from those who have more to those who have at least two fewer. A partition may have to go from hand
 /// to hand: one takes from somebody who in turn takes from the fullest. Each round makes the sum of the squares of the
-/// sizes smaller, so there is an end.
-fn balance(members: &[Candidate], parts: &mut [Partitions]) {
+/// sizes smaller, so there is an end; and a bound, past which an assignment is as even as it has become, for members choose
+/// what they subscribe to.
+fn balance(members: &[Candidate], counts: &Counts, parts: &mut [Partitions]) {
     let mut sizes: Vec<usize> = parts.iter().map(count).collect();
-    while let Some(moves) = moves_to_a_poor_one(members, parts, &sizes) {
+    let capacity = |member: &Candidate| -> usize {
+        member.topics.iter().map(|topic| partitions_of(counts, *topic)).sum()
+    };
+    let capacities: Vec<usize> = members.iter().map(capacity).collect();
+    let mut steps_left = STEPS_MAX;
+    while let Some(moves) = moves_to_a_poor_one(members, parts, &sizes, &capacities, &mut steps_left) {
         for Move { giver, taker, place: (topic, at) } in moves {
             take(&mut parts[giver], topic, at);
             give(&mut parts[taker], topic, at);
@@ -124,22 +133,32 @@ struct Move {
     place: Place,
 }
 
-fn moves_to_a_poor_one(members: &[Candidate], parts: &[Partitions], sizes: &[usize]) -> Option<Vec<Move>> {
+fn moves_to_a_poor_one(
+    members: &[Candidate],
+    parts: &[Partitions],
+    sizes: &[usize],
+    capacities: &[usize],
+    steps_left: &mut usize,
+) -> Option<Vec<Move>> {
     let fullest = sizes.iter().max().copied().unwrap_or(0);
     let mut by_size: Vec<usize> = (0..members.len()).collect();
     by_size.sort_by_key(|index| sizes[*index]);
     // Whoever a poorer one can take from, directly or not, cannot take from anybody richer than that one can.
     let mut is_settled = vec![false; members.len()];
-    by_size.into_iter().filter(|index| sizes[*index] + 1 < fullest).find_map(|poor| {
-        if is_settled[poor] {
+    for poor in by_size {
+        let is_poor = sizes[poor] + 1 < fullest && sizes[poor] < capacities[poor];
+        if !is_poor || is_settled[poor] {
+            continue;
+        }
+        match moves_to(poor, members, parts, sizes, steps_left) {
+            Ok(moves) => return Some(moves),
+            Err(reached) => reached.into_iter().for_each(|index| is_settled[index] = true),
+        }
+        if *steps_left == 0 {
             return None;
         }
-        moves_to(poor, members, parts, sizes)
-            .map_err(|reached| {
-                reached.into_iter().for_each(|index| is_settled[index] = true);
-            })
-            .ok()
-    })
+    }
+    None
 }
 
 /// Searches breadth first: from whom the member may take, and from whom those may. If it finds nobody with enough, it
@@ -149,11 +168,16 @@ fn moves_to(
     members: &[Candidate],
     parts: &[Partitions],
     sizes: &[usize],
+    steps_left: &mut usize,
 ) -> Result<Vec<Move>, Vec<usize>> {
     let mut reached: Vec<Option<Move>> = vec![None; members.len()];
     let mut queue = VecDeque::from([poor]);
     while let Some(taker) = queue.pop_front() {
         for giver in 0..members.len() {
+            if *steps_left == 0 {
+                return Err(Vec::new());
+            }
+            *steps_left -= 1;
             if giver == poor || reached[giver].is_some() {
                 continue;
             }
