@@ -14,7 +14,7 @@ use super::grouping::{member, own, own_nullable, store_failed, wire};
 use super::shared;
 use crate::engines::StoreError;
 use crate::rules::groups::{ASSIGNORS, Beat, Beaten, GroupChange, Matches, Partitions};
-use crate::rules::{Command, Done, Refused};
+use crate::rules::{Command, Document, Done, Key, Refused};
 use crate::service::{Answer, Service};
 
 /// Before this version the broker gives a member its id.
@@ -159,8 +159,12 @@ async fn matches(
     let regex = match own_nullable(request.subscribed_topic_regex.as_ref()) {
         Some(regex) => Some(regex),
         None => {
-            let view = service.store.group(group).await.map_err(failed)?;
-            view.and_then(|view| view.member(&request.member_id)?.consumer.as_ref()?.regex.clone())
+            // This one document, and not the group: most members have no regular expression, and all come by here.
+            let key = Key::Member(Arc::clone(group), own(&request.member_id));
+            match service.store.document(key).await.map_err(failed)? {
+                Some(Document::Member(member)) => member.consumer.as_ref().and_then(|own| own.regex.clone()),
+                _ => None,
+            }
         }
     };
     let Some(regex) = regex.filter(|regex| !regex.is_empty()) else { return Ok(None) };

@@ -153,7 +153,6 @@ fn come_back(party: &mut Party, beat: &Beat, old: &Arc<str>) -> Result<(), Refus
     }
     replace(party, old, id);
     if let Some(member) = party.member_mut(id) {
-        member.protocols.clear();
         member.lease_ms = beat.now_ms + i64::from(beat.session_timeout_ms);
     }
     Ok(())

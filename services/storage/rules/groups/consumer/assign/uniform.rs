@@ -9,7 +9,7 @@ use crate::rules::groups::consumer::documents::{Partitions, each, holds};
 
 type Place = (TopicId, i32);
 
-/// Looks from one member at another while subscriptions that differ are evened out: some tens of milliseconds.
+/// Looks from one member at another while subscriptions that differ are evened out.
 const STEPS_MAX: usize = 1_000_000;
 
 pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
