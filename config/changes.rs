@@ -1,6 +1,7 @@
 //! What a reload would change: which listeners stay, and what cannot change while the process runs.
 
 use serde::Serialize;
+use serde_json::{Map, Value};
 
 use crate::settings::{Config, ROUTE};
 
@@ -19,20 +20,12 @@ pub struct Changes {
     pub services_added: Vec<String>,
     /// Services that are gone.
     pub services_removed: Vec<String>,
+    /// Services in both, whose kind or settings differ.
+    pub services_changed: Vec<String>,
     /// Settings that differ and cannot while the process runs, such as `node.node_id`.
     ///
     /// Not among them are `log.level` and `admin.token`, which can be changed at any time.
     pub needs_restart: Vec<String>,
-}
-
-impl Changes {
-    /// Why this reload cannot be done, if it cannot: the settings by name.
-    pub fn refusal(&self) -> Option<String> {
-        (!self.needs_restart.is_empty()).then(|| {
-            let settings = self.needs_restart.join(", ");
-            format!("a restart is needed to change {settings}; nothing was changed")
-        })
-    }
 }
 
 /// Compares a running config with one that is to take its place.
@@ -50,6 +43,11 @@ pub fn compare(old: &Config, new: &Config) -> Changes {
     changes.added = only_in_first(new.listeners.keys(), |name| old.listeners.contains_key(name));
     changes.services_added = only_in_first(new.services.keys(), |name| old.services.contains_key(name));
     changes.services_removed = only_in_first(old.services.keys(), |name| new.services.contains_key(name));
+    for (name, before) in &old.services {
+        if new.services.get(name).is_some_and(|after| after != before) {
+            changes.services_changed.push(name.clone());
+        }
+    }
     changes
 }
 
@@ -83,18 +81,13 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     if old.node != new.node {
         settings.extend(differing("node", &old.node, &new.node));
     }
-    for (name, before) in &old.services {
-        if let Some(after) = new.services.get(name).filter(|after| *after != before) {
-            settings.extend(differing(&format!("services.{name}"), before, after));
-        }
-    }
     settings
 }
 
 /// The keys that differ in two tables that are not equal; the table itself if the difference does not show, as that of
 /// a secret does not.
 fn differing(path: &str, old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
-    let (Ok(old), Ok(new)) = (toml::Table::try_from(old), toml::Table::try_from(new)) else {
+    let (Some(old), Some(new)) = (table(old), table(new)) else {
         return vec![path.to_owned()];
     };
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
@@ -105,10 +98,20 @@ fn differing(path: &str, old: &impl Serialize, new: &impl Serialize) -> Vec<Stri
     if paths.is_empty() { vec![path.to_owned()] } else { paths }
 }
 
+fn table(settings: &impl Serialize) -> Option<Map<String, Value>> {
+    match serde_json::to_value(settings) {
+        Ok(Value::Object(table)) => Some(table),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kernel::settings::Settings;
+
     use super::*;
-    use crate::{LayerSettings, LogFormat, ServiceSettings, parse};
+    use crate::parse::parse;
+    use crate::settings::LogFormat;
 
     const TWO: &str = include_str!("stacks/two-listeners.toml");
 
@@ -120,6 +123,18 @@ mod tests {
         names.iter().map(|name| name.to_string()).collect()
     }
 
+    /// The settings with another value for one of them.
+    fn with(
+        settings: &Settings,
+        decode: fn(Value) -> Result<Settings, String>,
+        name: &str,
+        value: i64,
+    ) -> Settings {
+        let mut settings = settings.to_json();
+        settings[name] = Value::from(value);
+        decode(settings).unwrap()
+    }
+
     #[test]
     fn the_same_config_changes_nothing() {
         let kept = names(&["inside", "outside"]);
@@ -129,10 +144,8 @@ mod tests {
     #[test]
     fn a_layer_of_one_listener_leaves_the_other_alone() {
         let mut new = two();
-        let Some(LayerSettings::Limits(limits)) = new.layers.get_mut("limits-outside") else {
-            panic!("the shipped config has that layer")
-        };
-        limits.connections_max += 1;
+        let limits = new.layers.get_mut("limits-outside").unwrap();
+        limits.settings = with(&limits.settings, limits.kind.decode, "connections_max", 7);
         let changes = compare(&two(), &new);
         assert_eq!((changes.kept, changes.changed), (names(&["inside"]), names(&["outside"])));
         assert!(changes.needs_restart.is_empty());
@@ -160,15 +173,19 @@ mod tests {
         new.admin.bind = None;
         new.log.level = "debug".to_owned();
         new.log.format = LogFormat::Json;
-        let Some(ServiceSettings::Storage(storage)) = new.services.get_mut("local") else {
-            panic!("the shipped config has that service")
-        };
-        storage.default_partitions += 1;
         let changes = compare(&two(), &new);
-        let expected = ["admin.bind", "log.format", "node.node_id", "services.local.default_partitions"];
-        assert_eq!(changes.needs_restart, expected);
-        assert_eq!(changes.changed, ["inside", "outside"], "they stand on that service");
-        assert!(changes.refusal().unwrap().contains("node.node_id"));
-        assert_eq!(Changes::default().refusal(), None);
+        assert_eq!(changes.needs_restart, ["admin.bind", "log.format", "node.node_id"]);
+        assert_eq!(changes.kept, ["inside", "outside"]);
+    }
+
+    #[test]
+    fn a_changed_service_changes_the_listeners_on_it() {
+        let mut new = two();
+        let local = new.services.get_mut("local").unwrap();
+        local.settings = with(&local.settings, local.kind.decode, "default_partitions", 7);
+        let changes = compare(&two(), &new);
+        assert_eq!(changes.services_changed, ["local"]);
+        assert_eq!(changes.changed, ["inside", "outside"]);
+        assert!(changes.needs_restart.is_empty(), "{changes:?}");
     }
 }

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeMap;
 
+use kernel::layer::LayerKind;
+use kernel::settings::{Settings, one_of};
 use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::nearest::{instead, nearest, one_of};
-use crate::reference::Section;
+use crate::nearest::{instead, nearest};
+use crate::registry::{layer_kind, layer_names, service_kind, service_names};
+use crate::section::Section;
 use crate::sections;
-use crate::settings::{
-    Admin, Config, LayerKind, LayerSettings, Listener, Log, Node, ROUTE, SERVICE_KINDS, ServiceSettings,
-};
+use crate::settings::{Admin, Config, LayerConfig, Listener, Log, Node, ROUTE, ServiceConfig};
 use crate::sheet::{Sheet, Value};
-use crate::tables::{read, unknown};
+use crate::tables::{read, read_settings, unknown};
 
 /// The tables at the top of a config.
 const TABLES: [&str; 7] = ["node", "log", "admin", "listeners", "layers", "services", "route"];
@@ -28,20 +29,27 @@ pub(crate) struct Draft {
     pub(crate) admin: Option<Admin>,
     pub(crate) listeners: BTreeMap<String, Option<Listener>>,
     pub(crate) layers: BTreeMap<String, LayerDraft>,
-    pub(crate) services: BTreeMap<String, Option<ServiceSettings>>,
+    pub(crate) services: BTreeMap<String, Option<ServiceConfig>>,
     /// Also `None` when the file has no `[route]`.
     pub(crate) route: Option<layers::route::Settings>,
 }
 
+/// A layer as far as it could be read.
 pub(crate) struct LayerDraft {
-    pub(crate) kind: Option<LayerKind>,
-    pub(crate) settings: Option<LayerSettings>,
+    pub(crate) kind: Option<&'static LayerKind>,
+    pub(crate) settings: Option<Settings>,
+}
+
+impl LayerDraft {
+    fn finish(self) -> Option<LayerConfig> {
+        Some(LayerConfig { kind: self.kind?, settings: self.settings? })
+    }
 }
 
 impl Draft {
     /// The config, if every part could be read.
     pub(crate) fn finish(self) -> Option<Config> {
-        let layers = self.layers.into_iter().map(|(name, layer)| (name, layer.settings)).collect();
+        let layers = self.layers.into_iter().map(|(name, layer)| (name, layer.finish())).collect();
         Some(Config {
             node: self.node?,
             log: self.log?,
@@ -77,7 +85,7 @@ pub(crate) fn decode(sheet: &Sheet<'_>) -> Draft {
         draft.listeners.insert(name.to_owned(), listener);
     }
     for (name, value) in named(sheet, "layers") {
-        let kind = layer_kind(sheet, name, value);
+        let kind = kind_of_layer(sheet, name, value);
         let settings = kind.and_then(|kind| layer(sheet, name, kind, value));
         draft.layers.insert(name.to_owned(), LayerDraft { kind, settings });
     }
@@ -93,7 +101,7 @@ fn add_layers_without_table(sheet: &Sheet<'_>, draft: &mut Draft) {
     let empty = Spanned::new(0..0, DeValue::Table(DeTable::new()));
     let steps = draft.listeners.values().flatten().flat_map(|listener| &listener.stack);
     for name in steps {
-        let Some(kind) = LayerKind::by_name(name).filter(|_| !draft.layers.contains_key(name)) else {
+        let Some(kind) = layer_kind(name).filter(|_| !draft.layers.contains_key(name)) else {
             continue;
         };
         let settings = layer(sheet, name, kind, &empty);
@@ -103,8 +111,8 @@ fn add_layers_without_table(sheet: &Sheet<'_>, draft: &mut Draft) {
 
 /// A table that a config has once and may leave out.
 fn single<T: DeserializeOwned + Default>(sheet: &Sheet<'_>, section: &Section) -> Option<T> {
-    match sheet.root.get(section.path) {
-        Some(value) => read(sheet, section.path, section, value),
+    match sheet.root.get(&*section.path) {
+        Some(value) => read(sheet, &section.path, section, value),
         None => Some(T::default()),
     }
 }
@@ -124,59 +132,34 @@ fn named<'s, 't>(sheet: &'s Sheet<'t>, path: &str) -> Vec<(&'s str, &'s Value<'t
     table.iter().map(|(key, value)| (&**key.get_ref(), value)).collect()
 }
 
-fn layer(sheet: &Sheet<'_>, name: &str, kind: LayerKind, value: &Value<'_>) -> Option<LayerSettings> {
-    let path = format!("layers.{name}");
-    Some(match kind {
-        LayerKind::Limits => LayerSettings::Limits(read(sheet, &path, &sections::LIMITS, value)?),
-        LayerKind::Framing => LayerSettings::Framing(read(sheet, &path, &sections::FRAMING, value)?),
-        LayerKind::Metrics => LayerSettings::Metrics(read(sheet, &path, &sections::METRICS, value)?),
-        LayerKind::Trace => LayerSettings::Trace(read(sheet, &path, &sections::TRACE, value)?),
-    })
+fn layer(sheet: &Sheet<'_>, name: &str, kind: &'static LayerKind, value: &Value<'_>) -> Option<Settings> {
+    read_settings(sheet, &format!("layers.{name}"), &Section::of_layer(kind), value)
 }
 
-/// Reports what a service says of its own settings. The sentence begins with the setting that it is about; the
-/// file may have left that out.
-fn own_fault(sheet: &Sheet<'_>, table: [&str; 2], value: &Value<'_>, message: &str) {
-    let [room, name] = table;
-    let about = message.split_whitespace().next().unwrap_or_default();
-    let span = sheet.span(&[room, name, about]).unwrap_or(value.span());
-    sheet.fault(span, format!("{room}.{name}: {message}"));
+fn service(sheet: &Sheet<'_>, name: &str, value: &Value<'_>) -> Option<ServiceConfig> {
+    let kind = service_kind(stated_kind(sheet, "services", name, value, &service_names())?)?;
+    let settings = read_settings(sheet, &format!("services.{name}"), &Section::of_service(kind), value)?;
+    Some(ServiceConfig { kind, settings })
 }
 
-fn service(sheet: &Sheet<'_>, name: &str, value: &Value<'_>) -> Option<ServiceSettings> {
-    let path = format!("services.{name}");
-    // There is one kind yet; the next makes this a match, as in `layer`.
-    kind_of(sheet, "services", name, value, &SERVICE_KINDS)?;
-    let settings: storage::Settings = read(sheet, &path, &sections::STORAGE, value)?;
-    if let Err(message) = settings.location() {
-        let span = sheet.span(&["services", name, "url"]).unwrap_or(value.span());
-        sheet.fault(span, format!("{path}.url: {message}"));
-    } else if let Err(message) = settings.check() {
-        own_fault(sheet, ["services", name], value, &message);
-    }
-    Some(ServiceSettings::Storage(settings))
-}
-
-fn layer_kind(sheet: &Sheet<'_>, name: &str, value: &Value<'_>) -> Option<LayerKind> {
+fn kind_of_layer(sheet: &Sheet<'_>, name: &str, value: &Value<'_>) -> Option<&'static LayerKind> {
     if name == ROUTE {
         let span = sheet.key_span(&["layers", name]).unwrap_or(value.span());
         sheet.fault(span, "layers.route: routing is set up in [route], not under [layers]");
         return None;
     }
-    let kind = kind_of(sheet, "layers", name, value, &LayerKind::ALL.map(LayerKind::name))?;
-    match LayerKind::by_name(name) {
-        Some(own) if own.name() != kind => {
-            let span = sheet.span(&["layers", name, "kind"]).unwrap_or(value.span());
-            let message = format!("layers.{name}.kind: the name \"{name}\" is kept for layers of that kind");
-            sheet.fault(span, message);
-            None
-        }
-        _ => LayerKind::by_name(kind),
+    let kind = layer_kind(stated_kind(sheet, "layers", name, value, &layer_names())?)?;
+    if layer_kind(name).is_some_and(|own| own != kind) {
+        let span = sheet.span(&["layers", name, "kind"]).unwrap_or(value.span());
+        let message = format!("layers.{name}.kind: the name \"{name}\" is kept for layers of that kind");
+        sheet.fault(span, message);
+        return None;
     }
+    Some(kind)
 }
 
 /// The kind of a named table: what it says, or else its name.
-fn kind_of<'k>(
+fn stated_kind<'k>(
     sheet: &Sheet<'_>,
     room: &str,
     name: &str,

@@ -4,12 +4,14 @@
 //! built stack knows, so the caller hands that in.
 
 use kernel::Api;
+use kernel::layer::Plane;
 use kernel::stack::{Chain, Depth, Interest};
 use layers::route::Rule;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::reference::to_toml;
-use crate::settings::{Config, Listener, Plane, ROUTE};
+use crate::convert::to_toml;
+use crate::settings::{Config, Listener, ROUTE};
 use crate::values::show_host_port;
 
 /// The width of a terminal that the text is wrapped for.
@@ -56,7 +58,7 @@ fn tower(text: &mut String, config: &Config, name: &str, listener: &Listener) {
         let is_bottom = layer.is_none();
         let branch = if is_bottom { "╰─" } else { "├─" };
         line(text, &format!("  {branch} {step:width$}  {settings}"));
-        if layer.is_some_and(|layer| layer.kind().plane() == Plane::Framing) {
+        if layer.is_some_and(|layer| layer.kind.plane == Plane::Framing) {
             line(text, "  │ calls");
         }
         if is_bottom && step == ROUTE {
@@ -86,22 +88,23 @@ fn rule_fits(rule: &Rule) -> String {
 
 /// Settings as `name value, name value`; the kind only where the name does not say it.
 fn one_line(name: &str, settings: &impl Serialize) -> String {
-    let table = match toml::Table::try_from(settings) {
-        Ok(table) => table,
+    let table = match serde_json::to_value(settings) {
+        Ok(Value::Object(table)) => table,
+        Ok(other) => return to_toml(&other),
         Err(error) => return format!("(its settings cannot be shown: {error})"),
     };
-    let kind = table.get("kind").and_then(|kind| kind.as_str()).filter(|kind| *kind != name);
+    let kind = table.get("kind").and_then(Value::as_str).filter(|kind| *kind != name);
     let rest = table.iter().filter(|(key, _)| key.as_str() != "kind");
     let rest = rest.map(|(key, value)| format!("{key} {}", to_toml(value).trim_matches('"')));
     kind.map(|kind| format!("kind {kind}")).into_iter().chain(rest).collect::<Vec<_>>().join(", ")
 }
 
 /// Layers with their depths, and the APIs that pass them.
-type Group<'a> = (&'a [(String, Interest)], Vec<Api>);
+type ApiGroup<'a> = (&'a [(String, Interest)], Vec<Api>);
 
 /// The APIs by the chain that they pass.
 fn groups(text: &mut String, chains: &[Chain]) {
-    let mut groups: Vec<Group<'_>> = Vec::new();
+    let mut groups: Vec<ApiGroup<'_>> = Vec::new();
     for chain in chains {
         match groups.iter_mut().find(|(tiers, _)| *tiers == chain.tiers.as_slice()) {
             Some((_, apis)) => apis.push(chain.api),
@@ -115,9 +118,10 @@ fn groups(text: &mut String, chains: &[Chain]) {
         }
         let passes: Vec<String> =
             tiers.iter().map(|(name, interest)| format!("{name} ({})", depths(*interest))).collect();
-        match passes.is_empty() {
-            true => line(text, "    pass no layer"),
-            false => line(text, &format!("    pass {}", passes.join(" > "))),
+        if passes.is_empty() {
+            line(text, "    pass no layer");
+        } else {
+            line(text, &format!("    pass {}", passes.join(" > ")));
         }
     }
 }
@@ -161,7 +165,7 @@ fn depth(depth: Depth) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parse;
+    use crate::parse::parse;
 
     fn chain(api: Api, tiers: &[(&str, Interest)]) -> Chain {
         Chain { api, tiers: tiers.iter().map(|(name, interest)| (name.to_string(), *interest)).collect() }

@@ -9,14 +9,14 @@ pub struct Fault {
     /// The file, or the command line flag, that holds the fault.
     pub origin: String,
     /// Where in the file; `None` when something is missing from the whole of it.
-    pub place: Option<Place>,
+    pub place: Option<FaultPlace>,
     /// What is wrong, what was expected, and often what to do.
     pub message: String,
 }
 
 /// A place in a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct FaultPlace {
     /// Counted from 1.
     pub line: usize,
     /// In characters, counted from 1.
@@ -37,7 +37,7 @@ impl Fault {
 
     /// A fault at these bytes of `text`.
     pub(crate) fn at(origin: &str, text: &str, span: Range<usize>, message: String) -> Self {
-        Self { origin: origin.to_owned(), place: Some(Place::find(text, span)), message }
+        Self { origin: origin.to_owned(), place: Some(FaultPlace::find(text, span)), message }
     }
 
     /// The same fault, without the line it stands in.
@@ -54,7 +54,7 @@ impl Fault {
     }
 }
 
-impl Place {
+impl FaultPlace {
     fn find(text: &str, span: Range<usize>) -> Self {
         // A span never ends inside a character, because TOML's syntax is ASCII; if it did, the end is a fair answer.
         let before = text.get(..span.start).unwrap_or(text);
@@ -83,7 +83,7 @@ impl fmt::Display for Fault {
 }
 
 /// The line and a caret under what is meant, each line led by a newline.
-impl fmt::Display for Place {
+impl fmt::Display for FaultPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((text, width)) = &self.excerpt else { return Ok(()) };
         let number = self.line.to_string();

@@ -1,5 +1,8 @@
 //! "Did you mean": the valid name nearest to a wrong one.
 
+use kernel::settings::one_of;
+use strsim::osa_distance;
+
 /// More names than this are not listed in an error.
 const LISTED_MAX: usize = 16;
 
@@ -10,13 +13,6 @@ pub(crate) fn instead(wrong: &str, names: &[&str]) -> String {
         None if names.is_empty() || names.len() > LISTED_MAX => String::new(),
         None => format!("; expected {}", one_of(names)),
     }
-}
-
-/// `"a"`, or `one of "a", "b"`.
-pub(crate) fn one_of(names: &[&str]) -> String {
-    let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
-    let lead = if names.len() > 1 { "one of " } else { "" };
-    format!("{lead}{}", quoted.join(", "))
 }
 
 /// The name that was probably meant.
@@ -33,7 +29,8 @@ fn plain(name: &str) -> String {
 /// How unlike two names are, or `None` when the one was not meant to be the other.
 fn score(wrong: &str, name: &str) -> Option<usize> {
     let edits_max = (wrong.chars().count() / 3).clamp(1, 3);
-    let edits = distance(wrong, name);
+    // Neighbours that are swapped count as one edit.
+    let edits = osa_distance(wrong, name);
     // `max_frame_bytes` for `frame_bytes_max`: the right words in another order.
     if words(wrong) == words(name) {
         Some(0)
@@ -50,26 +47,6 @@ fn words(name: &str) -> Vec<&str> {
     let mut words: Vec<&str> = name.split('_').collect();
     words.sort_unstable();
     words
-}
-
-/// Insertions, deletions, replacements and swaps of neighbours that make one text of the other.
-fn distance(from: &str, to: &str) -> usize {
-    let from: Vec<char> = from.chars().collect();
-    let to: Vec<char> = to.chars().collect();
-    let mut rows: Vec<Vec<usize>> = vec![(0..=to.len()).collect()];
-    for i in 1..=from.len() {
-        let mut row = vec![i];
-        for j in 1..=to.len() {
-            let replaced = rows[i - 1][j - 1] + usize::from(from[i - 1] != to[j - 1]);
-            let mut best = replaced.min(rows[i - 1][j] + 1).min(row[j - 1] + 1);
-            if i > 1 && j > 1 && from[i - 1] == to[j - 2] && from[i - 2] == to[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[from.len()][to.len()]
 }
 
 #[cfg(test)]
@@ -93,13 +70,5 @@ mod tests {
         assert_eq!(instead("colour", &["text"]), "; expected \"text\"");
         assert_eq!(instead("jsn", &["text", "json"]), "; did you mean \"json\"?");
         assert_eq!(instead("colour", &[]), "");
-    }
-
-    #[test]
-    fn distance_counts_edits() {
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("framming", "framing"), 1);
-        assert_eq!(distance("kitten", "sitting"), 3);
-        assert_eq!(distance("ab", "ba"), 1);
     }
 }

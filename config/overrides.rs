@@ -3,11 +3,15 @@
 use std::net::SocketAddr;
 
 use kernel::session::HostPort;
+use serde_json::Value;
 
 use crate::fault::{Fault, Faults};
 use crate::rules::{Socket, needs_token, taken};
-use crate::settings::{Config, Listener, ServiceSettings};
+use crate::settings::{Config, Listener, ServiceConfig};
 use crate::values::AdminBind;
+
+/// The setting that `--storage` sets.
+const URL: &str = "url";
 
 /// Flags of `yagura broker`; `None` leaves what the config says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,9 +34,8 @@ impl Config {
     pub fn with_overrides(mut self, overrides: Overrides) -> Result<Config, Faults> {
         let mut faults = Vec::new();
         if let Some(url) = &overrides.storage {
-            faults.extend(
-                self.set_storage(url).err().map(|message| Fault::without_place("--storage", message)),
-            );
+            let messages = self.set_storage(url).err().unwrap_or_default();
+            faults.extend(messages.into_iter().map(|message| Fault::without_place("--storage", message)));
         }
         if let Some(listen) = overrides.listen {
             let set = self.set_listener("--listen", |listener| listener.bind = listen);
@@ -49,17 +52,23 @@ impl Config {
         if faults.is_empty() { Ok(self) } else { Err(Faults(faults)) }
     }
 
-    fn set_storage(&mut self, url: &str) -> Result<(), String> {
-        let mut storages = self.services.values_mut().map(|ServiceSettings::Storage(settings)| settings);
-        let (Some(settings), None) = (storages.next(), storages.next()) else {
-            return Err(
-                "the config has not exactly one storage service, so it must say itself where each keeps its \
-                        data"
+    fn set_storage(&mut self, url: &str) -> Result<(), Vec<String>> {
+        let node = self.node.limits();
+        let mut storages = self.services.values_mut().filter(|service| has_url(service));
+        let (Some(service), None) = (storages.next(), storages.next()) else {
+            return Err(vec![
+                "the config has not exactly one storage service, so it must say itself where each keeps its data"
                     .to_owned(),
-            );
+            ]);
         };
-        settings.url = url.to_owned();
-        settings.check()
+        // A setting that is a secret shows itself masked and would not survive this; no kind with a URL has one.
+        let mut settings = service.settings.to_json();
+        if let Value::Object(settings) = &mut settings {
+            settings.insert(URL.to_owned(), Value::from(url));
+        }
+        service.settings = (service.kind.decode)(settings).map_err(|message| vec![message])?;
+        let faults = (service.kind.check)(&service.settings, &node);
+        if faults.is_empty() { Ok(()) } else { Err(faults.into_iter().map(|fault| fault.message).collect()) }
     }
 
     fn set_listener(&mut self, flag: &str, set: impl FnOnce(&mut Listener)) -> Result<(), Fault> {
@@ -96,10 +105,15 @@ impl Config {
     }
 }
 
+fn has_url(service: &ServiceConfig) -> bool {
+    service.kind.settings.iter().any(|setting| setting.name == URL)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{BROKER, parse};
+    use crate::BROKER;
+    use crate::parse::parse;
 
     fn broker() -> Config {
         parse("broker.toml", BROKER, &|_| None).unwrap()
@@ -120,8 +134,7 @@ mod tests {
         assert_eq!(listener.advertise.as_ref().map(|address| address.host.as_str()), Some("broker-1"));
         assert_eq!(listener.stack, broker().listeners["main"].stack);
         assert_eq!(changed.admin.bind, None);
-        let ServiceSettings::Storage(storage) = &changed.services["local"];
-        assert_eq!(storage.url, "memory://");
+        assert_eq!(changed.services["local"].settings.to_json()[URL], "memory://");
     }
 
     #[test]

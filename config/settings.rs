@@ -1,15 +1,19 @@
-//! A config after it was read: plain values, gathered from every room.
+//! A config after it was read: plain values.
 //!
-//! `Node`, `Log`, `Admin` and `Listener` are the trunk's own; a layer's or service's `Settings` stand beside it. To add a
-//! layer: a variant in each enum here, an arm in `decode`, a section in `reference`; the compiler asks for each.
+//! `Node`, `Log`, `Admin` and `Listener` are the trunk's own. The settings of layers and services belong to them: here
+//! they can be compared and shown, and only their kind can read them.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use kernel::layer::LayerKind;
+use kernel::service::ServiceKind;
 use kernel::session::HostPort;
+use kernel::settings::{NodeLimits, Settings};
 use kernel::units::{ByteSize, Span};
-use layers::{framing, limits, metrics, route, trace};
-use serde::{Deserialize, Serialize};
+use layers::route;
+use serde::ser::SerializeMap;
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::values::{Secret, admin_bind, optional_host_port};
 
@@ -30,9 +34,9 @@ pub struct Config {
     /// `[listeners.NAME]`, at least one.
     pub listeners: BTreeMap<String, Listener>,
     /// Every layer that a stack names, whether the file has a `[layers.NAME]` for it or not.
-    pub layers: BTreeMap<String, LayerSettings>,
+    pub layers: BTreeMap<String, LayerConfig>,
     /// `[services.NAME]`
-    pub services: BTreeMap<String, ServiceSettings>,
+    pub services: BTreeMap<String, ServiceConfig>,
     /// `[route]`, if a stack ends in it.
     pub route: Option<route::Settings>,
 }
@@ -65,6 +69,13 @@ impl Default for Node {
             shutdown_grace: Span(std::time::Duration::from_secs(10)),
             reload_drain: Span(std::time::Duration::from_secs(30)),
         }
+    }
+}
+
+impl Node {
+    /// What the settings of layers and services are checked against.
+    pub fn limits(&self) -> NodeLimits {
+        NodeLimits { request_memory: self.request_memory, reply_memory: self.reply_memory }
     }
 }
 
@@ -124,90 +135,50 @@ pub struct Listener {
     pub stack: Vec<String>,
 }
 
-/// Which part of a connection a layer works on; a stack has them in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Plane {
-    /// The byte stream, above framing.
-    Bytes,
-    /// From bytes to calls.
-    Framing,
-    /// Calls, below framing.
-    Calls,
+/// A layer of a config: its kind, and settings that only its kind can read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerConfig {
+    /// Its kind.
+    pub kind: &'static LayerKind,
+    /// Its settings.
+    pub settings: Settings,
 }
 
-/// The kinds of layers that `[layers.NAME]` sets up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // Each is the layer of that name.
-pub enum LayerKind {
-    Limits,
-    Framing,
-    Metrics,
-    Trace,
+/// A service of a config: its kind, and settings that only its kind can read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServiceConfig {
+    /// Its kind.
+    pub kind: &'static ServiceKind,
+    /// Its settings.
+    pub settings: Settings,
 }
 
-impl LayerKind {
-    /// All kinds, in the order in which they usually stand.
-    pub const ALL: [LayerKind; 4] =
-        [LayerKind::Limits, LayerKind::Framing, LayerKind::Metrics, LayerKind::Trace];
-
-    /// The kind's name in a config.
-    pub fn name(self) -> &'static str {
-        match self {
-            LayerKind::Limits => "limits",
-            LayerKind::Framing => "framing",
-            LayerKind::Metrics => "metrics",
-            LayerKind::Trace => "trace",
-        }
-    }
-
-    /// The kind with this name.
-    pub fn by_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-
-    /// Where in a stack it may stand.
-    pub fn plane(self) -> Plane {
-        match self {
-            LayerKind::Limits => Plane::Bytes,
-            LayerKind::Framing => Plane::Framing,
-            LayerKind::Metrics | LayerKind::Trace => Plane::Calls,
-        }
+impl Serialize for LayerConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_with_kind(self.kind.name, &self.settings, serializer)
     }
 }
 
-/// A layer's settings.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-#[allow(missing_docs)] // Each is the layer of that name.
-pub enum LayerSettings {
-    Limits(limits::Settings),
-    Framing(framing::Settings),
-    Metrics(metrics::Settings),
-    Trace(trace::Settings),
-}
-
-impl LayerSettings {
-    /// The layer's kind.
-    pub fn kind(&self) -> LayerKind {
-        match self {
-            LayerSettings::Limits(_) => LayerKind::Limits,
-            LayerSettings::Framing(_) => LayerKind::Framing,
-            LayerSettings::Metrics(_) => LayerKind::Metrics,
-            LayerSettings::Trace(_) => LayerKind::Trace,
-        }
+impl Serialize for ServiceConfig {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serialize_with_kind(self.kind.name, &self.settings, serializer)
     }
 }
 
-/// A service's settings.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(tag = "kind", rename_all = "lowercase")]
-pub enum ServiceSettings {
-    /// The broker.
-    Storage(storage::Settings),
+/// `kind` first, then the settings, as a file has them in one table.
+fn serialize_with_kind<S: Serializer>(
+    kind: &str,
+    settings: &Settings,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let settings = settings.to_json();
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("kind", kind)?;
+    for (name, value) in settings.as_object().into_iter().flatten() {
+        map.serialize_entry(name, value)?;
+    }
+    map.end()
 }
-
-/// The names that a service's `kind` may have.
-pub(crate) const SERVICE_KINDS: [&str; 1] = ["storage"];
 
 impl Config {
     /// The services that a listener's calls may reach, each once, by name.

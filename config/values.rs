@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use kernel::session::HostPort;
 use serde::{Deserialize, Serialize, Serializer};
+use subtle::ConstantTimeEq;
 
 /// A text that is never shown: however it is printed or serialized, it is `***`.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
@@ -25,10 +26,7 @@ impl Secret {
 
     /// Whether `candidate` is the secret, in a time that does not tell how much of it was right.
     pub fn matches(&self, candidate: &[u8]) -> bool {
-        let secret = self.0.as_bytes();
-        let pairs = secret.iter().zip(candidate);
-        let differences = pairs.fold(0, |differences, (a, b)| differences | (a ^ b));
-        secret.len() == candidate.len() && differences == 0
+        bool::from(self.0.as_bytes().ct_eq(candidate))
     }
 }
 
@@ -104,10 +102,8 @@ pub fn host_port(text: &str) -> Result<HostPort, String> {
 
 /// A host and port as [`host_port`] reads it.
 pub fn show_host_port(address: &HostPort) -> String {
-    match address.host.contains(':') {
-        true => format!("[{}]:{}", address.host, address.port),
-        false => format!("{}:{}", address.host, address.port),
-    }
+    let HostPort { host, port } = address;
+    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 /// Serde for a setting that is an [`AdminBind`].

@@ -19,19 +19,22 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use kernel::metrics::{Collect, Counter, Histogram, Kind, LATENCY_US_BOUNDS, Page};
+use kernel::layer::{Layer, LayerParts, Plane, RegisterLayer};
+use kernel::metrics::{Collect, Counter, Histogram, LATENCY_US_BOUNDS, MetricKind, Page};
 use kernel::schema::walk::{self, RawValue};
 use kernel::schema::{Direction, Mark};
+use kernel::stack::Tier;
 use kernel::{Api, Call, Door, ErrorCode, Hangup, Interest, Malformed, Reply};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tower::Service;
 
+use crate::observed_call::{CallOutcome, Finish, ObservedCall};
 use crate::per_api::PerApi;
-use crate::watched::{Finish, Outcome, Watched};
 
 /// Replies above this size are not searched for errors.
 pub const PEEK_BYTES_MAX: usize = 4 << 10;
@@ -40,6 +43,19 @@ pub const PEEK_BYTES_MAX: usize = 4 << 10;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {}
+
+impl RegisterLayer for Metrics {
+    const NAME: &'static str = "metrics";
+    const ABOUT: &'static str = "Counts calls, errors, bytes and times by API. Stands below `framing`.";
+    const PLANE: Plane = Plane::Calls;
+    type Settings = Settings;
+
+    /// All metrics layers count into one: an API's calls are one family, whichever stack they took.
+    fn build(_: &Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String> {
+        let metrics = parts.shared(Metrics::default);
+        Ok(Layer::Calls(Tier::new(parts.name, interest, MetricsLayer::new(metrics))))
+    }
+}
 
 /// What the layer counts; shared by all stacks.
 #[derive(Debug)]
@@ -89,19 +105,20 @@ const FAMILIES: &[Family] = &[
     }),
 ];
 
-impl Metrics {
-    /// Everything at 0; shared by the layers of all stacks and the page of metrics.
-    pub fn new() -> Arc<Self> {
-        Arc::new(Self { apis: PerApi::new(Numbers::new), errors: Mutex::default() })
+impl Default for Metrics {
+    fn default() -> Self {
+        Self { apis: PerApi::new(Numbers::new), errors: Mutex::default() }
     }
+}
 
+impl Metrics {
     fn count_error(&self, api: Api, error: ErrorCode) {
         let api = if api.is_known() { api.name() } else { "Unknown" };
         let error = match error {
             ErrorCode::Unknown(_) => "Unknown".to_owned(),
             known => known.to_string(),
         };
-        let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut errors = self.errors.lock();
         *errors.entry((api, error)).or_default() += 1;
     }
 }
@@ -110,17 +127,21 @@ impl Collect for Metrics {
     fn collect(&self, page: &mut Page) {
         let seen = || self.apis.iter().filter(|(_, numbers)| numbers.calls.get() > 0);
         for (family, help, number) in FAMILIES {
-            page.family(family, Kind::Counter, help);
+            page.family(family, MetricKind::Counter, help);
             for (api, numbers) in seen() {
                 page.sample(&[("api", api)], number(numbers) as f64);
             }
         }
-        page.family("yagura_call_seconds", Kind::Histogram, "Time from a call's arrival to its reply.");
+        page.family("yagura_call_seconds", MetricKind::Histogram, "Time from a call's arrival to its reply.");
         for (api, numbers) in seen() {
             page.histogram(&[("api", api)], &numbers.latency_us, 1e-6);
         }
-        page.family("yagura_errors_total", Kind::Counter, "Replies with an error, by the first one in them.");
-        for ((api, error), count) in &*self.errors.lock().unwrap_or_else(PoisonError::into_inner) {
+        page.family(
+            "yagura_errors_total",
+            MetricKind::Counter,
+            "Replies with an error, by the first one in them.",
+        );
+        for ((api, error), count) in &*self.errors.lock() {
             page.sample(&[("api", *api), ("error", error.as_str())], *count as f64);
         }
     }
@@ -128,9 +149,9 @@ impl Collect for Metrics {
 
 /// The layer.
 #[derive(Debug, Clone)]
-pub struct Layer(Arc<Metrics>);
+pub struct MetricsLayer(Arc<Metrics>);
 
-impl Layer {
+impl MetricsLayer {
     /// The layer that counts in `metrics`.
     pub fn new(metrics: Arc<Metrics>) -> Self {
         Self(metrics)
@@ -142,7 +163,7 @@ pub fn interest(_: Api) -> Interest {
     Interest::HEADER
 }
 
-impl tower::Layer<Door> for Layer {
+impl tower::Layer<Door> for MetricsLayer {
     type Service = Metered;
 
     fn layer(&self, inner: Door) -> Metered {
@@ -169,7 +190,7 @@ pub struct Meter {
 impl Service<Call> for Metered {
     type Response = Option<Reply>;
     type Error = Hangup;
-    type Future = Watched<Meter>;
+    type Future = ObservedCall<Meter>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Hangup>> {
         Poll::Ready(Ok(()))
@@ -181,12 +202,12 @@ impl Service<Call> for Metered {
         let numbers = self.metrics.apis.of(api);
         numbers.calls.add(1);
         numbers.request_bytes.add(call.body.raw().len() as u64);
-        Watched::new(self.inner.enter(call), meter)
+        ObservedCall::new(self.inner.enter(call), meter)
     }
 }
 
 impl Finish for Meter {
-    fn finish(self, outcome: &Outcome) {
+    fn finish(self, outcome: &CallOutcome) {
         let numbers = self.metrics.apis.of(self.api);
         numbers.latency_us.record(self.began.elapsed().as_micros() as u64);
         match outcome {
@@ -225,9 +246,9 @@ mod tests {
 
     use super::*;
 
-    fn metered(metrics: &Arc<Metrics>, outcome: fn(&Call) -> Outcome) -> Metered {
+    fn metered(metrics: &Arc<Metrics>, outcome: fn(&Call) -> CallOutcome) -> Metered {
         let door = Door::from_fn(move |call| Box::pin(async move { outcome(&call) }));
-        tower::Layer::layer(&Layer::new(Arc::clone(metrics)), door)
+        tower::Layer::layer(&MetricsLayer::new(Arc::clone(metrics)), door)
     }
 
     /// Metadata 1 of the topic "t".
@@ -243,7 +264,7 @@ mod tests {
 
     #[tokio::test]
     async fn calls_sizes_and_errors_are_counted_by_api() {
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::default());
         let mut refusing = metered(&metrics, |call| call.refuse(ErrorCode::InvalidTopicException, ""));
         let reply = refusing.call(metadata()).await.unwrap().unwrap();
         refusing.call(metadata()).await.unwrap();
@@ -267,7 +288,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_reply_that_is_not_what_it_should_be_is_counted_and_a_large_one_not_looked_at() {
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::default());
         let garbage = |bytes: usize| Ok(Some(Reply::new(vec![0xffu8; bytes])));
         let small = garbage(PEEK_BYTES_MAX);
         let large = garbage(PEEK_BYTES_MAX + 1);

@@ -20,14 +20,15 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
+use kernel::layer::{Layer, LayerParts, Plane, RegisterLayer};
 use kernel::schema::Mark;
-use kernel::stack::{Depth, Interest};
+use kernel::stack::{Depth, Interest, Tier};
 use kernel::{Api, Call, Door, Hangup, Reply};
 use serde::{Deserialize, Serialize};
 use tower::Service;
 use tracing::Level;
 
-use crate::watched::{Finish, Outcome, Watched};
+use crate::observed_call::{CallOutcome, Finish, ObservedCall};
 
 /// The target of the lines.
 pub const TARGET: &str = "yagura::call";
@@ -42,6 +43,17 @@ const NAME_CHARS_MAX: usize = 249;
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {}
+
+impl RegisterLayer for Trace {
+    const NAME: &'static str = "trace";
+    const ABOUT: &'static str = "Writes a line per call at the log level `debug`. Stands below `framing`.";
+    const PLANE: Plane = Plane::Calls;
+    type Settings = Settings;
+
+    fn build(_: &Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String> {
+        Ok(Layer::Calls(Tier::new(parts.name, interest, Trace)))
+    }
+}
 
 /// The layer.
 #[derive(Debug, Clone, Copy, Default)]
@@ -69,7 +81,7 @@ pub struct Traced {
 impl Service<Call> for Traced {
     type Response = Option<Reply>;
     type Error = Hangup;
-    type Future = Watched<Option<Line>>;
+    type Future = ObservedCall<Option<CallLine>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Hangup>> {
         Poll::Ready(Ok(()))
@@ -77,14 +89,14 @@ impl Service<Call> for Traced {
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let is_heard = tracing::enabled!(target: TARGET, Level::DEBUG);
-        let line = is_heard.then(|| Line::begin(&mut call));
-        Watched::new(self.inner.enter(call), line)
+        let line = is_heard.then(|| CallLine::begin(&mut call));
+        ObservedCall::new(self.inner.enter(call), line)
     }
 }
 
 /// The line of one call, written when it is dropped.
 #[derive(Debug)]
-pub struct Line {
+pub struct CallLine {
     connection: u64,
     peer: SocketAddr,
     principal: Arc<str>,
@@ -99,7 +111,7 @@ pub struct Line {
     began: Instant,
 }
 
-impl Line {
+impl CallLine {
     fn begin(call: &mut Call) -> Self {
         Self {
             began: Instant::now(),
@@ -144,8 +156,8 @@ fn topics(call: &mut Call) -> String {
     }
 }
 
-impl Finish for Line {
-    fn finish(mut self, outcome: &Outcome) {
+impl Finish for CallLine {
+    fn finish(mut self, outcome: &CallOutcome) {
         match outcome {
             Ok(Some(reply)) => {
                 self.outcome = "ok";
@@ -160,7 +172,7 @@ impl Finish for Line {
     }
 }
 
-impl Drop for Line {
+impl Drop for CallLine {
     fn drop(&mut self) {
         // What a client wrote is given as a string value, which the log quotes: a line break in it makes no
         // new line.
@@ -187,9 +199,9 @@ impl Drop for Line {
 mod tests {
     use std::collections::BTreeMap;
     use std::fmt::Debug;
-    use std::sync::Mutex;
 
     use bytes::Bytes;
+    use parking_lot::Mutex;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
     use tracing::{Event, Metadata, Subscriber};
@@ -225,7 +237,7 @@ mod tests {
         fn event(&self, event: &Event<'_>) {
             let mut reading = Reading(Fields::new());
             event.record(&mut reading);
-            self.lines.lock().unwrap().push(reading.0);
+            self.lines.lock().push(reading.0);
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -243,17 +255,17 @@ mod tests {
     async fn logged(level: Level, bodies: [&'static [u8]; 4]) -> Vec<Fields> {
         let log = Log { level, lines: Arc::default() };
         let _subscribed = tracing::subscriber::set_default(log.clone());
-        let outcomes: [fn() -> Outcome; 3] =
+        let outcomes: [fn() -> CallOutcome; 3] =
             [|| Ok(Some(Reply::new(&b"four"[..]))), || Ok(None), || Err(Hangup::because("no\nmore"))];
         for (outcome, body) in outcomes.into_iter().zip(bodies) {
             let door = Door::from_fn(move |_| Box::pin(async move { outcome() }));
             let call = Call::for_tests_raw(Api::METADATA, 1, Bytes::from_static(body));
             let _ = tower::Layer::layer(&Trace, door).call(call).await;
         }
-        let never = Door::from_fn(|_| Box::pin(std::future::pending::<Outcome>()));
+        let never = Door::from_fn(|_| Box::pin(std::future::pending::<CallOutcome>()));
         let call = Call::for_tests_raw(Api::METADATA, 1, Bytes::from_static(bodies[3]));
         drop(tower::Layer::layer(&Trace, never).call(call));
-        std::mem::take(&mut *log.lines.lock().unwrap())
+        std::mem::take(&mut *log.lines.lock())
     }
 
     const NONE: &[u8] = b"\xff\xff\xff\xff";

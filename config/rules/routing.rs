@@ -2,7 +2,7 @@
 
 use kernel::Api;
 
-use super::Reach;
+use super::reach::Reach;
 use crate::decode::Draft;
 use crate::nearest::instead;
 use crate::sheet::{Sheet, Value, Word};

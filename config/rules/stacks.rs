@@ -2,17 +2,22 @@
 
 use std::collections::BTreeSet;
 
-use super::Reach;
+use kernel::layer::{LayerKind, Plane};
+use kernel::settings::one_of;
+
+use super::facts::{Facts, missing};
+use super::reach::Reach;
 use crate::decode::Draft;
 use crate::nearest::instead;
-use crate::settings::{LayerKind, Plane, ROUTE};
+use crate::registry::{layer_kind, layer_kinds, layer_names, layer_names_on, service_names};
+use crate::settings::ROUTE;
 use crate::sheet::{Sheet, Value, Word};
 
 /// What a name in a stack is.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq)]
 enum Step {
     /// A layer; of no kind if its table is at fault.
-    Layer(Option<LayerKind>),
+    Layer(Option<&'static LayerKind>),
     Route,
     Service,
     Unknown,
@@ -35,10 +40,13 @@ pub(super) fn check(sheet: &Sheet<'_>, draft: &Draft) -> Reach {
         reach.is_certain = false;
         // A value that is not a table at all has been told already.
         if sheet.get(&["listeners"]).is_none_or(|value| value.get_ref().is_table()) {
-            sheet.fault_in_file(
+            let steps: Vec<String> =
+                layer_names().into_iter().chain([ROUTE]).map(|name| format!("\"{name}\"")).collect();
+            sheet.fault_in_file(format!(
                 "there is no listener; add [listeners.main] with, for instance, bind = \"127.0.0.1:9092\" and \
-                 stack = [\"limits\", \"framing\", \"metrics\", \"trace\", \"route\"]",
-            );
+                 stack = [{}]",
+                steps.join(", ")
+            ));
         }
     }
     for name in draft.listeners.keys() {
@@ -61,10 +69,7 @@ fn step(draft: &Draft, name: &str) -> Step {
         _ if name == ROUTE => Step::Route,
         Some(layer) => Step::Layer(layer.kind),
         None if draft.services.contains_key(name) => Step::Service,
-        None => match LayerKind::by_name(name) {
-            Some(kind) => Step::Layer(Some(kind)),
-            None => Step::Unknown,
-        },
+        None => layer_kind(name).map_or(Step::Unknown, |kind| Step::Layer(Some(kind))),
     }
 }
 
@@ -78,6 +83,7 @@ impl Stack<'_> {
         self.repeated_layers();
         self.framing();
         self.planes();
+        self.facts();
         self.end(draft);
     }
 
@@ -101,8 +107,7 @@ impl Stack<'_> {
     }
 
     fn unknown_names(&self, draft: &Draft) {
-        let kinds = LayerKind::ALL.map(LayerKind::name);
-        let mut names: Vec<&str> = kinds.into_iter().chain([ROUTE]).collect();
+        let mut names: Vec<&str> = layer_names().into_iter().chain([ROUTE]).collect();
         names.extend(draft.layers.keys().chain(draft.services.keys()).map(String::as_str));
         names.sort_unstable();
         names.dedup();
@@ -126,9 +131,11 @@ impl Stack<'_> {
         let Some((first, _)) = framings.next() else {
             if self.is_certain() {
                 let message = format!(
-                    "{}: no layer of kind \"framing\", so no bytes would become calls; put one below the layers of \
-                     the byte stream (limits) and above all others",
-                    self.path
+                    "{}: no layer of kind {}, so no bytes would become calls; put one below the layers of the byte \
+                     stream ({}) and above all others",
+                    self.path,
+                    one_of(&layer_names_on(Plane::Framing)),
+                    layer_names_on(Plane::Bytes).join(", ")
                 );
                 self.sheet.fault(self.array.span(), message);
             }
@@ -159,13 +166,36 @@ impl Stack<'_> {
         }
     }
 
+    /// A layer that relies on a fact stands below one that provides it.
+    fn facts(&self) {
+        // A layer that is not known may be the one that provides it.
+        if !self.is_certain() {
+            return;
+        }
+        let layers: Vec<(&Word<'_>, &'static LayerKind)> = self
+            .steps
+            .iter()
+            .filter_map(|(word, step)| match step {
+                Step::Layer(Some(kind)) => Some((word, *kind)),
+                _ => None,
+            })
+            .collect();
+        let stack: Vec<Facts<'_>> = layers.iter().map(|(word, kind)| facts(word.text, kind)).collect();
+        let kinds: Vec<Facts<'_>> = layer_kinds().iter().map(|kind| facts(kind.name, kind)).collect();
+        for (index, message) in missing(&stack, &kinds) {
+            self.fault(layers[index].0, message);
+        }
+    }
+
     fn end(&self, draft: &Draft) {
         let Some(end) = self.steps.iter().position(|(_, step)| is_end(*step)) else {
             if let Some((last, Step::Layer(_))) = self.steps.last() {
                 let services: Vec<String> = draft.services.keys().map(|name| format!("\"{name}\"")).collect();
-                let those = match services.is_empty() {
-                    true => "none is set up: add [services.local] with kind = \"storage\"".to_owned(),
-                    false => services.join(", "),
+                let those = if services.is_empty() {
+                    let kind = one_of(&service_names());
+                    format!("none is set up: add [services.local] with kind = {kind}")
+                } else {
+                    services.join(", ")
                 };
                 self.fault(last, format!("a stack ends in \"route\" or in a service ({those})"));
             }
@@ -178,10 +208,14 @@ impl Stack<'_> {
     }
 }
 
+fn facts<'a>(name: &'a str, kind: &'static LayerKind) -> Facts<'a> {
+    Facts { name, provides: kind.provides, requires: kind.requires }
+}
+
 fn is_end(step: Step) -> bool {
     matches!(step, Step::Route | Step::Service)
 }
 
 fn is_on(step: Step, plane: Plane) -> bool {
-    matches!(step, Step::Layer(Some(kind)) if kind.plane() == plane)
+    matches!(step, Step::Layer(Some(kind)) if kind.plane == plane)
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use kernel::{Hangup, Header, Reply, ReplyFuture};
 
 /// What a call became.
-pub(super) enum Outcome {
+pub(super) enum EndedCall {
     Reply(Option<Reply>),
     HungUp(Hangup),
     Panicked(String),
@@ -31,14 +31,14 @@ struct Slot {
 
 enum State {
     Running(ReplyFuture),
-    Ended(Outcome),
+    Ended(EndedCall),
 }
 
-impl From<Result<Option<Reply>, Hangup>> for Outcome {
+impl From<Result<Option<Reply>, Hangup>> for EndedCall {
     fn from(result: Result<Option<Reply>, Hangup>) -> Self {
         match result {
-            Ok(reply) => Outcome::Reply(reply),
-            Err(hangup) => Outcome::HungUp(hangup),
+            Ok(reply) => EndedCall::Reply(reply),
+            Err(hangup) => EndedCall::HungUp(hangup),
         }
     }
 }
@@ -54,14 +54,14 @@ impl Calls {
         // What a layer does before its first await runs in here.
         let state = match catch_unwind(AssertUnwindSafe(enter)) {
             Ok(future) => State::Running(future),
-            Err(panic) => State::Ended(Outcome::Panicked(panic_text(&*panic))),
+            Err(panic) => State::Ended(EndedCall::Panicked(panic_text(&*panic))),
         };
         self.slots.push_back(Slot { header, state });
     }
 
     /// Takes a place for a request that is answered here and now.
     pub(super) fn answer(&mut self, header: Header, answer: Result<Option<Reply>, Hangup>) {
-        self.slots.push_back(Slot { header, state: State::Ended(Outcome::from(answer)) });
+        self.slots.push_back(Slot { header, state: State::Ended(EndedCall::from(answer)) });
     }
 
     /// Moves all calls on, until the oldest has ended. Dropping this future stops none of them.
@@ -70,7 +70,7 @@ impl Calls {
     }
 
     /// Takes the oldest call, if it has ended.
-    pub(super) fn take_ended(&mut self) -> Option<(Header, Outcome)> {
+    pub(super) fn take_ended(&mut self) -> Option<(Header, EndedCall)> {
         let oldest = self.slots.pop_front()?;
         match oldest.state {
             State::Ended(outcome) => Some((oldest.header, outcome)),
@@ -103,8 +103,8 @@ impl Slot {
         // A call that panicked is never polled again: its outcome takes its place.
         let outcome = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Pending) => return,
-            Ok(Poll::Ready(result)) => Outcome::from(result),
-            Err(panic) => Outcome::Panicked(panic_text(&*panic)),
+            Ok(Poll::Ready(result)) => EndedCall::from(result),
+            Err(panic) => EndedCall::Panicked(panic_text(&*panic)),
         };
         self.state = State::Ended(outcome);
     }

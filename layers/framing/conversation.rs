@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use kernel::stream::ByteStream;
 use kernel::ticket::Lane;
-use kernel::{Body, Call, Header, Session, frame};
+use kernel::{Body, Call, Header, Served, Session, frame};
 use tokio::time::{Sleep, sleep, timeout};
 
-use super::Framing;
-use super::calls::{Calls, Outcome};
-use super::end::End;
+use super::calls::{Calls, EndedCall};
+use super::close_reason::CloseReason;
+use super::context::Context;
 use super::outbox::Outbox;
 use super::reader::{Frame, Reader};
-use super::versions::{self, Served};
+use super::versions;
 
 /// How long a client that was answered to the end has to close, before the connection is closed on what it
 /// still sends. Closing a socket with unread bytes in it resets the connection, which can destroy replies
@@ -23,8 +23,9 @@ const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection being served.
 pub(super) struct Conversation<'a> {
-    framing: &'a Framing,
+    context: &'a Context,
     session: Arc<Session>,
+    /// What the client has been told that is served, or would have been when it connected.
     served: Served,
     lane: Arc<Lane>,
     reader: Reader,
@@ -32,23 +33,23 @@ pub(super) struct Conversation<'a> {
     outbox: Outbox,
     muted: Option<Pin<Box<Sleep>>>,
     /// Why nothing more is read.
-    end: Option<End>,
+    end: Option<CloseReason>,
 }
 
 impl<'a> Conversation<'a> {
-    pub(super) fn new(framing: &'a Framing, stream: Box<dyn ByteStream>, session: Arc<Session>) -> Self {
+    pub(super) fn new(context: &'a Context, stream: Box<dyn ByteStream>, session: Arc<Session>) -> Self {
         let (read_half, write_half) = tokio::io::split(stream);
-        let traffic = &framing.traffic;
+        let traffic = &context.traffic;
         Self {
-            framing,
+            context,
             session,
-            served: Served::by(&framing.stack),
+            served: context.stack.served(),
             lane: Lane::new(),
             reader: Reader::new(
                 read_half,
-                framing.frame_bytes_max,
-                framing.frame_timeout,
-                framing.requests.clone(),
+                context.frame_bytes_max,
+                context.frame_timeout,
+                context.requests.clone(),
                 Arc::clone(traffic),
             ),
             calls: Calls::default(),
@@ -63,7 +64,7 @@ impl<'a> Conversation<'a> {
     /// Every branch of the `select!` may be dropped at any time: reader, calls and outbox keep their progress
     /// in themselves. They are all polled each time, so neither a client that does not read its replies nor
     /// one that sends slowly holds up calls that are under way and what those hold.
-    pub(super) async fn run(mut self) -> End {
+    pub(super) async fn run(mut self) -> CloseReason {
         let drain = self.session.drain.clone();
         let mut draining = pin!(drain.started());
         loop {
@@ -81,11 +82,11 @@ impl<'a> Conversation<'a> {
             }
             tokio::select! {
                 biased;
-                () = &mut draining, if self.end.is_none() => self.end = Some(End::Drained),
+                () = &mut draining, if self.end.is_none() => self.end = Some(CloseReason::Drained),
                 sent = self.outbox.flush(), if !self.outbox.is_idle() => match sent {
                     Ok(()) => self.mute(),
                     // Nobody is left who could be answered.
-                    Err(error) => return End::Broken(error.to_string()),
+                    Err(error) => return CloseReason::Broken(error.to_string()),
                 },
                 () = self.calls.oldest_ended(), if self.calls.len() > 0 => {}
                 frame = self.reader.next(), if may_read => self.receive(frame),
@@ -99,32 +100,32 @@ impl<'a> Conversation<'a> {
     fn may_read(&self) -> bool {
         let in_flight = self.calls.len() + self.outbox.len();
         let is_muted = self.muted.is_some() || self.outbox.will_mute();
-        self.end.is_none() && !is_muted && in_flight < self.framing.max_in_flight
+        self.end.is_none() && !is_muted && in_flight < self.context.max_in_flight
     }
 
     /// Queues the replies whose turn it is.
     fn collect(&mut self) {
         while let Some((header, outcome)) = self.calls.take_ended() {
             match outcome {
-                Outcome::Reply(None) => {}
-                Outcome::Reply(Some(reply)) => {
+                EndedCall::Reply(None) => {}
+                EndedCall::Reply(Some(reply)) => {
                     let is_last = reply.close;
                     self.outbox.push(&header, reply);
                     if is_last {
-                        self.hang_up(End::Finished);
+                        self.hang_up(CloseReason::Finished);
                     }
                 }
-                Outcome::HungUp(hangup) => {
+                EndedCall::HungUp(hangup) => {
                     let Header { api, version, .. } = header;
-                    self.hang_up(End::HungUp(format!("{api} {version}: {hangup}")));
+                    self.hang_up(CloseReason::HungUp(format!("{api} {version}: {hangup}")));
                 }
-                Outcome::Panicked(message) => self.panicked(&header, &message),
+                EndedCall::Panicked(message) => self.panicked(&header, &message),
             }
         }
     }
 
     /// Ends the connection after the replies that are queued; later calls are given up.
-    fn hang_up(&mut self, end: End) {
+    fn hang_up(&mut self, end: CloseReason) {
         self.calls.clear();
         self.end = Some(end);
     }
@@ -139,7 +140,7 @@ impl<'a> Conversation<'a> {
             message_of_panic = message,
             "a call panicked and its connection is closed; this is a bug in Yagura, please report it"
         );
-        self.hang_up(End::Panicked(format!("{} {}: {message}", header.api, header.version)));
+        self.hang_up(CloseReason::Panicked(format!("{} {}: {message}", header.api, header.version)));
     }
 
     fn mute(&mut self) {
@@ -150,7 +151,7 @@ impl<'a> Conversation<'a> {
 
     /// Begins the call of a frame, and of those behind it that have been read with it: so their replies can
     /// leave together.
-    fn receive(&mut self, frame: Result<Frame, End>) {
+    fn receive(&mut self, frame: Result<Frame, CloseReason>) {
         let mut next = Some(frame);
         while let Some(frame) = next.take() {
             match frame.and_then(|frame| self.try_begin(frame)) {
@@ -162,14 +163,17 @@ impl<'a> Conversation<'a> {
     }
 
     /// Gives a frame its meaning, and sends its call down the stack.
-    fn try_begin(&mut self, frame: Frame) -> Result<(), End> {
+    fn try_begin(&mut self, frame: Frame) -> Result<(), CloseReason> {
         let Frame { bytes, lease } = frame;
-        if let Some((header, reply)) = self.served.answer_unknown_api_versions(&bytes) {
+        if versions::is_api_versions(&bytes) {
+            self.served = self.context.stack.served();
+        }
+        if let Some((header, reply)) = versions::answer_unknown_api_versions(&self.served, &bytes) {
             self.calls.answer(header, Ok(Some(reply)));
             return Ok(());
         }
-        let (header, body) = frame::parse_request(bytes).map_err(|error| End::Refused(error.0))?;
-        self.served.check(&header).map_err(End::Refused)?;
+        let (header, body) = frame::parse_request(bytes).map_err(|error| CloseReason::Refused(error.0))?;
+        versions::check(&self.served, &header).map_err(CloseReason::Refused)?;
         let mut call = Call {
             header: header.clone(),
             body: Body::new(body, lease),
@@ -179,7 +183,7 @@ impl<'a> Conversation<'a> {
         match versions::introduce(&mut call) {
             Some(refusal) => self.calls.answer(header, refusal),
             None => {
-                let stack = &self.framing.stack;
+                let stack = &self.context.stack;
                 self.calls.start(header, || stack.enter(call));
             }
         }
@@ -187,9 +191,9 @@ impl<'a> Conversation<'a> {
     }
 
     /// Says goodbye. Errors are of no more interest: all that the client is owed has been written.
-    async fn close(&mut self, end: &End) {
-        let is_closed = timeout(self.framing.frame_timeout, self.outbox.shutdown()).await;
-        if matches!(end, End::Drained | End::Finished) && matches!(is_closed, Ok(Ok(()))) {
+    async fn close(&mut self, end: &CloseReason) {
+        let is_closed = timeout(self.context.frame_timeout, self.outbox.shutdown()).await;
+        if matches!(end, CloseReason::Drained | CloseReason::Finished) && matches!(is_closed, Ok(Ok(()))) {
             let _ = timeout(LINGER, self.reader.discard()).await;
         }
     }

@@ -6,7 +6,8 @@
 //!
 //! **What it reads and sets.** It reads the length and the header of each request, and of ApiVersions 3+ the
 //! names of the client's software, which it sets in the session (KIP-511). Every call gets its ticket here,
-//! in order of arrival.
+//! in order of arrival. It asks the stack what it serves when a connection begins, and again with each ApiVersions
+//! request of it: a client is served what it was last told.
 //!
 //! **Order and bounds.** Up to `max_in_flight` calls of a connection are under way or waiting to be sent;
 //! replies leave in the order of the requests, whatever their correlation ids. Frames of up to 16 KiB are
@@ -35,29 +36,35 @@
 //! ```
 
 mod calls;
+mod close_reason;
+mod context;
 mod conversation;
-mod end;
+mod frame_timeout;
 mod outbox;
-mod patience;
 mod reader;
 #[cfg(test)]
 mod tests;
 mod traffic;
 mod versions;
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::budget::Budget;
+use kernel::layer::{Framer, Layer, LayerParts, Plane, RegisterLayer};
+use kernel::settings::{NodeLimits, SOME_TIME, Setting, SettingFault, ValueKind};
 use kernel::stream::Connection;
 use kernel::units::{ByteSize, Span};
 use kernel::{Session, Stack};
 use serde::{Deserialize, Serialize};
 
-use crate::pace::Pace;
+use crate::log_throttle::LogThrottle;
+use context::Context;
 use conversation::Conversation;
 
-pub use end::{End, Stranger};
+pub use close_reason::{CloseReason, ForeignProtocol};
 pub use traffic::Traffic;
 
 /// The settings of framing.
@@ -82,21 +89,60 @@ impl Default for Settings {
     }
 }
 
+impl RegisterLayer for Framing {
+    const NAME: &'static str = "framing";
+    const ABOUT: &'static str = "Turns bytes into calls and replies into bytes. Every stack has it once.";
+    const PLANE: Plane = Plane::Framing;
+    const SETTINGS: &'static [Setting] = &[
+        Setting::new(
+            "max_in_flight",
+            ValueKind::Number { min: 1, max: 10_000 },
+            "Calls of one connection that run at once; replies still leave in order.",
+        ),
+        Setting::new(
+            "frame_bytes_max",
+            // Kafka's length prefix is a signed 32-bit number.
+            ValueKind::Bytes { min: 1 << 10, below: 1 << 31 },
+            "The largest request; a larger one closes its connection. At most `node.request_memory`.",
+        ),
+        Setting::new("frame_timeout", SOME_TIME, "How long a client may take to send one request."),
+    ];
+    type Settings = Settings;
+
+    /// A frame that is larger than the whole pool of request bytes could never be read. Where the config leaves
+    /// `frame_bytes_max` out, framing takes the lesser of the two.
+    fn check(settings: &Settings, node: &NodeLimits) -> Vec<SettingFault> {
+        if settings.frame_bytes_max <= node.request_memory {
+            return Vec::new();
+        }
+        let message = format!(
+            "{} is more than node.request_memory ({}), so a frame of that size could never be read; lower the one or \
+             raise the other",
+            settings.frame_bytes_max, node.request_memory
+        );
+        vec![SettingFault { setting: "frame_bytes_max", message, concerns_default: false }]
+    }
+
+    fn build(settings: &Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String> {
+        let settings = settings.clone();
+        let requests = parts.requests.clone();
+        let traffic = parts.shared(|| Traffic::new(requests.clone()));
+        Ok(Layer::Framing(Arc::new(move |stack: Arc<Stack>| -> Arc<dyn Framer> {
+            Arc::new(Framing::new(&settings, stack, requests.clone(), Arc::clone(&traffic)))
+        })))
+    }
+}
+
 /// The framing of a listener's connections, over one stack.
 pub struct Framing {
-    max_in_flight: usize,
-    frame_bytes_max: usize,
-    frame_timeout: Duration,
-    stack: Arc<Stack>,
-    requests: Budget,
-    traffic: Arc<Traffic>,
-    strangers: Pace,
+    context: Context,
+    foreign_protocols: LogThrottle,
 }
 
 impl Framing {
     /// Framing over `stack`, whose large requests draw on `requests`.
     pub fn new(settings: &Settings, stack: Arc<Stack>, requests: Budget, traffic: Arc<Traffic>) -> Self {
-        Self {
+        let context = Context {
             // The config refuses 0; should it come here, one at a time is the least that makes progress.
             max_in_flight: settings.max_in_flight.max(1),
             frame_bytes_max: settings.frame_bytes_max.as_usize().min(requests.bytes_max()),
@@ -104,32 +150,38 @@ impl Framing {
             stack,
             requests,
             traffic,
-            strangers: Pace::default(),
-        }
+        };
+        Self { context, foreign_protocols: LogThrottle::default() }
     }
 
     /// Serves a connection until it ends, and says why it did; that is the caller's to log.
     ///
     /// Once the session's drain has started, what is under way is finished and sent; how long that may take
     /// is the caller's to limit, by dropping this future.
-    pub async fn serve(&self, connection: Connection) -> End {
+    async fn serve_connection(&self, connection: Connection) -> CloseReason {
         let Connection { stream, session, guards } = connection;
         let session = Arc::new(session);
-        let _open = self.traffic.open();
-        let end = Conversation::new(self, stream, Arc::clone(&session)).run().await;
-        self.traffic.ended(&end);
-        if let End::Stranger(stranger) = end {
-            self.warn_of(stranger, &session);
+        let _open = self.context.traffic.open();
+        let reason = Conversation::new(&self.context, stream, Arc::clone(&session)).run().await;
+        self.context.traffic.ended(&reason);
+        if let CloseReason::ForeignProtocol(protocol) = reason {
+            self.warn_of(protocol, &session);
         }
         drop(guards);
-        end
+        reason
     }
 
     /// The client knows nothing of Kafka's protocol, so only the operator can be told.
-    fn warn_of(&self, stranger: Stranger, session: &Session) {
-        if let Some(held_back) = self.strangers.allow() {
+    fn warn_of(&self, protocol: ForeignProtocol, session: &Session) {
+        if let Some(held_back) = self.foreign_protocols.allow() {
             let (listener, peer) = (&*session.listener, session.peer);
-            tracing::warn!(listener, %peer, held_back, "{}", stranger.advice());
+            tracing::warn!(listener, %peer, held_back, "{}", protocol.advice());
         }
+    }
+}
+
+impl Framer for Framing {
+    fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+        Box::pin(async move { self.serve_connection(connection).await.to_string() })
     }
 }

@@ -17,8 +17,8 @@ use kernel::ports::BoxFuture;
 use kernel::stream::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, ReadHalf};
 
-use super::end::{End, Stranger};
-use super::patience::Patience;
+use super::close_reason::{CloseReason, ForeignProtocol};
+use super::frame_timeout::FrameTimeout;
 use super::traffic::Traffic;
 
 /// The shortest request: its key, its version and its correlation id.
@@ -49,7 +49,7 @@ pub(super) struct Reader {
     large: Stage,
     is_first: bool,
     frame_bytes_max: usize,
-    patience: Patience,
+    frame_timeout: FrameTimeout,
     requests: Budget,
     traffic: Arc<Traffic>,
 }
@@ -92,19 +92,19 @@ impl Reader {
             large: Stage::None,
             is_first: true,
             frame_bytes_max,
-            patience: Patience::new(frame_timeout),
+            frame_timeout: FrameTimeout::new(frame_timeout),
             requests,
             traffic,
         }
     }
 
     /// The next frame, or why there will be none.
-    pub(super) async fn next(&mut self) -> Result<Frame, End> {
+    pub(super) async fn next(&mut self) -> Result<Frame, CloseReason> {
         poll_fn(|context| self.poll_next(context)).await
     }
 
     /// The next frame, if it has been read already.
-    pub(super) fn buffered(&mut self) -> Option<Result<Frame, End>> {
+    pub(super) fn buffered(&mut self) -> Option<Result<Frame, CloseReason>> {
         if !matches!(self.large, Stage::None) {
             return None;
         }
@@ -117,7 +117,7 @@ impl Reader {
 
     /// Stops the sender's clock until [`Reader::next`] is polled again.
     pub(super) fn pause(&mut self) {
-        self.patience.pause();
+        self.frame_timeout.pause();
     }
 
     /// Reads and forgets until the client closes.
@@ -133,7 +133,7 @@ impl Reader {
         Poll::Ready(read.is_ok() && !waste.filled().is_empty())
     }
 
-    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, End>> {
+    fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
         loop {
             match &mut self.large {
                 Stage::None => match self.look()? {
@@ -147,7 +147,7 @@ impl Reader {
                     self.large = Stage::Reading(self.place(length, lease));
                 }
                 Stage::Reading(large) => match large.poll_read(&mut self.half, context) {
-                    Poll::Pending => return self.poll_patience(context),
+                    Poll::Pending => return self.poll_frame_timeout(context),
                     Poll::Ready(read) => {
                         self.count(read)?;
                         if let Some(frame) = self.take_large() {
@@ -160,30 +160,32 @@ impl Reader {
     }
 
     /// Judges what is in the buffer, and takes a frame out of it if one is whole.
-    fn look(&mut self) -> Result<Held, End> {
+    fn look(&mut self) -> Result<Held, CloseReason> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(Held::Part) };
         let length = self.judge(*prefix)?;
         let end = PREFIX_BYTES + length;
         if end <= self.buffer.len() {
             self.is_first = false;
-            self.patience.renew();
+            self.frame_timeout.renew();
             return Ok(Held::Whole(self.split(end)));
         }
         Ok(if self.buffer.len() < SMALL_BYTES { Held::Part } else { Held::Head(length) })
     }
 
     /// The length that a prefix gives, if a frame may be as long. It allocates nothing by itself.
-    fn judge(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, End> {
+    fn judge(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, CloseReason> {
         if self.is_first
-            && let Some(stranger) = Stranger::known_by(prefix)
+            && let Some(protocol) = ForeignProtocol::known_by(prefix)
         {
-            return Err(End::Stranger(stranger));
+            return Err(CloseReason::ForeignProtocol(protocol));
         }
         let length = i32::from_be_bytes(prefix);
         let possible = HEADER_BYTES_MIN..=self.frame_bytes_max;
         usize::try_from(length).ok().filter(|length| possible.contains(length)).ok_or_else(|| {
             let (least, most) = possible.into_inner();
-            End::Refused(format!("it says it has {length} bytes, and must have between {least} and {most}"))
+            CloseReason::Refused(format!(
+                "it says it has {length} bytes, and must have between {least} and {most}"
+            ))
         })
     }
 
@@ -205,12 +207,12 @@ impl Reader {
     ///
     /// The bytes come over the stack: so a connection that only waits has no buffer, and what arrives in one
     /// piece is kept in exactly its size.
-    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         let mut space = [MaybeUninit::<u8>::uninit(); SMALL_BYTES];
         let mut read = ReadBuf::uninit(&mut space[self.buffer.len()..]);
         match Pin::new(&mut self.half).poll_read(context, &mut read) {
             Poll::Pending if self.buffer.is_empty() => Poll::Pending,
-            Poll::Pending => self.poll_patience(context),
+            Poll::Pending => self.poll_frame_timeout(context),
             Poll::Ready(result) => {
                 self.count(result.map(|()| read.filled().len()))?;
                 self.buffer.extend_from_slice(read.filled());
@@ -220,22 +222,22 @@ impl Reader {
     }
 
     /// Counts what was read; nothing read is the end.
-    fn count(&self, read: io::Result<usize>) -> Result<(), End> {
+    fn count(&self, read: io::Result<usize>) -> Result<(), CloseReason> {
         match read {
-            Ok(0) if self.buffer.is_empty() && matches!(self.large, Stage::None) => Err(End::Closed),
-            Ok(0) => Err(End::CutShort),
+            Ok(0) if self.buffer.is_empty() && matches!(self.large, Stage::None) => Err(CloseReason::Closed),
+            Ok(0) => Err(CloseReason::CutShort),
             Ok(bytes) => {
                 self.traffic.bytes_in.add(bytes as u64);
                 Ok(())
             }
-            Err(error) => Err(End::Broken(error.to_string())),
+            Err(error) => Err(CloseReason::Broken(error.to_string())),
         }
     }
 
     /// Waits on for a sender in the middle of its frame, unless it has had its time.
-    fn poll_patience<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, End>> {
-        match self.patience.poll_is_over(context) {
-            true => Poll::Ready(Err(End::Slow)),
+    fn poll_frame_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CloseReason>> {
+        match self.frame_timeout.poll_is_over(context) {
+            true => Poll::Ready(Err(CloseReason::Slow)),
             false => Poll::Pending,
         }
     }
@@ -243,7 +245,7 @@ impl Reader {
     /// Queues for the memory of a large frame. The wait is not the sender's fault, so its clock stands.
     fn reserve(&mut self, length: usize) {
         self.is_first = false;
-        self.patience.pause();
+        self.frame_timeout.pause();
         let requests = self.requests.clone();
         self.large = Stage::Reserving { length, lease: Box::pin(async move { requests.take(length).await }) };
     }
@@ -259,7 +261,7 @@ impl Reader {
     fn take_large(&mut self) -> Option<Frame> {
         match mem::replace(&mut self.large, Stage::None) {
             Stage::Reading(Large { bytes, length, lease }) if bytes.len() == length => {
-                self.patience.renew();
+                self.frame_timeout.renew();
                 Some(Frame { bytes: bytes.freeze(), lease })
             }
             unfinished => {
@@ -347,6 +349,6 @@ mod tests {
             assert_eq!(reader.next().await.unwrap().bytes, frame(length)[4..], "length {length}");
         }
         drop(client);
-        assert_eq!(reader.next().await.unwrap_err(), End::Closed);
+        assert_eq!(reader.next().await.unwrap_err(), CloseReason::Closed);
     }
 }

@@ -1,9 +1,9 @@
 //! What framing counts, for all listeners together.
 
 use kernel::budget::Budget;
-use kernel::metrics::{Collect, Counter, Kind, Page};
+use kernel::metrics::{Collect, Counter, MetricKind, Page};
 
-use super::End;
+use super::CloseReason;
 
 /// The counters of framing. One serves all listeners, as a page of metrics may name a family only once.
 #[derive(Debug)]
@@ -15,7 +15,7 @@ pub struct Traffic {
     closed: Counter,
     frames_refused: Counter,
     panics: Counter,
-    ended: [Counter; End::REASONS.len()],
+    ended: [Counter; CloseReason::REASONS.len()],
 }
 
 /// Counts a connection as open until it is dropped, also where its task is dropped.
@@ -64,13 +64,15 @@ impl Traffic {
         Open(self)
     }
 
-    pub(super) fn ended(&self, end: &End) {
+    pub(super) fn ended(&self, end: &CloseReason) {
         match end {
-            End::Refused(_) | End::Stranger(_) | End::Slow => self.frames_refused.add(1),
-            End::Panicked(_) => self.panics.add(1),
+            CloseReason::Refused(_) | CloseReason::ForeignProtocol(_) | CloseReason::Slow => {
+                self.frames_refused.add(1)
+            }
+            CloseReason::Panicked(_) => self.panics.add(1),
             _ => {}
         }
-        if let Some(index) = End::REASONS.iter().position(|reason| *reason == end.reason()) {
+        if let Some(index) = CloseReason::REASONS.iter().position(|reason| *reason == end.reason()) {
             self.ended[index].add(1);
         }
     }
@@ -78,29 +80,41 @@ impl Traffic {
 
 impl Collect for Traffic {
     fn collect(&self, page: &mut Page) {
-        page.family("yagura_connections_open", Kind::Gauge, "Client connections that are open.");
+        page.family("yagura_connections_open", MetricKind::Gauge, "Client connections that are open.");
         page.sample(&[], self.connections_open() as f64);
-        page.family("yagura_connections_total", Kind::Counter, "Client connections that reached framing.");
+        page.family(
+            "yagura_connections_total",
+            MetricKind::Counter,
+            "Client connections that reached framing.",
+        );
         page.sample(&[], self.opened.get() as f64);
         page.family(
             "yagura_connections_ended_total",
-            Kind::Counter,
+            MetricKind::Counter,
             "Client connections that ended, by reason.",
         );
-        for (reason, count) in End::REASONS.iter().zip(&self.ended) {
+        for (reason, count) in CloseReason::REASONS.iter().zip(&self.ended) {
             page.sample(&[("reason", *reason)], count.get() as f64);
         }
-        page.family("yagura_frames_refused_total", Kind::Counter, "Frames that were answered by closing.");
+        page.family(
+            "yagura_frames_refused_total",
+            MetricKind::Counter,
+            "Frames that were answered by closing.",
+        );
         page.sample(&[], self.frames_refused.get() as f64);
-        page.family("yagura_panics_total", Kind::Counter, "Calls that panicked; each is a bug.");
+        page.family("yagura_panics_total", MetricKind::Counter, "Calls that panicked; each is a bug.");
         page.sample(&[], self.panics.get() as f64);
-        page.family("yagura_received_bytes_total", Kind::Counter, "Bytes read from clients.");
+        page.family("yagura_received_bytes_total", MetricKind::Counter, "Bytes read from clients.");
         page.sample(&[], self.bytes_in.get() as f64);
-        page.family("yagura_sent_bytes_total", Kind::Counter, "Bytes written to clients.");
+        page.family("yagura_sent_bytes_total", MetricKind::Counter, "Bytes written to clients.");
         page.sample(&[], self.bytes_out.get() as f64);
-        page.family("yagura_request_memory_used_bytes", Kind::Gauge, "Request memory held by large frames.");
+        page.family(
+            "yagura_request_memory_used_bytes",
+            MetricKind::Gauge,
+            "Request memory held by large frames.",
+        );
         page.sample(&[], self.requests.bytes_in_use() as f64);
-        page.family("yagura_request_memory_max_bytes", Kind::Gauge, "The whole request memory.");
+        page.family("yagura_request_memory_max_bytes", MetricKind::Gauge, "The whole request memory.");
         page.sample(&[], self.requests.bytes_max() as f64);
     }
 }

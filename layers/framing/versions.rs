@@ -2,59 +2,45 @@
 
 use bytes::{Buf, BufMut, BytesMut};
 use kernel::session::ClientSoftware;
-use kernel::stack::ServedApi;
-use kernel::{Api, Call, ErrorCode, Hangup, Header, Malformed, Reply, Stack};
+use kernel::{Api, Call, ErrorCode, Hangup, Header, Malformed, Reply, Served};
 
-/// The APIs of a stack by key, as they were when the connection began.
-pub(super) struct Served(Vec<ServedApi>);
+/// Whether a frame is an ApiVersions request, of whatever version.
+pub(super) fn is_api_versions(frame: &[u8]) -> bool {
+    frame.starts_with(&Api::API_VERSIONS.0.to_be_bytes())
+}
 
-impl Served {
-    pub(super) fn by(stack: &Stack) -> Self {
-        let mut served = stack.served();
-        served.sort_unstable_by_key(|served| served.api);
-        Self(served)
-    }
-
-    fn find(&self, api: Api) -> Option<&ServedApi> {
-        self.0.binary_search_by_key(&api, |served| served.api).ok().map(|index| &self.0[index])
-    }
-
-    /// Whether the stack serves this API at this version; the error says why not.
-    pub(super) fn check(&self, header: &Header) -> Result<(), String> {
-        let Header { api, version, client_id, .. } = header;
-        let client = client_id.as_deref().unwrap_or("");
-        match self.find(*api) {
-            None => Err(format!("{api} {version} of client {client:?}: this API is not served")),
-            Some(served) if *version < served.served_min || *version > served.max => {
-                let (min, max) = (served.served_min, served.max);
-                Err(format!("{api} {version} of client {client:?}: versions {min} to {max} are served"))
-            }
-            Some(_) => Ok(()),
+/// Whether this API is served at this version; the error says why not.
+pub(super) fn check(served: &Served, header: &Header) -> Result<(), String> {
+    let Header { api, version, client_id, .. } = header;
+    let client = client_id.as_deref().unwrap_or("");
+    match served.find(*api) {
+        None => Err(format!("{api} {version} of client {client:?}: this API is not served")),
+        Some(range) if !range.serves(*version) => {
+            let (min, max) = (range.served_min, range.max);
+            Err(format!("{api} {version} of client {client:?}: versions {min} to {max} are served"))
         }
+        Some(_) => Ok(()),
     }
+}
 
-    /// The answer to an ApiVersions request of a version that is not served: error 35 in version 0, with the
-    /// range of ApiVersions itself, so that the client can ask again (KIP-511).
-    ///
-    /// Only the first 8 bytes of the frame are read, because nobody knows what a later version's header looks
-    /// like. The caller has checked that they are there.
-    pub(super) fn answer_unknown_api_versions(&self, mut frame: &[u8]) -> Option<(Header, Reply)> {
-        let (api, version, correlation_id) = (Api(frame.get_i16()), frame.get_i16(), frame.get_i32());
-        if api != Api::API_VERSIONS {
-            return None;
-        }
-        let served = self.find(api)?;
-        if (served.served_min..=served.max).contains(&version) {
-            return None;
-        }
-        let mut body = BytesMut::with_capacity(12);
-        body.put_i16(ErrorCode::UnsupportedVersion.code());
-        body.put_i32(1);
-        body.put_i16(api.0);
-        body.put_i16(served.min);
-        body.put_i16(served.max);
-        Some((Header { api, version: 0, correlation_id, client_id: None }, Reply::new(body)))
+/// The answer to an ApiVersions request of a version that is not served: error 35 in version 0, with the
+/// range of ApiVersions itself, so that the client can ask again (KIP-511).
+///
+/// Only the first 8 bytes of the frame are read, because nobody knows what a later version's header looks
+/// like. The caller has checked that they are there.
+pub(super) fn answer_unknown_api_versions(served: &Served, mut frame: &[u8]) -> Option<(Header, Reply)> {
+    let (api, version, correlation_id) = (Api(frame.get_i16()), frame.get_i16(), frame.get_i32());
+    if api != Api::API_VERSIONS {
+        return None;
     }
+    let range = served.find(api).filter(|range| !range.serves(version))?;
+    let mut body = BytesMut::with_capacity(12);
+    body.put_i16(ErrorCode::UnsupportedVersion.code());
+    body.put_i32(1);
+    body.put_i16(api.0);
+    body.put_i16(range.min);
+    body.put_i16(range.max);
+    Some((Header { api, version: 0, correlation_id, client_id: None }, Reply::new(body)))
 }
 
 /// Sets the client's software in the session, from an ApiVersions 3+ request. `Some` is the refusal of a

@@ -4,9 +4,9 @@
 //! refused connection has cost nothing else (no TLS handshake).
 //!
 //! **What it reads and sets.** It reads the listener and the client's address from the session. It leaves a
-//! guard on the connection, which gives its place back however it ends, and wraps the stream in a clock that
-//! any byte sets back, in either direction. An IPv4 address is the same address whether it comes in IPv6
-//! clothes or not.
+//! guard on the connection, which stops counting it however it ends, and wraps the stream in a clock that
+//! any byte sets back, in either direction. An IPv4 address is the same address when it is
+//! written as an IPv6 one (`::ffff:10.0.0.1`).
 //!
 //! **How it refuses.** By closing, before a byte is read: Kafka has no other word for it. Refusals are
 //! counted, and the log says once a second what was refused and which setting did it. An idle connection is
@@ -27,16 +27,19 @@ use std::collections::HashMap;
 use std::future::{Future, ready};
 use std::net::IpAddr;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::metrics::{Collect, Counter, Kind, Page};
+use kernel::layer::{Layer, LayerParts, Plane, RegisterLayer};
+use kernel::metrics::{Collect, Counter, MetricKind, Page};
+use kernel::settings::{COUNT, SOME_TIME, Setting};
 use kernel::stream::{Connection, StreamLayer};
 use kernel::units::Span;
 use kernel::{Hangup, Session};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
-use crate::pace::Pace;
+use crate::log_throttle::LogThrottle;
 use idle::IdleTimeout;
 
 /// The settings of limits.
@@ -61,124 +64,143 @@ impl Default for Settings {
     }
 }
 
+impl RegisterLayer for Limits {
+    const NAME: &'static str = "limits";
+    const ABOUT: &'static str =
+        "How many connections there may be, and how long one may be silent. Stands above `framing`.";
+    const PLANE: Plane = Plane::Bytes;
+    const SETTINGS: &'static [Setting] = &[
+        Setting::new(
+            "connections_max",
+            COUNT,
+            "Connections of one listener; a further one is closed at once.",
+        ),
+        Setting::optional(
+            "connections_per_address_max",
+            COUNT,
+            "no limit for one address",
+            "Connections from one client address.",
+        ),
+        Setting::new("idle_timeout", SOME_TIME, "A connection that is silent for so long is closed."),
+    ];
+    type Settings = Settings;
+
+    fn build(settings: &Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String> {
+        let limits = Arc::new(Self::new(parts.name, settings));
+        parts.collect(limits.clone());
+        Ok(Layer::Bytes(limits))
+    }
+}
+
 /// The layer. Listeners that share it are counted apart.
 pub struct Limits {
+    /// Its name in the config, which tells its numbers from those of another `limits`.
     name: Arc<str>,
     settings: Settings,
-    places: Arc<Places>,
+    open: Arc<OpenConnections>,
     refused_by_listener: Counter,
     refused_by_address: Counter,
     closed_idle: Arc<Counter>,
-    pace: Pace,
+    refusals: LogThrottle,
 }
 
 /// The connections that are open, by listener.
 #[derive(Debug, Default)]
-struct Places(Mutex<HashMap<Arc<str>, Taken>>);
+struct OpenConnections(Mutex<HashMap<Arc<str>, ListenerCount>>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct ListenerCount {
     all: usize,
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// A connection's place; dropped, it is free again.
-struct Place {
-    places: Arc<Places>,
+/// Counts a connection as open until it is dropped.
+struct OpenGuard {
+    open: Arc<OpenConnections>,
     listener: Arc<str>,
     address: IpAddr,
 }
 
-/// Which limit has been reached, and where it stands.
-enum Full {
+/// Which limit has been reached, and its value.
+enum Exceeded {
     Listener(usize),
     Address(usize),
 }
 
-impl Places {
-    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Taken>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn take(self: &Arc<Self>, session: &Session, settings: &Settings) -> Result<Place, Full> {
+impl OpenConnections {
+    /// Counts another connection, unless a limit is reached.
+    fn add(self: &Arc<Self>, session: &Session, settings: &Settings) -> Result<OpenGuard, Exceeded> {
         let address = session.peer.ip().to_canonical();
-        let mut places = self.lock();
-        let taken = places.entry(Arc::clone(&session.listener)).or_default();
-        if taken.all >= settings.connections_max {
-            return Err(Full::Listener(settings.connections_max));
+        let mut listeners = self.0.lock();
+        let count = listeners.entry(Arc::clone(&session.listener)).or_default();
+        if count.all >= settings.connections_max {
+            return Err(Exceeded::Listener(settings.connections_max));
         }
-        let of_address = taken.by_address.get(&address).copied().unwrap_or(0);
+        let of_address = count.by_address.get(&address).copied().unwrap_or(0);
         if let Some(most) = settings.connections_per_address_max
             && of_address >= most
         {
-            return Err(Full::Address(most));
+            return Err(Exceeded::Address(most));
         }
-        taken.all += 1;
-        taken.by_address.insert(address, of_address + 1);
-        Ok(Place { places: Arc::clone(self), listener: Arc::clone(&session.listener), address })
+        count.all += 1;
+        count.by_address.insert(address, of_address + 1);
+        Ok(OpenGuard { open: Arc::clone(self), listener: Arc::clone(&session.listener), address })
     }
 }
 
-impl Drop for Place {
+impl Drop for OpenGuard {
     fn drop(&mut self) {
-        let mut places = self.places.lock();
-        let Some(taken) = places.get_mut(&self.listener) else { return };
-        taken.all = taken.all.saturating_sub(1);
-        if let Some(of_address) = taken.by_address.get_mut(&self.address) {
+        let mut listeners = self.open.0.lock();
+        let Some(count) = listeners.get_mut(&self.listener) else { return };
+        count.all = count.all.saturating_sub(1);
+        if let Some(of_address) = count.by_address.get_mut(&self.address) {
             *of_address = of_address.saturating_sub(1);
             if *of_address == 0 {
-                taken.by_address.remove(&self.address);
+                count.by_address.remove(&self.address);
             }
         }
     }
 }
 
 impl Limits {
-    /// The layer with these settings, and no connection yet.
-    pub fn new(settings: &Settings) -> Self {
+    /// The layer of this name with these settings, and no connection yet.
+    pub fn new(name: &str, settings: &Settings) -> Self {
         Self {
-            name: Arc::from("limits"),
+            name: Arc::from(name),
             settings: settings.clone(),
-            places: Arc::default(),
+            open: Arc::default(),
             refused_by_listener: Counter::default(),
             refused_by_address: Counter::default(),
             closed_idle: Arc::default(),
-            pace: Pace::default(),
+            refusals: LogThrottle::default(),
         }
     }
 
-    /// The layer under its name in the config, which tells its numbers from those of another `limits`.
-    #[must_use]
-    pub fn named(self, name: &str) -> Self {
-        Self { name: Arc::from(name), ..self }
-    }
-
     fn try_admit(&self, mut connection: Connection) -> Result<Connection, Hangup> {
-        let taken = self.places.take(&connection.session, &self.settings);
-        let place: Box<dyn Any + Send> = match taken {
-            Ok(place) => Box::new(place),
-            Err(full) => return Err(self.refuse(&connection.session, &full)),
+        let guard: Box<dyn Any + Send> = match self.open.add(&connection.session, &self.settings) {
+            Ok(guard) => Box::new(guard),
+            Err(exceeded) => return Err(self.refuse(&connection.session, &exceeded)),
         };
-        connection.guards.push(place);
+        connection.guards.push(guard);
         let idle_timeout = self.settings.idle_timeout.0;
         connection.stream =
             Box::new(IdleTimeout::new(connection.stream, idle_timeout, Arc::clone(&self.closed_idle)));
         Ok(connection)
     }
 
-    fn refuse(&self, session: &Session, full: &Full) -> Hangup {
-        let (counter, setting, most, remedy) = match full {
-            Full::Listener(most) => {
+    fn refuse(&self, session: &Session, exceeded: &Exceeded) -> Hangup {
+        let (counter, setting, most, remedy) = match exceeded {
+            Exceeded::Listener(most) => {
                 let remedy = "raise it, or find the clients that hold them open";
                 (&self.refused_by_listener, "connections_max", most, remedy)
             }
-            Full::Address(most) => {
+            Exceeded::Address(most) => {
                 let remedy = "raise it, or find what opens so many there (a gateway counts as one address)";
                 (&self.refused_by_address, "connections_per_address_max", most, remedy)
             }
         };
         counter.add(1);
-        if let Some(held_back) = self.pace.allow() {
+        if let Some(held_back) = self.refusals.allow() {
             let (listener, peer) = (&*session.listener, session.peer);
             tracing::warn!(
                 listener,
@@ -203,12 +225,12 @@ impl StreamLayer for Limits {
 impl Collect for Limits {
     fn collect(&self, page: &mut Page) {
         let help = "Connections that were closed at once because a limit was reached.";
-        page.family("yagura_connections_refused_total", Kind::Counter, help);
+        page.family("yagura_connections_refused_total", MetricKind::Counter, help);
         let layer = ("layer", &*self.name);
         page.sample(&[layer, ("limit", "connections_max")], self.refused_by_listener.get() as f64);
         page.sample(&[layer, ("limit", "connections_per_address_max")], self.refused_by_address.get() as f64);
         let help = "Connections that were closed because no byte passed for idle_timeout.";
-        page.family("yagura_connections_idle_closed_total", Kind::Counter, help);
+        page.family("yagura_connections_idle_closed_total", MetricKind::Counter, help);
         page.sample(&[layer], self.closed_idle.get() as f64);
     }
 }
@@ -237,7 +259,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_listener_takes_so_many_and_each_that_ends_makes_room() {
-        let limits = Limits::new(&Settings { connections_max: 2, ..Settings::default() });
+        let limits = Limits::new("limits", &Settings { connections_max: 2, ..Settings::default() });
         let first = admit(&limits, "main", "10.0.0.1").await.unwrap();
         let _second = admit(&limits, "main", "10.0.0.2").await.unwrap();
         assert!(admit(&limits, "main", "10.0.0.3").await.is_err());
@@ -251,13 +273,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_address_takes_so_many_and_is_forgotten_when_the_last_has_ended() {
         let settings = Settings { connections_per_address_max: Some(1), ..Settings::default() };
-        let limits = Limits::new(&settings);
+        let limits = Limits::new("limits", &settings);
         let first = admit(&limits, "main", "10.0.0.1").await.unwrap();
         assert!(admit(&limits, "main", "10.0.0.1").await.is_err());
         assert!(admit(&limits, "main", "::ffff:10.0.0.1").await.is_err(), "the same address in IPv6");
         let second = admit(&limits, "main", "10.0.0.2").await.unwrap();
         drop((first, second));
-        assert!(limits.places.lock()["main"].by_address.is_empty());
+        assert!(limits.open.0.lock()["main"].by_address.is_empty());
         assert!(admit(&limits, "main", "10.0.0.1").await.is_ok());
         let mut page = Page::default();
         limits.collect(&mut page);

@@ -2,16 +2,24 @@
 //!
 //! **Where it stands.** At the bottom of a stack; the services are behind it.
 //!
-//! **What it reads and sets.** Listener, API, and the topic names in the request, which it looks for only
-//! where a rule with topics could apply. The rules are tried in order; the first whose lists all match wins
-//! (an empty list matches everything), and else the default. In topics `*` stands for any run of characters
-//! and `?` for one. It changes nothing. A call that names no topic, such as one for all topics, goes by the
-//! rules without topics. So does one that names its topics by id only (Produce 13, Fetch 13 and later): a
-//! rule with topics does not see those yet.
+//! **What it reads and sets.** Listener, API, and the topics in the request, which it looks for only where a rule with
+//! topics could apply. The rules are tried in order; the first whose lists all match wins (an empty list matches
+//! everything), and else the default. In topics `*` stands for any run of characters and `?` for one. A call that names
+//! no topic, such as one for all topics, goes by the rules without topics. It changes nothing in the call.
+//!
+//! - *Topic ids* (Produce 13, Fetch 13 and later): the names are looked up in the directories of all services, and the
+//!   rules decide by them. An id that nobody knows decides nothing, so the call goes where its other topics are, or as
+//!   if it named none. If a service that could know the id does not answer, the call is refused with
+//!   LEADER_NOT_AVAILABLE, and the client tries again.
+//! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics these name, because one
+//!   service coordinates a group. Rules with listeners and APIs only do.
+//! - *Fetch sessions* (KIP-227): an incremental Fetch that names no topic goes to the service that made its session,
+//!   which route learns from the replies and keeps for the connection.
 //!
 //! **How it refuses.** Calls are not split yet: one whose topics belong to different services is refused with
-//! INVALID_REQUEST and a message that says so. A body that cannot be read closes the connection, as Kafka
-//! does.
+//! INVALID_REQUEST and a message that says so. So is an incremental Fetch that names topics of another service than
+//! holds its session; the client then closes the session and starts anew. A body that cannot be read closes the
+//! connection, as Kafka does.
 //!
 //! ```toml
 //! [route]
@@ -27,239 +35,198 @@
 //! to = "local"
 //! ```
 
+mod choose;
+mod directory;
 mod glob;
+mod rules;
+mod sessions;
+mod settings;
 
-use std::collections::HashMap;
+use std::fmt;
 use std::future::ready;
+use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use kernel::metrics::{Collect, Histogram, Kind, LATENCY_US_BOUNDS, Page};
-use kernel::schema::Mark;
-use kernel::{Api, Call, Door, ErrorCode, Hangup, Malformed, Reply};
-use serde::{Deserialize, Serialize};
+use kernel::metrics::{Collect, Histogram, LATENCY_US_BOUNDS, MetricKind, Page};
+use kernel::ports::TopicDirectory;
+use kernel::session::Owner;
+use kernel::{Api, Call, Door, ErrorCode, Hangup, Reply, Served, Session};
 use tower::Service;
 
+use crate::log_throttle::LogThrottle;
+use crate::observed_call::{CallOutcome, Finish, ObservedCall};
 use crate::per_api::PerApi;
-use crate::watched::{Finish, Outcome, Watched};
+use choose::{Choice, Named, choose};
+use directory::RoutedDirectory;
+use rules::Rules;
+use sessions::SessionHolders;
+
+pub use settings::{Rule, Settings};
 
 /// What a client is told whose topics belong to different services.
 const SPLIT: &str = "the topics of this request belong to different services, and Yagura does not split \
                      requests yet: ask for the topics of each service apart";
 
-/// The settings of route.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Settings {
-    /// The service of calls that no rule matches.
-    pub default: String,
-    /// Tried in order.
-    #[serde(default)]
-    pub rules: Vec<Rule>,
-}
-
-/// A rule; an empty list matches everything, but one at least must say something.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Rule {
-    /// Names of listeners.
-    #[serde(default)]
-    pub listeners: Vec<String>,
-    /// Names of APIs, as Kafka spells them, in any case.
-    #[serde(default)]
-    pub apis: Vec<String>,
-    /// Names of topics, with `*` and `?`.
-    #[serde(default)]
-    pub topics: Vec<String>,
-    /// The service.
-    pub to: String,
-}
+/// What a client is told whose topics cannot be looked up.
+const NO_NAMES: &str = "the topics of this request could not be looked up by their ids: try again";
 
 /// The router; cloning shares it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Route {
     table: Arc<Table>,
 }
 
-#[derive(Debug)]
+/// The rules, and the services that they lead to.
 struct Table {
-    rules: Vec<Sorted>,
-    default: usize,
+    rules: Arc<Rules>,
     services: Vec<Destination>,
+    directory: Arc<RoutedDirectory>,
+    /// Has the fetch sessions of each connection.
+    owner: Owner,
+    failed_lookups: LogThrottle,
 }
 
-/// A rule whose names have been looked up.
-#[derive(Debug)]
-struct Sorted {
-    listeners: Vec<String>,
-    apis: Vec<Api>,
-    topics: Vec<String>,
-    to: usize,
-}
-
-#[derive(Debug)]
 struct Destination {
     name: String,
+    service: Arc<dyn kernel::Service>,
     door: Door,
     latency_us: PerApi<Histogram>,
 }
 
-/// Why no service can be chosen.
-enum Stuck {
-    Split,
-    Malformed(Malformed),
-}
-
-/// Times a call of a service.
-#[derive(Debug)]
+/// Times a call of a service, and learns from its reply which fetch session the service holds.
 pub struct Timer {
     table: Arc<Table>,
     service: usize,
     api: Api,
     began: Instant,
+    /// Of a Fetch whose reply may name a session.
+    fetching: Option<Arc<Session>>,
 }
 
-impl Sorted {
-    fn new(rule: &Rule, find: impl Fn(&str) -> Result<usize, String>) -> Result<Self, String> {
-        if rule.listeners.is_empty() && rule.apis.is_empty() && rule.topics.is_empty() {
-            let remedy = "give it listeners, apis or topics, or make its service the default";
-            return Err(format!("a rule to {:?} would match every call: {remedy}", rule.to));
-        }
-        let api = |name: &String| {
-            Api::by_name(name).ok_or_else(|| {
-                format!(
-                    "a rule to {:?} names {name:?}, which is no API of Kafka 4.1 (such as Produce)",
-                    rule.to
-                )
-            })
+impl Route {
+    /// A router over services by their names.
+    ///
+    /// # Errors
+    /// What is wrong with the settings, in one sentence each.
+    pub fn new(
+        settings: &Settings,
+        mut services: Vec<(String, Arc<dyn kernel::Service>)>,
+    ) -> Result<Self, String> {
+        services.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let names: Vec<&str> = services.iter().map(|(name, _)| name.as_str()).collect();
+        let rules = Arc::new(Rules::new(settings, &names)?);
+        let directory = Arc::new(RoutedDirectory::new(Arc::clone(&rules), &services));
+        let destination = |(name, service): (String, Arc<dyn kernel::Service>)| Destination {
+            name,
+            door: service.door(),
+            service,
+            latency_us: PerApi::new(|| Histogram::new(LATENCY_US_BOUNDS)),
         };
-        Ok(Self {
-            listeners: rule.listeners.clone(),
-            apis: rule.apis.iter().map(api).collect::<Result<_, _>>()?,
-            topics: rule.topics.clone(),
-            to: find(&rule.to)?,
-        })
+        let services = services.into_iter().map(destination).collect();
+        let (owner, failed_lookups) = (Owner::new(), LogThrottle::default());
+        Ok(Self { table: Arc::new(Table { rules, services, directory, owner, failed_lookups }) })
     }
 
-    /// Whether it applies, as far as listener and API tell.
-    fn fits(&self, call: &Call) -> bool {
-        let listener = &*call.session.listener;
-        (self.listeners.is_empty() || self.listeners.iter().any(|name| name == listener))
-            && (self.apis.is_empty() || self.apis.contains(&call.header.api))
+    /// What can be served now: what the default service can, and what the others can of the APIs that a rule leads to
+    /// them. An API that may go to several services is served at the versions that all of them have.
+    pub fn served(&self) -> Served {
+        let Table { rules, services, .. } = &*self.table;
+        let default = rules.default_service();
+        let mut served = services[default].service.served();
+        for (index, other) in services.iter().enumerate().filter(|(index, _)| *index != default) {
+            served.merge(&other.service.served(), |api| rules.can_lead(api, index));
+        }
+        served
     }
 
-    fn takes(&self, topic: &str) -> bool {
-        self.topics.is_empty() || self.topics.iter().any(|pattern| glob::matches(pattern, topic))
+    /// The topics of all services, each where the rules lead to by its name.
+    pub fn directory(&self) -> Arc<dyn TopicDirectory> {
+        self.table.directory.clone()
+    }
+}
+
+impl fmt::Debug for Route {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Route").field("rules", &self.table.rules).finish_non_exhaustive()
     }
 }
 
 impl Table {
-    fn choose(&self, call: &mut Call) -> Result<usize, Stuck> {
-        let fitting = self.rules.iter().filter(|rule| rule.fits(call));
-        let mut without_topics = self.default;
-        let mut candidates = Vec::new();
-        for rule in fitting {
-            candidates.push(rule);
-            // All that follows is out of reach.
-            if rule.topics.is_empty() {
-                without_topics = rule.to;
-                break;
-            }
-        }
-        if candidates.iter().all(|rule| rule.topics.is_empty()) {
-            return Ok(without_topics);
-        }
-        let mut chosen = None;
-        let mut is_split = false;
-        let walked = call.walk(|found| {
-            if found.field.mark == Mark::TopicName
-                && let Some(topic) = found.value.as_str().filter(|topic| !topic.is_empty())
-            {
-                let rule = candidates.iter().find(|rule| rule.takes(topic));
-                let to = rule.map_or(self.default, |rule| rule.to);
-                is_split |= *chosen.get_or_insert(to) != to;
-            }
-        });
-        walked.map_err(Stuck::Malformed)?;
-        if is_split { Err(Stuck::Split) } else { Ok(chosen.unwrap_or(without_topics)) }
+    fn enter(self: &Arc<Self>, service: usize, call: Call) -> ObservedCall<Option<Timer>> {
+        let (api, version) = (call.header.api, call.header.version);
+        let may_name_session =
+            api == Api::FETCH && version >= sessions::SESSIONS_FROM && self.rules.have_topics();
+        let fetching = may_name_session.then(|| Arc::clone(&call.session));
+        let timer = Timer { table: Arc::clone(self), service, api, began: Instant::now(), fetching };
+        ObservedCall::new(self.services[service].door.enter(call), Some(timer))
     }
-}
 
-impl Route {
-    /// A router over services by their names. The error says in one sentence each what is wrong with the
-    /// settings.
-    pub fn new(settings: &Settings, services: HashMap<String, Door>) -> Result<Self, String> {
-        let mut services: Vec<(String, Door)> = services.into_iter().collect();
-        services.sort_by(|(a, _), (b, _)| a.cmp(b));
-        let find = |name: &str| {
-            services.iter().position(|(known, _)| known == name).ok_or_else(|| {
-                let known: Vec<&str> = services.iter().map(|(name, _)| name.as_str()).collect();
-                format!("there is no service {name:?}; there are: {}", known.join(", "))
-            })
+    /// Looks the names of the topics up that the call has ids of, and gives it to their service.
+    async fn enter_by_id(self: Arc<Self>, mut named: Named, call: Call) -> CallOutcome {
+        let topics = match self.directory.by_id(mem::take(&mut named.ids)).await {
+            Ok(topics) => topics,
+            Err(cause) => return self.refuse_without_names(&call, &cause),
         };
-        let mut faults = Vec::new();
-        let default = find(&settings.default).unwrap_or_else(|fault| {
-            faults.push(fault);
-            0
-        });
-        let mut rules = Vec::new();
-        for rule in &settings.rules {
-            match Sorted::new(rule, find) {
-                Ok(rule) => rules.push(rule),
-                Err(fault) => faults.push(fault),
-            }
+        match named.with_names(&self.rules, &call, &topics) {
+            Some(service) => self.enter(service, call).await,
+            None => call.refuse(ErrorCode::InvalidRequest, SPLIT),
         }
-        if !faults.is_empty() {
-            return Err(faults.join("\n"));
+    }
+
+    fn refuse_without_names(&self, call: &Call, cause: &str) -> CallOutcome {
+        if let Some(held_back) = self.failed_lookups.allow() {
+            let api = call.header.api;
+            tracing::warn!(%api, held_back, "a call was refused because topic ids could not be looked up: {cause}");
         }
-        let histogram = || Histogram::new(LATENCY_US_BOUNDS);
-        let destination =
-            |(name, door): (String, Door)| Destination { name, door, latency_us: PerApi::new(histogram) };
-        let services = services.into_iter().map(destination).collect();
-        Ok(Self { table: Arc::new(Table { rules, default, services }) })
+        call.refuse(ErrorCode::LeaderNotAvailable, NO_NAMES)
     }
 }
 
 impl Service<Call> for Route {
     type Response = Option<Reply>;
     type Error = Hangup;
-    type Future = Watched<Option<Timer>>;
+    type Future = ObservedCall<Option<Timer>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Hangup>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut call: Call) -> Self::Future {
-        match self.table.choose(&mut call) {
-            Ok(service) => {
-                let table = Arc::clone(&self.table);
-                let timer = Timer { table, service, api: call.header.api, began: Instant::now() };
-                Watched::new(self.table.services[service].door.enter(call), Some(timer))
+        let table = &self.table;
+        match choose(&table.rules, &mut call, table.owner) {
+            Ok(Choice::Service(service)) => table.enter(service, call),
+            Ok(Choice::NeedsNames(named)) => {
+                ObservedCall::new(Box::pin(Arc::clone(table).enter_by_id(named, call)), None)
             }
-            Err(Stuck::Split) => {
-                let refusal: Outcome = call.refuse(ErrorCode::InvalidRequest, SPLIT);
-                Watched::new(Box::pin(ready(refusal)), None)
-            }
-            Err(Stuck::Malformed(malformed)) => {
-                let hangup: Outcome = Err(Hangup::because(malformed.to_string()));
-                Watched::new(Box::pin(ready(hangup)), None)
-            }
+            Ok(Choice::SpansServices) => answered(call.refuse(ErrorCode::InvalidRequest, SPLIT)),
+            Err(malformed) => answered(Err(Hangup::because(malformed.to_string()))),
         }
     }
 }
 
+/// A call that comes to no service.
+fn answered(outcome: CallOutcome) -> ObservedCall<Option<Timer>> {
+    ObservedCall::new(Box::pin(ready(outcome)), None)
+}
+
 impl Finish for Timer {
-    fn finish(self, _: &Outcome) {
+    fn finish(self, outcome: &CallOutcome) {
         let micros = self.began.elapsed().as_micros() as u64;
         self.table.services[self.service].latency_us.of(self.api).record(micros);
+        if let (Some(session), Ok(Some(reply))) = (&self.fetching, outcome)
+            && let Some(id) = sessions::session_in(reply)
+        {
+            session.state::<SessionHolders>(self.table.owner).remember(id, self.service);
+        }
     }
 }
 
 impl Collect for Route {
     fn collect(&self, page: &mut Page) {
         let help = "Time that calls took in a service; its count is that of the calls the service has ended.";
-        page.family("yagura_service_seconds", Kind::Histogram, help);
+        page.family("yagura_service_seconds", MetricKind::Histogram, help);
         for service in &self.table.services {
             for (api, histogram) in service.latency_us.iter().filter(|(_, histogram)| histogram.count() > 0) {
                 page.histogram(&[("service", service.name.as_str()), ("api", api)], histogram, 1e-6);

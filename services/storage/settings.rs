@@ -1,10 +1,12 @@
 //! `[services.NAME] kind = "storage"`.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
+use kernel::settings::{ANY_TIME, SOME_TIME, Setting, SettingFault, ValueKind};
 use kernel::units::{ByteSize, Span};
 use serde::{Deserialize, Serialize};
+
+use crate::engines;
 
 /// The settings of a storage service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -49,6 +51,67 @@ pub struct Settings {
     #[serde(default = "default_queue_bytes_max")]
     pub queue_bytes_max: ByteSize,
 }
+
+/// The settings, a line each.
+pub(crate) const REFERENCE: &[Setting] = &[
+    Setting::required(
+        "url",
+        ValueKind::Text,
+        "The store: `\"sqlite://FILE\"`, or `\"memory://\"` to keep nothing.",
+    ),
+    Setting::new(
+        "auto_create_topics",
+        ValueKind::Flag,
+        "Whether a topic is made when a client first asks for it.",
+    ),
+    Setting::new(
+        "default_partitions",
+        ValueKind::Number { min: 1, max: i32::MAX as i64 },
+        "Partitions of a topic that is made without saying how many.",
+    ),
+    Setting::new("retention_interval", SOME_TIME, "How often records past their retention are deleted."),
+    Setting::new(
+        "group_initial_rebalance_delay",
+        ANY_TIME,
+        "How long a new group waits for more members before its first rebalance ends.",
+    ),
+    Setting::new(
+        "group_min_session_timeout",
+        SOME_TIME,
+        "The shortest session that a group member may ask for.",
+    ),
+    Setting::new("group_max_session_timeout", SOME_TIME, "The longest."),
+    Setting::new(
+        "group_max_size",
+        ValueKind::Number { min: 1, max: i32::MAX as i64 },
+        "Members that a group may have.",
+    ),
+    Setting::new(
+        "group_consumer_session_timeout",
+        SOME_TIME,
+        "The session of a member of the consumer protocol (KIP-848).",
+    ),
+    Setting::new(
+        "group_consumer_heartbeat_interval",
+        SOME_TIME,
+        "How often such a member says that it lives.",
+    ),
+    Setting::new(
+        "offsets_retention",
+        SOME_TIME,
+        "How long committed offsets are kept after their group was last in use.",
+    ),
+    Setting::new(
+        "commit_bytes_max",
+        ValueKind::Bytes { min: 1, below: 1 << 32 },
+        "Bytes that are committed together at most; one larger batch still fits alone.",
+    ),
+    Setting::new(
+        "queue_bytes_max",
+        ValueKind::Bytes { min: 1, below: 1 << 32 },
+        "Bytes that may wait to be committed; further writes wait before they are queued.",
+    ),
+];
 
 fn default_auto_create_topics() -> bool {
     true
@@ -98,15 +161,6 @@ fn default_queue_bytes_max() -> ByteSize {
     ByteSize(16 << 20)
 }
 
-/// A store's place, read from its URL.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Location {
-    /// In this process; gone when it ends.
-    Memory,
-    /// In a SQLite file.
-    Sqlite(PathBuf),
-}
-
 impl Settings {
     /// The settings of a store at `url`, with everything else at its default.
     pub fn at(url: impl Into<String>) -> Self {
@@ -127,50 +181,74 @@ impl Settings {
         }
     }
 
-    /// Reads the URL.
-    ///
-    /// # Errors
-    /// A sentence that says what a URL looks like.
-    pub fn location(&self) -> Result<Location, String> {
-        match self.url.split_once("://") {
-            Some(("memory", "")) => Ok(Location::Memory),
-            Some(("sqlite", path)) if !path.is_empty() => Ok(Location::Sqlite(PathBuf::from(path))),
-            _ => Err(format!(
-                "{:?} is not a store: write \"sqlite://FILE\" (such as sqlite://yagura.db or sqlite:///var/lib/yagura.db) or \"memory://\"",
-                self.url
-            )),
+    /// Checks what the types do not.
+    pub(crate) fn faults(&self) -> Vec<SettingFault> {
+        let fault =
+            |setting, message: String| vec![SettingFault { setting, message, concerns_default: true }];
+        if let Err(message) = engines::find(&self.url) {
+            return fault("url", message);
+        }
+        if self.default_partitions < 1 {
+            let message =
+                format!("default_partitions is {}, but a topic has at least 1", self.default_partitions);
+            return fault("default_partitions", message);
+        }
+        if self.retention_interval.0.is_zero() {
+            let message = "retention_interval is 0; write how often retention runs, such as \"5m\"";
+            return fault("retention_interval", message.to_owned());
+        }
+        if self.group_min_session_timeout > self.group_max_session_timeout {
+            let message = "group_min_session_timeout must not be longer than group_max_session_timeout";
+            return fault("group_min_session_timeout", message.to_owned());
+        }
+        if self.group_consumer_heartbeat_interval >= self.group_consumer_session_timeout {
+            let message =
+                "group_consumer_heartbeat_interval must be shorter than group_consumer_session_timeout";
+            return fault("group_consumer_heartbeat_interval", message.to_owned());
+        }
+        if self.commit_bytes_max.0 == 0 || self.queue_bytes_max < self.commit_bytes_max {
+            let message = "queue_bytes_max must be at least commit_bytes_max, and both more than 0";
+            return fault("queue_bytes_max", message.to_owned());
+        }
+        Vec::new()
+    }
+
+    /// The store's URL as any client may read it: without a password.
+    pub(crate) fn url_masked(&self) -> String {
+        let parts = self.url.split_once("://");
+        let parts = parts.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
+        match parts {
+            Some((scheme, (login, place))) if login.contains(':') => {
+                let user = login.split(':').next().unwrap_or_default();
+                format!("{scheme}://{user}:***@{place}")
+            }
+            _ => self.url.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_masked() {
+        let masked = |url: &str| Settings::at(url).url_masked();
+        assert_eq!(masked("postgres://me:secret@db:5432/x"), "postgres://me:***@db:5432/x");
+        assert_eq!(masked("postgres://me:se@cr/et@db/x"), "postgres://me:***@db/x");
+        for plain in ["memory://", "sqlite://yagura.db", "sqlite:///var/a@b.db", "postgres://me@db:5432/x"] {
+            assert_eq!(masked(plain), plain);
         }
     }
 
-    /// Checks what the types do not.
-    ///
-    /// # Errors
-    /// A sentence that says what is wrong and what would be right.
-    pub fn check(&self) -> Result<(), String> {
-        self.location()?;
-        if self.default_partitions < 1 {
-            return Err(format!(
-                "default_partitions is {}, but a topic has at least 1",
-                self.default_partitions
-            ));
-        }
-        if self.retention_interval.0.is_zero() {
-            return Err("retention_interval is 0; write how often retention runs, such as \"5m\"".to_owned());
-        }
-        if self.group_min_session_timeout > self.group_max_session_timeout {
-            return Err(
-                "group_min_session_timeout must not be longer than group_max_session_timeout".to_owned()
-            );
-        }
-        if self.group_consumer_heartbeat_interval >= self.group_consumer_session_timeout {
-            return Err(
-                "group_consumer_heartbeat_interval must be shorter than group_consumer_session_timeout"
-                    .to_owned(),
-            );
-        }
-        if self.commit_bytes_max.0 == 0 || self.queue_bytes_max < self.commit_bytes_max {
-            return Err("queue_bytes_max must be at least commit_bytes_max, and both more than 0".to_owned());
-        }
-        Ok(())
+    #[test]
+    fn the_reference_names_every_setting() {
+        let serde_json::Value::Object(own) = serde_json::to_value(Settings::at("memory://")).unwrap() else {
+            panic!()
+        };
+        let own: Vec<&str> = own.keys().map(String::as_str).collect();
+        let mut named: Vec<&str> = REFERENCE.iter().map(|setting| setting.name).collect();
+        named.sort_unstable();
+        assert_eq!(named, own);
     }
 }

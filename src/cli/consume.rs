@@ -162,7 +162,7 @@ impl Consume {
 mod tests {
     use bytes::Bytes;
     use clap::Parser;
-    use kernel::records::Header;
+    use kernel::records::RecordHeader;
 
     use super::*;
 
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn records_are_printed_as_asked() {
-        let header = |key: &'static str, value: Option<&'static str>| Header {
+        let header = |key: &'static str, value: Option<&'static str>| RecordHeader {
             key: Bytes::from_static(key.as_bytes()),
             value: value.map(|value| Bytes::from_static(value.as_bytes())),
         };

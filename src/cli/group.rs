@@ -8,7 +8,7 @@ use kernel::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::client::Cluster;
-use crate::client::groups::{Group as Described, GroupMember, Place};
+use crate::client::groups::{Group as Described, GroupMember, TopicIndex};
 
 use super::connect::Connect;
 use super::output::{self, Failure, Format};
@@ -150,7 +150,7 @@ impl Describe {
 struct Description {
     group: Described,
     /// Of each partition that is read or was: the committed offset, and the end of the log.
-    places: BTreeMap<Place, (Option<i64>, i64)>,
+    places: BTreeMap<TopicIndex, (Option<i64>, i64)>,
 }
 
 impl Description {
@@ -175,7 +175,7 @@ impl Description {
         Ok(Self { group, places })
     }
 
-    fn reader(&self, place: &Place) -> Option<&GroupMember> {
+    fn reader(&self, place: &TopicIndex) -> Option<&GroupMember> {
         self.group.members.iter().find(|member| member.partitions.contains(place))
     }
 
@@ -214,7 +214,7 @@ impl Description {
                 "partitions": member.partitions.len(),
             })
         };
-        let place = |(place, (offset, end)): (&Place, &(Option<i64>, i64))| {
+        let place = |(place, (offset, end)): (&TopicIndex, &(Option<i64>, i64))| {
             json!({
                 "topic": place.0,
                 "partition": place.1,
@@ -266,7 +266,7 @@ impl Reset {
         Ok(ExitCode::SUCCESS)
     }
 
-    async fn plan(&self, cluster: &Cluster) -> Result<BTreeMap<Place, i64>, Failure> {
+    async fn plan(&self, cluster: &Cluster) -> Result<BTreeMap<TopicIndex, i64>, Failure> {
         let topic = cluster.topic(&self.topic).await?;
         let partitions: Vec<i32> = match self.partition.is_empty() {
             true => topic.partitions.iter().map(|at| at.index).collect(),

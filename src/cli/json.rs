@@ -155,7 +155,7 @@ impl Serialize for Outgoing<'_> {
     }
 }
 
-struct OutgoingHeader<'a>(&'a kernel::records::Header);
+struct OutgoingHeader<'a>(&'a kernel::records::RecordHeader);
 
 impl Serialize for OutgoingHeader<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -221,7 +221,7 @@ mod tests {
     use super::*;
 
     fn record(key: Option<&'static [u8]>, value: Option<&'static [u8]>) -> Record {
-        let header = |key: &'static str, value: Option<&'static [u8]>| kernel::records::Header {
+        let header = |key: &'static str, value: Option<&'static [u8]>| kernel::records::RecordHeader {
             key: Bytes::from_static(key.as_bytes()),
             value: value.map(Bytes::from_static),
         };

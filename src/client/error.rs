@@ -1,6 +1,6 @@
 //! What can go wrong between this client and a broker, as sentences that say what to do about it.
 //!
-//! An [`Error`] is made where the facts are known and told once, by whoever handles it. Its [`Kind`] is for
+//! An [`Error`] is made where the facts are known and told once, by whoever handles it. Its [`ErrorKind`] is for
 //! decisions (try again? fetch new metadata?), its `Display` is for people and names Kafka's error as Kafka does.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use kernel::units::Span;
 
 /// What sort of failure it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum ErrorKind {
     /// No connection could be made.
     Unreachable,
     /// The connection broke; what was asked on it may or may not have happened.
@@ -28,10 +28,10 @@ pub enum Kind {
     Kafka(ErrorCode),
 }
 
-/// A failure: a [`Kind`] and a sentence.
+/// A failure: a [`ErrorKind`] and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
-    kind: Kind,
+    kind: ErrorKind,
     text: String,
 }
 
@@ -49,7 +49,7 @@ pub struct About<'a> {
 }
 
 impl Error {
-    fn new(kind: Kind, text: String) -> Self {
+    fn new(kind: ErrorKind, text: String) -> Self {
         Self { kind, text }
     }
 
@@ -58,13 +58,13 @@ impl Error {
         let text = format!(
             "cannot connect to {address}: {cause}; is the broker running there? (`yagura` starts one, --bootstrap names another)"
         );
-        Self::new(Kind::Unreachable, text)
+        Self::new(ErrorKind::Unreachable, text)
     }
 
     /// The connection broke.
     pub fn disconnected(address: &str, cause: impl fmt::Display) -> Self {
         Self::new(
-            Kind::Disconnected,
+            ErrorKind::Disconnected,
             format!("the connection to {address} broke: {cause}; the broker's log may tell why"),
         )
     }
@@ -75,33 +75,33 @@ impl Error {
         let text = format!(
             "{address} did not answer {what} within {after}; give it longer with --timeout, or see its log"
         );
-        Self::new(Kind::TimedOut, text)
+        Self::new(ErrorKind::TimedOut, text)
     }
 
     /// There is no common version, or no such API.
     pub fn unsupported(text: String) -> Self {
-        Self::new(Kind::Unsupported, text)
+        Self::new(ErrorKind::Unsupported, text)
     }
 
     /// What came is not what the protocol says.
     pub fn malformed(address: &str, cause: impl fmt::Display) -> Self {
         let text = format!("{address} sent what this client cannot read: {cause}; is it a Kafka broker?");
-        Self::new(Kind::Malformed, text)
+        Self::new(ErrorKind::Malformed, text)
     }
 
     /// What was stored cannot be read.
     pub fn unreadable(text: String) -> Self {
-        Self::new(Kind::Malformed, text)
+        Self::new(ErrorKind::Malformed, text)
     }
 
     /// The caller asked for something that cannot be.
     pub fn misused(text: impl Into<String>) -> Self {
-        Self::new(Kind::Misused, text.into())
+        Self::new(ErrorKind::Misused, text.into())
     }
 
     /// The broker answered with an error code.
     pub fn kafka(code: ErrorCode, about: About<'_>) -> Self {
-        Self::new(Kind::Kafka(code), sentence(code, &about))
+        Self::new(ErrorKind::Kafka(code), sentence(code, &about))
     }
 
     /// `Ok` for the code 0, else the broker's error.
@@ -121,14 +121,14 @@ impl Error {
     }
 
     /// What sort of failure it was.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
     /// The broker's error, if it was one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self.kind {
-            Kind::Kafka(code) => Some(code),
+            ErrorKind::Kafka(code) => Some(code),
             _ => None,
         }
     }
@@ -136,18 +136,18 @@ impl Error {
     /// Whether the same may succeed a little later.
     pub fn is_retriable(&self) -> bool {
         match self.kind {
-            Kind::Unreachable | Kind::Disconnected | Kind::TimedOut => true,
-            Kind::Unsupported | Kind::Malformed | Kind::Misused => false,
-            Kind::Kafka(code) => code.is_retriable(),
+            ErrorKind::Unreachable | ErrorKind::Disconnected | ErrorKind::TimedOut => true,
+            ErrorKind::Unsupported | ErrorKind::Malformed | ErrorKind::Misused => false,
+            ErrorKind::Kafka(code) => code.is_retriable(),
         }
     }
 
     /// Whether it says that the metadata at hand are out of date.
     pub fn needs_metadata(&self) -> bool {
         match self.kind {
-            Kind::Unreachable | Kind::Disconnected | Kind::TimedOut => true,
-            Kind::Unsupported | Kind::Malformed | Kind::Misused => false,
-            Kind::Kafka(code) => matches!(
+            ErrorKind::Unreachable | ErrorKind::Disconnected | ErrorKind::TimedOut => true,
+            ErrorKind::Unsupported | ErrorKind::Malformed | ErrorKind::Misused => false,
+            ErrorKind::Kafka(code) => matches!(
                 code,
                 ErrorCode::UnknownTopicOrPartition
                     | ErrorCode::LeaderNotAvailable

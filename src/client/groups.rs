@@ -22,7 +22,7 @@ use super::error::{About, Error};
 use super::retry::Retry;
 
 /// A partition of a topic.
-pub type Place = (String, i32);
+pub type TopicIndex = (String, i32);
 
 /// A group, as a list shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +62,7 @@ pub struct GroupMember {
     /// Where it is.
     pub host: String,
     /// What it reads, if it is a consumer.
-    pub partitions: Vec<Place>,
+    pub partitions: Vec<TopicIndex>,
 }
 
 impl Cluster {
@@ -132,7 +132,7 @@ impl Cluster {
     }
 
     /// The offsets that a group has committed.
-    pub async fn committed(&self, id: &str) -> Result<BTreeMap<Place, i64>, Error> {
+    pub async fn committed(&self, id: &str) -> Result<BTreeMap<TopicIndex, i64>, Error> {
         let connection = self.coordinator(id).await?;
         let request = OffsetFetchRequest::default().with_group_id(group_id(id)).with_topics(None);
         let response = connection.ask(&request).await?;
@@ -151,7 +151,7 @@ impl Cluster {
     }
 
     /// Commits offsets for a group that has no members at the moment.
-    pub async fn commit_for(&self, id: &str, offsets: &BTreeMap<Place, i64>) -> Result<(), Error> {
+    pub async fn commit_for(&self, id: &str, offsets: &BTreeMap<TopicIndex, i64>) -> Result<(), Error> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for ((topic, partition), offset) in offsets {
             let row = OffsetCommitRequestPartition::default()
@@ -219,7 +219,7 @@ fn group_id(id: &str) -> GroupId {
     GroupId(text(id))
 }
 
-fn about<'a>(address: &'a str, place: &'a Place) -> About<'a> {
+fn about<'a>(address: &'a str, place: &'a TopicIndex) -> About<'a> {
     About { address, topic: Some(&place.0), partition: Some(place.1), message: None }
 }
 
@@ -240,7 +240,7 @@ fn read_member(member: &DescribedGroupMember) -> GroupMember {
 
 fn read_consumer(member: &ConsumerMember) -> GroupMember {
     let assigned = member.assignment.topic_partitions.iter();
-    let mut partitions: Vec<Place> = assigned
+    let mut partitions: Vec<TopicIndex> = assigned
         .flat_map(|topic| topic.partitions.iter().map(|partition| (topic.topic_name.to_string(), *partition)))
         .collect();
     partitions.sort();

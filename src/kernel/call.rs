@@ -1,6 +1,5 @@
 //! A client's request on its way down the tower.
 
-use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 
 use crate::api::Api;
 use crate::budget::Lease;
+use crate::malformed::Malformed;
 use crate::reply::Reply;
 use crate::schema::{Direction, walk};
 use crate::session::Session;
@@ -36,18 +36,6 @@ pub struct Body {
     is_checked: bool,
     is_decoded: bool,
 }
-
-/// A body that is not what its API and version say.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Malformed(pub String);
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "malformed body: {}", self.0)
-    }
-}
-
-impl std::error::Error for Malformed {}
 
 impl Body {
     /// A body, with the request memory that it holds.

@@ -13,16 +13,16 @@ const VERSION_MAX: i16 = 3;
 /// From this version on a member says what it holds.
 const OWNED_FROM: i16 = 1;
 
-/// Partitions by topic.
-pub type Partitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
+/// NamedPartitions by topic.
+pub type NamedPartitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
 
 /// What a consumer says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Subscription {
+pub struct ConsumerSubscription {
     /// The topics that it subscribes to.
     pub topics: BTreeSet<Arc<str>>,
     /// What it holds.
-    pub owned: Partitions,
+    pub owned: NamedPartitions,
 }
 
 /// The version that the bytes begin with, as far as it is known here.
@@ -34,7 +34,7 @@ pub fn version(bytes: &Bytes) -> i16 {
 }
 
 /// Reads a subscription; `None` if it is not one.
-pub fn read_subscription(bytes: &Bytes) -> Option<Subscription> {
+pub fn read_subscription(bytes: &Bytes) -> Option<ConsumerSubscription> {
     let mut rest = Reader(bytes.clone());
     let version = rest.version()?;
     let mut topics = BTreeSet::new();
@@ -42,19 +42,19 @@ pub fn read_subscription(bytes: &Bytes) -> Option<Subscription> {
         topics.insert(rest.text()?);
     }
     rest.skip_bytes()?;
-    let owned = if version >= OWNED_FROM { rest.partitions()? } else { Partitions::new() };
-    Some(Subscription { topics, owned })
+    let owned = if version >= OWNED_FROM { rest.partitions()? } else { NamedPartitions::new() };
+    Some(ConsumerSubscription { topics, owned })
 }
 
 /// Reads an assignment; `None` if it is not one.
-pub fn read_assignment(bytes: &Bytes) -> Option<Partitions> {
+pub fn read_assignment(bytes: &Bytes) -> Option<NamedPartitions> {
     let mut rest = Reader(bytes.clone());
     rest.version()?;
     rest.partitions()
 }
 
 /// Writes an assignment without user data.
-pub fn write_assignment(version: i16, partitions: &Partitions) -> Bytes {
+pub fn write_assignment(version: i16, partitions: &NamedPartitions) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_i16(version);
     bytes.put_i32(partitions.len() as i32);
@@ -97,8 +97,8 @@ impl Reader {
         (length <= self.0.remaining()).then(|| self.0.advance(length))
     }
 
-    fn partitions(&mut self) -> Option<Partitions> {
-        let mut partitions = Partitions::new();
+    fn partitions(&mut self) -> Option<NamedPartitions> {
+        let mut partitions = NamedPartitions::new();
         for _ in 0..self.count()? {
             let of_topic = partitions.entry(self.text()?).or_default();
             for _ in 0..self.count()? {
@@ -158,8 +158,10 @@ mod tests {
 
     #[test]
     fn assignments_are_read_as_they_were_written() {
-        let partitions =
-            Partitions::from([(Arc::from("a"), BTreeSet::from([0, 7])), (Arc::from("b"), BTreeSet::new())]);
+        let partitions = NamedPartitions::from([
+            (Arc::from("a"), BTreeSet::from([0, 7])),
+            (Arc::from("b"), BTreeSet::new()),
+        ]);
         for version in 0..=VERSION_MAX {
             let written = write_assignment(version, &partitions);
             assert_eq!(read_assignment(&written).as_ref(), Some(&partitions));

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use bytes::{Buf, Bytes};
 
 use crate::api::Api;
-use crate::call::{Header, Malformed};
+use crate::call::Header;
+use crate::malformed::Malformed;
 use crate::reply::Reply;
 
 /// Splits a frame (without its length) into header and body.

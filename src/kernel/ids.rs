@@ -1,7 +1,10 @@
 //! Typed ids, so that a partition number cannot be passed where a node id belongs.
 
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,15 +21,7 @@ impl TopicId {
 impl fmt::Display for TopicId {
     /// As Kafka's tools print it: unpadded URL-safe base64.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        let bits = self.0.as_u128();
-        // 22 digits of 6 bits hold the 128 bits, the last digit being padded with four zero bits.
-        for digit in 0..22u32 {
-            let shift = 122i32 - 6 * digit as i32;
-            let sextet = if shift >= 0 { bits >> shift } else { bits << -shift } & 63;
-            write!(f, "{}", char::from(ALPHABET[sextet as usize]))?;
-        }
-        Ok(())
+        f.write_str(&URL_SAFE_NO_PAD.encode(self.0.as_bytes()))
     }
 }
 
@@ -48,6 +43,33 @@ pub struct NodeId(pub i32);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ProducerId(pub i64);
+
+/// Gives ids that nobody has; a simulation brings its own, as it does the time.
+pub trait IdSource: Send + Sync {
+    /// A fresh id.
+    fn fresh(&self) -> Uuid;
+}
+
+/// Random ids of version 4.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct RandomIds;
+
+impl IdSource for RandomIds {
+    #[allow(clippy::disallowed_methods)] // This is the source that everybody else is sent to.
+    fn fresh(&self) -> Uuid {
+        Uuid::new_v4()
+    }
+}
+
+/// Ids that count up, for tests.
+#[derive(Debug, Default)]
+pub struct CountingIds(AtomicU64);
+
+impl IdSource for CountingIds {
+    fn fresh(&self) -> Uuid {
+        Uuid::from_u128(u128::from(self.0.fetch_add(1, Ordering::Relaxed)) + 1)
+    }
+}
 
 #[cfg(test)]
 mod tests {

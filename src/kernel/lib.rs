@@ -6,6 +6,7 @@
 //! There are no sockets and no files in here.
 
 pub mod api;
+mod api_versions;
 pub mod budget;
 pub mod call;
 pub mod clock;
@@ -14,24 +15,32 @@ pub mod door;
 pub mod drain;
 pub mod frame;
 pub mod ids;
+pub mod layer;
+mod malformed;
 pub mod metrics;
 pub mod ports;
 pub mod records;
 pub mod refusal;
 pub mod reply;
 pub mod schema;
+pub mod served;
+pub mod service;
 pub mod session;
+pub mod settings;
 pub mod stack;
 pub mod stream;
 pub mod ticket;
 pub mod units;
 
 pub use api::Api;
-pub use call::{Body, Call, Header, Malformed};
+pub use call::{Body, Call, Header};
 pub use door::{Door, Hangup, ReplyFuture};
-pub use ids::{NodeId, ProducerId, TopicId, TopicPartition};
+pub use ids::{IdSource, NodeId, ProducerId, TopicId, TopicPartition};
 pub use kafka_protocol::error::ResponseError as ErrorCode;
+pub use malformed::Malformed;
 pub use reply::Reply;
+pub use served::{Served, ServedApi};
+pub use service::Service;
 pub use session::Session;
 pub use stack::{Depth, Interest, Stack};
 pub use ticket::Ticket;

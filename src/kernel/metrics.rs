@@ -69,7 +69,7 @@ pub trait Collect: Send + Sync {
 
 /// The kind of a metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows.
     Counter,
     /// Goes up and down.
@@ -90,15 +90,15 @@ pub struct Page {
 
 impl Page {
     /// Starts a family, or goes on with it; the samples that follow belong to it.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         if let Some(known) = self.places.get(name) {
             self.current = *known;
             return;
         }
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         self.current = self.families.len();
         self.places.insert(name.to_owned(), self.current);
@@ -152,9 +152,9 @@ mod tests {
         let histogram = Histogram::new(&[10, 100]);
         [5, 10, 50, 5_000].into_iter().for_each(|value| histogram.record(value));
         let mut page = Page::default();
-        page.family("a_total", Kind::Counter, "Things.");
+        page.family("a_total", MetricKind::Counter, "Things.");
         page.sample(&[("who", "a \"b\"")], 3.0);
-        page.family("t_seconds", Kind::Histogram, "Times.");
+        page.family("t_seconds", MetricKind::Histogram, "Times.");
         page.histogram(&[], &histogram, 0.001);
         let expected = "# HELP a_total Things.\n# TYPE a_total counter\na_total{who=\"a \\\"b\\\"\"} 3\n\
              # HELP t_seconds Times.\n# TYPE t_seconds histogram\n\

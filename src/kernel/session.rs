@@ -2,7 +2,10 @@
 
 use std::any::Any;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
 
 use crate::drain::Drain;
 
@@ -41,7 +44,20 @@ pub struct Session {
     pub drain: Drain,
     principal: RwLock<Arc<str>>,
     software: OnceLock<ClientSoftware>,
-    state: Mutex<Vec<Arc<dyn Any + Send + Sync>>>,
+    state: Mutex<Vec<(Owner, Arc<dyn Any + Send + Sync>)>>,
+}
+
+/// A layer or service that keeps state in sessions. Each has its own, also where two are of one kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner(u64);
+
+impl Owner {
+    /// An owner that no other is equal to.
+    #[allow(clippy::new_without_default)] // A default is expected to equal itself.
+    pub fn new() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 /// Kafka's principal of a client that has not said who it is.
@@ -72,12 +88,12 @@ impl Session {
 
     /// Who the client is, in Kafka's form `Type:name`.
     pub fn principal(&self) -> Arc<str> {
-        Arc::clone(&self.principal.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.principal.read())
     }
 
     /// Sets who the client is; for the layer that authenticated it.
     pub fn set_principal(&self, principal: Arc<str>) {
-        *self.principal.write().unwrap_or_else(PoisonError::into_inner) = principal;
+        *self.principal.write() = principal;
     }
 
     /// The client library, once it has said so.
@@ -92,13 +108,14 @@ impl Session {
 
     /// The state that a layer or service keeps for this connection, made at first use.
     ///
-    /// States are told apart by their type, so that no room has to know another's.
-    pub fn state<T: Any + Send + Sync + Default>(&self) -> Arc<T> {
-        let mut states = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = states.iter().find_map(|state| Arc::clone(state).downcast::<T>().ok());
+    /// States are told apart by their owner and their type, so that no room has to know another's.
+    pub fn state<T: Any + Send + Sync + Default>(&self, owner: Owner) -> Arc<T> {
+        let mut states = self.state.lock();
+        let of_owner = states.iter().filter(|(other, _)| *other == owner);
+        let found = of_owner.map(|(_, state)| Arc::clone(state)).find_map(|state| state.downcast::<T>().ok());
         found.unwrap_or_else(|| {
             let fresh = Arc::new(T::default());
-            states.push(fresh.clone());
+            states.push((owner, fresh.clone()));
             fresh
         })
     }
@@ -111,5 +128,20 @@ impl Session {
         let (signal, drain) = crate::drain::drain();
         std::mem::forget(signal);
         Arc::new(Session::new(0, address, address, Arc::from("test"), advertised, drain))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owners_do_not_see_each_others_state() {
+        let session = Session::for_tests();
+        let (one, other) = (Owner::new(), Owner::new());
+        *session.state::<Mutex<i32>>(one).lock() = 1;
+        *session.state::<Mutex<i32>>(other).lock() = 2;
+        assert_eq!(*session.state::<Mutex<i32>>(one).lock(), 1);
+        assert_eq!(*session.state::<Mutex<i32>>(other).lock(), 2);
     }
 }

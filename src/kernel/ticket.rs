@@ -5,11 +5,14 @@
 //! for the same connection's earlier writes. Replies are put in order by framing, not here.
 //!
 //! A call moves through three stages, each of which later calls may wait for. A dropped ticket has passed all of them.
+//! A call that is split shares its ticket: it has come as far as the part that is furthest behind.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// How far a call has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +27,35 @@ enum Stage {
     Left,
 }
 
+/// How far one call has come.
+#[derive(Debug)]
+enum Progress {
+    /// It is whole, as nearly all calls are.
+    Whole(Stage),
+    /// It was split: the stage of each part.
+    Parts(Vec<Stage>),
+}
+
+impl Progress {
+    /// The stage that all of the call has reached.
+    fn stage(&self) -> Stage {
+        match self {
+            Progress::Whole(stage) => *stage,
+            Progress::Parts(stages) => stages.iter().copied().min().unwrap_or(Stage::Left),
+        }
+    }
+
+    fn reach(&mut self, part: usize, stage: Stage) {
+        let reached = match self {
+            Progress::Whole(reached) => Some(reached),
+            Progress::Parts(stages) => stages.get_mut(part),
+        };
+        if let Some(reached) = reached.filter(|reached| **reached < stage) {
+            *reached = stage;
+        }
+    }
+}
+
 /// The calls of one connection that have not all left.
 #[derive(Debug, Default)]
 pub struct Lane {
@@ -34,24 +66,26 @@ pub struct Lane {
 struct LaneState {
     /// The number of the first call in `stages`.
     first: u64,
-    stages: VecDeque<Stage>,
+    stages: VecDeque<Progress>,
     waiting: Vec<Waker>,
 }
 
 impl LaneState {
     fn all_before_are(&self, number: u64, stage: Stage) -> bool {
         let before = number.saturating_sub(self.first) as usize;
-        self.stages.iter().take(before).all(|reached| *reached >= stage)
+        self.stages.iter().take(before).all(|progress| progress.stage() >= stage)
     }
 
-    fn reach(&mut self, number: u64, stage: Stage) {
-        if let Some(index) = number.checked_sub(self.first)
-            && let Some(reached) = self.stages.get_mut(index as usize)
-            && *reached < stage
-        {
-            *reached = stage;
+    fn progress(&mut self, number: u64) -> Option<&mut Progress> {
+        let index = number.checked_sub(self.first)?;
+        self.stages.get_mut(index as usize)
+    }
+
+    fn reach(&mut self, number: u64, part: usize, stage: Stage) {
+        if let Some(progress) = self.progress(number) {
+            progress.reach(part, stage);
         }
-        while self.stages.front() == Some(&Stage::Left) {
+        while self.stages.front().is_some_and(|progress| progress.stage() == Stage::Left) {
             self.stages.pop_front();
             self.first += 1;
         }
@@ -68,18 +102,18 @@ impl Lane {
     pub fn issue(self: &Arc<Self>) -> Ticket {
         let mut state = self.lock();
         let number = state.first + state.stages.len() as u64;
-        state.stages.push_back(Stage::Climbing);
-        Ticket { lane: Arc::clone(self), number }
+        state.stages.push_back(Progress::Whole(Stage::Climbing));
+        Ticket { lane: Arc::clone(self), number, part: 0 }
     }
 
     fn lock(&self) -> MutexGuard<'_, LaneState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
-    fn advance(&self, number: u64, stage: Stage) {
+    fn advance(&self, number: u64, part: usize, stage: Stage) {
         let wakers = {
             let mut state = self.lock();
-            state.reach(number, stage);
+            state.reach(number, part, stage);
             std::mem::take(&mut state.waiting)
         };
         for waker in wakers {
@@ -107,6 +141,8 @@ impl Lane {
 pub struct Ticket {
     lane: Arc<Lane>,
     number: u64,
+    /// Which part of a call that was split.
+    part: usize,
 }
 
 impl Ticket {
@@ -120,6 +156,16 @@ impl Ticket {
         self.number
     }
 
+    /// Splits the ticket for the parts of one call, at least one: later calls wait for all of them.
+    pub fn split(self, parts: usize) -> Vec<Ticket> {
+        let part_of = |part| Ticket { lane: Arc::clone(&self.lane), number: self.number, part };
+        let others: Vec<Ticket> = (1..parts).map(part_of).collect();
+        if let Some(progress) = self.lane.lock().progress(self.number) {
+            *progress = Progress::Parts(vec![progress.stage(); parts.max(1)]);
+        }
+        std::iter::once(self).chain(others).collect()
+    }
+
     /// Waits until every earlier call has put its commands into the engine's queue (or has none).
     pub async fn turn(&self) {
         self.lane.all_before(self.number, Stage::Entered).await;
@@ -127,12 +173,12 @@ impl Ticket {
 
     /// Lets the next call's commands in.
     pub fn entered(&self) {
-        self.lane.advance(self.number, Stage::Entered);
+        self.lane.advance(self.number, self.part, Stage::Entered);
     }
 
     /// Says that this call writes nothing, and waits until all earlier writes of its connection are durable.
     pub async fn after_writes(&self) {
-        self.lane.advance(self.number, Stage::Settled);
+        self.lane.advance(self.number, self.part, Stage::Settled);
         self.lane.all_before(self.number, Stage::Settled).await;
     }
 
@@ -145,7 +191,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        self.lane.advance(self.number, Stage::Left);
+        self.lane.advance(self.number, self.part, Stage::Left);
     }
 }
 
@@ -193,5 +239,27 @@ mod tests {
         next.turn().await;
         next.after_writes().await;
         next.front().await;
+    }
+
+    #[tokio::test]
+    async fn later_calls_wait_for_every_part_of_a_split_call() {
+        let lane = Lane::new();
+        let split = lane.issue();
+        let next = Arc::new(lane.issue());
+        let mut parts = split.split(2).into_iter();
+        let (one, other) = (parts.next().unwrap(), parts.next().unwrap());
+        let later = Arc::clone(&next);
+        let later = tokio::spawn(async move { later.turn().await });
+        one.entered();
+        drop(one);
+        tokio::task::yield_now().await;
+        assert!(!later.is_finished(), "the other part has not entered");
+        other.entered();
+        later.await.unwrap();
+        let later = tokio::spawn(async move { next.front().await });
+        tokio::task::yield_now().await;
+        assert!(!later.is_finished(), "the other part has not left");
+        drop(other);
+        later.await.unwrap();
     }
 }

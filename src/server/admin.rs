@@ -1,8 +1,8 @@
-//! The admin HTTP server: metrics, health, and the stack and config in force.
+//! The admin HTTP server: metrics, health, the stack and config in force, and the pages that services add.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,15 +14,15 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use kernel::metrics::{Kind, Page};
+use kernel::metrics::{Collect, MetricKind, Page};
 use kernel::stack::Chain;
-use serde_json::{Value, json};
+use parking_lot::RwLock;
+use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::assembly::{Collectors, Services};
-use super::groups::groups;
+use super::assembly::Services;
 
 /// Connections at a time: a scraper or two and a person.
 const CONNECTIONS_MAX: usize = 32;
@@ -31,18 +31,18 @@ const CONNECTIONS_MAX: usize = 32;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What there is to show; a reload replaces it.
-pub(super) struct Shown {
+pub(super) struct AdminState {
     token: Option<Secret>,
     config: Value,
     stack: Value,
-    collectors: Collectors,
+    collectors: Vec<Arc<dyn Collect>>,
     services: Services,
 }
 
-impl Shown {
+impl AdminState {
     pub(super) fn new(
         config: &Config,
-        collectors: Collectors,
+        collectors: Vec<Arc<dyn Collect>>,
         services: Services,
         chains: BTreeMap<String, Vec<Chain>>,
     ) -> Self {
@@ -62,15 +62,29 @@ impl Shown {
         Self { token, config, stack: Value::Object(stack.collect()), collectors, services }
     }
 
-    fn is_ready(&self) -> bool {
-        self.services.iter().all(|(_, service)| service.store().engine_if_open().is_some())
+    /// What the services that are not ready wait for, a line each.
+    fn waiting(&self) -> String {
+        let waiting =
+            self.services.iter().filter_map(|(name, service)| Some((name, service.readiness().err()?)));
+        waiting.map(|(name, words)| format!("{name}: {words}\n")).collect()
+    }
+
+    /// The names of the pages that services add.
+    fn pages(&self) -> BTreeSet<&'static str> {
+        self.services.values().flat_map(|service| service.pages().iter().copied()).collect()
+    }
+
+    /// What is said of a page that is not there.
+    fn known_pages(&self) -> String {
+        let added: String = self.pages().iter().map(|page| format!("/{page}, ")).collect();
+        format!("there are /metrics, /livez, /readyz, {added}/stack and /config\n")
     }
 
     fn metrics(&self) -> String {
         let mut page = Page::default();
-        page.family("yagura_build_info", Kind::Gauge, "The release that runs.");
+        page.family("yagura_build_info", MetricKind::Gauge, "The release that runs.");
         page.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1.0);
-        for collector in &self.collectors.0 {
+        for collector in &self.collectors {
             collector.collect(&mut page);
         }
         page.into_text()
@@ -89,7 +103,7 @@ fn chain(chain: &Chain) -> Value {
 }
 
 /// Answers until it is dropped.
-pub(super) async fn serve(socket: TcpListener, shown: Arc<RwLock<Shown>>) {
+pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
@@ -101,15 +115,15 @@ pub(super) async fn serve(socket: TcpListener, shown: Arc<RwLock<Shown>>) {
                 continue;
             }
         };
-        let shown = Arc::clone(&shown);
+        let state = Arc::clone(&state);
         tokio::spawn(async move {
             let answer = service_fn(|request: Request<Incoming>| {
-                let at_once = answer(&request, &shown);
-                let shown = Arc::clone(&shown);
+                let answer = answer(&request, &state);
+                let state = Arc::clone(&state);
                 async move {
-                    let response = match at_once {
-                        Some(response) => response,
-                        None => answer_groups(&shown).await,
+                    let response = match answer {
+                        AdminAnswer::Response(response) => response,
+                        AdminAnswer::OfServices(page) => answer_page(&state, &page).await,
                     };
                     Ok::<_, Infallible>(response)
                 }
@@ -127,53 +141,61 @@ pub(super) async fn serve(socket: TcpListener, shown: Arc<RwLock<Shown>>) {
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// `None` for what the store has to be asked for.
-fn answer(request: &Request<Incoming>, shown: &RwLock<Shown>) -> Option<Response<Full<Bytes>>> {
+/// How a request is answered.
+enum AdminAnswer {
+    /// With this.
+    Response(Response<Full<Bytes>>),
+    /// By the services that have this page, which may have to ask their store.
+    OfServices(String),
+}
+
+fn answer(request: &Request<Incoming>, state: &RwLock<AdminState>) -> AdminAnswer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        return Some(respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n".to_owned()));
+        let only = "only GET is answered here\n".to_owned();
+        return AdminAnswer::Response(respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, only));
     }
-    let shown = shown.read().unwrap_or_else(PoisonError::into_inner);
+    let state = state.read();
     let path = request.uri().path();
-    // Health is for load balancers, which have no token and learn nothing from it.
+    // Health is for load balancers, which have no token and learn nothing from it but names of services.
     match path {
-        "/livez" => return Some(respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
-        "/readyz" => return Some(readiness(&shown)),
+        "/livez" => return AdminAnswer::Response(respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
+        "/readyz" => return AdminAnswer::Response(readiness(&state)),
         _ => {}
     }
-    if shown.token.as_ref().is_some_and(|token| !bears(request, token)) {
+    if state.token.as_ref().is_some_and(|token| !bears(request, token)) {
         let mut refused =
             respond(StatusCode::UNAUTHORIZED, TEXT, "send Authorization: Bearer TOKEN\n".to_owned());
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        return Some(refused);
+        return AdminAnswer::Response(refused);
     }
-    match path {
-        "/groups" => None,
-        "/metrics" => {
-            Some(respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", shown.metrics()))
-        }
-        "/stack" => Some(respond(StatusCode::OK, JSON, pretty(&shown.stack))),
-        "/config" => Some(respond(StatusCode::OK, JSON, pretty(&shown.config))),
-        _ => {
-            let known = "there are /metrics, /livez, /readyz, /groups, /stack and /config\n";
-            Some(respond(StatusCode::NOT_FOUND, TEXT, known.to_owned()))
-        }
+    AdminAnswer::Response(match path {
+        "/metrics" => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", state.metrics()),
+        "/stack" => respond(StatusCode::OK, JSON, pretty(&state.stack)),
+        "/config" => respond(StatusCode::OK, JSON, pretty(&state.config)),
+        _ => match path.strip_prefix('/').filter(|page| state.pages().iter().any(|known| known == page)) {
+            Some(page) => return AdminAnswer::OfServices(page.to_owned()),
+            None => respond(StatusCode::NOT_FOUND, TEXT, state.known_pages()),
+        },
+    })
+}
+
+fn readiness(state: &AdminState) -> Response<Full<Bytes>> {
+    let waiting = state.waiting();
+    if waiting.is_empty() {
+        respond(StatusCode::OK, TEXT, "ok\n".to_owned())
+    } else {
+        respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, waiting)
     }
 }
 
-fn readiness(shown: &Shown) -> Response<Full<Bytes>> {
-    match shown.is_ready() {
-        true => respond(StatusCode::OK, TEXT, "ok\n".to_owned()),
-        false => respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "the store is being opened\n".to_owned()),
-    }
-}
-
-/// The groups of all services, by service.
-async fn answer_groups(shown: &RwLock<Shown>) -> Response<Full<Bytes>> {
-    let services = shown.read().unwrap_or_else(PoisonError::into_inner).services.clone();
-    let mut all = serde_json::Map::new();
-    for (name, service) in services.iter() {
-        match groups(service.store()).await {
-            Ok(groups) => drop(all.insert(name.clone(), groups)),
+/// A page of all services that have it, by service.
+async fn answer_page(state: &RwLock<AdminState>, page: &str) -> Response<Full<Bytes>> {
+    let mut services = state.read().services.clone();
+    services.retain(|_, service| service.pages().contains(&page));
+    let mut all = Map::new();
+    for (name, service) in &services {
+        match service.page(page).await {
+            Ok(shown) => drop(all.insert(name.clone(), shown)),
             Err(error) => {
                 return respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{name}: {error}\n"));
             }

@@ -1,213 +1,248 @@
-//! Builds the tower that a config describes.
+//! Builds the towers that a config describes, of whatever kinds of layers and services it names.
 
-use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use config::{Config, LayerSettings, ServiceSettings};
+use config::{Config, LayerConfig};
 use kernel::budget::Budget;
 use kernel::clock::SystemClock;
+use kernel::ids::RandomIds;
+use kernel::layer::{Framer, Layer, LayerParts, Shared};
 use kernel::metrics::Collect;
-use kernel::stack::{Chain, Stack, Tier};
+use kernel::service::{Service, ServiceParts};
+use kernel::stack::{Chain, Stack};
 use kernel::stream::StreamLayer;
-use kernel::{Api, Door, NodeId};
-use layers::framing::{Framing, Traffic};
-use layers::limits::Limits;
-use layers::metrics::Metrics;
-use layers::route::Route;
-use layers::trace::Trace;
-use storage::engines::memory::Memory;
-use storage::engines::sqlite::Sqlite;
-use storage::engines::{Engine, StoreError};
-use storage::store::StoreOpener;
-use storage::{Location, NodeFacts, Service, Settings};
+use kernel::{Door, NodeId, Served};
+use layers::route::{Route, Settings as RouteSettings};
 
-/// Memory that all connections of the process share.
-#[derive(Clone)]
-pub(super) struct Memories {
-    pub(super) requests: Budget,
-    pub(super) replies: Budget,
+/// What all towers of the process share, before and after a reload.
+pub(super) struct Common {
+    /// Memory for the requests of all connections.
+    requests: Budget,
+    /// Memory for the replies of all connections.
+    replies: Budget,
+    /// Numbers that layers of one type share.
+    shared: Shared,
 }
 
-impl Memories {
+impl Common {
     pub(super) fn of(config: &Config) -> Self {
         Self {
             requests: Budget::new(config.node.request_memory.as_usize()),
             replies: Budget::new(config.node.reply_memory.as_usize()),
+            shared: Shared::default(),
         }
     }
 }
 
-/// The services of a process; a reload keeps them.
-#[derive(Clone, Default)]
-pub(super) struct Services(BTreeMap<String, Arc<Service>>);
+/// Services by name.
+pub(super) type Services = BTreeMap<String, Arc<dyn Service>>;
 
-/// A service whose store has yet to be opened.
-pub(super) struct Unopened {
-    pub(super) name: String,
-    settings: Settings,
-    opener: StoreOpener,
+/// Builds the services of a config, without opening them; those in `kept` stay the objects that they are.
+pub(super) fn services(config: &Config, common: &Common, kept: &Services) -> Result<Services, String> {
+    let parts = service_parts(config, common);
+    let mut services = Services::new();
+    for (name, service) in &config.services {
+        let built = match kept.get(name) {
+            Some(kept) => Arc::clone(kept),
+            None => (service.kind.build)(&service.settings, parts.clone())
+                .map_err(|message| format!("service {name}: {message}"))?,
+        };
+        services.insert(name.clone(), built);
+    }
+    Ok(services)
 }
 
-impl Services {
-    pub(super) fn build(config: &Config, memories: &Memories) -> (Self, Vec<Unopened>) {
-        let mut services = BTreeMap::new();
-        let mut unopened = Vec::new();
-        for (name, ServiceSettings::Storage(settings)) in &config.services {
-            let facts = node_facts(config);
-            let clock = Arc::new(SystemClock);
-            let (opener, service) = Service::new(settings.clone(), facts, clock, memories.replies.clone());
-            unopened.push(Unopened { name: name.clone(), settings: settings.clone(), opener });
-            services.insert(name.clone(), service);
-        }
-        (Self(services), unopened)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Arc<Service>)> {
-        self.0.iter()
-    }
-
-    fn doors(&self) -> HashMap<String, Door> {
-        self.0.iter().map(|(name, service)| (name.clone(), service.door())).collect()
-    }
-}
-
-fn node_facts(config: &Config) -> NodeFacts {
+fn service_parts(config: &Config, common: &Common) -> ServiceParts {
     let listeners = config.listeners.iter();
     let listeners = listeners.map(|(name, listener)| format!("{}://{}", name.to_uppercase(), listener.bind));
-    NodeFacts {
+    ServiceParts {
         cluster_id: Arc::from(config.node.cluster_id.as_str()),
         node_id: NodeId(config.node.node_id),
-        request_bytes_max: config.node.request_memory.as_usize(),
         listeners: listeners.collect::<Vec<_>>().join(","),
+        requests: common.requests.clone(),
+        replies: common.replies.clone(),
+        clock: Arc::new(SystemClock),
+        ids: Arc::new(RandomIds),
     }
 }
 
-impl Unopened {
-    /// Opens the store, which blocks on the disk, and lets its calls in.
-    pub(super) fn open(self) -> Result<(), StoreError> {
-        let engine: Arc<dyn Engine> = match self.settings.location().map_err(StoreError)? {
-            Location::Memory => Arc::new(Memory::new()),
-            Location::Sqlite(path) => open_sqlite(&path, &self.settings)?,
-        };
-        self.opener.opened(engine);
-        Ok(())
+/// A layer, and what it was built from: a reload that changes nothing of that keeps the layer.
+#[derive(Clone)]
+struct BuiltLayer {
+    config: LayerConfig,
+    layer: Layer,
+    collectors: Vec<Arc<dyn Collect>>,
+}
+
+impl BuiltLayer {
+    fn new(name: &str, config: &LayerConfig, common: &Common) -> Result<Self, String> {
+        let mut parts = LayerParts::new(name, &common.requests, &common.replies, &common.shared);
+        let layer = (config.kind.build)(&config.settings, &mut parts)
+            .map_err(|message| format!("layer {name}: {message}"))?;
+        Ok(Self { config: config.clone(), layer, collectors: parts.into_collectors() })
     }
 }
 
-fn open_sqlite(path: &Path, settings: &Settings) -> Result<Arc<dyn Engine>, StoreError> {
-    Ok(Arc::new(Sqlite::open(path, settings.commit_bytes_max.as_usize())?))
+/// The route, and what it was built from.
+#[derive(Clone)]
+struct BuiltRoute {
+    settings: RouteSettings,
+    /// The services that it leads to.
+    services: Vec<(String, Arc<dyn Service>)>,
+    route: Route,
+}
+
+impl BuiltRoute {
+    /// Builds the route, or keeps the one before if neither the settings nor a service would be another.
+    fn over(services: &Services, settings: &RouteSettings, before: Option<&Self>) -> Result<Self, String> {
+        let to = settings.rules.iter().map(|rule| rule.to.as_str());
+        let names: BTreeSet<&str> = to.chain([settings.default.as_str()]).collect();
+        let reached = services.iter().filter(|(name, _)| names.contains(name.as_str()));
+        let reached: Vec<(String, Arc<dyn Service>)> =
+            reached.map(|(name, service)| (name.clone(), Arc::clone(service))).collect();
+        let is_same = |before: &&Self| before.settings == *settings && are_same(&before.services, &reached);
+        if let Some(before) = before.filter(is_same) {
+            return Ok(before.clone());
+        }
+        let route = Route::new(settings, reached.clone())?;
+        Ok(Self { settings: settings.clone(), services: reached, route })
+    }
+
+    fn leads_to(&self, service: &str) -> bool {
+        self.services.iter().any(|(name, _)| name == service)
+    }
+}
+
+fn are_same(before: &[(String, Arc<dyn Service>)], after: &[(String, Arc<dyn Service>)]) -> bool {
+    before.len() == after.len()
+        && before.iter().zip(after).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1))
 }
 
 /// What stands behind one listener.
 pub(super) struct Tower {
     pub(super) stream_layers: Vec<Arc<dyn StreamLayer>>,
-    pub(super) framing: Framing,
+    pub(super) framer: Arc<dyn Framer>,
     pub(super) stack: Arc<Stack>,
 }
 
-/// Everything that has numbers to show.
+/// Asked what is served at this moment.
+type ServedNow = Box<dyn Fn() -> Served + Send + Sync>;
+
+/// The parts that the towers of a config are made of. A layer that several stacks name is one layer: its limits and its
+/// numbers are for all of them.
 #[derive(Clone, Default)]
-pub(super) struct Collectors(pub(super) Vec<Arc<dyn Collect>>);
-
-/// Builds the towers of all listeners. A layer that several stacks name is one layer: its limits and its numbers are
-/// for all of them.
-pub(super) fn towers(
-    config: &Config,
-    services: &Services,
-    memories: &Memories,
-) -> Result<(BTreeMap<String, Tower>, Collectors), String> {
-    let mut parts = Parts::build(config, services, memories)?;
-    let towers = config.listeners.keys().map(|name| Ok((name.clone(), parts.tower(config, name)?)));
-    let towers = towers.collect::<Result<_, String>>()?;
-    parts.collectors.0.extend(services.iter().map(|(_, service)| Arc::clone(service) as Arc<dyn Collect>));
-    Ok((towers, parts.collectors))
+pub(super) struct Assembly {
+    layers: BTreeMap<String, BuiltLayer>,
+    route: Option<BuiltRoute>,
+    services: Services,
 }
 
-struct Parts<'a> {
-    services: &'a Services,
-    requests: Budget,
-    traffic: Arc<Traffic>,
-    limits: HashMap<String, Arc<Limits>>,
-    tiers: HashMap<String, Tier>,
-    metrics: Option<Arc<Metrics>>,
-    route: Option<Route>,
-    collectors: Collectors,
-}
-
-impl<'a> Parts<'a> {
-    fn build(config: &Config, services: &'a Services, memories: &Memories) -> Result<Self, String> {
-        let traffic = Arc::new(Traffic::new(memories.requests.clone()));
-        let mut parts = Parts {
-            services,
-            requests: memories.requests.clone(),
-            traffic: Arc::clone(&traffic),
-            limits: HashMap::new(),
-            tiers: HashMap::new(),
-            metrics: None,
-            route: None,
-            collectors: Collectors(vec![traffic]),
+impl Assembly {
+    /// Builds what a config has above its services. What would be the same as `before` is kept, so that limits keep
+    /// counting through a reload.
+    pub(super) fn build(
+        config: &Config,
+        services: Services,
+        common: &Common,
+        before: &Assembly,
+    ) -> Result<Self, String> {
+        let mut layers = BTreeMap::new();
+        for (name, layer) in &config.layers {
+            let built = match before.layers.get(name).filter(|built| built.config == *layer) {
+                Some(kept) => kept.clone(),
+                None => BuiltLayer::new(name, layer, common)?,
+            };
+            layers.insert(name.clone(), built);
+        }
+        let route = match &config.route {
+            Some(settings) => Some(BuiltRoute::over(&services, settings, before.route.as_ref())?),
+            None => None,
         };
-        for (name, settings) in &config.layers {
-            parts.layer(name, settings);
-        }
-        if let Some(settings) = &config.route {
-            let route = Route::new(settings, services.doors())?;
-            parts.collectors.0.push(Arc::new(route.clone()));
-            parts.route = Some(route);
-        }
-        Ok(parts)
+        Ok(Self { layers, route, services })
     }
 
-    fn layer(&mut self, name: &str, settings: &LayerSettings) {
-        match settings {
-            LayerSettings::Framing(_) => {} // One per listener; made with its stack.
-            LayerSettings::Limits(settings) => {
-                let limits = Arc::new(Limits::new(settings).named(name));
-                self.collectors.0.push(Arc::clone(&limits) as Arc<dyn Collect>);
-                self.limits.insert(name.to_owned(), limits);
-            }
-            LayerSettings::Metrics(_) => {
-                // All metrics layers count into one: an API's calls are one family, whichever stack they took.
-                let collectors = &mut self.collectors.0;
-                let metrics = self.metrics.get_or_insert_with(|| {
-                    let metrics = Metrics::new();
-                    collectors.push(Arc::clone(&metrics) as Arc<dyn Collect>);
-                    metrics
-                });
-                let layer = layers::metrics::Layer::new(Arc::clone(metrics));
-                self.tiers.insert(name.to_owned(), Tier::new(name, layers::metrics::interest, layer));
-            }
-            LayerSettings::Trace(_) => {
-                self.tiers.insert(name.to_owned(), Tier::new(name, layers::trace::interest, Trace));
-            }
+    /// The services that the towers stand on.
+    pub(super) fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Tells every service where topics are found: by the route if that leads to it, else among its own.
+    pub(super) fn tell_directories(&self) {
+        for (name, service) in &self.services {
+            let route = self.route.as_ref().filter(|route| route.leads_to(name));
+            let directory = match route {
+                Some(route) => route.route.directory(),
+                None => service.topics(),
+            };
+            service.set_directory(directory);
         }
     }
 
-    fn tower(&self, config: &Config, listener: &str) -> Result<Tower, String> {
-        let names = &config.listeners[listener].stack;
-        let stream_layers = names.iter().filter_map(|name| self.limits.get(name));
-        let stream_layers = stream_layers.map(|limits| Arc::clone(limits) as Arc<dyn StreamLayer>).collect();
-        let tiers = names.iter().filter_map(|name| self.tiers.get(name).cloned()).collect();
-        let stack = Arc::new(Stack::build(tiers, self.bottom(names)?, storage::served_apis));
-        let settings = names.iter().find_map(|name| match config.layers.get(name) {
-            Some(LayerSettings::Framing(settings)) => Some(settings),
-            _ => None,
-        });
-        let settings = settings.ok_or_else(|| format!("the stack of listener {listener} has no framing"))?;
-        let framing =
-            Framing::new(settings, Arc::clone(&stack), self.requests.clone(), Arc::clone(&self.traffic));
-        Ok(Tower { stream_layers, framing, stack })
+    /// Everything that has numbers to show.
+    pub(super) fn collectors(&self, common: &Common) -> Vec<Arc<dyn Collect>> {
+        let mut collectors = common.shared.collectors();
+        collectors.extend(self.layers.values().flat_map(|layer| layer.collectors.iter().cloned()));
+        if let Some(built) = &self.route {
+            collectors.push(Arc::new(built.route.clone()));
+        }
+        for service in self.services.values() {
+            collectors.push(Arc::<dyn Service>::clone(service));
+        }
+        collectors
     }
 
-    fn bottom(&self, names: &[String]) -> Result<Door, String> {
-        let last = names.last().map_or("", String::as_str);
-        match (&self.route, self.services.0.get(last)) {
-            (_, Some(service)) => Ok(service.door()),
-            (Some(route), None) if last == config::ROUTE => Ok(Door::new(route.clone())),
-            _ => Err(format!("the stack ends in {last:?}, which is neither \"route\" nor a service")),
+    /// The towers of all listeners.
+    pub(super) fn towers(&self, config: &Config) -> Result<BTreeMap<String, Tower>, String> {
+        let mut towers = BTreeMap::new();
+        for (name, listener) in &config.listeners {
+            let tower = self.tower(&listener.stack);
+            towers.insert(name.clone(), tower.map_err(|message| format!("listener {name}: {message}"))?);
+        }
+        Ok(towers)
+    }
+
+    fn tower(&self, names: &[String]) -> Result<Tower, String> {
+        let (mut stream_layers, mut framing, mut tiers) = (Vec::new(), None, Vec::new());
+        for built in names.iter().filter_map(|name| self.layers.get(name)) {
+            match &built.layer {
+                Layer::Bytes(layer) => stream_layers.push(Arc::clone(layer)),
+                Layer::Framing(make) => framing = Some(make),
+                Layer::Calls(tier) => tiers.push(tier.clone()),
+            }
+        }
+        let make_framer = framing.ok_or("its stack has no framing")?;
+        let (door, served) = self.bottom(names.last().map_or("", String::as_str))?;
+        let stack = Arc::new(Stack::build(tiers, door, served));
+        Ok(Tower { stream_layers, framer: make_framer(Arc::clone(&stack)), stack })
+    }
+
+    fn bottom(&self, name: &str) -> Result<(Door, ServedNow), String> {
+        if let Some(service) = self.services.get(name) {
+            let (door, service) = (service.door(), Arc::clone(service));
+            let served: ServedNow = Box::new(move || service.served());
+            return Ok((door, served));
+        }
+        match &self.route {
+            Some(built) if name == config::ROUTE => {
+                let route = built.route.clone();
+                let door = Door::new(route.clone());
+                let served: ServedNow = Box::new(move || route.served());
+                Ok((door, served))
+            }
+            _ => Err(format!("its stack ends in {name:?}, which is neither \"route\" nor a service")),
         }
     }
+}
+
+/// The chains of each tower's served APIs, by listener.
+pub(super) fn chains(towers: &BTreeMap<String, Tower>) -> BTreeMap<String, Vec<Chain>> {
+    towers.iter().map(|(name, tower)| (name.clone(), chains_of(&tower.stack))).collect()
+}
+
+fn chains_of(stack: &Stack) -> Vec<Chain> {
+    let served = stack.served();
+    served.apis().iter().map(|served| stack.explain(served.api)).collect()
 }
 
 /// The chains of each listener, for `explain`.
@@ -219,17 +254,10 @@ impl Explained {
     }
 }
 
-/// The chains of a tower's served APIs.
-pub(super) fn chains(stack: &Stack) -> Vec<Chain> {
-    let mut served: Vec<Api> = stack.served().iter().map(|served| served.api).collect();
-    served.sort_unstable();
-    served.into_iter().map(|api| stack.explain(api)).collect()
-}
-
 /// Builds a config's towers without opening or binding anything.
 pub(super) fn explain(config: &Config) -> Result<Explained, String> {
-    let memories = Memories::of(config);
-    let (services, _) = Services::build(config, &memories);
-    let (towers, _) = towers(config, &services, &memories)?;
-    Ok(Explained(towers.iter().map(|(name, tower)| (name.clone(), chains(&tower.stack))).collect()))
+    let common = Common::of(config);
+    let services = services(config, &common, &Services::new())?;
+    let assembly = Assembly::build(config, services, &common, &Assembly::default())?;
+    Ok(Explained(chains(&assembly.towers(config)?)))
 }

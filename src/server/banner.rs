@@ -3,12 +3,15 @@
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use config::{Config, ServiceSettings, show_host_port};
+use config::{Config, show_host_port};
 
-/// The screen: version, listeners, storage, admin address, and a line to try it with.
+use super::assembly::Services;
+
+/// The screen: version, listeners, services, admin address, and a line to try it with.
 pub(super) fn banner(
     config: &Config,
     listeners: &[(String, SocketAddr)],
+    services: &Services,
     admin: Option<SocketAddr>,
 ) -> String {
     let mut screen = format!("yagura {} is ready\n", env!("CARGO_PKG_VERSION"));
@@ -18,8 +21,9 @@ pub(super) fn banner(
             advertised.map_or(String::new(), |to| format!(", advertised as {}", show_host_port(to)));
         let _ = writeln!(screen, "  {:<9} {address} ({name}{advertised})", "listens");
     }
-    for (name, ServiceSettings::Storage(settings)) in &config.services {
-        let _ = writeln!(screen, "  {:<9} {} ({name})", "stores in", settings.url);
+    for (name, service) in services {
+        let (verb, object) = service.summary();
+        let _ = writeln!(screen, "  {verb:<9} {object} ({name})");
     }
     let admin = admin.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
     let _ = writeln!(screen, "  {:<9} {admin}", "admin");

@@ -1,11 +1,11 @@
-//! Accepts connections and hands each to the tower of the day.
+//! Accepts connections and hands each to its listener's present tower.
 //!
-//! A listener outlives its towers: a reload gives it another one, new connections go there, and those of the old one
-//! are wound down.
+//! A listener outlives its towers: a reload installs another one, new connections go there, and those of the old one
+//! are drained.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use config::Listener as Settings;
@@ -13,8 +13,10 @@ use kernel::Session;
 use kernel::drain::{Drain, DrainSignal, drain};
 use kernel::session::HostPort;
 use kernel::stream::Connection;
+use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 use tracing::{debug, warn};
 
 use super::assembly::Tower;
@@ -27,34 +29,34 @@ pub(super) struct Listener {
     name: Arc<str>,
     address: SocketAddr,
     socket: TcpListener,
-    floor: Arc<RwLock<Arc<Floor>>>,
+    generation: Arc<RwLock<Arc<TowerGeneration>>>,
     sessions: Arc<AtomicU64>,
 }
 
 /// A tower in use, and the connections on it.
-struct Floor {
+struct TowerGeneration {
     tower: Tower,
     advertise: Option<HostPort>,
     drain: Drain,
     /// Given when connections that have not ended in time are to be dropped.
     cut: Drain,
-    /// Each connection holds a clone; once all are dropped, the receiver in [`Winding`] hears of it.
+    /// Each connection holds a clone; once all are dropped, the receiver in [`DrainHandle`] hears of it.
     alive: Mutex<Option<mpsc::Sender<()>>>,
 }
 
-/// The means to wind a floor down.
-pub(super) struct Winding {
-    floor: Arc<Floor>,
+/// Drains the connections of one generation.
+pub(super) struct DrainHandle {
+    generation: Arc<TowerGeneration>,
     drain: DrainSignal,
     cut: DrainSignal,
     ended: mpsc::Receiver<()>,
 }
 
-impl Winding {
-    /// Stops reading, lets calls end within `grace`, then drops what is left. Says how many connections that were.
+impl DrainHandle {
+    /// Stops reading, lets calls end within `grace`, then drops what is left.
     pub(super) async fn wind_down(mut self, grace: Duration) {
         self.drain.start();
-        drop(self.floor.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
+        drop(self.generation.alive.lock().take());
         if tokio::time::timeout(grace, self.ended.recv()).await.is_err() {
             warn!(?grace, "connections with calls under way were dropped, because they did not end in time");
             self.cut.start();
@@ -63,26 +65,54 @@ impl Winding {
     }
 }
 
-fn floor(tower: Tower, settings: &Settings) -> (Arc<Floor>, Winding) {
+fn generation(tower: Tower, settings: &Settings) -> (Arc<TowerGeneration>, DrainHandle) {
     let (drain_signal, drain_sign) = drain();
     let (cut_signal, cut) = drain();
     let (alive, ended) = mpsc::channel(1);
     let alive = Mutex::new(Some(alive));
-    let floor =
-        Arc::new(Floor { tower, advertise: settings.advertise.clone(), drain: drain_sign, cut, alive });
-    (Arc::clone(&floor), Winding { floor, drain: drain_signal, cut: cut_signal, ended })
+    let generation = Arc::new(TowerGeneration {
+        tower,
+        advertise: settings.advertise.clone(),
+        drain: drain_sign,
+        cut,
+        alive,
+    });
+    (Arc::clone(&generation), DrainHandle { generation, drain: drain_signal, cut: cut_signal, ended })
 }
 
-/// Where to put another tower under a listener.
-#[derive(Clone)]
-pub(super) struct Swap(Arc<RwLock<Arc<Floor>>>);
+/// A listener that accepts, and how to change or end it.
+pub(super) struct Port {
+    address: SocketAddr,
+    generation: Arc<RwLock<Arc<TowerGeneration>>>,
+    drain_handle: DrainHandle,
+    accepting: JoinHandle<()>,
+}
 
-impl Swap {
-    /// New connections go to `tower` from now on.
-    pub(super) fn install(&self, tower: Tower, settings: &Settings) -> Winding {
-        let (floor, winding) = floor(tower, settings);
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = floor;
-        winding
+impl Port {
+    /// Accepts connections from now on.
+    pub(super) fn open(listener: Listener, drain_handle: DrainHandle) -> Self {
+        let (address, generation) = (listener.address, Arc::clone(&listener.generation));
+        Self { address, generation, drain_handle, accepting: tokio::spawn(listener.accept()) }
+    }
+
+    /// The address that was bound, with the port that the system chose if the config said 0.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// New connections go to `tower` from now on. Those of the tower before are the caller's to drain.
+    pub(super) fn install(&mut self, tower: Tower, settings: &Settings) -> DrainHandle {
+        let (next, drain_handle) = generation(tower, settings);
+        *self.generation.write() = next;
+        std::mem::replace(&mut self.drain_handle, drain_handle)
+    }
+
+    /// Gives the port up. The connections are the caller's to drain.
+    pub(super) async fn close(self) -> DrainHandle {
+        self.accepting.abort();
+        // Once the task has ended, its socket is closed, and the port can be bound again.
+        let _ = self.accepting.await;
+        self.drain_handle
     }
 }
 
@@ -91,7 +121,7 @@ impl Listener {
     ///
     /// # Errors
     /// A sentence with the cause and the remedy.
-    pub(super) fn bind(name: &str, settings: &Settings, tower: Tower) -> Result<(Self, Winding), String> {
+    pub(super) fn bind(name: &str, settings: &Settings, tower: Tower) -> Result<(Self, DrainHandle), String> {
         let socket = bind(settings.bind).map_err(|error| {
             let remedy = match error.kind() {
                 std::io::ErrorKind::AddrInUse => {
@@ -107,23 +137,16 @@ impl Listener {
         })?;
         let address =
             socket.local_addr().map_err(|error| format!("listener {name} has no address: {error}"))?;
-        let (floor, winding) = floor(tower, settings);
-        let floor = Arc::new(RwLock::new(floor));
-        Ok((Self { name: Arc::from(name), address, socket, floor, sessions: Arc::default() }, winding))
-    }
-
-    /// The address that was bound, with the port that the system chose if the config said 0.
-    pub(super) fn address(&self) -> SocketAddr {
-        self.address
-    }
-
-    /// The means to give it another tower.
-    pub(super) fn swap(&self) -> Swap {
-        Swap(Arc::clone(&self.floor))
+        let (first, drain_handle) = generation(tower, settings);
+        let generation = Arc::new(RwLock::new(first));
+        Ok((
+            Self { name: Arc::from(name), address, socket, generation, sessions: Arc::default() },
+            drain_handle,
+        ))
     }
 
     /// Accepts until it is dropped.
-    pub(super) async fn accept(self) {
+    async fn accept(self) {
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => self.welcome(stream, peer),
@@ -137,21 +160,22 @@ impl Listener {
     }
 
     fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
-        let floor = Arc::clone(&self.floor.read().unwrap_or_else(PoisonError::into_inner));
-        let alive = floor.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let generation = Arc::clone(&self.generation.read());
+        let alive = generation.alive.lock().clone();
         let Some(alive) = alive else { return };
         let Ok(local) = stream.local_addr() else { return }; // It has hung up already.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
-        let advertised = floor.advertise.clone().unwrap_or_else(|| connected_to(local));
+        let advertised = generation.advertise.clone().unwrap_or_else(|| connected_to(local));
         let id = self.sessions.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(id, peer, local, Arc::clone(&self.name), advertised, floor.drain.clone());
+        let session =
+            Session::new(id, peer, local, Arc::clone(&self.name), advertised, generation.drain.clone());
         tokio::spawn(async move {
             let connection = Connection { stream: Box::new(stream), session, guards: Vec::new() };
             tokio::select! {
-                () = climb(&floor, connection) => {}
-                () = floor.cut.started() => {}
+                () = climb(&generation, connection) => {}
+                () = generation.cut.started() => {}
             }
             drop(alive);
         });
@@ -175,9 +199,9 @@ fn connected_to(local: SocketAddr) -> HostPort {
     HostPort { host, port: local.port() }
 }
 
-async fn climb(floor: &Floor, mut connection: Connection) {
+async fn climb(generation: &TowerGeneration, mut connection: Connection) {
     let peer = connection.session.peer;
-    for layer in &floor.tower.stream_layers {
+    for layer in &generation.tower.stream_layers {
         connection = match layer.admit(connection).await {
             Ok(connection) => connection,
             Err(reason) => {
@@ -186,6 +210,6 @@ async fn climb(floor: &Floor, mut connection: Connection) {
             }
         };
     }
-    let end = floor.tower.framing.serve(connection).await;
+    let end = generation.tower.framer.serve(connection).await;
     debug!(%peer, %end, "a connection ended");
 }

@@ -1,17 +1,20 @@
 //! From a config to a running tower.
 //!
-//! [`run`] owns the life of the process: bind, open, serve, reload, drain. [`assembly`] builds stacks and services,
-//! [`listener`] accepts connections, [`admin`] answers HTTP, [`logging`] and [`banner`] talk to the operator, and
-//! [`allocator`] keeps memory warm.
+//! [`run`] starts the process and hears signals; [`process`] is what then runs: listeners, towers and services. [`reload`]
+//! puts another config in force. [`assembly`] builds towers of whatever kinds of layers and services there are,
+//! [`running`] opens and closes services, [`listener`] accepts connections, [`admin`] answers HTTP, [`logging`] and
+//! [`banner`] talk to the operator, and [`allocator`] keeps memory warm.
 
 mod admin;
 mod allocator;
 mod assembly;
 mod banner;
-mod groups;
 mod listener;
 mod logging;
+mod process;
+mod reload;
 mod run;
+mod running;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -17,8 +17,8 @@ const RSS_BYTES_MAX: u64 = 160 << 20;
 
 /// Every API and version that the binary serves.
 fn served() -> Vec<(Api, i16)> {
-    let versions = |served: kernel::stack::ServedApi| served.served_min..=served.max;
-    let pairs = storage::served_apis().into_iter();
+    let versions = |served: kernel::ServedApi| served.served_min..=served.max;
+    let pairs = crate::support::served().apis().to_vec().into_iter();
     pairs.flat_map(|served| versions(served).map(move |version| (served.api, version))).collect()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use kernel::Api;
 use kernel::schema::value::Value;
 
-use crate::support::{Broker, Client, Heard, decoded, encoded, fields, frame, produce_request, text};
+use crate::support::{Broker, Client, Heard, decoded, encoded, fields, frame, produce_request, served, text};
 
 /// An ApiVersions request with everything in it that its flexible header and body can have.
 fn api_versions(correlation_id: i32) -> Vec<u8> {
@@ -43,7 +43,7 @@ fn an_api_that_is_not_served_closes_the_connection_after_what_was_asked_before()
 #[test]
 fn a_version_that_is_not_served_closes_the_connection() {
     let mut broker = Broker::start();
-    for served in storage::served_apis().iter().filter(|served| served.api != Api::API_VERSIONS) {
+    for served in served().apis().iter().filter(|served| served.api != Api::API_VERSIONS) {
         for version in [served.served_min - 1, served.max + 1, i16::MAX, i16::MIN] {
             let mut client = broker.client();
             client.send(&frame(served.api, version, 1, &[0; 20]));

@@ -6,7 +6,7 @@ use kernel::Api;
 use kernel::schema::value::Value;
 
 use crate::support::{
-    Broker, Client, Heard, decoded, encoded, fields, frame, metadata_request, produce_request, text,
+    Broker, Client, Heard, decoded, encoded, fields, frame, metadata_request, produce_request, served, text,
 };
 
 /// The name of the one topic that a Metadata answer is about, which tells whose answer it is.
@@ -129,7 +129,7 @@ fn an_api_versions_that_is_too_new_is_answered_in_version_0_and_may_be_asked_aga
         let again = client.ask(Api::API_VERSIONS, newest, &request);
         assert_eq!(again.get("ErrorCode"), Some(&Value::Int(0)), "{what}, asked again");
         let keys = again.get("ApiKeys").unwrap().elements();
-        assert_eq!(keys.len(), storage::served_apis().len(), "{what}, asked again");
+        assert_eq!(keys.len(), served().apis().len(), "{what}, asked again");
         // Served from 3, advertised from 0 (KAFKA-18659).
         let produce = keys.iter().find(|key| key.get("ApiKey") == Some(&Value::Int(0))).unwrap();
         assert_eq!(produce.get("MinVersion"), Some(&Value::Int(0)), "{what}, asked again");

@@ -23,6 +23,13 @@ pub(crate) use client::{
     Client, Heard, PATIENCE, decoded, encoded, fields, frame, metadata_request, produce_request, text,
 };
 
+/// What a broker serves, ApiVersions included.
+pub(crate) fn served() -> kernel::Served {
+    let mut served = storage::served();
+    served.insert(kernel::ServedApi::all_versions(kernel::Api::API_VERSIONS));
+    served
+}
+
 /// Lets a test that measures time have the machine to itself.
 static TURN: RwLock<()> = RwLock::new(());
 

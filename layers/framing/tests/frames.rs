@@ -29,7 +29,7 @@ async fn an_impossible_length_closes_after_the_replies_before_it() {
         let mut client = rig.connect();
         client.send([request("sleep 100"), length.to_be_bytes().to_vec(), request("echo")].concat()).await;
         client.expect("sleep 100").await;
-        assert!(matches!(client.expect_end().await, End::Refused(_)), "length {length}");
+        assert!(matches!(client.expect_end().await, CloseReason::Refused(_)), "length {length}");
         assert_eq!((rig.script.started(), rig.traffic.frames_refused()), (1, 1), "length {length}");
         assert_eq!((rig.requests.bytes_in_use(), rig.traffic.connections_open()), (0, 0));
     }
@@ -46,7 +46,7 @@ async fn the_largest_frame_is_served() {
     client.send(padded("echo", 50_000 - header_bytes)).await;
     assert_eq!(client.receive().await.1.len(), 50_000 - header_bytes);
     client.send(padded("echo", 50_001 - header_bytes)).await;
-    assert!(matches!(client.expect_end().await, End::Refused(_)));
+    assert!(matches!(client.expect_end().await, CloseReason::Refused(_)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -89,7 +89,7 @@ async fn a_slow_sender_is_closed_after_frame_timeout() {
         sleep(HOUR).await;
         let start = Instant::now();
         client.send(&padded("echo", whole)[..sent]).await;
-        assert_eq!(client.expect_end().await, End::Slow);
+        assert_eq!(client.expect_end().await, CloseReason::Slow);
         let waited = start.elapsed();
         assert!((30..32).contains(&waited.as_secs()), "{sent} of {whole} bytes: {waited:?}");
         assert_eq!((rig.script.started(), rig.requests.bytes_in_use()), (0, 0));
@@ -105,7 +105,7 @@ async fn a_byte_now_and_then_does_not_prolong_the_time() {
         client.send([byte]).await;
         sleep(Duration::from_secs(9)).await;
     }
-    assert_eq!(client.expect_end().await, End::Slow);
+    assert_eq!(client.expect_end().await, CloseReason::Slow);
     assert!(start.elapsed() < Duration::from_secs(38));
 }
 
@@ -139,7 +139,7 @@ async fn a_random_stream_is_answered_or_closed() {
         let mut answer = Vec::new();
         timeout(HOUR, client.pipe.read_to_end(&mut answer)).await.unwrap().unwrap();
         let end = timeout(HOUR, client.served).await.unwrap().unwrap();
-        assert!(!matches!(end, End::Panicked(_)), "round {round}: {end}");
+        assert!(!matches!(end, CloseReason::Panicked(_)), "round {round}: {end}");
         assert_eq!(rig.requests.bytes_in_use(), 0, "round {round}: {end}");
     }
 }

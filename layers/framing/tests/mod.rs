@@ -6,26 +6,32 @@ mod order;
 mod versions;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kernel::budget::Budget;
 use kernel::drain::{Drain, DrainSignal, drain};
 use kernel::frame::encode_request;
 use kernel::session::HostPort;
-use kernel::stack::ServedApi;
 use kernel::stream::Connection;
-use kernel::{Api, Call, Door, Hangup, Header, Reply, ReplyFuture, Session, Stack};
+use kernel::{Api, Call, Door, Hangup, Header, Reply, ReplyFuture, Served, ServedApi, Session, Stack};
+use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::{End, Framing, Settings, Traffic};
+use super::{CloseReason, Framing, Settings, Traffic};
 
 /// Time stands still in these tests, so a test that would hang fails after this long, at once.
 const HOUR: Duration = Duration::from_secs(3600);
+
+/// Produce, and Metadata up to a version.
+fn served(metadata_max: i16) -> Served {
+    let range = |api: Api, min, max, served_min| ServedApi { api, min, max, served_min };
+    Served::new([range(Api::PRODUCE, 0, 13, 3), range(Api::METADATA, 0, metadata_max, 0)])
+}
 
 /// A stack whose calls do what their bodies say, and what they did.
 struct Script {
@@ -57,7 +63,7 @@ impl Script {
                 "gate" => self.gate.acquire().await.unwrap().forget(),
                 _ => {}
             }
-            self.ended.lock().unwrap().push(line.clone());
+            self.ended.lock().push(line.clone());
             // Until here it holds its ticket and its memory.
             drop(call);
             Ok(Some(reply))
@@ -96,19 +102,30 @@ impl Rig {
         Self::build(Settings::default(), 1 << 20, rig.script, door)
     }
 
+    /// The scripted stack, which serves what `served` gives.
+    fn offering(served: impl Fn() -> Served + Send + Sync + 'static) -> Self {
+        let script = Self::new().script;
+        let played = Arc::clone(&script);
+        let door = Door::from_fn(move |call| Arc::clone(&played).play(call));
+        Self::serving(Settings::default(), 1 << 20, script, door, served)
+    }
+
     fn build(settings: Settings, request_memory_bytes: usize, script: Arc<Script>, door: Door) -> Self {
+        Self::serving(settings, request_memory_bytes, script, door, || served(13))
+    }
+
+    fn serving(
+        settings: Settings,
+        request_memory_bytes: usize,
+        script: Arc<Script>,
+        door: Door,
+        served: impl Fn() -> Served + Send + Sync + 'static,
+    ) -> Self {
         let requests = Budget::new(request_memory_bytes);
         let traffic = Arc::new(Traffic::new(requests.clone()));
         let (signal, drain) = drain();
-        let served = |api: Api, min, max, served_min| ServedApi { api, min, max, served_min };
-        let stack = Stack::build(Vec::new(), door, move || {
-            vec![
-                served(Api::PRODUCE, 0, 13, 3),
-                served(Api::API_VERSIONS, 0, 4, 0),
-                served(Api::METADATA, 0, 13, 0),
-            ]
-        });
-        let framing = Framing::new(&settings, Arc::new(stack), requests.clone(), Arc::clone(&traffic));
+        let stack = Arc::new(Stack::build(Vec::new(), door, served));
+        let framing = Framing::new(&settings, stack, requests.clone(), Arc::clone(&traffic));
         Self { framing: Arc::new(framing), script, traffic, requests, signal, drain }
     }
 
@@ -123,13 +140,13 @@ impl Rig {
         let session = Session::new(1, address, address, Arc::from("test"), advertised, self.drain.clone());
         let connection = Connection { stream: Box::new(server), session, guards: Vec::new() };
         let framing = Arc::clone(&self.framing);
-        Client { pipe, served: tokio::spawn(async move { framing.serve(connection).await }) }
+        Client { pipe, served: tokio::spawn(async move { framing.serve_connection(connection).await }) }
     }
 }
 
 struct Client {
     pipe: DuplexStream,
-    served: JoinHandle<End>,
+    served: JoinHandle<CloseReason>,
 }
 
 impl Client {
@@ -155,7 +172,7 @@ impl Client {
     }
 
     /// Expects that nothing follows, and says why the connection ended.
-    async fn expect_end(mut self) -> End {
+    async fn expect_end(mut self) -> CloseReason {
         let mut rest = Vec::new();
         timeout(HOUR, self.pipe.read_to_end(&mut rest)).await.unwrap().unwrap();
         assert_eq!(rest, [0; 0]);

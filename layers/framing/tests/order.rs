@@ -18,7 +18,7 @@ async fn replies_leave_in_the_order_of_the_requests_though_their_correlation_ids
         let (correlation_id, body) = client.receive().await;
         assert_eq!((correlation_id, &body[..]), (7, line.as_bytes()));
     }
-    assert_eq!(*rig.script.ended.lock().unwrap(), ["echo", "sleep 100", "sleep 200", "sleep 300"]);
+    assert_eq!(*rig.script.ended.lock(), ["echo", "sleep 100", "sleep 200", "sleep 300"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -61,7 +61,7 @@ async fn a_call_without_a_reply_leaves_no_gap() {
     settle().await;
     assert_eq!(rig.script.started(), 6);
     client.pipe.shutdown().await.unwrap();
-    assert_eq!(client.expect_end().await, End::Closed);
+    assert_eq!(client.expect_end().await, CloseReason::Closed);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,5 +1,7 @@
 //! Which APIs and versions are served, refused and answered.
 
+use std::sync::atomic::AtomicI16;
+
 use super::*;
 
 #[tokio::test(start_paused = true)]
@@ -34,7 +36,7 @@ async fn an_unknown_api_or_version_closes_after_the_replies_before_it() {
         client.expect("sleep 100").await;
         let end = client.expect_end().await;
         assert!(
-            matches!(&end, End::Refused(why) if why.contains("client \"test\"")),
+            matches!(&end, CloseReason::Refused(why) if why.contains("client \"test\"")),
             "{api} {version}: {end}"
         );
         assert_eq!((rig.script.started(), rig.traffic.frames_refused()), (1, 1), "{api} {version}");
@@ -49,7 +51,7 @@ async fn a_header_cut_short_closes() {
     // The client id says that it is longer than the frame.
     frame[12..14].copy_from_slice(&1000i16.to_be_bytes());
     client.send(frame).await;
-    assert!(matches!(client.expect_end().await, End::Refused(_)));
+    assert!(matches!(client.expect_end().await, CloseReason::Refused(_)));
     assert_eq!(rig.script.started(), 0);
 }
 
@@ -74,9 +76,42 @@ async fn the_clients_software_is_kept_in_the_session() {
     client.send(request("who am I?")).await;
     client.expect("").await;
     client.send(introduction("apache-kafka-java", "4.1.1")).await;
-    client.expect("apache-kafka-java 4.1.1").await;
+    let (_, body) = client.receive().await;
+    assert_eq!(body[..2], [0, 0], "the stack itself answers ApiVersions, without an error");
     client.send(request("who am I?")).await;
     client.expect("apache-kafka-java 4.1.1").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_is_served_what_it_was_last_told() {
+    let newest = Arc::new(AtomicI16::new(1));
+    let rig = Rig::offering({
+        let newest = Arc::clone(&newest);
+        move || served(newest.load(Ordering::SeqCst))
+    });
+    let metadata = |version| request_of(Api::METADATA, version, 7, b"echo");
+    let (mut client, mut early) = (rig.connect(), rig.connect());
+    for connected in [&mut client, &mut early] {
+        connected.send(metadata(1)).await;
+        connected.expect("echo").await;
+    }
+    newest.store(2, Ordering::SeqCst);
+    early.send(metadata(2)).await;
+    let end = early.expect_end().await;
+    assert!(matches!(&end, CloseReason::Refused(why) if why.contains("versions 0 to 1 are served")), "{end}");
+    client.send(introduction("a-client", "1")).await;
+    client.receive().await;
+    client.send(metadata(2)).await;
+    client.expect("echo").await;
+    // What was served is served no more, to a client that has heard of it.
+    newest.store(0, Ordering::SeqCst);
+    client.send(metadata(2)).await;
+    client.expect("echo").await;
+    client.send(introduction("a-client", "1")).await;
+    client.receive().await;
+    client.send(metadata(2)).await;
+    let end = client.expect_end().await;
+    assert!(matches!(&end, CloseReason::Refused(why) if why.contains("versions 0 to 0 are served")), "{end}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -91,5 +126,5 @@ async fn impossible_software_is_refused_and_a_broken_introduction_closes() {
     assert_eq!(rig.script.started(), 0);
     // A name that is longer than the body.
     client.send(request_of(Api::API_VERSIONS, 3, 1, &[100, b'a'])).await;
-    assert!(matches!(client.expect_end().await, End::HungUp(_)));
+    assert!(matches!(client.expect_end().await, CloseReason::HungUp(_)));
 }

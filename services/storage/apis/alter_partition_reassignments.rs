@@ -10,23 +10,25 @@ use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitio
 use kernel::{Call, ErrorCode, NodeId};
 use uuid::Uuid;
 
-use super::lookup::{TopicRef, Topics};
-use super::shared::{self, check_assignment};
-use crate::rules::Refused;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests::check_assignment;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use crate::store::TopicRef;
+use rules::commands::Refused;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: AlterPartitionReassignmentsRequest = call.decode()?;
     call.ticket.after_writes().await;
     let named = |topic: &ReassignableTopic| TopicRef::new(false, &topic.name, Uuid::nil());
-    let topics = Topics::load(service, request.topics.iter().map(named).collect()).await?;
+    let topics = broker.store.find_topics(request.topics.iter().map(named).collect()).await?;
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let named = named(&topic);
         let answer = |asked: &ReassignablePartition| {
             let known = topics.at(&named, asked.partition_index).map_err(unknown);
-            let refused = known.and_then(|_| check(asked, service.node.node_id)).err();
-            let (code, message) = shared::verdict(refused);
+            let refused = known.and_then(|_| check(asked, broker.node.node_id)).err();
+            let (code, message) = text::error_fields(refused);
             let response =
                 ReassignablePartitionResponse::default().with_partition_index(asked.partition_index);
             response.with_error_code(code).with_error_message(message)

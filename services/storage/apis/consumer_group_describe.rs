@@ -8,11 +8,14 @@ use kafka_protocol::messages::consumer_group_describe_response::{
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{GROUP_OPERATIONS, check_group_id, own, store_failed, wire, wire_nullable};
-use super::shared::{self, OPERATIONS_NOT_ASKED};
-use crate::rules::groups::{ConsumerGroup, MemberDocument, Partitions, subscription_of};
-use crate::service::{Answer, Service};
-use crate::store::GroupView;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{check_group_id, store_failed};
+use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
+use crate::apis::common::text;
+use crate::apis::common::text::{to_arc, to_wire, to_wire_nullable};
+use crate::broker::Broker;
+use rules::documents::{ConsumerGroup, MemberDocument, Partitions};
+use rules::groups::{GroupView, subscribed_names};
 
 /// From this version on a member's protocol is told.
 const TYPES_FROM: i16 = 1;
@@ -21,12 +24,12 @@ const CLASSIC: i8 = 0;
 const CONSUMER: i8 = 1;
 const UNTOLD: i8 = -1;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ConsumerGroupDescribeRequest = call.decode()?;
     call.ticket.after_writes().await;
     let mut groups = Vec::with_capacity(request.group_ids.len());
     for group in request.group_ids {
-        let described = describe(service, call, group).await;
+        let described = describe(broker, call, group).await;
         let is_asked = request.include_authorized_operations && described.error_code == 0;
         let operations = if is_asked { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };
         groups.push(described.with_authorized_operations(operations));
@@ -35,7 +38,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-async fn describe(service: &Service, call: &Call, id: GroupId) -> DescribedGroup {
+async fn describe(broker: &Broker, call: &Call, id: GroupId) -> DescribedGroup {
     let described = DescribedGroup::default().with_group_id(id.clone());
     if let Err(error) = check_group_id(&id) {
         return described.with_error_code(error.code());
@@ -44,9 +47,9 @@ async fn describe(service: &Service, call: &Call, id: GroupId) -> DescribedGroup
         let described = DescribedGroup::default().with_group_id(id.clone());
         described
             .with_error_code(ErrorCode::GroupIdNotFound.code())
-            .with_error_message(shared::sentence(message))
+            .with_error_message(text::sentence(message))
     };
-    match service.store.group(&own(&id.0)).await {
+    match broker.store.group(&to_arc(&id.0)).await {
         Ok(Some(view)) => match &view.group.consumer {
             Some(group) => of_view(described, &view, group, call.header.version),
             None => not_found(format!("Group {} is not a consumer group.", id.as_str())),
@@ -64,10 +67,10 @@ fn of_view(
 ) -> DescribedGroup {
     let members = view.members.iter().map(|(id, member)| described_member(id, member, group, version));
     described
-        .with_group_state(shared::words(view.group.state.name()))
+        .with_group_state(text::str_bytes(view.group.state.name()))
         .with_group_epoch(view.group.generation)
         .with_assignment_epoch(group.assignment_epoch)
-        .with_assignor_name(shared::words(view.assignor().unwrap_or_default()))
+        .with_assignor_name(text::str_bytes(view.assignor().unwrap_or_default()))
         .with_members(members.collect())
 }
 
@@ -78,20 +81,20 @@ fn described_member(id: &Arc<str>, member: &MemberDocument, group: &ConsumerGrou
         false => CONSUMER,
     };
     let described = Member::default()
-        .with_member_id(wire(id))
-        .with_instance_id(wire_nullable(member.instance_id.as_ref()))
-        .with_client_id(wire(&member.client_id))
-        .with_client_host(wire(&member.client_host))
+        .with_member_id(to_wire(id))
+        .with_instance_id(to_wire_nullable(member.instance_id.as_ref()))
+        .with_client_id(to_wire(&member.client_id))
+        .with_client_host(to_wire(&member.client_host))
         .with_subscribed_topic_names(
-            subscription_of(member).iter().map(|name| shared::topic_name(name)).collect(),
+            subscribed_names(member).iter().map(|name| text::topic_name(name)).collect(),
         )
         .with_member_type(kind);
     let Some(own) = &member.consumer else { return described };
     described
-        .with_rack_id(wire_nullable(own.rack.as_ref()))
+        .with_rack_id(to_wire_nullable(own.rack.as_ref()))
         .with_member_epoch(own.epoch)
         // Kafka tells a missing regular expression as an empty one.
-        .with_subscribed_topic_regex(Some(own.regex.as_ref().map(wire).unwrap_or_default()))
+        .with_subscribed_topic_regex(Some(own.regex.as_ref().map(to_wire).unwrap_or_default()))
         .with_assignment(assignment(&own.assigned, group))
         .with_target_assignment(assignment(&own.target, group))
 }
@@ -103,7 +106,7 @@ fn assignment(partitions: &Partitions, group: &ConsumerGroup) -> Assignment {
         Some(
             TopicPartitions::default()
                 .with_topic_id(topic.0)
-                .with_topic_name(shared::topic_name(name))
+                .with_topic_name(text::topic_name(name))
                 .with_partitions(of_topic.iter().copied().collect()),
         )
     });

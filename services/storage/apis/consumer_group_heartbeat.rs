@@ -8,20 +8,26 @@ use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeart
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode, TopicId};
 use regex_lite::RegexBuilder;
-use uuid::Uuid;
 
-use super::grouping::{member, own, own_nullable, store_failed, wire};
-use super::shared;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{add_facts, commit_refusable, commit_with_topics, store_failed};
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::apis::common::text::{to_arc, to_arc_nullable, to_wire};
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::groups::{ASSIGNORS, Beat, Beaten, GroupChange, Matches, Partitions};
-use crate::rules::{Command, Document, Done, Key, Refused};
-use crate::service::{Answer, Service};
+use crate::store::DryRun;
+use rules::commands::{
+    Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, JOIN_EPOCH, KnownTopics,
+    LEAVE_STATIC_EPOCH, Outcome, Refused, ResolvedRegex,
+};
+use rules::documents::{ASSIGNORS, MemberDocument, MemberKey, Partitions};
 
 /// Before this version the broker gives a member its id.
 const OWN_ID_FROM: i16 = 1;
 /// Epochs that say more than how far a member has come.
-const JOINS: i32 = 0;
-const GOES_FOR_A_WHILE: i32 = -2;
+const JOINS: i32 = JOIN_EPOCH;
+const LEAVES_FOR_A_WHILE: i32 = LEAVE_STATIC_EPOCH;
 /// Kafka's "as before".
 const UNCHANGED: i32 = -1;
 /// How long a regular expression may be, and what it may take once it is compiled, in bytes: it is tried on every topic.
@@ -30,25 +36,25 @@ const REGEX_BYTES_MAX: usize = 32 << 10;
 
 type Result<T> = std::result::Result<T, Refused>;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let mut request: ConsumerGroupHeartbeatRequest = call.decode()?;
-    let response = match check(&mut request, call.header.version) {
-        Ok(()) if request.member_epoch < JOINS => leave(service, call, &request).await,
-        Ok(()) => heartbeat(service, call, &request).await,
+    let response = match check(broker, &mut request, call.header.version) {
+        Ok(()) if request.member_epoch < JOINS => leave(broker, call, &request).await,
+        Ok(()) => heartbeat(broker, call, &request).await,
         Err(refused) => Err(refused),
     };
     let response = response.unwrap_or_else(|Refused { error, message }| {
         let response = ConsumerGroupHeartbeatResponse::default().with_error_code(error.code());
-        response.with_error_message(shared::sentence(message))
+        response.with_error_message(text::sentence(message))
     });
     Ok(Some(call.reply(&response)?))
 }
 
-fn check(request: &mut ConsumerGroupHeartbeatRequest, version: i16) -> Result<()> {
+fn check(broker: &Broker, request: &mut ConsumerGroupHeartbeatRequest, version: i16) -> Result<()> {
     let is_empty = |text: &Option<StrBytes>| text.as_ref().is_some_and(|text| text.is_empty());
-    let invalid = |message: &str| Err(shared::invalid_request(message));
+    let invalid = |message: &str| Err(requests::invalid_request(message));
     if version < OWN_ID_FROM && request.member_epoch == JOINS && request.member_id.is_empty() {
-        request.member_id = StrBytes::from_string(Uuid::new_v4().to_string());
+        request.member_id = StrBytes::from_string(broker.fresh_id().to_string());
     }
     if request.group_id.is_empty() || request.member_id.is_empty() {
         return invalid("a group and a member have ids");
@@ -58,10 +64,10 @@ fn check(request: &mut ConsumerGroupHeartbeatRequest, version: i16) -> Result<()
     }
     match request.member_epoch {
         JOINS => check_join(request)?,
-        GOES_FOR_A_WHILE if request.instance_id.is_none() => {
+        LEAVES_FOR_A_WHILE if request.instance_id.is_none() => {
             return invalid("only a static member goes for a while (epoch -2)");
         }
-        ..GOES_FOR_A_WHILE => return invalid("there is no epoch below -2"),
+        ..LEAVES_FOR_A_WHILE => return invalid("there is no epoch below -2"),
         _ => {}
     }
     match &request.server_assignor {
@@ -83,88 +89,97 @@ fn check_join(request: &ConsumerGroupHeartbeatRequest) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(shared::invalid_request(format!("a member that joins (epoch 0) gives {problem}")))
+    Err(requests::invalid_request(format!("a member that joins (epoch 0) gives {problem}")))
 }
 
 async fn heartbeat(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     request: &ConsumerGroupHeartbeatRequest,
 ) -> Result<ConsumerGroupHeartbeatResponse> {
-    let group = own(&request.group_id.0);
-    let matches = matches(service, call, &group, request).await?;
-    let beat = beat(service, call, request, matches);
-    let member = Arc::clone(&beat.member.id);
-    let change = GroupChange::Beat(Box::new(beat));
     let failed = |error: StoreError| Refused::new(store_failed(call, &error), error.0);
+    let group = to_arc(&request.group_id.0);
+    let regex = resolved_regex(broker, call, &group, request).await?;
+    let heartbeat = command(broker, call, request, regex);
+    let member = Arc::clone(&heartbeat.member_id);
+    let command = GroupCommand::ConsumerHeartbeat(Box::new(heartbeat));
     // What the connection has sent before is decided before.
     call.ticket.turn().await;
-    let done = match service.store.try_without_commit(&group, &change).await.map_err(failed)? {
-        Some(done) => done,
-        None => commit(service, call, &group, change).await?,
+    let applied = match decide(broker, call, &group, command).await.map_err(failed)? {
+        Ok(applied) => applied,
+        Err(refused) => return Err(refused),
     };
-    service.coordinator.heard(&group, &member);
-    match done {
-        Done::Beaten(beaten) => Ok(response(service, &member, beaten)),
+    broker.coordinator.heard(&group, &member);
+    match applied {
+        Applied::Heartbeat(reply) => Ok(response(broker, &member, reply)),
         _ => Err(Refused::new(ErrorCode::UnknownServerError, "the store gave another outcome")),
     }
 }
 
-async fn commit(service: &Service, call: &Call, group: &Arc<str>, change: GroupChange) -> Result<Done> {
-    let command = Command::Group { group: Arc::clone(group), change };
-    let outcome = service.store.commit_one(&call.ticket, command).await;
-    let outcome = outcome.map_err(|error| Refused::new(store_failed(call, &error), error.0.clone()))?;
-    service.coordinator.group_changed();
-    outcome
+/// Answers from the group as it is if the heartbeat changes nothing, as most do not; else commits it.
+async fn decide(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    mut command: GroupCommand,
+) -> std::result::Result<Outcome, StoreError> {
+    if let DryRun::MissingTopics(names) = broker.store.dry_run(group, &command).await? {
+        add_facts(broker, &mut command, &names).await?;
+    }
+    match broker.store.dry_run(group, &command).await? {
+        DryRun::Unchanged(applied) => Ok(Ok(applied)),
+        DryRun::MissingTopics(_) | DryRun::Changes => commit_with_topics(broker, call, group, command).await,
+    }
 }
 
-fn beat(
-    service: &Service,
+fn command(
+    broker: &Broker,
     call: &Call,
     request: &ConsumerGroupHeartbeatRequest,
-    matches: Option<Matches>,
-) -> Beat {
+    resolved_regex: Option<ResolvedRegex>,
+) -> ConsumerHeartbeat {
     let owned = request.topic_partitions.as_ref().map(|owned| {
         let of_topic =
             owned.iter().map(|own| (TopicId(own.topic_id), own.partitions.iter().copied().collect()));
         of_topic.collect::<Partitions>()
     });
     let topics = request.subscribed_topic_names.as_ref();
-    Beat {
-        member: member(&request.member_id, request.instance_id.as_ref(), request.member_epoch),
+    ConsumerHeartbeat {
+        member_id: to_arc(&request.member_id),
+        instance_id: to_arc_nullable(request.instance_id.as_ref()),
+        member_epoch: request.member_epoch,
         client_id: call.header.client_id.clone().unwrap_or_default(),
         client_host: Arc::from(format!("/{}", call.session.peer.ip())),
-        rack: own_nullable(request.rack_id.as_ref()),
+        rack: to_arc_nullable(request.rack_id.as_ref()),
         rebalance_timeout_ms: Some(request.rebalance_timeout_ms).filter(|ms| *ms != UNCHANGED),
-        topics: topics.map(|topics| topics.iter().map(|topic| own(&topic.0)).collect()),
-        regex: own_nullable(request.subscribed_topic_regex.as_ref()),
-        matches,
-        assignor: own_nullable(request.server_assignor.as_ref()),
+        topics: topics.map(|topics| topics.iter().map(|topic| to_arc(&topic.0)).collect()),
+        regex: to_arc_nullable(request.subscribed_topic_regex.as_ref()),
+        resolved_regex,
+        assignor: to_arc_nullable(request.server_assignor.as_ref()),
         owned,
-        session_timeout_ms: service.settings.group_consumer_session_timeout.0.as_millis() as i32,
-        members_max: service.settings.group_max_size,
-        now_ms: service.clock.now_ms(),
+        session_timeout_ms: broker.settings.group_consumer_session_timeout.0.as_millis() as i32,
+        members_max: broker.settings.group_max_size,
+        known_topics: KnownTopics::default(),
+        now_ms: broker.clock.now_ms(),
     }
 }
 
-/// The topics that the member's regular expression fits now: the one that it sends, or else the one that it has sent.
+/// The topics that match the member's regular expression now: the one that it sends, or else the one that it has sent.
 /// Topics come and go, so every heartbeat looks anew.
-async fn matches(
-    service: &Service,
+async fn resolved_regex(
+    broker: &Broker,
     call: &Call,
     group: &Arc<str>,
     request: &ConsumerGroupHeartbeatRequest,
-) -> Result<Option<Matches>> {
+) -> Result<Option<ResolvedRegex>> {
     let failed = |error: StoreError| Refused::new(store_failed(call, &error), error.0);
-    let regex = match own_nullable(request.subscribed_topic_regex.as_ref()) {
+    let regex = match to_arc_nullable(request.subscribed_topic_regex.as_ref()) {
         Some(regex) => Some(regex),
         None => {
             // This one document, and not the group: most members have no regular expression, and all come by here.
-            let key = Key::Member(Arc::clone(group), own(&request.member_id));
-            match service.store.document(key).await.map_err(failed)? {
-                Some(Document::Member(member)) => member.consumer.as_ref().and_then(|own| own.regex.clone()),
-                _ => None,
-            }
+            let key = MemberKey { group: Arc::clone(group), member: to_arc(&request.member_id) };
+            let member = broker.store.get_one::<MemberDocument>(&key).await.map_err(failed)?;
+            member.and_then(|member| member.consumer.as_ref().and_then(|own| own.regex.clone()))
         }
     };
     let Some(regex) = regex.filter(|regex| !regex.is_empty()) else { return Ok(None) };
@@ -178,14 +193,14 @@ async fn matches(
         let message = format!("{regex:?} is not a regular expression (RE2): {error}");
         Refused::new(ErrorCode::InvalidRegularExpression, message)
     })?;
-    let topics = service.store.topics().await.map_err(failed)?;
-    let fitting = topics.iter().filter(|topic| whole_name.is_match(&topic.name));
-    let topics = fitting.map(|topic| Arc::clone(&topic.name)).collect::<BTreeSet<Arc<str>>>();
-    Ok(Some(Matches { regex, topics }))
+    let topics = broker.directory().all().await.map_err(|error| failed(StoreError(error)))?;
+    let matching = topics.into_iter().map(|topic| topic.name).filter(|name| whole_name.is_match(name));
+    let topics = matching.collect::<BTreeSet<Arc<str>>>();
+    Ok(Some(ResolvedRegex { regex, topics }))
 }
 
-fn response(service: &Service, member: &Arc<str>, beaten: Beaten) -> ConsumerGroupHeartbeatResponse {
-    let assignment = beaten.assignment.map(|assigned| {
+fn response(broker: &Broker, member: &Arc<str>, reply: HeartbeatReply) -> ConsumerGroupHeartbeatResponse {
+    let assignment = reply.assignment.map(|assigned| {
         let of_topic = |(topic, partitions): (TopicId, BTreeSet<i32>)| {
             TopicPartitions::default()
                 .with_topic_id(topic.0)
@@ -193,22 +208,28 @@ fn response(service: &Service, member: &Arc<str>, beaten: Beaten) -> ConsumerGro
         };
         Assignment::default().with_topic_partitions(assigned.into_iter().map(of_topic).collect())
     });
-    let interval = service.settings.group_consumer_heartbeat_interval.0;
+    let interval = broker.settings.group_consumer_heartbeat_interval.0;
     ConsumerGroupHeartbeatResponse::default()
-        .with_member_id(Some(wire(member)))
-        .with_member_epoch(beaten.epoch)
+        .with_member_id(Some(to_wire(member)))
+        .with_member_epoch(reply.member_epoch)
         .with_heartbeat_interval_ms(interval.as_millis() as i32)
         .with_assignment(assignment)
 }
 
 async fn leave(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     request: &ConsumerGroupHeartbeatRequest,
 ) -> Result<ConsumerGroupHeartbeatResponse> {
-    let member = member(&request.member_id, request.instance_id.as_ref(), request.member_epoch);
-    let change = GroupChange::EndBeat { member, now_ms: service.clock.now_ms() };
-    commit(service, call, &own(&request.group_id.0), change).await?;
+    let leave = ConsumerLeave {
+        member_id: to_arc(&request.member_id),
+        instance_id: to_arc_nullable(request.instance_id.as_ref()),
+        member_epoch: request.member_epoch,
+        now_ms: broker.clock.now_ms(),
+    };
+    let command = GroupCommand::ConsumerLeave(leave);
+    let outcome = commit_refusable(broker, call, &to_arc(&request.group_id.0), command).await;
+    outcome.map_err(|error| Refused::new(store_failed(call, &error), error.0.clone()))??;
     Ok(ConsumerGroupHeartbeatResponse::default()
         .with_member_id(Some(request.member_id.clone()))
         .with_member_epoch(request.member_epoch))

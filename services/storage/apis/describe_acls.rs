@@ -3,13 +3,14 @@
 use kafka_protocol::messages::{DescribeAclsRequest, DescribeAclsResponse};
 use kernel::{Call, ErrorCode};
 
-use super::shared;
-use crate::service::Answer;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
 
-pub(crate) fn handle(call: &mut Call) -> Answer {
+pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     let _: DescribeAclsRequest = call.decode()?;
     let response = DescribeAclsResponse::default()
         .with_error_code(ErrorCode::SecurityDisabled.code())
-        .with_error_message(shared::sentence("No Authorizer is configured.".to_owned()));
+        .with_error_message(text::sentence("No Authorizer is configured.".to_owned()));
     Ok(Some(call.reply(&response)?))
 }

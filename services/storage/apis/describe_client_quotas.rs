@@ -4,9 +4,11 @@ use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
 use kernel::{Call, ErrorCode};
 
-use super::shared::{self, invalid_request};
-use crate::rules::Refused;
-use crate::service::Answer;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests::invalid_request;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use rules::commands::Refused;
 
 /// How a component is matched: this very name, the default entity, or any.
 const EXACT: i8 = 0;
@@ -14,12 +16,12 @@ const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;
 const IP: &str = "ip";
 
-pub(crate) fn handle(call: &mut Call) -> Answer {
+pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     let request: DescribeClientQuotasRequest = call.decode()?;
     let response = match check(&request.components) {
         Ok(()) => DescribeClientQuotasResponse::default().with_entries(Some(Vec::new())),
         Err(refused) => {
-            let (code, message) = shared::verdict(Some(refused));
+            let (code, message) = text::error_fields(Some(refused));
             let response = DescribeClientQuotasResponse::default().with_error_code(code);
             response.with_error_message(message).with_entries(None)
         }

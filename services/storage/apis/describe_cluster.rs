@@ -4,17 +4,19 @@ use kafka_protocol::messages::describe_cluster_response::DescribeClusterBroker;
 use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeClusterResponse};
 use kernel::{Call, ErrorCode};
 
-use super::shared;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::operations;
+use crate::apis::common::text;
+use crate::broker::Broker;
 
 /// Endpoint types (KIP-919).
 const BROKERS: i8 = 1;
 const CONTROLLERS: i8 = 2;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeClusterRequest = call.decode()?;
     let response = match request.endpoint_type {
-        BROKERS => describe(service, call, &request),
+        BROKERS => describe(broker, call, &request),
         CONTROLLERS => refuse(
             ErrorCode::MismatchedEndpointType,
             "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
@@ -25,22 +27,22 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-fn describe(service: &Service, call: &Call, request: &DescribeClusterRequest) -> DescribeClusterResponse {
-    let node = BrokerId(service.node.node_id.0);
+fn describe(broker: &Broker, call: &Call, request: &DescribeClusterRequest) -> DescribeClusterResponse {
+    let node = BrokerId(broker.node.node_id.0);
     let advertised = &call.session.advertised;
     // Never fenced: a broker that answers is in service.
-    let broker = DescribeClusterBroker::default()
+    let this_broker = DescribeClusterBroker::default()
         .with_broker_id(node)
-        .with_host(shared::words(&advertised.host))
+        .with_host(text::str_bytes(&advertised.host))
         .with_port(i32::from(advertised.port));
     let operations = match request.include_cluster_authorized_operations {
-        true => shared::CLUSTER_OPERATIONS,
-        false => shared::OPERATIONS_NOT_ASKED,
+        true => operations::CLUSTER_OPERATIONS,
+        false => operations::OPERATIONS_NOT_ASKED,
     };
     DescribeClusterResponse::default()
-        .with_cluster_id(shared::words(&service.node.cluster_id))
+        .with_cluster_id(text::str_bytes(&broker.node.cluster_id))
         .with_controller_id(node)
-        .with_brokers(vec![broker])
+        .with_brokers(vec![this_broker])
         .with_cluster_authorized_operations(operations)
 }
 
@@ -48,30 +50,30 @@ fn describe(service: &Service, call: &Call, request: &DescribeClusterRequest) ->
 fn refuse(error: ErrorCode, message: String) -> DescribeClusterResponse {
     DescribeClusterResponse::default()
         .with_error_code(error.code())
-        .with_error_message(shared::sentence(message))
+        .with_error_message(text::sentence(message))
 }
 
 #[cfg(test)]
 mod tests {
     use kernel::Api;
 
-    use super::super::shared::versions;
     use super::super::testing::{self, ask};
     use super::*;
+    use crate::apis::testing::versions;
 
     #[tokio::test]
     async fn every_version_describes() {
-        let service = testing::service().await;
-        let node = BrokerId(service.node.node_id.0);
+        let broker = testing::broker().await;
+        let node = BrokerId(broker.node.node_id.0);
         for version in versions(Api::DESCRIBE_CLUSTER) {
             for asks in [false, true] {
                 let request = DescribeClusterRequest::default()
                     .with_include_cluster_authorized_operations(asks)
                     .with_include_fenced_brokers(asks && version >= 2);
                 let response: DescribeClusterResponse =
-                    ask(&service, Api::DESCRIBE_CLUSTER, version, &request).await;
+                    ask(&broker, Api::DESCRIBE_CLUSTER, version, &request).await;
                 assert_eq!((response.error_code, response.error_message.as_ref()), (0, None));
-                assert_eq!(response.cluster_id.as_str(), &*service.node.cluster_id);
+                assert_eq!(response.cluster_id.as_str(), &*broker.node.cluster_id);
                 assert_eq!((response.endpoint_type, response.controller_id), (1, node));
                 let operations = if asks { 8096 } else { i32::MIN };
                 assert_eq!(response.cluster_authorized_operations, operations);
@@ -84,12 +86,12 @@ mod tests {
 
     #[tokio::test]
     async fn only_brokers_are_described() {
-        let service = testing::service().await;
+        let broker = testing::broker().await;
         for version in 1..=2 {
             for (endpoint_type, code) in [(2, 114), (0, 115), (3, 115), (-1, 115)] {
                 let request = DescribeClusterRequest::default().with_endpoint_type(endpoint_type);
                 let response: DescribeClusterResponse =
-                    ask(&service, Api::DESCRIBE_CLUSTER, version, &request).await;
+                    ask(&broker, Api::DESCRIBE_CLUSTER, version, &request).await;
                 assert_eq!((response.error_code, response.endpoint_type), (code, 1));
                 assert!(response.error_message.is_some() && response.brokers.is_empty());
                 assert_eq!(response.controller_id, BrokerId(-1));

@@ -6,18 +6,21 @@ use kafka_protocol::messages::describe_groups_response::{DescribedGroup, Describ
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{GROUP_OPERATIONS, own, store_failed, wire, wire_nullable};
-use super::shared::{self, OPERATIONS_NOT_ASKED};
-use crate::rules::groups::{GroupState, MemberDocument};
-use crate::service::{Answer, Service};
-use crate::store::GroupView;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::store_failed;
+use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
+use crate::apis::common::text;
+use crate::apis::common::text::{to_arc, to_wire, to_wire_nullable};
+use crate::broker::Broker;
+use rules::documents::{GroupState, MemberDocument};
+use rules::groups::GroupView;
 
 /// Kafka's name for the state of a group that is not there.
 const DEAD: &str = "Dead";
 /// From this version on a group that is not there is an error (KIP-1043).
 const NOT_FOUND_FROM: i16 = 6;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeGroupsRequest = call.decode()?;
     call.ticket.after_writes().await;
     let operations = match request.include_authorized_operations {
@@ -26,21 +29,21 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     };
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
-        groups.push(describe(service, call, group, operations).await);
+        groups.push(describe(broker, call, group, operations).await);
     }
     let response = DescribeGroupsResponse::default().with_groups(groups);
     Ok(Some(call.reply(&response)?))
 }
 
-async fn describe(service: &Service, call: &Call, id: GroupId, operations: i32) -> DescribedGroup {
+async fn describe(broker: &Broker, call: &Call, id: GroupId, operations: i32) -> DescribedGroup {
     let described =
         DescribedGroup::default().with_authorized_operations(OPERATIONS_NOT_ASKED).with_group_id(id.clone());
-    match service.store.group(&own(&id.0)).await {
+    match broker.store.group(&to_arc(&id.0)).await {
         Ok(Some(view)) if view.group.consumer.is_none() => {
             of_view(described, &view).with_authorized_operations(operations)
         }
         Ok(_) if call.header.version < NOT_FOUND_FROM => {
-            described.with_group_state(shared::words(DEAD)).with_authorized_operations(operations)
+            described.with_group_state(text::str_bytes(DEAD)).with_authorized_operations(operations)
         }
         Ok(Some(_)) => not_found(described, format!("Group {} is not a classic group.", id.as_str())),
         Ok(None) => not_found(described, format!("Group {} not found.", id.as_str())),
@@ -50,9 +53,9 @@ async fn describe(service: &Service, call: &Call, id: GroupId, operations: i32) 
 
 fn not_found(described: DescribedGroup, message: String) -> DescribedGroup {
     described
-        .with_group_state(shared::words(DEAD))
+        .with_group_state(text::str_bytes(DEAD))
         .with_error_code(ErrorCode::GroupIdNotFound.code())
-        .with_error_message(shared::sentence(message))
+        .with_error_message(text::sentence(message))
 }
 
 fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {
@@ -62,16 +65,16 @@ fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {
     let member = |(id, member): &(Arc<str>, Arc<MemberDocument>)| {
         let metadata = protocol.as_ref().and_then(|protocol| member.metadata(protocol));
         DescribedGroupMember::default()
-            .with_member_id(wire(id))
-            .with_group_instance_id(wire_nullable(member.instance_id.as_ref()))
-            .with_client_id(wire(&member.client_id))
-            .with_client_host(wire(&member.client_host))
+            .with_member_id(to_wire(id))
+            .with_group_instance_id(to_wire_nullable(member.instance_id.as_ref()))
+            .with_client_id(to_wire(&member.client_id))
+            .with_client_host(to_wire(&member.client_host))
             .with_member_metadata(metadata.map(|metadata| metadata.0.clone()).unwrap_or_default())
             .with_member_assignment(member.assignment.0.clone())
     };
     described
-        .with_group_state(shared::words(group.state.name()))
-        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
-        .with_protocol_data(wire_nullable(protocol.as_ref()).unwrap_or_default())
+        .with_group_state(text::str_bytes(group.state.name()))
+        .with_protocol_type(to_wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
+        .with_protocol_data(to_wire_nullable(protocol.as_ref()).unwrap_or_default())
         .with_members(view.members.iter().map(member).collect())
 }

@@ -9,48 +9,50 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use kernel::{Call, TopicPartition};
 
-use super::{lookup, shared};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::TopicDocument;
-use crate::service::{Answer, Service};
+use rules::documents::TopicDocument;
 
 /// A topic, and those of its partitions that are asked for.
 type Wanted = (Arc<TopicDocument>, Vec<TopicPartition>);
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeLogDirsRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let wanted = wanted(service, &request).await?;
-    let partitions = wanted.iter().flat_map(|(_, partitions)| partitions).copied().collect();
-    let logs = lookup::logs(service, partitions).await?;
+    let wanted = wanted(broker, &request).await?;
+    let partitions: Vec<TopicPartition> =
+        wanted.iter().flat_map(|(_, partitions)| partitions).copied().collect();
+    let sizes = broker.store.sizes(partitions).await?;
     let describe = |(topic, partitions): &Wanted| {
-        let sized = partitions.iter().filter_map(|at| Some((at.partition, logs.get(at)?.bytes)));
+        let sized = partitions.iter().filter_map(|at| Some((at.partition, *sizes.get(at)?)));
         let sized: Vec<_> = sized.map(|(index, bytes)| partition(index, bytes)).collect();
-        let described = DescribeLogDirsTopic::default().with_name(shared::topic_name(&topic.name));
+        let described = DescribeLogDirsTopic::default().with_name(text::topic_name(&topic.name));
         // Like Kafka, which looks through its logs for what was asked, it says nothing of what is not there.
         (!sized.is_empty()).then(|| described.with_partitions(sized))
     };
     // The store does not know how large it may grow: -1, the default of total and usable bytes, says so.
     let directory = DescribeLogDirsResult::default()
-        .with_log_dir(shared::words(&shared::masked(&service.settings.url)))
+        .with_log_dir(text::str_bytes(&broker.settings.url_masked()))
         .with_topics(wanted.iter().filter_map(describe).collect());
     Ok(Some(call.reply(&DescribeLogDirsResponse::default().with_results(vec![directory]))?))
 }
 
 /// The topics that are asked for and are there, in the order of names.
-async fn wanted(service: &Service, request: &DescribeLogDirsRequest) -> Result<Vec<Wanted>, StoreError> {
+async fn wanted(broker: &Broker, request: &DescribeLogDirsRequest) -> Result<Vec<Wanted>, StoreError> {
     let Some(asked) = &request.topics else {
         let whole = |topic: Arc<TopicDocument>| {
             let partitions = topic.all_partitions().collect();
             (topic, partitions)
         };
-        return Ok(service.store.topics().await?.into_iter().map(whole).collect());
+        return Ok(broker.store.topics().await?.into_iter().map(whole).collect());
     };
     let mut indexes: BTreeMap<Arc<str>, BTreeSet<i32>> = BTreeMap::new();
     for topic in asked {
         indexes.entry(Arc::from(topic.topic.as_str())).or_default().extend(&topic.partitions);
     }
-    let found = shared::topics_by_name(service, indexes.keys().cloned().collect()).await?;
+    let found = broker.store.topics_by_name(indexes.keys().cloned().collect()).await?;
     let chosen = |(name, indexes): (Arc<str>, BTreeSet<i32>)| {
         let topic = found.get(&name)?;
         let partitions = indexes.into_iter().filter_map(|index| topic.partition(index)).collect();
@@ -69,19 +71,18 @@ fn partition(index: i32, bytes: u64) -> DescribeLogDirsPartition {
 #[cfg(test)]
 mod tests {
     use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
-    use kernel::budget::Lease;
     use kernel::records::{Batch, Codec};
     use kernel::{Api, Ticket};
 
-    use super::super::shared::versions;
     use super::super::testing::{self, NOW_MS, ask, topic};
     use super::*;
-    use crate::rules::Command;
+    use crate::apis::testing::versions;
+    use rules::commands::{Append, Command};
 
     fn asked(topics: &[(&str, &[i32])]) -> Option<Vec<DescribableLogDirTopic>> {
         let topic = |(name, partitions): &(&str, &[i32])| {
             DescribableLogDirTopic::default()
-                .with_topic(shared::topic_name(name))
+                .with_topic(text::topic_name(name))
                 .with_partitions(partitions.to_vec())
         };
         Some(topics.iter().map(topic).collect())
@@ -102,15 +103,14 @@ mod tests {
 
     #[tokio::test]
     async fn every_version_tells_sizes() {
-        let service = testing::service().await;
-        topic(&service, "b", 1, &[]).await;
-        let a = topic(&service, "a", 2, &[]).await;
+        let broker = testing::broker().await;
+        topic(&broker, "b", 1, &[]).await;
+        let a = topic(&broker, "a", 2, &[]).await;
         let batch = Batch::check(testing::batch(Codec::None, &[NOW_MS])).expect("a test's batch is whole");
         let bytes = batch.bytes().len() as i64;
         let partition = a.partition(1).unwrap();
-        let lease = Arc::new(Lease::default());
-        let append = Command::Append { partition, batch, now_ms: NOW_MS, lease };
-        service.store.commit_one(&Ticket::only(), append).await.unwrap().unwrap();
+        let append = Command::Append(Append::new(partition, &batch, NOW_MS));
+        broker.store.commit_one(&Ticket::only(), append).await.unwrap().unwrap();
 
         let named = |name: &str, size: i64| (name.to_owned(), size);
         for version in versions(Api::DESCRIBE_LOG_DIRS) {
@@ -122,7 +122,7 @@ mod tests {
             ] {
                 let request = DescribeLogDirsRequest::default().with_topics(topics);
                 let response: DescribeLogDirsResponse =
-                    ask(&service, Api::DESCRIBE_LOG_DIRS, version, &request).await;
+                    ask(&broker, Api::DESCRIBE_LOG_DIRS, version, &request).await;
                 assert_eq!((response.error_code, response.results.len()), (0, 1));
                 let directory = &response.results[0];
                 assert_eq!((directory.error_code, directory.log_dir.as_str()), (0, "memory://"));

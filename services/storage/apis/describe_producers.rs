@@ -1,31 +1,35 @@
 //! DescribeProducers (KIP-664): the idempotent producers that a partition remembers.
 
+use std::sync::Arc;
+
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::{
     PartitionResponse, ProducerState, TopicResponse,
 };
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
-use kernel::{Call, ErrorCode, TopicPartition};
+use kernel::{Call, ErrorCode, ProducerId, TopicPartition};
 use uuid::Uuid;
 
-use super::lookup::{TopicRef, Topics};
-use super::shared;
-use crate::engines::{Load, StoreError};
-use crate::rules::{Document, Key, check_topic_name};
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use crate::engines::StoreError;
+use crate::store::{TopicRef, Topics};
+use rules::documents::ProducerDocument;
+use rules::topics::check_topic_name;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeProducersRequest = call.decode()?;
     call.ticket.after_writes().await;
     let named = |topic: &TopicRequest| TopicRef::new(false, &topic.name, Uuid::nil());
-    let topics = Topics::load(service, request.topics.iter().map(named).collect()).await?;
+    let topics = broker.store.find_topics(request.topics.iter().map(named).collect()).await?;
     let mut responses = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partition_indexes.len());
         for index in &topic.partition_indexes {
             let response = PartitionResponse::default().with_partition_index(*index);
             partitions.push(match topics.at(&named(&topic), *index) {
-                Ok(at) => response.with_active_producers(producers(service, at).await?),
+                Ok(at) => response.with_active_producers(producers(broker, at).await?),
                 Err(_) => refused(response, &topic, &topics),
             });
         }
@@ -40,27 +44,23 @@ fn refused(response: PartitionResponse, topic: &TopicRequest, topics: &Topics) -
     match check_topic_name(name) {
         Err(refused) => unknown
             .with_error_code(ErrorCode::InvalidTopicException.code())
-            .with_error_message(shared::sentence(refused.message)),
+            .with_error_message(text::sentence(refused.message)),
         // Kafka has no words for a partition that a topic does not have.
         Ok(()) if topics.topic(&TopicRef::new(false, &topic.name, Uuid::nil())).is_some() => unknown,
-        Ok(()) => unknown.with_error_message(shared::sentence(format!("there is no topic {name:?}"))),
+        Ok(()) => unknown.with_error_message(text::sentence(format!("there is no topic {name:?}"))),
     }
 }
 
-async fn producers(service: &Service, at: TopicPartition) -> Result<Vec<ProducerState>, StoreError> {
-    let found = service.store.engine().await?.load(Load::Producers(at)).await?;
-    let state = |(key, document)| match (key, document) {
-        (Key::Producer(_, id), Document::Producer(producer)) => Some(
-            ProducerState::default()
-                .with_producer_id(id.0.into())
-                .with_producer_epoch(producer.epoch.into())
-                .with_last_sequence(producer.batches.last().map_or(-1, |batch| batch.last_sequence))
-                .with_last_timestamp(producer.last_ms)
-                // It is in no transaction.
-                .with_coordinator_epoch(-1)
-                .with_current_txn_start_offset(-1),
-        ),
-        _ => None,
+async fn producers(broker: &Broker, at: TopicPartition) -> Result<Vec<ProducerState>, StoreError> {
+    let state = |(id, producer): (ProducerId, Arc<ProducerDocument>)| {
+        ProducerState::default()
+            .with_producer_id(id.0.into())
+            .with_producer_epoch(producer.epoch.into())
+            .with_last_sequence(producer.batches.last().map_or(-1, |batch| batch.last_sequence))
+            .with_last_timestamp(producer.last_ms)
+            // It is in no transaction.
+            .with_coordinator_epoch(-1)
+            .with_current_txn_start_offset(-1)
     };
-    Ok(found.into_iter().filter_map(state).collect())
+    Ok(broker.store.producers(at).await?.into_iter().map(state).collect())
 }

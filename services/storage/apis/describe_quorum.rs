@@ -10,15 +10,17 @@ use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 
-use super::shared::{self, CLUSTER_METADATA_TOPIC};
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::apis::common::topics::CLUSTER_METADATA_TOPIC;
+use crate::broker::Broker;
 
 /// From this version on there are messages and nodes (KIP-853).
 const NODES_FROM: i16 = 2;
 /// The first leader epoch of a quorum.
 const LEADER_EPOCH: i32 = 1;
 
-pub(crate) fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeQuorumRequest = call.decode()?;
     let is_asked = match request.topics.as_slice() {
         [topic] => {
@@ -29,7 +31,7 @@ pub(crate) fn handle(service: &Service, call: &mut Call) -> Answer {
     };
     let has_nodes = call.header.version >= NODES_FROM;
     let partition = |index: i32| match is_asked {
-        true => described(service, call, index),
+        true => described(broker, call, index),
         false => unknown(index, has_nodes),
     };
     let topics = request.topics.into_iter().map(|topic| {
@@ -40,7 +42,7 @@ pub(crate) fn handle(service: &Service, call: &mut Call) -> Answer {
     let response = match has_nodes {
         true => response
             .with_error_message(no_message())
-            .with_nodes(is_asked.then(|| node(service, call)).into_iter().collect()),
+            .with_nodes(is_asked.then(|| node(broker, call)).into_iter().collect()),
         false => response,
     };
     Ok(Some(call.reply(&response)?))
@@ -51,16 +53,16 @@ fn no_message() -> Option<StrBytes> {
     Some(StrBytes::default())
 }
 
-fn described(service: &Service, call: &Call, index: i32) -> PartitionData {
-    let now_ms = service.clock.now_ms();
+fn described(broker: &Broker, call: &Call, index: i32) -> PartitionData {
+    let now_ms = broker.clock.now_ms();
     let times = if call.header.version >= 1 { now_ms } else { -1 };
     let voter = ReplicaState::default()
-        .with_replica_id(service.node.node_id.0.into())
+        .with_replica_id(broker.node.node_id.0.into())
         .with_last_fetch_timestamp(times)
         .with_last_caught_up_timestamp(times);
     let partition = PartitionData::default()
         .with_partition_index(index)
-        .with_leader_id(service.node.node_id.0.into())
+        .with_leader_id(broker.node.node_id.0.into())
         .with_leader_epoch(LEADER_EPOCH)
         .with_current_voters(vec![voter]);
     if call.header.version >= NODES_FROM { partition.with_error_message(no_message()) } else { partition }
@@ -72,15 +74,15 @@ fn unknown(index: i32, has_message: bool) -> PartitionData {
         .with_error_code(ErrorCode::UnknownTopicOrPartition.code());
     let message =
         format!("only partition 0 of {CLUSTER_METADATA_TOPIC} has a quorum, and it is asked for alone");
-    if has_message { partition.with_error_message(shared::sentence(message)) } else { partition }
+    if has_message { partition.with_error_message(text::sentence(message)) } else { partition }
 }
 
-fn node(service: &Service, call: &Call) -> Node {
+fn node(broker: &Broker, call: &Call) -> Node {
     let advertised = &call.session.advertised;
     let listener = Listener::default()
         // Kafka's admin client takes no other.
-        .with_name(shared::words(&call.session.listener.to_uppercase()))
-        .with_host(shared::words(&advertised.host))
+        .with_name(text::str_bytes(&call.session.listener.to_uppercase()))
+        .with_host(text::str_bytes(&advertised.host))
         .with_port(advertised.port);
-    Node::default().with_node_id(service.node.node_id.0.into()).with_listeners(vec![listener])
+    Node::default().with_node_id(broker.node.node_id.0.into()).with_listeners(vec![listener])
 }

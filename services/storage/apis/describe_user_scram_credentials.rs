@@ -7,10 +7,11 @@ use kafka_protocol::messages::{DescribeUserScramCredentialsRequest, DescribeUser
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 
-use super::shared;
-use crate::service::Answer;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
 
-pub(crate) fn handle(call: &mut Call) -> Answer {
+pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     let request: DescribeUserScramCredentialsRequest = call.decode()?;
     let mut counts: HashMap<StrBytes, usize> = HashMap::new();
     let mut users = Vec::new();
@@ -37,7 +38,7 @@ pub(crate) fn handle(call: &mut Call) -> Answer {
         DescribeUserScramCredentialsResult::default()
             .with_user(user)
             .with_error_code(error.code())
-            .with_error_message(shared::sentence(message))
+            .with_error_message(text::sentence(message))
     };
     let results = users.into_iter().map(result).collect();
     let response = DescribeUserScramCredentialsResponse::default().with_results(results);

@@ -6,17 +6,19 @@ use kafka_protocol::messages::{ElectLeadersRequest, ElectLeadersResponse};
 use kernel::{Call, ErrorCode};
 use uuid::Uuid;
 
-use super::lookup::{TopicRef, Topics, by_topic};
-use super::shared;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests::by_topic;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use crate::store::TopicRef;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ElectLeadersRequest = call.decode()?;
     call.ticket.after_writes().await;
     // Who asks for all hears only of those that got another leader.
     let asked = request.topic_partitions.unwrap_or_default();
     let named = |topic: &TopicPartitions| TopicRef::new(false, &topic.topic, Uuid::nil());
-    let topics = Topics::load(service, asked.iter().map(named).collect()).await?;
+    let topics = broker.store.find_topics(asked.iter().map(named).collect()).await?;
     let mut rows = Vec::new();
     for topic in &asked {
         let named = named(topic);
@@ -40,5 +42,5 @@ fn result(index: i32, error: Option<ErrorCode>) -> PartitionResult {
     PartitionResult::default()
         .with_partition_id(index)
         .with_error_code(error.code())
-        .with_error_message(shared::sentence(message.to_owned()))
+        .with_error_message(text::sentence(message.to_owned()))
 }

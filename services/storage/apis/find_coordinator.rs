@@ -5,8 +5,10 @@ use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinator
 use kafka_protocol::protocol::StrBytes;
 use kernel::Call;
 
-use super::shared;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::broker::Broker;
 
 /// Key types.
 const GROUP: i8 = 0;
@@ -16,9 +18,9 @@ const SHARE: i8 = 2;
 /// From this version on several keys are asked at once (KIP-699).
 const BATCHED_SINCE: i16 = 4;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: FindCoordinatorRequest = call.decode()?;
-    let found = coordinator(service, call, request.key_type);
+    let found = coordinator(broker, call, request.key_type);
     let response = match call.header.version >= BATCHED_SINCE {
         true => {
             let of_key = |key: StrBytes| found.clone().with_key(key);
@@ -41,24 +43,24 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
 }
 
 /// The coordinator of every key of a type.
-fn coordinator(service: &Service, call: &Call, key_type: i8) -> Coordinator {
+fn coordinator(broker: &Broker, call: &Call, key_type: i8) -> Coordinator {
     // The Java client gives up on INVALID_REQUEST and shows the sentence; every error that says "not available" it
     // would retry until its application times out.
     let refused = match key_type {
         GROUP => {
             let advertised = &call.session.advertised;
             return Coordinator::default()
-                .with_node_id(BrokerId(service.node.node_id.0))
-                .with_host(shared::words(&advertised.host))
+                .with_node_id(BrokerId(broker.node.node_id.0))
+                .with_host(text::str_bytes(&advertised.host))
                 .with_port(i32::from(advertised.port));
         }
-        TRANSACTION => shared::invalid_request(
+        TRANSACTION => requests::invalid_request(
             "Yagura has no transactions yet: use a producer without transactional.id (an idempotent one works)",
         ),
-        SHARE => shared::invalid_request("Yagura has no share groups yet: use a consumer group"),
-        other => shared::invalid_request(format!("{other} is not a type of coordinator")),
+        SHARE => requests::invalid_request("Yagura has no share groups yet: use a consumer group"),
+        other => requests::invalid_request(format!("{other} is not a type of coordinator")),
     };
-    let (code, message) = shared::verdict(Some(refused));
+    let (code, message) = text::error_fields(Some(refused));
     Coordinator::default()
         .with_node_id(BrokerId(-1))
         .with_port(-1)
@@ -70,26 +72,26 @@ fn coordinator(service: &Service, call: &Call, key_type: i8) -> Coordinator {
 mod tests {
     use kernel::Api;
 
-    use super::super::shared::versions;
     use super::super::testing::{self, ask};
     use super::*;
+    use crate::apis::testing::versions;
 
     fn request(version: i16, key_type: i8, keys: &[&str]) -> FindCoordinatorRequest {
         let request = FindCoordinatorRequest::default().with_key_type(key_type);
         match version < BATCHED_SINCE {
-            true => request.with_key(shared::words(keys[0])),
-            false => request.with_coordinator_keys(keys.iter().map(|key| shared::words(key)).collect()),
+            true => request.with_key(text::str_bytes(keys[0])),
+            false => request.with_coordinator_keys(keys.iter().map(|key| text::str_bytes(key)).collect()),
         }
     }
 
     #[tokio::test]
     async fn groups_are_coordinated_here() {
-        let service = testing::service().await;
-        let node = BrokerId(service.node.node_id.0);
+        let broker = testing::broker().await;
+        let node = BrokerId(broker.node.node_id.0);
         for version in versions(Api::FIND_COORDINATOR) {
             let request = request(version, GROUP, &["g", "", "g"]);
             let response: FindCoordinatorResponse =
-                ask(&service, Api::FIND_COORDINATOR, version, &request).await;
+                ask(&broker, Api::FIND_COORDINATOR, version, &request).await;
             if version < BATCHED_SINCE {
                 assert_eq!((response.error_code, response.node_id), (0, node));
                 assert_eq!((response.host.as_str(), response.port), ("localhost", 9092));
@@ -109,12 +111,12 @@ mod tests {
 
     #[tokio::test]
     async fn other_coordinators_are_refused_for_good() {
-        let service = testing::service().await;
+        let broker = testing::broker().await;
         for version in versions(Api::FIND_COORDINATOR).skip(1) {
             for key_type in [TRANSACTION, SHARE, 3, -1] {
                 let request = request(version, key_type, &["k"]);
                 let response: FindCoordinatorResponse =
-                    ask(&service, Api::FIND_COORDINATOR, version, &request).await;
+                    ask(&broker, Api::FIND_COORDINATOR, version, &request).await;
                 let (code, node, port, message) = match response.coordinators.first() {
                     Some(found) => (found.error_code, found.node_id, found.port, &found.error_message),
                     None => (response.error_code, response.node_id, response.port, &response.error_message),

@@ -4,8 +4,9 @@ use kafka_protocol::messages::{GetTelemetrySubscriptionsRequest, GetTelemetrySub
 use kernel::Call;
 use uuid::Uuid;
 
-use super::shared;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
 use crate::telemetry::{Client, asked_of};
 
 /// How metrics may be compressed, the best first, as Kafka numbers the codecs: zstd, lz4, gzip, snappy.
@@ -14,14 +15,14 @@ const COMPRESSION: [i8; 4] = [4, 3, 1, 2];
 /// what is read from so much can be fifty times as long in memory.
 pub(super) const BYTES_MAX: usize = 256 << 10;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: GetTelemetrySubscriptionsRequest = call.decode()?;
     call.ticket.after_writes().await;
     let instance = match request.client_instance_id {
-        id if id.is_nil() => Uuid::new_v4(),
+        id if id.is_nil() => broker.fresh_id(),
         id => id,
     };
-    let subscriptions = service.store.client_metrics().await?;
+    let subscriptions = broker.store.client_metrics().await?;
     let asked = asked_of(&client(call, instance), &subscriptions);
     let response = GetTelemetrySubscriptionsResponse::default()
         .with_client_instance_id(instance)
@@ -31,7 +32,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         .with_telemetry_max_bytes(BYTES_MAX as i32)
         // Sums from the client's start: a push that is lost then loses nothing.
         .with_delta_temporality(false)
-        .with_requested_metrics(asked.metrics.iter().map(|name| shared::words(name)).collect());
+        .with_requested_metrics(asked.metrics.iter().map(|name| text::str_bytes(name)).collect());
     Ok(Some(call.reply(&response)?))
 }
 

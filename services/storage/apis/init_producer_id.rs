@@ -7,18 +7,19 @@ use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, Pr
 use kernel::{Call, ErrorCode};
 use tracing::warn;
 
-use crate::rules::{Command, Done};
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::broker::Broker;
+use rules::commands::{Applied, Command};
 
 const NO_ID: i64 = -1;
 const NO_EPOCH: i16 = -1;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: InitProducerIdRequest = call.decode()?;
     let response = match check(&request) {
         Err(error) => refusal(error),
-        Ok(()) => match service.store.commit_one(&call.ticket, Command::AllocateProducerId).await? {
-            Ok(Done::Producer(id)) => {
+        Ok(()) => match broker.store.commit_one(&call.ticket, Command::AllocateProducerId).await? {
+            Ok(Applied::Producer(id)) => {
                 InitProducerIdResponse::default().with_producer_id(ProducerId(id.0)).with_producer_epoch(0)
             }
             Ok(_) => refusal(ErrorCode::UnknownServerError),
@@ -61,11 +62,11 @@ mod tests {
     use kernel::Api;
 
     use super::*;
-    use crate::apis::shared;
-    use crate::apis::testing::{ask, service};
+    use crate::apis::common::text;
+    use crate::apis::testing::{ask, broker};
 
-    async fn init(service: &Arc<Service>, version: i16, request: InitProducerIdRequest) -> (i16, i64, i16) {
-        let response: InitProducerIdResponse = ask(service, Api::INIT_PRODUCER_ID, version, &request).await;
+    async fn init(broker: &Arc<Broker>, version: i16, request: InitProducerIdRequest) -> (i16, i64, i16) {
+        let response: InitProducerIdResponse = ask(broker, Api::INIT_PRODUCER_ID, version, &request).await;
         (response.error_code, response.producer_id.0, response.producer_epoch)
     }
 
@@ -75,30 +76,30 @@ mod tests {
 
     #[tokio::test]
     async fn every_producer_gets_an_id_of_its_own() {
-        let service = service().await;
+        let broker = broker().await;
         for version in 0..=5 {
-            assert_eq!(init(&service, version, request()).await, (0, i64::from(version), 0));
+            assert_eq!(init(&broker, version, request()).await, (0, i64::from(version), 0));
         }
     }
 
     #[tokio::test]
     async fn one_that_has_an_id_gets_another() {
-        let service = service().await;
+        let broker = broker().await;
         let again = |id, epoch| request().with_producer_id(ProducerId(id)).with_producer_epoch(epoch);
-        assert_eq!(init(&service, 3, again(9, 4)).await, (0, 0, 0));
-        assert_eq!(init(&service, 5, again(9, i16::MAX)).await, (0, 1, 0));
+        assert_eq!(init(&broker, 3, again(9, 4)).await, (0, 0, 0));
+        assert_eq!(init(&broker, 5, again(9, i16::MAX)).await, (0, 1, 0));
         let invalid_request = (42, -1, -1);
-        assert_eq!(init(&service, 4, again(9, -1)).await, invalid_request);
-        assert_eq!(init(&service, 4, again(-1, 4)).await, invalid_request);
+        assert_eq!(init(&broker, 4, again(9, -1)).await, invalid_request);
+        assert_eq!(init(&broker, 4, again(-1, 4)).await, invalid_request);
     }
 
     #[tokio::test]
     async fn transactions_are_refused_for_good() {
-        let service = service().await;
-        let transactional = |id| request().with_transactional_id(Some(TransactionalId(shared::words(id))));
+        let broker = broker().await;
+        let transactional = |id| request().with_transactional_id(Some(TransactionalId(text::str_bytes(id))));
         for version in 0..=5 {
-            assert_eq!(init(&service, version, transactional("payments")).await, (53, -1, -1));
-            assert_eq!(init(&service, version, transactional("")).await, (42, -1, -1));
+            assert_eq!(init(&broker, version, transactional("payments")).await, (53, -1, -1));
+            assert_eq!(init(&broker, version, transactional("")).await, (42, -1, -1));
         }
     }
 }

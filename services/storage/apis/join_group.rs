@@ -7,16 +7,17 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
-use uuid::Uuid;
 
-use super::grouping::{
-    NO_GENERATION, change, check_group_id, gone, member, own, wait_for, wire, wire_nullable,
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{
+    NO_GENERATION, check_group_id, commit_with_topics, identity, store_failed, wait_for,
 };
-use super::shared;
-use crate::rules::Done;
-use crate::rules::groups::{Blob, CONSUMER, GroupChange, GroupState, Join, Joined, Member, MemberProtocol};
-use crate::service::{Answer, Service};
-use crate::store::GroupView;
+use crate::apis::common::text;
+use crate::apis::common::text::{to_arc, to_wire, to_wire_nullable};
+use crate::broker::Broker;
+use rules::commands::{Applied, GroupCommand, Join, Joined, KnownTopics, MemberIdentity};
+use rules::documents::{Blob, MemberProtocol};
+use rules::groups::{CONSUMER, GroupView, join_answer};
 
 /// From this version on a newcomer is given its id first (KIP-394).
 const KNOWN_ID_FROM: i16 = 4;
@@ -25,17 +26,17 @@ const SKIPS_ASSIGNMENT_FROM: i16 = 9;
 /// From this version on a protocol's name may be null (KIP-559).
 const NULL_PROTOCOL_FROM: i16 = 7;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: JoinGroupRequest = call.decode()?;
     let version = call.header.version;
-    let asked = asked(service, call, &request);
+    let asked = asked(broker, call, &request);
     drop(request);
     // All of it has been copied out, so that a parked call holds no request memory.
     call.body.release();
     let response = match asked {
         Ok((group, asked)) => {
-            let id = wire(&asked.member.id);
-            let joined = join(service, call, &group, asked).await;
+            let id = to_wire(&asked.member.id);
+            let joined = join(broker, call, &group, asked).await;
             joined.unwrap_or_else(|error| refusal(id, error))
         }
         Err((id, error)) => refusal(id, error),
@@ -45,14 +46,14 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
 
 /// The request on memory of its own, or why it is refused as it stands.
 fn asked(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     request: &JoinGroupRequest,
 ) -> Result<(Arc<str>, Join), (StrBytes, ErrorCode)> {
     let version = call.header.version;
-    let refused = |error| (wire(&own(&request.member_id)), error);
+    let refused = |error| (to_wire(&to_arc(&request.member_id)), error);
     check_group_id(&request.group_id).map_err(refused)?;
-    let settings = &service.settings;
+    let settings = &broker.settings;
     let timeout = i128::from(request.session_timeout_ms);
     let bounds = [&settings.group_min_session_timeout, &settings.group_max_session_timeout];
     let [least, most] = bounds.map(|span| span.0.as_millis() as i128);
@@ -64,7 +65,7 @@ fn asked(
         0 => request.session_timeout_ms,
         _ => request.rebalance_timeout_ms,
     };
-    let member = member(&request.member_id, request.group_instance_id.as_ref(), NO_GENERATION);
+    let member = identity(&request.member_id, request.group_instance_id.as_ref(), NO_GENERATION);
     let client_id = call.header.client_id.clone().unwrap_or_default();
     let prefix = member.instance_id.as_ref().unwrap_or(&client_id);
     let protocol =
@@ -73,7 +74,7 @@ fn asked(
             metadata: Blob(Bytes::copy_from_slice(&own.metadata)),
         };
     let join = Join {
-        fresh_id: Arc::from(format!("{prefix}-{}", Uuid::new_v4())),
+        fresh_id: Arc::from(format!("{prefix}-{}", broker.fresh_id())),
         member,
         requires_known_id: version >= KNOWN_ID_FROM,
         can_skip_assignment: version >= SKIPS_ASSIGNMENT_FROM,
@@ -85,85 +86,82 @@ fn asked(
         protocols: request.protocols.iter().map(protocol).collect(),
         initial_delay_ms: settings.group_initial_rebalance_delay.0.as_millis() as i64,
         members_max: settings.group_max_size,
-        now_ms: service.clock.now_ms(),
+        known_topics: KnownTopics::default(),
+        now_ms: broker.clock.now_ms(),
     };
-    Ok((own(&request.group_id.0), join))
+    Ok((to_arc(&request.group_id.0), join))
 }
 
 async fn join(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     group: &Arc<str>,
     join: Join,
 ) -> Result<JoinGroupResponse, ErrorCode> {
     let asked = join.member.clone();
-    let done = change(service, call, group, GroupChange::Join(Box::new(join))).await?;
-    match done {
-        Done::Joined(Joined::IdRequired(id)) => Ok(refusal(wire(&id), ErrorCode::MemberIdRequired)),
-        Done::Joined(Joined::Waits { member, generation }) => {
-            let waiting = Member { id: member, ..asked };
-            let _waits = service.coordinator.waits(group, &waiting.id);
-            let joined =
-                wait_for(service, call, group, |view| next_generation(view, &waiting, generation)).await;
-            Ok(joined.unwrap_or_else(|error| match error {
-                // Whoever has left is nobody any more.
+    let command = GroupCommand::Join(Box::new(join));
+    let outcome = commit_with_topics(broker, call, group, command).await;
+    let outcome = outcome.map_err(|error| store_failed(call, &error))?;
+    match outcome.map_err(|refused| refused.error)? {
+        Applied::Joined(Joined::Waits { member, generation }) => {
+            let waiting = MemberIdentity { id: member, ..asked };
+            let _waits = broker.coordinator.waits(group, &waiting.id);
+            let joined = wait_for(broker, call, group, |view| {
+                let answer = join_answer(view, &waiting, generation)?;
+                Some(answer.and_then(|joined| response(view, &joined)))
+            });
+            Ok(joined.await.unwrap_or_else(|error| match error {
+                // A member that has left is unknown, and is told no id.
                 ErrorCode::UnknownMemberId => refusal(StrBytes::default(), error),
-                _ => refusal(wire(&waiting.id), error),
+                _ => refusal(to_wire(&waiting.id), error),
             }))
         }
-        Done::Joined(Joined::In { member, lists_members, skips_assignment, leader }) => {
-            service.coordinator.heard(group, &member);
-            let view = service.store.group(group).await.map_err(|_| ErrorCode::CoordinatorNotAvailable)?;
-            let view = view.ok_or(ErrorCode::UnknownMemberId)?;
-            let response = response(&view, &member, lists_members);
-            Ok(response.with_leader(wire(&leader)).with_skip_assignment(skips_assignment))
-        }
-        Done::Joined(Joined::ByBroker { member, epoch, protocol }) => {
-            service.coordinator.heard(group, &member);
-            Ok(JoinGroupResponse::default()
-                .with_generation_id(epoch)
-                .with_protocol_type(Some(shared::words(CONSUMER)))
-                .with_protocol_name(Some(wire(&protocol)))
-                .with_member_id(wire(&member)))
+        Applied::Joined(joined) => {
+            if let Joined::In { member, .. } | Joined::ByBroker { member, .. } = &joined {
+                broker.coordinator.heard(group, member);
+            }
+            let view = broker.store.group(group).await.map_err(|error| store_failed(call, &error))?;
+            response(view.as_ref(), &joined)
         }
         _ => Err(ErrorCode::UnknownServerError),
     }
 }
 
-/// The answer to a member that waits, once the group is a generation on.
-fn next_generation(
-    view: Option<&GroupView>,
-    member: &Member,
-    generation: i32,
-) -> Option<Result<JoinGroupResponse, ErrorCode>> {
-    let present = view.and_then(|view| Some((view, view.member(&member.id)?)));
-    let Some((view, document)) = present else { return Some(Err(gone(view, member))) };
-    if view.group.consumer.is_some() {
-        // The group has moved to the other protocol meanwhile.
-        return Some(Err(ErrorCode::RebalanceInProgress));
+/// The response to a member that is in its group, or is to come again.
+fn response(view: Option<&GroupView>, joined: &Joined) -> Result<JoinGroupResponse, ErrorCode> {
+    match joined {
+        Joined::IdRequired(id) => Ok(refusal(to_wire(id), ErrorCode::MemberIdRequired)),
+        Joined::In { member, lists_members, skips_assignment, leader } => {
+            let view = view.ok_or(ErrorCode::UnknownMemberId)?;
+            let response = of_generation(view, member, *lists_members);
+            Ok(response.with_leader(to_wire(leader)).with_skip_assignment(*skips_assignment))
+        }
+        Joined::ByBroker { member, epoch, protocol } => Ok(JoinGroupResponse::default()
+            .with_generation_id(*epoch)
+            .with_protocol_type(Some(text::str_bytes(CONSUMER)))
+            .with_protocol_name(Some(to_wire(protocol)))
+            .with_member_id(to_wire(member))),
+        Joined::Waits { .. } => Err(ErrorCode::UnknownServerError),
     }
-    let is_over = view.group.generation != generation
-        || (view.group.state != GroupState::PreparingRebalance && !document.has_joined);
-    is_over.then(|| Ok(response(view, &member.id, view.group.leader.as_ref() == Some(&member.id))))
 }
 
-fn response(view: &GroupView, member: &Arc<str>, lists_members: bool) -> JoinGroupResponse {
+fn of_generation(view: &GroupView, member: &Arc<str>, lists_members: bool) -> JoinGroupResponse {
     let group = &view.group;
     let protocol = group.protocol.clone().unwrap_or_default();
     let listed = view.members.iter().filter(|_| lists_members).map(|(id, document)| {
         let metadata = document.metadata(&protocol).map(|metadata| metadata.0.clone());
         JoinGroupResponseMember::default()
-            .with_member_id(wire(id))
-            .with_group_instance_id(wire_nullable(document.instance_id.as_ref()))
+            .with_member_id(to_wire(id))
+            .with_group_instance_id(to_wire_nullable(document.instance_id.as_ref()))
             .with_metadata(metadata.unwrap_or_default())
     });
     JoinGroupResponse::default()
         .with_generation_id(group.generation)
-        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()))
+        .with_protocol_type(to_wire_nullable(group.protocol_type.as_ref()))
         // An assignor without a name is told as none, as in Kafka.
-        .with_protocol_name(Some(wire(&protocol)).filter(|name| !name.is_empty()))
-        .with_leader(wire_nullable(group.leader.as_ref()).unwrap_or_default())
-        .with_member_id(wire(member))
+        .with_protocol_name(Some(to_wire(&protocol)).filter(|name| !name.is_empty()))
+        .with_leader(to_wire_nullable(group.leader.as_ref()).unwrap_or_default())
+        .with_member_id(to_wire(member))
         .with_members(listed.collect())
 }
 

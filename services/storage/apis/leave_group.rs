@@ -5,21 +5,22 @@ use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{NO_GENERATION, change, check_group_id, member, own};
-use crate::rules::Done;
-use crate::rules::groups::{GroupChange, LeftMember};
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{NO_GENERATION, check_group_id, commit, identity};
+use crate::apis::common::text::to_arc;
+use crate::broker::Broker;
+use rules::commands::{Applied, GroupCommand, LeftMember};
 
 /// From this version on several members leave at once (KIP-345).
 const BATCHED_FROM: i16 = 3;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let mut request: LeaveGroupRequest = call.decode()?;
     let is_batched = call.header.version >= BATCHED_FROM;
     if !is_batched {
         request.members = vec![MemberIdentity::default().with_member_id(request.member_id.clone())];
     }
-    let response = match leave(service, call, &request).await {
+    let response = match leave(broker, call, &request).await {
         Ok(left) if is_batched => {
             let members = request.members.into_iter().zip(left);
             let answer = |(identity, left): (MemberIdentity, LeftMember)| {
@@ -40,17 +41,17 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
 }
 
 async fn leave(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     request: &LeaveGroupRequest,
 ) -> Result<Vec<LeftMember>, ErrorCode> {
     check_group_id(&request.group_id)?;
     let identity =
-        |one: &MemberIdentity| member(&one.member_id, one.group_instance_id.as_ref(), NO_GENERATION);
+        |one: &MemberIdentity| identity(&one.member_id, one.group_instance_id.as_ref(), NO_GENERATION);
     let members = request.members.iter().map(identity).collect();
-    let leave = GroupChange::Leave { members, now_ms: service.clock.now_ms() };
-    match change(service, call, &own(&request.group_id.0), leave).await {
-        Ok(Done::Left(left)) => Ok(left),
+    let leave = GroupCommand::Leave { members, now_ms: broker.clock.now_ms() };
+    match commit(broker, call, &to_arc(&request.group_id.0), leave).await {
+        Ok(Applied::Left(left)) => Ok(left),
         Ok(_) => Err(ErrorCode::UnknownServerError),
         // There is no such group, and so no such member.
         Err(ErrorCode::UnknownMemberId) => Ok(vec![Err(ErrorCode::UnknownMemberId); request.members.len()]),

@@ -4,8 +4,9 @@ use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
 use kernel::{Call, ErrorCode};
 
-use super::shared;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
 
 /// Kafka's numbers for what has configs.
 const TOPIC: i8 = 2;
@@ -16,7 +17,7 @@ const GROUP: i8 = 32;
 /// Before this version clients can ask for nothing but client metrics (KIP-714).
 const TYPES_FROM: i16 = 1;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ListConfigResourcesRequest = call.decode()?;
     call.ticket.after_writes().await;
     let asked = match call.header.version {
@@ -31,19 +32,19 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     }
     // Loggers and groups have no configs here.
     let resource = |kind, name: &str| {
-        ConfigResource::default().with_resource_type(kind).with_resource_name(shared::words(name))
+        ConfigResource::default().with_resource_type(kind).with_resource_name(text::str_bytes(name))
     };
     let mut resources = Vec::new();
     if asked.contains(&TOPIC) {
-        let topics = service.store.topics().await?;
+        let topics = broker.store.topics().await?;
         resources.extend(topics.iter().map(|topic| resource(TOPIC, &topic.name)));
     }
     if asked.contains(&CLIENT_METRICS) {
-        let subscriptions = service.store.client_metrics().await?;
+        let subscriptions = broker.store.client_metrics().await?;
         resources.extend(subscriptions.iter().map(|(name, _)| resource(CLIENT_METRICS, name)));
     }
     if asked.contains(&BROKER) {
-        resources.push(resource(BROKER, &service.node.node_id.0.to_string()));
+        resources.push(resource(BROKER, &broker.node.node_id.0.to_string()));
     }
     Ok(Some(call.reply(&response.with_config_resources(resources))?))
 }

@@ -7,18 +7,20 @@ use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::Call;
 
-use super::grouping::{store_failed, wire, wire_nullable};
-use super::shared;
-use crate::rules::groups::GroupDocument;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::store_failed;
+use crate::apis::common::text;
+use crate::apis::common::text::{to_wire, to_wire_nullable};
+use crate::broker::Broker;
+use rules::documents::GroupDocument;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ListGroupsRequest = call.decode()?;
     // Kafka takes blanks around a state, and none around a type.
     let states: Vec<StrBytes> =
-        request.states_filter.iter().map(|state| shared::words(state.trim())).collect();
+        request.states_filter.iter().map(|state| text::str_bytes(state.trim())).collect();
     call.ticket.after_writes().await;
-    let response = match service.store.groups().await {
+    let response = match broker.store.groups().await {
         Ok(groups) => {
             let wanted = |(_, group): &(Arc<str>, Arc<GroupDocument>)| {
                 fits(&states, group.state.name()) && fits(&request.types_filter, group.type_name())
@@ -38,10 +40,10 @@ fn fits(filter: &[StrBytes], name: &str) -> bool {
 
 fn listed(id: &Arc<str>, group: &GroupDocument) -> ListedGroup {
     ListedGroup::default()
-        .with_group_id(GroupId(wire(id)))
-        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
-        .with_group_state(shared::words(group.state.name()))
-        .with_group_type(shared::words(group.type_name()))
+        .with_group_id(GroupId(to_wire(id)))
+        .with_protocol_type(to_wire_nullable(group.protocol_type.as_ref()).unwrap_or_default())
+        .with_group_state(text::str_bytes(group.state.name()))
+        .with_group_type(text::str_bytes(group.type_name()))
 }
 
 /// Versions before those that have states and types cannot be given any.

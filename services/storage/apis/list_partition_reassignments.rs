@@ -3,9 +3,10 @@
 use kafka_protocol::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 use kernel::Call;
 
-use crate::service::Answer;
+use crate::apis::common::answer::Answer;
+use crate::broker::Broker;
 
-pub(crate) fn handle(call: &mut Call) -> Answer {
+pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     let _: ListPartitionReassignmentsRequest = call.decode()?;
     let response = ListPartitionReassignmentsResponse::default().with_error_message(None);
     Ok(Some(call.reply(&response)?))

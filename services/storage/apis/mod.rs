@@ -2,7 +2,6 @@
 
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;
-pub(crate) mod api_versions;
 pub(crate) mod consumer_group_describe;
 pub(crate) mod consumer_group_heartbeat;
 pub(crate) mod create_partitions;
@@ -44,12 +43,6 @@ pub(crate) mod sync_group;
 pub(crate) mod unregister_broker;
 pub(crate) mod update_features;
 
-mod altering;
-mod features;
-mod grouping;
-mod lookup;
-mod opening;
-mod resources;
-mod shared;
+pub(crate) mod common;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -11,10 +11,15 @@ use kafka_protocol::messages::offset_commit_response::{
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{change, member, own, store_failed};
-use super::lookup::{TopicRef, Topics, by_topic};
-use crate::rules::groups::{CommittedOffset, GroupChange, OffsetDocument};
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::directory::DirectoryTopics;
+use crate::apis::common::groups::{commit, identity, store_failed};
+use crate::apis::common::requests::by_topic;
+use crate::apis::common::text::to_arc;
+use crate::broker::Broker;
+use crate::store::TopicRef;
+use rules::commands::{CommittedOffset, GroupCommand};
+use rules::documents::OffsetDocument;
 
 /// Kafka's `offset.metadata.max.bytes`, which counts what Java takes for characters.
 const METADATA_UNITS_MAX: usize = 4096;
@@ -30,9 +35,9 @@ const BROKERS_RETENTION: i64 = -1;
 /// A partition, as the request names it, and what becomes of it.
 type Row = (TopicRef, i32, Result<(), ErrorCode>);
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetCommitRequest = call.decode()?;
-    let rows = commit(service, call, &request).await;
+    let rows = commit_rows(broker, call, &request).await;
     let partition = |(topic, index, result): Row| {
         let code = result.err().map_or(0, |error| error.code());
         let partition = OffsetCommitResponsePartition::default().with_partition_index(index);
@@ -47,7 +52,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-async fn commit(service: &Service, call: &Call, request: &OffsetCommitRequest) -> Vec<Row> {
+async fn commit_rows(broker: &Broker, call: &Call, request: &OffsetCommitRequest) -> Vec<Row> {
     let version = call.header.version;
     let named =
         |topic: &OffsetCommitRequestTopic| TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id);
@@ -56,12 +61,13 @@ async fn commit(service: &Service, call: &Call, request: &OffsetCommitRequest) -
         .iter()
         .flat_map(|topic| topic.partitions.iter().map(move |partition| (named(topic), partition)))
         .collect();
-    let places = asked.iter().map(|(topic, partition)| (topic.clone(), partition.partition_index)).collect();
-    let topics = match Topics::load_to_write(service, &call.ticket, places).await {
+    let places: Vec<_> =
+        asked.iter().map(|(topic, partition)| (topic.clone(), partition.partition_index)).collect();
+    let topics = match DirectoryTopics::find_to_write(broker, &call.ticket, &places).await {
         Ok(topics) => topics,
         Err(error) => return refuse_all(&asked, store_failed(call, &error)),
     };
-    let now_ms = service.clock.now_ms();
+    let now_ms = broker.clock.now_ms();
     let expires_ms = (request.retention_time_ms != BROKERS_RETENTION && version < 5)
         .then(|| now_ms.saturating_add(request.retention_time_ms));
     let mut offsets = Vec::new();
@@ -72,7 +78,7 @@ async fn commit(service: &Service, call: &Call, request: &OffsetCommitRequest) -
         rows.push((topic.clone(), partition.partition_index, result));
     }
     if !offsets.is_empty()
-        && let Err(error) = commit_all(service, call, request, offsets, now_ms).await
+        && let Err(error) = commit_all(broker, call, request, offsets, now_ms).await
     {
         let good = rows.iter_mut().filter(|(_, _, result)| result.is_ok());
         good.for_each(|(_, _, result)| *result = Err(error));
@@ -85,22 +91,22 @@ fn refuse_all(asked: &[(TopicRef, &OffsetCommitRequestPartition)], error: ErrorC
 }
 
 fn offset(
-    topics: &Topics,
+    topics: &DirectoryTopics,
     topic: &TopicRef,
     partition: &OffsetCommitRequestPartition,
     now_ms: i64,
     expires_ms: Option<i64>,
 ) -> Result<CommittedOffset, ErrorCode> {
-    let (document, _) = topics.partition(topic, partition.partition_index)?;
-    let metadata = partition.committed_metadata.as_ref().map(own).unwrap_or_default();
+    let facts = topics.partition(topic, partition.partition_index)?;
+    let metadata = partition.committed_metadata.as_ref().map(to_arc).unwrap_or_default();
     if metadata.encode_utf16().count() > METADATA_UNITS_MAX {
         return Err(ErrorCode::OffsetMetadataTooLarge);
     }
     Ok(CommittedOffset {
-        topic: Arc::clone(&document.name),
+        topic: Arc::clone(&facts.name),
         partition: partition.partition_index,
         document: OffsetDocument {
-            topic_id: document.id,
+            topic_id: facts.id,
             offset: partition.committed_offset,
             leader_epoch: partition.committed_leader_epoch,
             metadata,
@@ -111,25 +117,25 @@ fn offset(
 }
 
 async fn commit_all(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     request: &OffsetCommitRequest,
     offsets: Vec<CommittedOffset>,
     now_ms: i64,
 ) -> Result<(), ErrorCode> {
     let generation = request.generation_id_or_member_epoch;
-    let member = member(&request.member_id, request.group_instance_id.as_ref(), generation);
-    let group = own(&request.group_id.0);
+    let member = identity(&request.member_id, request.group_instance_id.as_ref(), generation);
+    let group = to_arc(&request.group_id.0);
     let id = Arc::clone(&member.id);
     let knows_epochs = call.header.version >= EPOCHS_FROM;
     let committed =
-        change(service, call, &group, GroupChange::CommitOffsets { member, offsets, knows_epochs, now_ms })
+        commit(broker, call, &group, GroupCommand::CommitOffsets { member, offsets, knows_epochs, now_ms })
             .await;
     match committed {
         Ok(_) => {
             // A commit says that its member lives.
             if !id.is_empty() {
-                service.coordinator.heard(&group, &id);
+                broker.coordinator.heard(&group, &id);
             }
             Ok(())
         }

@@ -12,15 +12,17 @@ use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use kernel::{Call, ErrorCode};
 use uuid::Uuid;
 
-use super::grouping::{change, check_group_id, own, store_failed};
-use super::lookup::{TopicRef, Topics};
-use crate::rules::Done;
-use crate::rules::groups::GroupChange;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::directory::DirectoryTopics;
+use crate::apis::common::groups::{check_group_id, commit, store_failed};
+use crate::apis::common::text::to_arc;
+use crate::broker::Broker;
+use crate::store::TopicRef;
+use rules::commands::{Applied, GroupCommand};
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetDeleteRequest = call.decode()?;
-    let response = match delete(service, call, request).await {
+    let response = match delete(broker, call, request).await {
         Ok(topics) => OffsetDeleteResponse::default().with_topics(topics),
         Err(error) => OffsetDeleteResponse::default().with_error_code(error.code()),
     };
@@ -28,7 +30,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
 }
 
 async fn delete(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     request: OffsetDeleteRequest,
 ) -> Result<Vec<OffsetDeleteResponseTopic>, ErrorCode> {
@@ -38,12 +40,12 @@ async fn delete(
         let topic_ref = named(topic);
         topic.partitions.iter().map(|asked| (topic_ref.clone(), asked.partition_index)).collect::<Vec<_>>()
     };
-    let places = request.topics.iter().flat_map(places).collect();
-    let topics = Topics::load_to_write(service, &call.ticket, places).await;
+    let places: Vec<_> = request.topics.iter().flat_map(places).collect();
+    let topics = DirectoryTopics::find_to_write(broker, &call.ticket, &places).await;
     let topics = topics.map_err(|error| store_failed(call, &error))?;
     let place = |topic: &OffsetDeleteRequestTopic, asked: &OffsetDeleteRequestPartition| {
         let found = topics.partition(&named(topic), asked.partition_index);
-        found.map(|(document, at)| (document.name.clone(), at.partition))
+        found.map(|facts| (facts.name.clone(), asked.partition_index))
     };
     let each =
         request.topics.iter().flat_map(|topic| topic.partitions.iter().map(move |asked| (topic, asked)));
@@ -51,11 +53,11 @@ async fn delete(
         each.map(|(topic, asked)| place(topic, asked)).collect();
     let offsets = places.iter().filter_map(|place| place.clone().ok()).collect();
     let deleted =
-        change(service, call, &own(&request.group_id.0), GroupChange::DeleteOffsets { offsets }).await?;
-    let Done::OffsetsDeleted(verdicts) = deleted else { return Err(ErrorCode::UnknownServerError) };
-    let mut verdicts = verdicts.into_iter();
+        commit(broker, call, &to_arc(&request.group_id.0), GroupCommand::DeleteOffsets { offsets }).await?;
+    let Applied::OffsetsDeleted(deleted_errors) = deleted else { return Err(ErrorCode::UnknownServerError) };
+    let mut deleted_errors = deleted_errors.into_iter();
     let mut errors = places.into_iter().map(|place| match place {
-        Ok(_) => verdicts.next().flatten(),
+        Ok(_) => deleted_errors.next().flatten(),
         Err(error) => Some(error),
     });
     let mut answers = Vec::with_capacity(request.topics.len());

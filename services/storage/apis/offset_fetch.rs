@@ -1,6 +1,6 @@
 //! OffsetFetch: how far groups have come.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::offset_fetch_request::{
@@ -13,13 +13,16 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{own, store_failed, wire};
-use super::lookup::{TopicRef, Topics};
-use super::shared;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::directory::DirectoryTopics;
+use crate::apis::common::groups::store_failed;
+use crate::apis::common::text;
+use crate::apis::common::text::{to_arc, to_wire};
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::groups::OffsetDocument;
-use crate::rules::{Document, Key};
-use crate::service::{Answer, Service};
+use crate::store::TopicRef;
+use rules::documents::{OffsetDocument, OffsetKey};
+use rules::groups::check_offset_fetch;
 
 /// From this version on several groups are asked for at once (KIP-709).
 const BATCHED_FROM: i16 = 8;
@@ -29,7 +32,7 @@ const BY_ID_FROM: i16 = 10;
 const NO_OFFSET: i64 = -1;
 const NO_EPOCH: i32 = -1;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetFetchRequest = call.decode()?;
     // A member reads what it has committed before.
     call.ticket.after_writes().await;
@@ -38,7 +41,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         true => {
             let mut groups = Vec::with_capacity(request.groups.len());
             for group in request.groups {
-                groups.push(one_group(service, call, group, by_id).await);
+                groups.push(one_group(broker, call, group, by_id).await);
             }
             OffsetFetchResponse::default().with_groups(groups)
         }
@@ -46,7 +49,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
             let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id);
             let group =
                 group.with_topics(request.topics.map(|topics| topics.into_iter().map(newer).collect()));
-            let found = one_group(service, call, group, by_id).await;
+            let found = one_group(broker, call, group, by_id).await;
             let topics = found.topics.into_iter().map(older).collect();
             OffsetFetchResponse::default().with_topics(topics).with_error_code(found.error_code)
         }
@@ -72,20 +75,20 @@ fn older(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
 }
 
 async fn one_group(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     asked: OffsetFetchRequestGroup,
     by_id: bool,
 ) -> OffsetFetchResponseGroup {
-    let group = own(&asked.group_id.0);
-    if let Err(error) = check_member(service, call, &group, &asked).await {
+    let group = to_arc(&asked.group_id.0);
+    if let Err(error) = check_member(broker, call, &group, &asked).await {
         return OffsetFetchResponseGroup::default()
             .with_group_id(asked.group_id)
             .with_error_code(error.code());
     }
     let topics = match asked.topics {
-        Some(topics) => some_topics(service, &group, topics, by_id).await,
-        None => all_topics(service, &group, by_id).await,
+        Some(topics) => some_topics(broker, &group, topics, by_id).await,
+        None => all_topics(broker, &group, by_id).await,
     };
     let response = OffsetFetchResponseGroup::default().with_group_id(asked.group_id);
     match topics {
@@ -96,7 +99,7 @@ async fn one_group(
 
 /// A member of a group of the consumer protocol asks in its epoch; who is no member, such as a tool, says neither.
 async fn check_member(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     group: &Arc<str>,
     asked: &OffsetFetchRequestGroup,
@@ -104,39 +107,36 @@ async fn check_member(
     if asked.member_id.is_none() && asked.member_epoch < 0 {
         return Ok(());
     }
-    let view = service.store.group(group).await.map_err(|error| store_failed(call, &error))?;
-    let Some(view) = view.filter(|view| view.group.consumer.is_some()) else { return Ok(()) };
-    let member = view.member(asked.member_id.as_deref().unwrap_or_default());
-    let own = member.and_then(|member| member.consumer.as_ref()).ok_or(ErrorCode::UnknownMemberId)?;
-    if own.epoch == asked.member_epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
+    let view = broker.store.group(group).await.map_err(|error| store_failed(call, &error))?;
+    let member_id = asked.member_id.as_deref().unwrap_or_default();
+    check_offset_fetch(view.as_ref(), member_id, asked.member_epoch)
 }
 
 async fn some_topics(
-    service: &Service,
+    broker: &Broker,
     group: &Arc<str>,
     asked: Vec<OffsetFetchRequestTopics>,
     by_id: bool,
 ) -> Result<Vec<OffsetFetchResponseTopics>, StoreError> {
     let named: Vec<TopicRef> =
         asked.iter().map(|topic| TopicRef::new(by_id, &topic.name, topic.topic_id)).collect();
-    let topics = Topics::load(service, named.clone()).await?;
+    let topics = DirectoryTopics::find(broker, &named).await?;
     let mut keys = Vec::new();
     for (topic, asked) in named.iter().zip(&asked) {
-        if let Some(topic) = topics.topic(topic) {
-            let key = |partition: &i32| Key::Offset(Arc::clone(group), Arc::clone(&topic.name), *partition);
-            keys.extend(asked.partition_indexes.iter().map(key));
+        if let Some(facts) = topics.topic(topic) {
+            keys.extend(asked.partition_indexes.iter().map(|index| key(group, &facts.name, *index)));
         }
     }
-    let offsets = offsets(service, keys).await?;
+    let offsets = offsets(broker, keys).await?;
     let mut found = Vec::with_capacity(asked.len());
     for (topic, asked) in named.iter().zip(asked) {
-        let document = topics.topic(topic);
+        let facts = topics.topic(topic);
         // Who asks by name hears of an unknown topic as of one that nothing was committed for.
-        let error = (by_id && document.is_none()).then_some(ErrorCode::UnknownTopicId);
+        let error = (by_id && facts.is_none()).then_some(ErrorCode::UnknownTopicId);
         let partition = |index: i32| {
-            let offset = document.and_then(|document| {
-                let offset = offsets.get(&(Arc::clone(&document.name), index))?;
-                (offset.topic_id == document.id).then_some(offset)
+            let offset = facts.and_then(|facts| {
+                let offset = offsets.get(&key(group, &facts.name, index))?;
+                (offset.topic_id == facts.id).then_some(&**offset)
             });
             partition(index, offset, error)
         };
@@ -149,50 +149,45 @@ async fn some_topics(
 }
 
 async fn all_topics(
-    service: &Service,
+    broker: &Broker,
     group: &Arc<str>,
     by_id: bool,
 ) -> Result<Vec<OffsetFetchResponseTopics>, StoreError> {
-    let index = service.store.document(Key::OffsetIndex(Arc::clone(group))).await?;
-    let Some(Document::OffsetIndex(index)) = index else { return Ok(Vec::new()) };
-    let named = index.keys().map(|name| TopicRef::Name(Arc::clone(name))).collect();
-    let topics = Topics::load(service, named).await?;
-    let mut keys = Vec::new();
-    for (name, partitions) in &*index {
-        keys.extend(partitions.iter().map(|index| Key::Offset(Arc::clone(group), Arc::clone(name), *index)));
+    let mut of_topics: BTreeMap<Arc<str>, Vec<(i32, Arc<OffsetDocument>)>> = BTreeMap::new();
+    for (OffsetKey { topic, partition, .. }, offset) in broker.store.offsets(group).await? {
+        of_topics.entry(topic).or_default().push((partition, offset));
     }
-    let offsets = offsets(service, keys).await?;
-    let mut found = Vec::with_capacity(index.len());
-    for (name, partitions) in &*index {
+    let named: Vec<TopicRef> = of_topics.keys().map(|name| TopicRef::Name(Arc::clone(name))).collect();
+    let topics = DirectoryTopics::find(broker, &named).await?;
+    let mut found = Vec::with_capacity(of_topics.len());
+    for (name, offsets) in of_topics {
         // An offset does not outlive its topic.
-        let Some(topic) = topics.topic(&TopicRef::Name(Arc::clone(name))) else { continue };
-        let offset = |index: &i32| {
-            let offset = offsets.get(&(Arc::clone(name), *index))?;
-            (offset.topic_id == topic.id).then(|| partition(*index, Some(offset), None))
-        };
-        let partitions: Vec<_> = partitions.iter().filter_map(offset).collect();
+        let Some(facts) = topics.topic(&TopicRef::Name(Arc::clone(&name))) else { continue };
+        let own = offsets.iter().filter(|(_, offset)| offset.topic_id == facts.id);
+        let partitions: Vec<_> =
+            own.map(|(index, offset)| partition(*index, Some(&**offset), None)).collect();
         if partitions.is_empty() {
             continue;
         }
         let response = OffsetFetchResponseTopics::default().with_partitions(partitions);
         found.push(match by_id {
-            true => response.with_topic_id(topic.id.0),
-            false => response.with_name(shared::topic_name(name)),
+            true => response.with_topic_id(facts.id.0),
+            false => response.with_name(text::topic_name(&name)),
         });
     }
     Ok(found)
 }
 
+fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
+    OffsetKey { group: Arc::clone(group), topic: Arc::clone(topic), partition }
+}
+
 async fn offsets(
-    service: &Service,
-    keys: Vec<Key>,
-) -> Result<HashMap<(Arc<str>, i32), OffsetDocument>, StoreError> {
-    let found = shared::load(service, keys).await?;
-    let offset = |(key, document)| match (key, document) {
-        (Key::Offset(_, topic, partition), Document::Offset(offset)) => Some(((topic, partition), offset)),
-        _ => None,
-    };
-    Ok(found.into_iter().filter_map(offset).collect())
+    broker: &Broker,
+    keys: Vec<OffsetKey>,
+) -> Result<HashMap<OffsetKey, Arc<OffsetDocument>>, StoreError> {
+    let found = broker.store.get::<OffsetDocument>(&keys).await?;
+    Ok(keys.into_iter().zip(found).filter_map(|(key, offset)| Some((key, offset?))).collect())
 }
 
 fn partition(
@@ -200,7 +195,7 @@ fn partition(
     offset: Option<&OffsetDocument>,
     error: Option<ErrorCode>,
 ) -> OffsetFetchResponsePartitions {
-    let metadata = offset.map(|offset| wire(&offset.metadata)).unwrap_or_default();
+    let metadata = offset.map(|offset| to_wire(&offset.metadata)).unwrap_or_default();
     OffsetFetchResponsePartitions::default()
         .with_partition_index(index)
         .with_committed_offset(offset.map_or(NO_OFFSET, |offset| offset.offset))

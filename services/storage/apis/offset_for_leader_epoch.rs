@@ -8,21 +8,24 @@ use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpoch
 use kernel::{Call, ErrorCode, TopicPartition};
 use uuid::Uuid;
 
-use super::lookup::{self, TopicRef, Topics, check_leader_epoch, end_of_epoch};
-use crate::rules::PartitionDocument;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::epochs;
+use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
+use crate::broker::Broker;
+use crate::store::TopicRef;
+use rules::documents::PartitionDocument;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetForLeaderEpochRequest = call.decode()?;
     call.ticket.after_writes().await;
     let refs: Vec<TopicRef> =
         request.topics.iter().map(|topic| TopicRef::new(false, &topic.topic, Uuid::nil())).collect();
-    let topics = Topics::load(service, refs.clone()).await?;
+    let topics = broker.store.find_topics(refs.clone()).await?;
     let mut places: Vec<TopicPartition> = Vec::new();
     for (topic, named) in request.topics.iter().zip(&refs) {
         places.extend(topic.partitions.iter().flat_map(|partition| topics.at(named, partition.partition)));
     }
-    let logs = lookup::logs(service, places).await?;
+    let logs = broker.store.logs(places).await?;
     let mut results = Vec::with_capacity(request.topics.len());
     for (topic, named) in request.topics.into_iter().zip(&refs) {
         let answer = |partition: &OffsetForLeaderPartition| {
@@ -42,7 +45,7 @@ fn find(
     log: &PartitionDocument,
     partition: &OffsetForLeaderPartition,
 ) -> Result<Option<(i32, i64)>, ErrorCode> {
-    check_leader_epoch(lookup::epoch(partition.current_leader_epoch), log)?;
+    check_leader_epoch(epochs::known_epoch(partition.current_leader_epoch), log)?;
     Ok(end_of_epoch(log, partition.leader_epoch))
 }
 
@@ -62,8 +65,8 @@ mod tests {
     use kernel::records::Codec;
 
     use super::*;
-    use crate::apis::shared;
-    use crate::apis::testing::{NOW_MS, append, ask, batch, service, topic};
+    use crate::apis::common::text;
+    use crate::apis::testing::{NOW_MS, append, ask, batch, broker, topic};
 
     fn request(name: &'static str, asked: &[(i32, i32, i32)]) -> OffsetForLeaderEpochRequest {
         let partition = |(index, current, epoch): &(i32, i32, i32)| {
@@ -72,7 +75,7 @@ mod tests {
                 .with_current_leader_epoch(*current)
                 .with_leader_epoch(*epoch)
         };
-        let topic = OffsetForLeaderTopic::default().with_topic(shared::topic_name(name));
+        let topic = OffsetForLeaderTopic::default().with_topic(text::topic_name(name));
         let topic = topic.with_partitions(asked.iter().map(partition).collect());
         OffsetForLeaderEpochRequest::default().with_topics(vec![topic])
     }
@@ -80,9 +83,9 @@ mod tests {
     // The answers are those of Kafka 4.1.1 with one broker.
     #[tokio::test]
     async fn epochs_end_where_kafka_says_they_end() {
-        let service = service().await;
-        let orders = topic(&service, "orders", 1, &[]).await;
-        append(&service, orders.partition(0).unwrap(), batch(Codec::None, &[NOW_MS; 7])).await;
+        let broker = broker().await;
+        let orders = topic(&broker, "orders", 1, &[]).await;
+        append(&broker, orders.partition(0).unwrap(), batch(Codec::None, &[NOW_MS; 7])).await;
         for version in 2..=4 {
             let asked = [
                 (0, -1, 0),
@@ -96,7 +99,7 @@ mod tests {
             ];
             let request = request("orders", &asked);
             let response: OffsetForLeaderEpochResponse =
-                ask(&service, Api::OFFSET_FOR_LEADER_EPOCH, version, &request).await;
+                ask(&broker, Api::OFFSET_FOR_LEADER_EPOCH, version, &request).await;
             let told = |end: &EpochEndOffset| (end.error_code, end.leader_epoch, end.end_offset);
             let told: Vec<_> = response.topics[0].partitions.iter().map(told).collect();
             let (unknown_epoch, fenced, unknown_partition) = (75, 74, 3);
@@ -116,10 +119,10 @@ mod tests {
 
     #[tokio::test]
     async fn an_unknown_topic_is_told_partition_by_partition() {
-        let service = service().await;
+        let broker = broker().await;
         let request = request("nope", &[(0, -1, 0), (3, -1, 0)]);
         let response: OffsetForLeaderEpochResponse =
-            ask(&service, Api::OFFSET_FOR_LEADER_EPOCH, 4, &request).await;
+            ask(&broker, Api::OFFSET_FOR_LEADER_EPOCH, 4, &request).await;
         let told: Vec<_> =
             response.topics[0].partitions.iter().map(|end| (end.partition, end.error_code)).collect();
         assert_eq!(told, [(0, 3), (3, 3)]);

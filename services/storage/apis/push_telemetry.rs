@@ -6,30 +6,31 @@ use kernel::records::{Codec, CodecError};
 use kernel::{Call, ErrorCode};
 
 use super::get_telemetry_subscriptions::{BYTES_MAX, client};
-use super::grouping::store_failed;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::store_failed;
+use crate::broker::Broker;
 use crate::telemetry::asked_of;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: PushTelemetryRequest = call.decode()?;
-    let pushed = push(service, call, &request).await;
+    let pushed = push(broker, call, &request).await;
     let code = pushed.err().map_or(0, |error| error.code());
     Ok(Some(call.reply(&PushTelemetryResponse::default().with_error_code(code))?))
 }
 
-async fn push(service: &Service, call: &Call, request: &PushTelemetryRequest) -> Result<(), ErrorCode> {
+async fn push(broker: &Broker, call: &Call, request: &PushTelemetryRequest) -> Result<(), ErrorCode> {
     if request.client_instance_id.is_nil() {
         return Err(ErrorCode::InvalidRequest);
     }
     let client = client(call, request.client_instance_id);
-    let subscriptions = service.store.client_metrics().await.map_err(|error| store_failed(call, &error))?;
+    let subscriptions = broker.store.client_metrics().await.map_err(|error| store_failed(call, &error))?;
     let asked = asked_of(&client, &subscriptions);
     if asked.id != request.subscription_id {
         return Err(ErrorCode::UnknownSubscriptionId);
     }
     let metrics = uncompressed(request)?;
     let interval_ms = i64::from(asked.interval_ms);
-    service.telemetry.push(client, metrics, request.terminating, interval_ms, service.clock.now_ms())
+    broker.telemetry.push(client, metrics, request.terminating, interval_ms, broker.clock.now_ms())
 }
 
 fn uncompressed(request: &PushTelemetryRequest) -> Result<Bytes, ErrorCode> {

@@ -6,28 +6,27 @@ use bytes::Bytes;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kernel::{Call, ErrorCode};
 
-use super::grouping::{
-    change, check_group_id, gone, member, own, own_nullable, wait_for, wire, wire_nullable,
-};
-use super::shared;
-use crate::rules::Done;
-use crate::rules::groups::{CONSUMER, GroupChange, GroupDocument, GroupState, Member, Sync, Synced};
-use crate::service::{Answer, Service};
-use crate::store::GroupView;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{check_group_id, commit, identity, wait_for};
+use crate::apis::common::text;
+use crate::apis::common::text::{to_arc, to_arc_nullable, to_wire, to_wire_nullable};
+use crate::broker::Broker;
+use rules::commands::{Applied, GroupCommand, Sync, Synced};
+use rules::groups::{CONSUMER, GroupView, sync_answer};
 
-/// From this version on both sides say what they take the group for (KIP-559).
+/// From this version on both sides name protocol type and name (KIP-559).
 const PROTOCOL_FROM: i16 = 5;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: SyncGroupRequest = call.decode()?;
     let is_good = check_group_id(&request.group_id).and_then(|()| check_protocol(call, &request));
-    let group = own(&request.group_id.0);
-    let sync = asked(service, &request);
+    let group = to_arc(&request.group_id.0);
+    let sync = asked(broker, &request);
     drop(request);
     // All of it has been copied out, so that a parked call holds no request memory.
     call.body.release();
     let response = match is_good {
-        Ok(()) => synced(service, call, &group, sync).await,
+        Ok(()) => synced(broker, call, &group, sync).await,
         Err(error) => Err(error),
     };
     let response =
@@ -35,7 +34,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// From KIP-559 on a member must say what it takes the group for.
+/// From KIP-559 on a member must say the protocol type and name that it expects.
 fn check_protocol(call: &Call, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
     let is_said = request.protocol_type.is_some() && request.protocol_name.is_some();
     match call.header.version < PROTOCOL_FROM || is_said {
@@ -44,59 +43,52 @@ fn check_protocol(call: &Call, request: &SyncGroupRequest) -> Result<(), ErrorCo
     }
 }
 
-fn asked(service: &Service, request: &SyncGroupRequest) -> Sync {
+fn asked(broker: &Broker, request: &SyncGroupRequest) -> Sync {
     let assignments = request.assignments.iter();
     Sync {
-        member: member(&request.member_id, request.group_instance_id.as_ref(), request.generation_id),
-        protocol_type: own_nullable(request.protocol_type.as_ref()),
-        protocol: own_nullable(request.protocol_name.as_ref()),
+        member: identity(&request.member_id, request.group_instance_id.as_ref(), request.generation_id),
+        protocol_type: to_arc_nullable(request.protocol_type.as_ref()),
+        protocol: to_arc_nullable(request.protocol_name.as_ref()),
         assignments: assignments
-            .map(|one| (own(&one.member_id), Bytes::copy_from_slice(&one.assignment)))
+            .map(|one| (to_arc(&one.member_id), Bytes::copy_from_slice(&one.assignment)))
             .collect(),
-        now_ms: service.clock.now_ms(),
+        now_ms: broker.clock.now_ms(),
     }
 }
 
 async fn synced(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     group: &Arc<str>,
     sync: Sync,
 ) -> Result<SyncGroupResponse, ErrorCode> {
     let member = sync.member.clone();
-    let done = change(service, call, group, GroupChange::Sync(Box::new(sync))).await?;
+    let done = commit(broker, call, group, GroupCommand::Sync(Box::new(sync))).await?;
     match done {
-        Done::Synced(Synced::Waits | Synced::Assigned(_)) => {}
-        Done::Synced(Synced::ByBroker { assignment, protocol }) => {
-            service.coordinator.heard(group, &member.id);
+        Applied::Synced(Synced::Waits | Synced::Assigned(_)) => {}
+        Applied::Synced(Synced::ByBroker { assignment, protocol }) => {
+            broker.coordinator.heard(group, &member.id);
             return Ok(SyncGroupResponse::default()
-                .with_protocol_type(Some(shared::words(CONSUMER)))
-                .with_protocol_name(Some(wire(&protocol)))
+                .with_protocol_type(Some(text::str_bytes(CONSUMER)))
+                .with_protocol_name(Some(to_wire(&protocol)))
                 .with_assignment(assignment));
         }
         _ => return Err(ErrorCode::UnknownServerError),
     }
-    let _waits = service.coordinator.waits(group, &member.id);
-    wait_for(service, call, group, |view| assigned(view, &member)).await
+    let _waits = broker.coordinator.waits(group, &member.id);
+    wait_for(broker, call, group, |view| {
+        let answer = sync_answer(view, &member)?;
+        Some(answer.and_then(|synced| response(view, synced)))
+    })
+    .await
 }
 
-/// The answer to a member, once the leader has assigned.
-fn assigned(view: Option<&GroupView>, member: &Member) -> Option<Result<SyncGroupResponse, ErrorCode>> {
-    let present = view.and_then(|view| Some((&view.group, view.member(&member.id)?)));
-    let Some((group, document)) = present else { return Some(Err(gone(view, member))) };
-    match group.state {
-        // The group has moved to the other protocol meanwhile.
-        _ if group.consumer.is_some() => Some(Err(ErrorCode::RebalanceInProgress)),
-        _ if group.generation != member.generation => Some(Err(ErrorCode::RebalanceInProgress)),
-        GroupState::CompletingRebalance => None,
-        GroupState::Stable => Some(Ok(response(group, document.assignment.0.clone()))),
-        _ => Some(Err(ErrorCode::RebalanceInProgress)),
-    }
-}
-
-fn response(group: &GroupDocument, assignment: Bytes) -> SyncGroupResponse {
-    SyncGroupResponse::default()
-        .with_protocol_type(wire_nullable(group.protocol_type.as_ref()))
-        .with_protocol_name(wire_nullable(group.protocol.as_ref()))
-        .with_assignment(assignment)
+fn response(view: Option<&GroupView>, synced: Synced) -> Result<SyncGroupResponse, ErrorCode> {
+    let (Some(GroupView { group, .. }), Synced::Assigned(assignment)) = (view, synced) else {
+        return Err(ErrorCode::UnknownServerError);
+    };
+    Ok(SyncGroupResponse::default()
+        .with_protocol_type(to_wire_nullable(group.protocol_type.as_ref()))
+        .with_protocol_name(to_wire_nullable(group.protocol.as_ref()))
+        .with_assignment(assignment))
 }

@@ -1,31 +1,34 @@
-//! What the tests of the APIs stand on: a service over the memory engine, topics, batches, and calls through the door.
+//! What the tests of the APIs stand on: a broker over the memory engine, topics, batches, and calls through the door.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use kernel::budget::Budget;
 use kernel::clock::ManualClock;
+use kernel::ids::RandomIds;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
-use kernel::{Api, Call, Hangup, NodeId, Reply, Session, Ticket, TopicId, TopicPartition};
-use uuid::Uuid;
+use kernel::{Api, Call, Hangup, NodeId, Reply, Session, Ticket, TopicPartition};
 
+use crate::broker::{Broker, BrokerParts, NodeFacts};
+use crate::dispatch;
 use crate::engines::memory::Memory;
-use crate::rules::{Command, Done, TopicDocument};
-use crate::service::{NodeFacts, Service};
 use crate::settings::Settings;
+use rules::commands::{Append, Applied, Command};
+use rules::documents::TopicDocument;
 
-/// The time on the service's clock, which stands still.
+/// The time on the broker's clock, which stands still.
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
-/// A service with an open, empty store.
-pub(crate) async fn service() -> Arc<Service> {
-    service_with_replies(64 << 20)
+/// A broker with an open, empty store.
+pub(crate) async fn broker() -> Arc<Broker> {
+    broker_with_replies(64 << 20)
 }
 
 /// The same, with this much memory for replies.
-pub(crate) fn service_with_replies(bytes: usize) -> Arc<Service> {
+pub(crate) fn broker_with_replies(bytes: usize) -> Arc<Broker> {
     let node = NodeFacts {
         cluster_id: Arc::from("test-cluster"),
         node_id: NodeId(1),
@@ -33,34 +36,47 @@ pub(crate) fn service_with_replies(bytes: usize) -> Arc<Service> {
         listeners: "main://localhost:9092".to_owned(),
     };
     let clock = Arc::new(ManualClock::at(NOW_MS));
-    let (opener, service) = Service::new(Settings::at("memory://"), node, clock, Budget::new(bytes));
+    let (settings, ids) = (Settings::at("memory://"), Arc::new(RandomIds));
+    let parts = BrokerParts { settings, node, clock, ids, replies: Budget::new(bytes) };
+    let (opener, broker) = Broker::new(parts);
     opener.opened(Arc::new(Memory::new()));
-    service
+    Arc::new(broker)
+}
+
+/// A topic that is there.
+pub(crate) async fn stored(broker: &Broker, name: &str) -> Arc<TopicDocument> {
+    let found = broker.store.get_one::<TopicDocument>(&Arc::from(name)).await;
+    found.expect("the store is open").expect("the topic is there")
+}
+
+/// The versions that Kafka 4.1 serves of an API.
+pub(crate) fn versions(api: Api) -> RangeInclusive<i16> {
+    api.versions().min..=api.versions().max
 }
 
 /// Creates a topic.
 pub(crate) async fn topic(
-    service: &Service,
+    broker: &Broker,
     name: &str,
     partitions: i32,
     configs: &[(&str, &str)],
 ) -> Arc<TopicDocument> {
     let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
     let configs: BTreeMap<String, String> = configs.iter().map(owned).collect();
-    let id = TopicId(Uuid::new_v4());
+    let id = broker.fresh_topic_id();
     let command = Command::CreateTopic { name: Arc::from(name), id, partitions, configs };
-    match service.store.commit_one(&Ticket::only(), command).await.expect("the store is open") {
-        Ok(Done::Topic(topic)) => topic,
+    match broker.store.commit_one(&Ticket::only(), command).await.expect("the store is open") {
+        Ok(Applied::Topic(topic)) => topic,
         other => panic!("{name} was not created: {other:?}"),
     }
 }
 
 /// Appends a batch, and gives its base offset.
-pub(crate) async fn append(service: &Service, partition: TopicPartition, batch: Bytes) -> i64 {
+pub(crate) async fn append(broker: &Broker, partition: TopicPartition, batch: Bytes) -> i64 {
     let batch = Batch::check(batch).expect("a test's batch is whole");
-    let command = Command::Append { partition, batch, now_ms: NOW_MS, lease: Arc::default() };
-    match service.store.commit_one(&Ticket::only(), command).await.expect("the store is open") {
-        Ok(Done::Appended { base_offset, .. }) => base_offset,
+    let command = Command::Append(Append::new(partition, &batch, NOW_MS));
+    match broker.store.commit_one(&Ticket::only(), command).await.expect("the store is open") {
+        Ok(Applied::Appended { base_offset, .. }) => base_offset,
         other => panic!("the batch was not appended: {other:?}"),
     }
 }
@@ -86,7 +102,7 @@ fn build(mut builder: BatchBuilder, timestamps: &[i64]) -> Bytes {
 
 /// Sends a request on a connection, and gives what a stack would get.
 pub(crate) async fn send<Q: Encodable>(
-    service: &Arc<Service>,
+    broker: &Arc<Broker>,
     connection: &Arc<Session>,
     api: Api,
     version: i16,
@@ -94,18 +110,18 @@ pub(crate) async fn send<Q: Encodable>(
 ) -> Result<Option<Reply>, Hangup> {
     let mut call = Call::for_tests(api, version, request);
     call.session = Arc::clone(connection);
-    service.door().enter(call).await
+    dispatch::door(broker).enter(call).await
 }
 
 /// Asks on a connection, and decodes the reply to its last byte.
 pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
-    service: &Arc<Service>,
+    broker: &Arc<Broker>,
     connection: &Arc<Session>,
     api: Api,
     version: i16,
     request: &Q,
 ) -> R {
-    let reply = send(service, connection, api, version, request).await;
+    let reply = send(broker, connection, api, version, request).await;
     let reply = reply.expect("the connection stays open").expect("there is a reply");
     let mut body = reply.contiguous();
     let decoded = R::decode(&mut body, version).expect("the reply decodes");
@@ -115,10 +131,10 @@ pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
 
 /// Asks on a connection of its own.
 pub(crate) async fn ask<Q: Encodable, R: Decodable>(
-    service: &Arc<Service>,
+    broker: &Arc<Broker>,
     api: Api,
     version: i16,
     request: &Q,
 ) -> R {
-    ask_on(service, &Session::for_tests(), api, version, request).await
+    ask_on(broker, &Session::for_tests(), api, version, request).await
 }

@@ -3,21 +3,23 @@
 use kafka_protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use kernel::{Call, ErrorCode};
 
-use super::shared::{self, invalid_request};
-use crate::rules::Refused;
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests::invalid_request;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use rules::commands::Refused;
 
-pub(crate) fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: UnregisterBrokerRequest = call.decode()?;
     let id = request.broker_id.0;
-    let refused = match id == service.node.node_id.0 {
+    let refused = match id == broker.node.node_id.0 {
         true => invalid_request(format!("Broker {id} is the one that answers: stop it instead.")),
         false => Refused::new(
             ErrorCode::BrokerIdNotRegistered,
             format!("Broker ID {id} is not currently registered"),
         ),
     };
-    let (code, message) = shared::verdict(Some(refused));
+    let (code, message) = text::error_fields(Some(refused));
     let response = UnregisterBrokerResponse::default().with_error_code(code).with_error_message(message);
     Ok(Some(call.reply(&response)?))
 }

@@ -5,9 +5,10 @@ use kafka_protocol::messages::update_features_response::UpdatableFeatureResult;
 use kafka_protocol::messages::{UpdateFeaturesRequest, UpdateFeaturesResponse};
 use kernel::{Call, ErrorCode};
 
-use super::features::FEATURES;
-use super::shared;
-use crate::service::Answer;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::features::FEATURES;
+use crate::apis::common::text;
+use crate::broker::Broker;
 
 /// From this version on a request says what kind of change it is, and, from the next on, a feature has no result of its own.
 const KINDS_FROM: i16 = 1;
@@ -15,21 +16,21 @@ const RESULTS_UNTIL: i16 = 1;
 /// Upgrade, safe downgrade, unsafe downgrade.
 const KINDS: std::ops::RangeInclusive<i8> = 1..=3;
 
-pub(crate) fn handle(call: &mut Call) -> Answer {
+pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     let request: UpdateFeaturesRequest = call.decode()?;
     let version = call.header.version;
     let refused = request.feature_updates.iter().find_map(|update| refusal(update, version));
     let response = match refused {
         Some(message) => UpdateFeaturesResponse::default()
             .with_error_code(ErrorCode::InvalidUpdateVersion.code())
-            .with_error_message(shared::sentence(message)),
+            .with_error_message(text::sentence(message)),
         None if version <= RESULTS_UNTIL => {
             let result = |update: FeatureUpdateKey| {
                 // Kafka has a sentence here too where nothing went wrong.
                 let message = format!("{} is at this level", update.feature.as_str());
                 UpdatableFeatureResult::default()
                     .with_feature(update.feature)
-                    .with_error_message(shared::sentence(message))
+                    .with_error_message(text::sentence(message))
             };
             let results = request.feature_updates.into_iter().map(result).collect();
             UpdateFeaturesResponse::default().with_error_message(None).with_results(results)
@@ -42,12 +43,12 @@ pub(crate) fn handle(call: &mut Call) -> Answer {
 /// Why a feature cannot be so; `None` if it is so already.
 fn refusal(update: &FeatureUpdateKey, version: i16) -> Option<String> {
     let (name, level) = (update.feature.as_str(), update.max_version_level);
-    let Some(feature) = FEATURES.iter().find(|feature| feature.name == name) else {
+    let Some((_, own_level)) = FEATURES.iter().find(|(own, _)| *own == name) else {
         return Some(format!("this broker does not have the feature {name:?}"));
     };
     if version >= KINDS_FROM && !KINDS.contains(&update.upgrade_type) {
         return Some(format!("there is no upgrade type {}", update.upgrade_type));
     }
-    (level != feature.level)
-        .then(|| format!("{name} is at level {} in this release, and cannot be at {level}", feature.level))
+    (level != *own_level)
+        .then(|| format!("{name} is at level {own_level} in this release, and cannot be at {level}"))
 }

@@ -1,88 +1,87 @@
 //! What this broker knows of group members that no store is told: when each was last heard from.
 //!
-//! A heartbeat writes nothing. It is noted here, and the [`keeper`] renews the leases of all members in batches, well
+//! A heartbeat writes nothing. It is noted here, and [`lease_renewal`] renews the leases of all members in batches, well
 //! before they lapse. A broker that dies takes these notes with it, and nothing is lost: its members are heard from by the
 //! next broker before their leases have lapsed, or join again.
 
-pub mod keeper;
+pub(crate) mod lease_renewal;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use kernel::clock::SharedClock;
+use parking_lot::Mutex;
+use rules::documents::MemberKey;
 use tokio::sync::Notify;
 
-/// A member's place: its group and its id.
-type Seat = (Arc<str>, Arc<str>);
-
-/// Notes on members, and the means to wake the keeper.
-pub struct Coordinator {
-    notes: Mutex<HashMap<Seat, Note>>,
+/// When members were last heard from, and the means to wake the renewal of their leases.
+pub(crate) struct Coordinator {
+    members: Mutex<HashMap<MemberKey, LastHeard>>,
     clock: SharedClock,
     changed: Notify,
 }
 
+/// When a member was last heard from.
 #[derive(Debug, Clone, Copy, Default)]
-struct Note {
-    heard_ms: i64,
+struct LastHeard {
+    at_ms: i64,
     /// Calls of the member that wait here for its group: it cannot say anything else meanwhile.
     waiting: usize,
 }
 
+fn key(group: &Arc<str>, member: &Arc<str>) -> MemberKey {
+    MemberKey { group: Arc::clone(group), member: Arc::clone(member) }
+}
+
 impl Coordinator {
-    /// No notes.
+    /// Nobody has been heard from.
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { notes: Mutex::default(), clock, changed: Notify::new() }
+        Self { members: Mutex::default(), clock, changed: Notify::new() }
     }
 
     /// Notes that a member has been heard from.
     pub(crate) fn heard(&self, group: &Arc<str>, member: &Arc<str>) {
         let now_ms = self.clock.now_ms();
-        let mut notes = self.notes();
-        notes.entry((Arc::clone(group), Arc::clone(member))).or_default().heard_ms = now_ms;
+        self.members.lock().entry(key(group, member)).or_default().at_ms = now_ms;
     }
 
     /// Notes that a call of a member waits, until the guard is dropped.
     pub(crate) fn waits(self: &Arc<Self>, group: &Arc<str>, member: &Arc<str>) -> Waiting {
-        let seat = (Arc::clone(group), Arc::clone(member));
-        self.notes().entry(seat.clone()).or_default().waiting += 1;
-        Waiting { coordinator: Arc::clone(self), seat }
+        let key = key(group, member);
+        self.members.lock().entry(key.clone()).or_default().waiting += 1;
+        Waiting { coordinator: Arc::clone(self), key }
     }
 
-    /// Tells the keeper that a group has changed, and with it the time at which something is due.
+    /// Tells the renewal of leases that a group has changed, and with it the time at which something is due.
     pub(crate) fn group_changed(&self) {
         self.changed.notify_one();
     }
 
     /// When a member was last heard from, in ms.
-    fn last_heard(&self, seat: &Seat, now_ms: i64) -> Option<i64> {
-        let notes = self.notes();
-        let note = notes.get(seat)?;
-        Some(if note.waiting > 0 { now_ms } else { note.heard_ms })
+    fn last_heard(&self, key: &MemberKey, now_ms: i64) -> Option<i64> {
+        let members = self.members.lock();
+        let heard = members.get(key)?;
+        Some(if heard.waiting > 0 { now_ms } else { heard.at_ms })
     }
 
     /// Forgets members that are gone.
-    fn keep_only(&self, is_member: impl Fn(&Seat) -> bool) {
-        self.notes().retain(|seat, note| note.waiting > 0 || is_member(seat));
-    }
-
-    fn notes(&self) -> MutexGuard<'_, HashMap<Seat, Note>> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn keep_only(&self, is_member: impl Fn(&MemberKey) -> bool) {
+        self.members.lock().retain(|key, heard| heard.waiting > 0 || is_member(key));
     }
 }
 
 /// A member that waits for its group.
 pub(crate) struct Waiting {
     coordinator: Arc<Coordinator>,
-    seat: Seat,
+    key: MemberKey,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         let now_ms = self.coordinator.clock.now_ms();
-        if let Some(note) = self.coordinator.notes().get_mut(&self.seat) {
-            note.waiting -= 1;
-            note.heard_ms = now_ms;
+        if let Some(heard) = self.coordinator.members.lock().get_mut(&self.key) {
+            heard.waiting -= 1;
+            heard.at_ms = now_ms;
         }
     }
 }

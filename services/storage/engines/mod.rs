@@ -1,16 +1,16 @@
-//! Where commands become durable: one trait of five verbs, one folder or file per engine.
+//! Where commands become durable: one trait of a few verbs, one folder per engine.
 //!
-//! An engine runs the rules and stores what they decide. What Kafka means is written in `rules`, never here.
+//! An engine runs the rules and stores what they decide. What Kafka means is written in `rules`, never here. What an engine
+//! keeps beside documents and batches (numbers of partitions, packed keys, sizes) is its own, and so are the limits that
+//! follow from it.
 
 pub mod memory;
 #[cfg(test)]
 mod model_groups;
 #[cfg(test)]
 mod model_tests;
-mod retention;
+mod resident;
 pub mod sqlite;
-mod stats;
-mod table;
 mod watch;
 
 use std::fmt;
@@ -18,11 +18,57 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kernel::TopicPartition;
+use kernel::budget::Lease;
 use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
+use rules::commands::{Command, Outcome};
+use rules::documents::{Document, Key, Prefix};
 
-use crate::rules::{Command, Document, Key, Outcome};
+use crate::settings::Settings;
 pub use watch::{Subject, Watch, Watchers};
+
+/// An engine over an open store, or why it cannot be opened.
+pub type OpenedEngine = Result<Arc<dyn Engine>, StoreError>;
+
+/// How a store's URL chooses its engine.
+pub struct EngineKind {
+    /// The part before `://`.
+    scheme: &'static str,
+    /// What a URL looks like, for errors and the reference.
+    form: &'static str,
+    /// Whether the part after `://` is one.
+    accepts: fn(&str) -> bool,
+    /// Opens the store; the text is the part after `://`. It may block.
+    open: fn(&str, &Settings) -> OpenedEngine,
+}
+
+/// All engines. A new one is a folder, and a line here.
+static ENGINES: [&EngineKind; 2] = [&sqlite::KIND, &memory::KIND];
+
+/// The engine of a store's URL, with what stands behind `://`.
+///
+/// # Errors
+/// A sentence that says what a URL looks like.
+pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
+    let parts = url.split_once("://");
+    let kind = parts.and_then(|(scheme, _)| ENGINES.iter().find(|kind| kind.scheme == scheme));
+    match (kind, parts) {
+        (Some(kind), Some((_, place))) if (kind.accepts)(place) => Ok((kind, place)),
+        _ => {
+            let forms: Vec<&str> = ENGINES.iter().map(|kind| kind.form).collect();
+            Err(format!("{url:?} is not a store: write {}", forms.join(" or ")))
+        }
+    }
+}
+
+/// Opens the store that the settings name. It may block on a disk.
+///
+/// # Errors
+/// A sentence with the cause and the remedy.
+pub fn open(settings: &Settings) -> OpenedEngine {
+    let (kind, place) = find(&settings.url).map_err(StoreError)?;
+    (kind.open)(place, settings)
+}
 
 /// The store failed: nothing is known to have changed. Clients get KAFKA_STORAGE_ERROR, which they retry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,12 +85,15 @@ impl std::error::Error for StoreError {}
 /// What an engine gives back, in time.
 pub type Pending<T> = BoxFuture<'static, Result<T, StoreError>>;
 
+/// Memory that commands hold: given back once they are durable, also when nobody waits for them any more.
+pub type Holds = Vec<Arc<Lease>>;
+
 /// A read of one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadSpec {
-    /// Which.
+    /// The partition.
     pub partition: TopicPartition,
-    /// From where.
+    /// Where to begin.
     pub from: From,
     /// Whole batches up to this many bytes, and at least one (KIP-74).
     pub bytes_max: usize,
@@ -84,32 +133,6 @@ pub enum ReadOutcome {
     UnknownPartition,
 }
 
-/// Which documents to load.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Load {
-    /// These; those that are absent are left out of the answer.
-    Keys(Vec<Key>),
-    /// Every topic, in the order of names.
-    Topics,
-    /// A group and then its members, as they are at one moment.
-    Group(Arc<str>),
-    /// Every group without its members, in the order of ids.
-    Groups,
-    /// Every subscription to clients' metrics, in the order of names.
-    ClientMetrics,
-    /// The idempotent producers of a partition.
-    Producers(TopicPartition),
-}
-
-/// What `maintain` goes by.
-#[derive(Debug, Clone, Copy)]
-pub struct Upkeep {
-    /// The time, in ms.
-    pub now_ms: i64,
-    /// How long committed offsets are kept after their group was last in use, in ms.
-    pub offsets_retention_ms: i64,
-}
-
 /// What `maintain` did, for the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Maintained {
@@ -124,21 +147,27 @@ pub struct Maintained {
 /// An engine.
 pub trait Engine: Send + Sync {
     /// Queues commands, in the order of the calls, before it returns; what it returns ends once they are durable.
-    /// Each command is atomic by itself.
-    fn commit(&self, commands: Vec<Command>) -> Pending<Vec<Outcome>>;
+    /// Each command is atomic by itself. `holds` is kept until then.
+    fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>>;
 
     /// Reads many partitions at once, in at most `bytes_max` bytes in all; the first batch found is given even if it
     /// is larger (KIP-74).
     fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>>;
 
-    /// Loads documents.
-    fn load(&self, load: Load) -> Pending<Vec<(Key, Document)>>;
+    /// Documents by key, each at its key's place, as they are at one moment.
+    fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>>;
+
+    /// The first `limit` documents of a prefix after a key, in the order of keys.
+    fn scan(&self, prefix: Prefix, after: Option<Key>, limit: usize) -> Pending<Vec<(Key, Document)>>;
+
+    /// Bytes of the batches in each partition; 0 for one that is not there.
+    fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>>;
 
     /// Watches for appends to partitions and for changes of groups; subscribe before reading.
     fn watch(&self, subjects: &[Subject]) -> Watch;
 
-    /// Retention and garbage.
-    fn maintain(&self, upkeep: Upkeep) -> Pending<Maintained>;
+    /// Retention and garbage, by this time in ms.
+    fn maintain(&self, now_ms: i64) -> Pending<Maintained>;
 
     /// Writes its metrics.
     fn collect(&self, page: &mut Page);

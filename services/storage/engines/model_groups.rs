@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kernel::TopicId;
-
-use super::model_tests::Dice;
-use crate::rules::Command;
-use crate::rules::groups::{
-    ASSIGNORS, Beat, Blob, CommittedOffset, GroupChange, Join, Matches, Member, MemberProtocol,
-    OffsetDocument, Partitions, Sync,
+use kernel::ports::TopicFacts;
+use rules::commands::{
+    Command, CommittedOffset, ConsumerHeartbeat, ConsumerLeave, GroupCommand, Join, KnownTopics,
+    MemberIdentity, ResolvedRegex, Sync,
 };
+use rules::documents::{ASSIGNORS, Blob, MemberProtocol, OffsetDocument, Partitions};
+
+use super::model_tests::{Dice, TOPICS};
 
 /// The groups that are changed.
 pub(super) const GROUPS: [&str; 3] = ["g", "h/1", ""];
@@ -20,9 +21,9 @@ const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
 impl Dice {
     pub(super) fn group_command(&mut self, ids: &[TopicId], step: usize) -> Command {
         let now_ms = 10 * step as i64;
-        let change = match self.roll(12) {
-            0 | 1 => GroupChange::Join(Box::new(self.join(now_ms))),
-            2 => GroupChange::Sync(Box::new(Sync {
+        let command = match self.roll(12) {
+            0 | 1 => GroupCommand::Join(Box::new(self.join(ids, now_ms))),
+            2 => GroupCommand::Sync(Box::new(Sync {
                 member: self.member(),
                 protocol_type: None,
                 protocol: None,
@@ -32,50 +33,82 @@ impl Dice {
                     .collect(),
                 now_ms,
             })),
-            3 => GroupChange::Leave { members: vec![self.member(), self.member()], now_ms },
-            4 => GroupChange::Tick { now_ms, heard: BTreeMap::from([(self.member().id, now_ms + 40)]) },
-            5 => GroupChange::CommitOffsets {
+            3 => GroupCommand::Leave { members: vec![self.member(), self.member()], now_ms },
+            4 => GroupCommand::Tick { now_ms, heard: BTreeMap::from([(self.member().id, now_ms + 40)]) },
+            5 => GroupCommand::CommitOffsets {
                 member: self.member(),
                 offsets: vec![self.offset(ids, now_ms)],
                 knows_epochs: self.roll(2) == 0,
                 now_ms,
             },
-            6 => GroupChange::DeleteOffsets { offsets: vec![(self.topic(), 0), (self.topic(), 1)] },
-            7 => GroupChange::ExpireOffsets { now_ms, retention_ms: 200 },
-            8 => GroupChange::EndBeat { member: self.member(), now_ms },
-            9 | 10 => GroupChange::Beat(Box::new(self.beat(ids, now_ms))),
-            _ => GroupChange::Delete,
+            6 => GroupCommand::DeleteOffsets { offsets: vec![(self.topic(), 0), (self.topic(), 1)] },
+            7 => GroupCommand::ExpireOffsets {
+                now_ms,
+                retention_ms: 200,
+                deleted_topics: BTreeSet::from([self.pick(ids)]),
+            },
+            8 => GroupCommand::ConsumerLeave(self.leave(now_ms)),
+            9 | 10 => GroupCommand::ConsumerHeartbeat(Box::new(self.heartbeat(ids, now_ms))),
+            _ => GroupCommand::Delete,
         };
-        Command::Group { group: Arc::from(self.pick(&GROUPS)), change }
+        Command::Group { group: Arc::from(self.pick(&GROUPS)), command }
     }
 
-    fn member(&mut self) -> Member {
+    fn member(&mut self) -> MemberIdentity {
         let instance_id = (self.roll(4) == 0).then(|| Arc::from(self.pick(&["i1", "i2"])));
-        Member { id: Arc::from(self.pick(&MEMBERS)), instance_id, generation: self.roll(5) as i32 - 1 }
+        MemberIdentity {
+            id: Arc::from(self.pick(&MEMBERS)),
+            instance_id,
+            generation: self.roll(5) as i32 - 1,
+        }
     }
 
-    fn beat(&mut self, ids: &[TopicId], now_ms: i64) -> Beat {
+    fn leave(&mut self, now_ms: i64) -> ConsumerLeave {
+        let MemberIdentity { id: member_id, instance_id, generation } = self.member();
+        ConsumerLeave { member_id, instance_id, member_epoch: generation - 2, now_ms }
+    }
+
+    /// What is known of topics: of all of them, or, now and then, of none.
+    fn known_topics(&mut self, ids: &[TopicId]) -> KnownTopics {
+        let mut known = KnownTopics::default();
+        if self.roll(8) != 0 {
+            let names = BTreeSet::from(TOPICS.map(Arc::<str>::from));
+            let topic = |name: &Arc<str>| {
+                let (id, partitions) = (self.pick(ids), self.roll(4) as i32);
+                TopicFacts { name: Arc::clone(name), id, partitions }
+            };
+            let found = names.iter().take(4).map(topic).collect();
+            known.add(&names, found);
+        }
+        known
+    }
+
+    fn heartbeat(&mut self, ids: &[TopicId], now_ms: i64) -> ConsumerHeartbeat {
         let topics = BTreeSet::from([self.topic(), self.topic()]);
         let owned = Partitions::from([(self.pick(ids), BTreeSet::from([0, 1]))]);
         let regex: Option<Arc<str>> = (self.roll(4) == 0).then(|| Arc::from("t.*"));
-        Beat {
-            member: self.member(),
+        let MemberIdentity { id: member_id, instance_id, generation } = self.member();
+        ConsumerHeartbeat {
+            member_id,
+            instance_id,
+            member_epoch: generation.max(0),
             client_id: Arc::from("client"),
             client_host: Arc::from("/127.0.0.1"),
             rack: None,
             rebalance_timeout_ms: Some(self.pick(&[0, 50])),
             topics: Some(topics.clone()),
-            matches: regex.clone().map(|regex| Matches { regex, topics }),
+            resolved_regex: regex.clone().map(|regex| ResolvedRegex { regex, topics }),
             regex,
             assignor: (self.roll(2) == 0).then(|| Arc::from(self.pick(&ASSIGNORS))),
             owned: (self.roll(2) == 0).then_some(owned),
             session_timeout_ms: self.pick(&[30, 300]),
             members_max: 3,
+            known_topics: self.known_topics(ids),
             now_ms,
         }
     }
 
-    fn join(&mut self, now_ms: i64) -> Join {
+    fn join(&mut self, ids: &[TopicId], now_ms: i64) -> Join {
         let protocol = |name: &str| MemberProtocol {
             name: Arc::from(name),
             // A consumer of topic "a", so that the group can be moved over.
@@ -94,6 +127,7 @@ impl Dice {
             protocols: self.pick(&[vec![protocol("range")], vec![protocol("sticky"), protocol("range")]]),
             initial_delay_ms: self.pick(&[0, 20]),
             members_max: 3,
+            known_topics: self.known_topics(ids),
             now_ms,
         }
     }

@@ -7,11 +7,19 @@ use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{ProducerId, TopicId, TopicPartition};
 use uuid::Uuid;
 
+use rules::commands::{Append, Command, ConfigOperation, NewConfigs};
+use rules::documents::{
+    DocumentKind, GroupDocument, MemberDocument, OffsetDocument, OffsetIndex, OffsetKey, PartitionDocument,
+    Prefix, ProducerDocument, Subscription, TopicDocument,
+};
+
 use super::memory::Memory;
 use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
-use super::{Engine, From, Load, ReadSpec, Upkeep};
-use crate::rules::{Command, ConfigOperation, Key, NewConfigs};
+use super::{Engine, From, ReadSpec};
+
+/// Names of topics; one of them is not legal.
+pub(super) const TOPICS: [&str; 6] = ["a", "b", "a.b", "a_b", "bad name", "c"];
 
 /// A small generator of numbers that a seed repeats (xorshift64*).
 pub(super) struct Dice(u64);
@@ -29,7 +37,7 @@ impl Dice {
     }
 
     pub(super) fn topic(&mut self) -> Arc<str> {
-        Arc::from(self.pick(&["a", "b", "a.b", "a_b", "bad name", "c"]))
+        Arc::from(self.pick(&TOPICS))
     }
 
     fn partition(&mut self, ids: &[TopicId]) -> TopicPartition {
@@ -85,12 +93,7 @@ impl Dice {
                 partitions: 1,
                 configs: self.configs(),
             })),
-            _ => Command::Append {
-                partition: self.partition(ids),
-                batch: self.batch(),
-                now_ms: step as i64,
-                lease: Arc::default(),
-            },
+            _ => Command::Append(Append::new(self.partition(ids), &self.batch(), step as i64)),
         }
     }
 
@@ -147,24 +150,47 @@ async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: 
     for (index, spec) in specs.iter().enumerate() {
         assert_eq!(got[index], expected[index], "{context}: {spec:?} in {bytes_max} bytes");
     }
-    let (topics, model_topics) = (engine.load(Load::Topics).await, model.load(Load::Topics).await);
-    assert_eq!(topics, model_topics, "{context}");
-    let partitions =
-        ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition }));
-    let keys = Load::Keys(partitions.map(Key::Partition).collect());
-    assert_eq!(engine.load(keys.clone()).await, model.load(keys).await, "{context}");
-    let subscriptions = model.load(Load::ClientMetrics).await;
-    assert_eq!(engine.load(Load::ClientMetrics).await, subscriptions, "{context}");
-    assert_eq!(engine.load(Load::Groups).await, model.load(Load::Groups).await, "{context}");
+    let partitions: Vec<TopicPartition> =
+        ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition })).collect();
+    let sizes = model.sizes(partitions.clone()).await;
+    assert_eq!(engine.sizes(partitions.clone()).await, sizes, "{context}");
+    let keys: Vec<_> = partitions.iter().map(PartitionDocument::key).collect();
+    assert_eq!(engine.get(keys.clone()).await, model.get(keys).await, "{context}");
+    let mut prefixes = vec![
+        TopicDocument::prefix(),
+        PartitionDocument::prefix(),
+        Subscription::prefix(),
+        GroupDocument::prefix(),
+        MemberDocument::prefix(),
+        OffsetIndex::prefix(),
+        OffsetDocument::prefix(),
+        ProducerDocument::prefix(),
+    ];
+    prefixes.extend(partitions.iter().map(|at| ProducerDocument::of_partition(*at)));
+    for prefix in prefixes {
+        same_scans(model, engine, &prefix, dice.pick(&[1, 3, 1_000]), context).await;
+    }
     for group in GROUPS.map(Arc::<str>::from) {
-        let load = Load::Group(Arc::clone(&group));
-        assert_eq!(engine.load(load.clone()).await, model.load(load).await, "{context}: {group}");
-        let topics = ["a", "b", "a.b", "a_b", "bad name", "c"].into_iter();
-        let offset = |topic| [0, 1].map(|index| Key::Offset(Arc::clone(&group), Arc::from(topic), index));
-        let mut keys: Vec<Key> = topics.flat_map(offset).collect();
-        keys.push(Key::OffsetIndex(Arc::clone(&group)));
-        let load = Load::Keys(keys);
-        assert_eq!(engine.load(load.clone()).await, model.load(load).await, "{context}: {group}");
+        let key =
+            |topic: &str, partition| OffsetKey { group: group.clone(), topic: Arc::from(topic), partition };
+        let keys = TOPICS.iter().flat_map(|topic| [key(topic, 0), key(topic, 1)]);
+        let keys: Vec<_> = keys.map(|key| OffsetDocument::key(&key)).collect();
+        assert_eq!(engine.get(keys.clone()).await, model.get(keys).await, "{context}: {group}");
+    }
+}
+
+/// Pages through all documents of a prefix.
+async fn same_scans(model: &Memory, engine: &Sqlite, prefix: &Prefix, limit: usize, context: &str) {
+    let mut after = None;
+    loop {
+        let expected = model.scan(prefix.clone(), after.clone(), limit).await.unwrap();
+        let got = engine.scan(prefix.clone(), after, limit).await.unwrap();
+        assert_eq!(got, expected, "{context}: {prefix:?} by {limit}");
+        assert!(expected.is_sorted_by(|(one, _), (other, _)| one < other), "{context}: {prefix:?}");
+        match expected.into_iter().nth(limit - 1) {
+            Some((last, _)) => after = Some(last),
+            None => return,
+        }
     }
 }
 
@@ -176,13 +202,13 @@ async fn run(seed: u64, path: &std::path::Path) {
     for step in 0..120 {
         let context = format!("seed {seed}, step {step}");
         let commands: Vec<Command> = (0..=dice.roll(4)).map(|_| dice.command(&mut ids, step)).collect();
-        let expected = model.commit(commands.clone()).await.unwrap();
-        let got = engine.commit(commands.clone()).await.unwrap();
+        let expected = model.commit(commands.clone(), Vec::new()).await.unwrap();
+        let got = engine.commit(commands.clone(), Vec::new()).await.unwrap();
         assert_eq!(got, expected, "{context}: {commands:?}");
         if dice.roll(15) == 0 {
-            let upkeep = Upkeep { now_ms: dice.roll(2_000) as i64, offsets_retention_ms: 300 };
+            let now_ms = dice.roll(2_000) as i64;
             let (ours, theirs) =
-                (engine.maintain(upkeep).await.unwrap(), model.maintain(upkeep).await.unwrap());
+                (engine.maintain(now_ms).await.unwrap(), model.maintain(now_ms).await.unwrap());
             assert_eq!(ours.partitions_trimmed, theirs.partitions_trimmed, "{context}");
         }
         if dice.roll(25) == 0 {

@@ -1,16 +1,16 @@
-//! Who waits for which partition to grow, or which group to change.
+//! Watches for partitions that grow and groups that change.
 //!
 //! A parked fetch is woken by the append itself, a parked join by the one that completes the group; nobody sleeps and
 //! polls.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use kernel::TopicPartition;
+use parking_lot::Mutex;
+use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument};
 use tokio::sync::Notify;
-
-use crate::rules::Key;
 
 /// What can be waited for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -43,7 +43,7 @@ impl Watchers {
     /// Subscribes.
     pub fn watch(&self, subjects: &[Subject]) -> Watch {
         let waiter = Arc::new(Waiter::default());
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.0.lock();
         for subject in subjects {
             all.entry(subject.clone()).or_default().push(Arc::clone(&waiter));
         }
@@ -57,8 +57,9 @@ impl Watchers {
 
     /// Wakes those who watch a group whose documents are among those that have changed.
     pub fn wake_groups<'a>(&self, changed: impl IntoIterator<Item = &'a Key>) {
-        let group = |key: &Key| match key {
-            Key::Group(group) | Key::Member(group, _) => Some(Subject::Group(Arc::clone(group))),
+        let group = |key: &Key| match key.kind() {
+            GroupDocument::PREFIX => GroupDocument::parse_key(key).map(Subject::Group),
+            MemberDocument::PREFIX => MemberDocument::parse_key(key).map(|key| Subject::Group(key.group)),
             _ => None,
         };
         let groups: HashSet<Subject> = changed.into_iter().filter_map(group).collect();
@@ -68,7 +69,7 @@ impl Watchers {
     }
 
     fn wake_all(&self, changed: impl IntoIterator<Item = (Subject, u64)>) {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.0.lock();
         for (subject, bytes) in changed {
             for waiter in all.get(&subject).into_iter().flatten() {
                 waiter.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -88,7 +89,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut all = self.watchers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.watchers.0.lock();
         for subject in &self.subjects {
             if let Some(waiters) = all.get_mut(subject) {
                 waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));

@@ -1,31 +1,27 @@
-//! Subscriptions to clients' metrics: made, changed and unmade by their configs alone (KIP-714).
+//! Subscriptions to clients' metrics: created, changed and deleted by their configs alone (KIP-714).
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::command::{Done, NewConfigs, Outcome};
-use super::configs::{self, client_metrics};
-use super::documents::{Document, Key};
-use super::working_set::WorkingSet;
-
-/// The configs of a subscription, as clients wrote them.
-pub type Subscription = BTreeMap<String, String>;
+use crate::commands::{Applied, NewConfigs, Outcome};
+use crate::configs::{self, client_metrics};
+use crate::documents::Subscription;
+use crate::working_set::WorkingSet;
 
 /// A subscription without configs is none.
-pub(super) fn alter(set: &mut WorkingSet<'_>, name: &Arc<str>, change: NewConfigs) -> Outcome {
+pub(crate) fn alter(set: &mut WorkingSet<'_>, name: &Arc<str>, change: &NewConfigs) -> Outcome {
     let configs = match change {
-        NewConfigs::Replace(configs) => configs,
+        NewConfigs::Replace(configs) => configs.clone(),
         NewConfigs::Incremental(operations) => {
-            let before = set.client_metrics(name).cloned().unwrap_or_default();
+            let before = set.get::<Subscription>(name).cloned().unwrap_or_default();
             // Kafka does not take the lists among them for lists here.
-            configs::apply(before, operations, |_| None)?
+            configs::apply(before.0, operations, |_| None)?
         }
     };
     client_metrics::check(&configs)?;
-    let key = Key::ClientMetrics(Arc::clone(name));
-    match configs.is_empty() {
-        true => set.delete(key),
-        false => set.put(key, Document::ClientMetrics(Arc::new(configs))),
+    if configs.is_empty() {
+        set.delete::<Subscription>(name);
+    } else {
+        set.put::<Subscription>(name, Subscription(configs));
     }
-    Ok(Done::Changed)
+    Ok(Applied::Changed)
 }

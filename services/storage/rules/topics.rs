@@ -1,15 +1,17 @@
-//! Topics: made, grown, configured and deleted.
+//! Topics: created, grown, configured and deleted.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::{ErrorCode, TopicId, TopicPartition};
 
-use super::command::{Done, Effect, NewConfigs, Outcome, Refused};
-use super::configs::{self, ConfigKind};
-use super::documents::{Document, Key, PARTITION_NUMBERS_MAX, PartitionDocument, TopicDocument};
-use super::names::check_topic_name;
-use super::working_set::WorkingSet;
+use crate::commands::{Applied, Effect, NewConfigs, Outcome, Refused};
+use crate::configs::{self, ConfigKind};
+use crate::documents::{PartitionDocument, TopicCollision, TopicDocument, TopicName};
+use crate::working_set::{Wanted, WorkingSet};
+
+/// Kafka leaves room for a partition number and a suffix in a file name of 255 bytes.
+const TOPIC_NAME_BYTES_MAX: usize = 249;
 
 /// More partitions than this in one request are a mistake; Kafka's own bound.
 const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
@@ -18,54 +20,91 @@ fn collision_name(name: &str) -> Arc<str> {
     Arc::from(name.replace('.', "_"))
 }
 
-pub(super) fn keys_to_create(name: &Arc<str>, id: TopicId) -> Vec<Key> {
-    vec![
-        Key::Topic(Arc::clone(name)),
-        Key::TopicName(id),
-        Key::TopicCollision(collision_name(name)),
-        Key::Counters,
-    ]
+pub(crate) fn needs_to_create(wanted: &mut Wanted, name: &Arc<str>, id: TopicId, partitions: i32) {
+    wanted.write::<TopicDocument>(name).write::<TopicName>(&id);
+    wanted.write::<TopicCollision>(&collision_name(name));
+    wants_new_partitions(wanted, id, 0..partitions);
 }
 
-pub(super) fn keys_to_delete(id: TopicId, set: &WorkingSet<'_>) -> Vec<Key> {
-    let mut keys = vec![Key::TopicName(id)];
-    if let Some(name) = set.topic_name(id) {
-        keys.push(Key::Topic(Arc::clone(name)));
-        keys.push(Key::TopicCollision(collision_name(name)));
-        if let Some(topic) = set.topic(name) {
-            keys.extend(topic.all_partitions().map(Key::Partition));
-        }
+pub(crate) fn needs_to_grow(wanted: &mut Wanted, name: &Arc<str>, count: i32, set: &WorkingSet<'_>) {
+    wanted.write::<TopicDocument>(name);
+    if let Some(topic) = set.get::<TopicDocument>(name) {
+        wants_new_partitions(wanted, topic.id, topic.partitions..count);
     }
-    keys
 }
 
-pub(super) fn create(
+/// More than a request may create are not asked for: it will be refused.
+fn wants_new_partitions(wanted: &mut Wanted, topic: TopicId, range: std::ops::Range<i32>) {
+    if range.len() <= PARTITIONS_PER_TOPIC_MAX as usize {
+        range.for_each(|partition| {
+            wanted.write::<PartitionDocument>(&TopicPartition { topic, partition });
+        });
+    }
+}
+
+pub(crate) fn needs_to_delete(wanted: &mut Wanted, id: TopicId, set: &WorkingSet<'_>) {
+    wanted.write::<TopicName>(&id);
+    let Some(TopicName(name)) = set.get::<TopicName>(&id) else { return };
+    wanted.write::<TopicDocument>(name).write::<TopicCollision>(&collision_name(name));
+    for partition in set.get::<TopicDocument>(name).into_iter().flat_map(TopicDocument::all_partitions) {
+        wanted.write::<PartitionDocument>(&partition);
+    }
+}
+
+/// Checks a new topic's name as Kafka does.
+///
+/// # Errors
+/// Kafka's INVALID_TOPIC_EXCEPTION, with the reason.
+pub fn check_topic_name(name: &str) -> Result<(), Refused> {
+    let invalid = |why: String| Err(Refused::new(ErrorCode::InvalidTopicException, why));
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    if name.is_empty() {
+        return invalid("Topic name is invalid: the empty string is not allowed".to_owned());
+    }
+    if name == "." || name == ".." {
+        return invalid(format!("Topic name is invalid: '{name}' is not allowed"));
+    }
+    if name.len() > TOPIC_NAME_BYTES_MAX {
+        return invalid(format!(
+            "Topic name is invalid: the length of '{name}' is longer than the max allowed length {TOPIC_NAME_BYTES_MAX}"
+        ));
+    }
+    if !name.chars().all(is_legal) {
+        return invalid(format!(
+            "Topic name is invalid: '{name}' contains one or more characters other than ASCII alphanumerics, '.', '_' and '-'"
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn create(
     set: &mut WorkingSet<'_>,
     name: &Arc<str>,
     id: TopicId,
     partitions: i32,
-    configs: BTreeMap<String, String>,
+    configs: &BTreeMap<String, String>,
 ) -> Outcome {
     check_topic_name(name)?;
-    if set.topic(name).is_some() {
+    if set.get::<TopicDocument>(name).is_some() {
         return Err(Refused::new(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists.")));
     }
     let collision = collision_name(name);
-    if let Some(other) = set.collisions(&collision).first() {
+    let mut colliding = set.get::<TopicCollision>(&collision).cloned().unwrap_or_default();
+    if let Some(other) = colliding.0.first() {
         let message = format!("Topic '{name}' collides with existing topic: {other}");
         return Err(Refused::new(ErrorCode::InvalidTopicException, message));
     }
     check_partition_count(partitions)?;
-    check_configs(&configs)?;
-    let topic = Arc::new(TopicDocument::new(Arc::clone(name), id, partitions, configs));
-    add_partitions(set, id, 0..partitions)?;
-    set.put(Key::Topic(Arc::clone(name)), Document::Topic(Arc::clone(&topic)));
-    set.put(Key::TopicName(id), Document::TopicName(Arc::clone(name)));
+    check_configs(configs)?;
+    let topic = Arc::new(TopicDocument::new(Arc::clone(name), id, partitions, configs.clone()));
+    add_partitions(set, id, 0..partitions);
+    set.put::<TopicDocument>(name, Arc::clone(&topic));
+    set.put::<TopicName>(&id, TopicName(Arc::clone(name)));
     if name.contains(['.', '_']) {
-        let names = set.collisions(&collision).iter().cloned().chain([Arc::clone(name)]).collect();
-        set.put(Key::TopicCollision(collision), Document::TopicCollision(names));
+        colliding.0.push(Arc::clone(name));
+        set.put::<TopicCollision>(&collision, colliding);
     }
-    Ok(Done::Topic(topic))
+    Ok(Applied::Topic(topic))
 }
 
 fn check_partition_count(partitions: i32) -> Result<(), Refused> {
@@ -91,33 +130,12 @@ fn check_configs(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
     configs.iter().try_for_each(|(name, value)| configs::validate(name, value)).map_err(invalid)
 }
 
-fn add_partitions(
-    set: &mut WorkingSet<'_>,
-    topic: TopicId,
-    range: std::ops::Range<i32>,
-) -> Result<(), Refused> {
-    let mut counters = set.counters();
-    let left = PARTITION_NUMBERS_MAX.saturating_sub(counters.next_partition_number);
-    if range.len() > left as usize {
-        let message = format!(
-            "This store has given out {} of its {PARTITION_NUMBERS_MAX} partition numbers; start a new one.",
-            counters.next_partition_number
-        );
-        return Err(Refused::new(ErrorCode::PolicyViolation, message));
-    }
+fn add_partitions(set: &mut WorkingSet<'_>, topic: TopicId, range: std::ops::Range<i32>) {
     for partition in range {
-        let document = PartitionDocument {
-            number: counters.next_partition_number,
-            log_start: 0,
-            end: 0,
-            bytes: 0,
-            leader_epoch: 0,
-        };
-        counters.next_partition_number += 1;
-        set.put(Key::Partition(TopicPartition { topic, partition }), Document::Partition(document));
+        let at = TopicPartition { topic, partition };
+        set.put::<PartitionDocument>(&at, PartitionDocument { log_start: 0, end: 0, leader_epoch: 0 });
+        set.effect(Effect::CreateLog { partition: at });
     }
-    set.put(Key::Counters, Document::Counters(counters));
-    Ok(())
 }
 
 fn unknown_topic() -> Refused {
@@ -125,29 +143,31 @@ fn unknown_topic() -> Refused {
     Refused::new(error, "This server does not host this topic-partition.")
 }
 
-pub(super) fn delete(set: &mut WorkingSet<'_>, id: TopicId) -> Outcome {
+pub(crate) fn delete(set: &mut WorkingSet<'_>, id: TopicId) -> Outcome {
     let unknown = || Refused::new(ErrorCode::UnknownTopicId, "This server does not host this topic ID.");
-    let name = Arc::clone(set.topic_name(id).ok_or_else(unknown)?);
-    let topic = Arc::clone(set.topic(&name).ok_or_else(unknown)?);
+    let TopicName(name) = set.get::<TopicName>(&id).cloned().ok_or_else(unknown)?;
+    let topic = set.get_arc::<TopicDocument>(&name).ok_or_else(unknown)?;
     for partition in topic.all_partitions() {
-        if let Some(document) = set.partition(partition) {
-            set.effect(Effect::Drop { partition, number: document.number });
+        if set.get::<PartitionDocument>(&partition).is_some() {
+            set.effect(Effect::DropLog { partition });
         }
-        set.delete(Key::Partition(partition));
+        set.delete::<PartitionDocument>(&partition);
     }
     let collision = collision_name(&name);
-    let left: Vec<_> = set.collisions(&collision).iter().filter(|other| **other != name).cloned().collect();
-    match left.is_empty() {
-        true => set.delete(Key::TopicCollision(collision)),
-        false => set.put(Key::TopicCollision(collision), Document::TopicCollision(left)),
+    let mut colliding = set.get::<TopicCollision>(&collision).cloned().unwrap_or_default();
+    colliding.0.retain(|other| *other != name);
+    if colliding.0.is_empty() {
+        set.delete::<TopicCollision>(&collision);
+    } else {
+        set.put::<TopicCollision>(&collision, colliding);
     }
-    set.delete(Key::TopicName(id));
-    set.delete(Key::Topic(name));
-    Ok(Done::Topic(topic))
+    set.delete::<TopicName>(&id);
+    set.delete::<TopicDocument>(&name);
+    Ok(Applied::Topic(topic))
 }
 
-pub(super) fn create_partitions(set: &mut WorkingSet<'_>, name: &Arc<str>, count: i32) -> Outcome {
-    let topic = Arc::clone(set.topic(name).ok_or_else(unknown_topic)?);
+pub(crate) fn create_partitions(set: &mut WorkingSet<'_>, name: &Arc<str>, count: i32) -> Outcome {
+    let topic = set.get_arc::<TopicDocument>(name).ok_or_else(unknown_topic)?;
     let invalid = |message: String| Err(Refused::new(ErrorCode::InvalidPartitions, message));
     let has = topic.partitions;
     if count == has {
@@ -159,17 +179,17 @@ pub(super) fn create_partitions(set: &mut WorkingSet<'_>, name: &Arc<str>, count
         ));
     }
     check_partition_count(count - has)?;
-    add_partitions(set, topic.id, has..count)?;
+    add_partitions(set, topic.id, has..count);
     let grown = TopicDocument::new(Arc::clone(name), topic.id, count, topic.configs.clone());
     let grown = Arc::new(grown);
-    set.put(Key::Topic(Arc::clone(name)), Document::Topic(Arc::clone(&grown)));
-    Ok(Done::Topic(grown))
+    set.put::<TopicDocument>(name, Arc::clone(&grown));
+    Ok(Applied::Topic(grown))
 }
 
-pub(super) fn alter_configs(set: &mut WorkingSet<'_>, name: &Arc<str>, change: NewConfigs) -> Outcome {
-    let topic = Arc::clone(set.topic(name).ok_or_else(unknown_topic)?);
+pub(crate) fn alter_configs(set: &mut WorkingSet<'_>, name: &Arc<str>, change: &NewConfigs) -> Outcome {
+    let topic = set.get_arc::<TopicDocument>(name).ok_or_else(unknown_topic)?;
     let configs = match change {
-        NewConfigs::Replace(configs) => configs,
+        NewConfigs::Replace(configs) => configs.clone(),
         NewConfigs::Incremental(operations) => {
             let list_default = |name: &str| {
                 configs::find(name)
@@ -181,6 +201,6 @@ pub(super) fn alter_configs(set: &mut WorkingSet<'_>, name: &Arc<str>, change: N
     };
     check_configs(&configs)?;
     let altered = Arc::new(topic.with_configs(configs));
-    set.put(Key::Topic(Arc::clone(name)), Document::Topic(Arc::clone(&altered)));
-    Ok(Done::Topic(altered))
+    set.put::<TopicDocument>(name, Arc::clone(&altered));
+    Ok(Applied::Topic(altered))
 }

@@ -1,14 +1,10 @@
-//! Documents as they are, under the changes that a group of commands makes to them.
+//! Documents as they are, under the changes that a batch of commands makes to them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::{ProducerId, TopicId, TopicPartition};
-
-use super::client_metrics::Subscription;
-use super::command::Effect;
-use super::documents::{Counters, Document, Key, PartitionDocument, ProducerDocument, TopicDocument};
-use super::groups::{GroupDocument, MemberDocument, OffsetDocument, OffsetIndex};
+use crate::commands::Effect;
+use crate::documents::{Document, DocumentKind, Key};
 
 /// What an engine knows of a document without asking its store.
 #[derive(Debug, Clone, Copy)]
@@ -25,23 +21,26 @@ pub trait Documents {
     fn lookup(&self, key: &Key) -> Lookup<'_>;
 }
 
+/// The changed documents; `None` is one that was deleted.
+pub type Changes = BTreeMap<Key, Option<Document>>;
+
 /// Documents, with changes over them that are not durable yet.
 pub struct WorkingSet<'a> {
     base: &'a dyn Documents,
     under: Option<&'a WorkingSet<'a>>,
-    changes: HashMap<Key, Option<Document>>,
+    changes: Changes,
     effects: Vec<Effect>,
 }
 
 impl<'a> WorkingSet<'a> {
     /// No changes yet.
     pub fn new(base: &'a dyn Documents) -> Self {
-        Self { base, under: None, changes: HashMap::new(), effects: Vec::new() }
+        Self { base, under: None, changes: Changes::new(), effects: Vec::new() }
     }
 
     /// A set over this one whose changes nobody will see.
-    pub(super) fn trial(&self) -> WorkingSet<'_> {
-        WorkingSet { base: self.base, under: Some(self), changes: HashMap::new(), effects: Vec::new() }
+    pub(crate) fn scratch(&self) -> WorkingSet<'_> {
+        WorkingSet { base: self.base, under: Some(self), changes: Changes::new(), effects: Vec::new() }
     }
 
     /// A document as it stands after the changes so far.
@@ -53,8 +52,8 @@ impl<'a> WorkingSet<'a> {
         }
     }
 
-    /// The changed documents (`None`: deleted) and what must happen to the logs.
-    pub fn into_changes(self) -> (HashMap<Key, Option<Document>>, Vec<Effect>) {
+    /// The changed documents, and what must happen to the logs.
+    pub fn into_changes(self) -> (Changes, Vec<Effect>) {
         (self.changes, self.effects)
     }
 
@@ -63,99 +62,91 @@ impl<'a> WorkingSet<'a> {
         &self.effects
     }
 
-    fn get(&self, key: &Key) -> Option<&Document> {
+    fn document(&self, key: &Key) -> Option<&Document> {
         match self.lookup(key) {
             Lookup::Known(document) => document,
             Lookup::Unknown => None,
         }
     }
 
-    /// A topic by name.
-    pub fn topic(&self, name: &Arc<str>) -> Option<&Arc<TopicDocument>> {
-        self.get(&Key::Topic(Arc::clone(name)))?.as_topic()
+    /// A document; one that was not loaded counts as absent.
+    pub fn get<T: DocumentKind>(&self, key: &T::Key) -> Option<&T> {
+        self.document(&T::key(key))?.get()
     }
 
-    /// A topic's name by its id.
-    pub fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
-        match self.get(&Key::TopicName(id))? {
-            Document::TopicName(name) => Some(name),
-            _ => None,
-        }
+    /// The same, shared.
+    pub fn get_arc<T: DocumentKind>(&self, key: &T::Key) -> Option<Arc<T>> {
+        self.document(&T::key(key))?.get_arc()
     }
 
-    pub(super) fn collisions(&self, name: &Arc<str>) -> &[Arc<str>] {
-        match self.get(&Key::TopicCollision(Arc::clone(name))) {
-            Some(Document::TopicCollision(names)) => names,
-            _ => &[],
-        }
+    pub(crate) fn put<T: DocumentKind>(&mut self, key: &T::Key, value: impl Into<Arc<T>>) {
+        self.changes.insert(T::key(key), Some(Document::new::<T>(value)));
     }
 
-    /// A partition's log.
-    pub fn partition(&self, at: TopicPartition) -> Option<PartitionDocument> {
-        self.get(&Key::Partition(at))?.as_partition().copied()
+    pub(crate) fn delete<T: DocumentKind>(&mut self, key: &T::Key) {
+        self.changes.insert(T::key(key), None);
     }
 
-    pub(super) fn producer(&self, at: TopicPartition, producer: ProducerId) -> Option<&ProducerDocument> {
-        match self.get(&Key::Producer(at, producer))? {
-            Document::Producer(document) => Some(document),
-            _ => None,
-        }
-    }
-
-    pub(super) fn group(&self, group: &Arc<str>) -> Option<&Arc<GroupDocument>> {
-        self.get(&Key::Group(Arc::clone(group)))?.as_group()
-    }
-
-    pub(super) fn member(&self, group: &Arc<str>, member: &Arc<str>) -> Option<&Arc<MemberDocument>> {
-        match self.get(&Key::Member(Arc::clone(group), Arc::clone(member)))? {
-            Document::Member(document) => Some(document),
-            _ => None,
-        }
-    }
-
-    pub(super) fn offset_index(&self, group: &Arc<str>) -> Option<&OffsetIndex> {
-        match self.get(&Key::OffsetIndex(Arc::clone(group)))? {
-            Document::OffsetIndex(index) => Some(index),
-            _ => None,
-        }
-    }
-
-    pub(super) fn offset(
-        &self,
-        group: &Arc<str>,
-        topic: &Arc<str>,
-        partition: i32,
-    ) -> Option<&OffsetDocument> {
-        match self.get(&Key::Offset(Arc::clone(group), Arc::clone(topic), partition))? {
-            Document::Offset(offset) => Some(offset),
-            _ => None,
-        }
-    }
-
-    pub(super) fn client_metrics(&self, name: &Arc<str>) -> Option<&Subscription> {
-        match self.get(&Key::ClientMetrics(Arc::clone(name)))? {
-            Document::ClientMetrics(configs) => Some(configs),
-            _ => None,
-        }
-    }
-
-    pub(super) fn counters(&self) -> Counters {
-        match self.get(&Key::Counters) {
-            Some(Document::Counters(counters)) => *counters,
-            _ => Counters::default(),
-        }
-    }
-
-    /// Puts a document in place; engines use it for bytes that only they can count.
-    pub fn put(&mut self, key: Key, document: Document) {
-        self.changes.insert(key, Some(document));
-    }
-
-    pub(super) fn delete(&mut self, key: Key) {
-        self.changes.insert(key, None);
-    }
-
-    pub(super) fn effect(&mut self, effect: Effect) {
+    pub(crate) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
+    }
+}
+
+/// What is still missing before a command can be decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing: decide.
+    Done,
+    /// These documents; ask again once they are there.
+    More {
+        /// Those that are only looked at.
+        read: Vec<Key>,
+        /// Those that may be changed, whose lock roots are to be held.
+        write: Vec<Key>,
+    },
+}
+
+impl Needs {
+    /// All keys that are missing.
+    pub fn into_keys(self) -> Vec<Key> {
+        match self {
+            Needs::Done => Vec::new(),
+            Needs::More { mut read, write } => {
+                read.extend(write);
+                read
+            }
+        }
+    }
+}
+
+/// The documents that deciding a command takes, as they are gathered.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    read: Vec<Key>,
+    write: Vec<Key>,
+}
+
+impl Wanted {
+    /// Wants a document that is only looked at.
+    pub(crate) fn read<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
+        self.read.push(T::key(key));
+        self
+    }
+
+    /// Wants a document that may be changed.
+    pub(crate) fn write<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
+        self.write.push(T::key(key));
+        self
+    }
+
+    /// What of this a set does not have.
+    pub(crate) fn missing_in(mut self, set: &WorkingSet<'_>) -> Needs {
+        let is_missing = |key: &Key| matches!(set.lookup(key), Lookup::Unknown);
+        self.read.retain(is_missing);
+        self.write.retain(is_missing);
+        match self.read.is_empty() && self.write.is_empty() {
+            true => Needs::Done,
+            false => Needs::More { read: self.read, write: self.write },
+        }
     }
 }

@@ -8,12 +8,13 @@ mod otlp;
 mod subscription;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use kernel::ErrorCode;
-use kernel::metrics::{Kind, Page};
+use kernel::metrics::{MetricKind, Page};
+use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use uuid::Uuid;
 
@@ -159,15 +160,15 @@ impl Telemetry {
         }
         page.family(
             "yagura_client_metrics_clients",
-            Kind::Gauge,
+            MetricKind::Gauge,
             "Clients that push their metrics (KIP-714).",
         );
         page.sample(&[], clients.len() as f64);
         let help = "Values that clients pushed and that were too many to be shown.";
-        page.family("yagura_client_metrics_dropped_total", Kind::Counter, help);
+        page.family("yagura_client_metrics_dropped_total", MetricKind::Counter, help);
         page.sample(&[], self.dropped.load(Ordering::Relaxed) as f64);
         for (name, samples) in by_name {
-            page.family(name, Kind::Gauge, "Pushed by clients (KIP-714).");
+            page.family(name, MetricKind::Gauge, "Pushed by clients (KIP-714).");
             for (client, sample) in samples {
                 let instance = client.instance.to_string();
                 let own = [&*client.id, instance.as_str(), client.software.0.as_str()];
@@ -179,7 +180,7 @@ impl Telemetry {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Uuid, Pushed>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        self.clients.lock()
     }
 }
 

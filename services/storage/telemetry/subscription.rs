@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
+use rules::configs::client_metrics::{INTERVAL, INTERVAL_MS_DEFAULT, MATCH, METRICS, elements, selectors};
+
 use super::Client;
-use crate::rules::Subscription;
-use crate::rules::configs::client_metrics::{
-    INTERVAL, INTERVAL_MS_DEFAULT, MATCH, METRICS, elements, selectors,
-};
+use rules::documents::Subscription;
 
 /// Kafka's "all metrics" to a client: a name that every other begins with.
 const ALL: &str = "";
@@ -29,7 +28,7 @@ pub(crate) fn asked_of(client: &Client, subscriptions: &[(Arc<str>, Arc<Subscrip
         .map(|(_, subscription)| &**subscription)
         .filter(|own| fits(client, own))
         .collect();
-    let get = |own: &Subscription, name: &str| own.get(name).cloned().unwrap_or_default();
+    let get = |own: &Subscription, name: &str| own.0.get(name).cloned().unwrap_or_default();
     let mut metrics: Vec<String> = Vec::new();
     for own in &matching {
         metrics
@@ -41,7 +40,7 @@ pub(crate) fn asked_of(client: &Client, subscriptions: &[(Arc<str>, Arc<Subscrip
         metrics.truncate(1);
     }
     let interval = |own: &&Subscription| get(own, INTERVAL).trim().parse().ok();
-    let asking = matching.iter().filter(|own| own.contains_key(METRICS));
+    let asking = matching.iter().filter(|own| own.0.contains_key(METRICS));
     let interval_ms = asking.map(|own| interval(own).unwrap_or(INTERVAL_MS_DEFAULT)).min();
     let interval_ms = interval_ms.unwrap_or(INTERVAL_MS_DEFAULT);
     // A checksum, so that any broker works out the same.
@@ -51,7 +50,7 @@ pub(crate) fn asked_of(client: &Client, subscriptions: &[(Arc<str>, Arc<Subscrip
 }
 
 fn fits(client: &Client, subscription: &Subscription) -> bool {
-    let text = subscription.get(MATCH).map(String::as_str).unwrap_or_default();
+    let text = subscription.0.get(MATCH).map(String::as_str).unwrap_or_default();
     // What is stored has been checked.
     let Ok(selectors) = selectors(text) else { return false };
     selectors.iter().all(|(name, pattern)| pattern.is_match(&value(client, name)))

@@ -4,7 +4,7 @@ use prost::Message;
 
 use super::otlp::{AnyValue, Metric, Points, ResourceMetrics, ScopeMetrics};
 use super::*;
-use crate::rules::Subscription;
+use rules::documents::Subscription;
 
 fn client(id: &str) -> Client {
     Client {
@@ -17,7 +17,7 @@ fn client(id: &str) -> Client {
 
 fn subscription(name: &str, configs: &[(&str, &str)]) -> (Arc<str>, Arc<Subscription>) {
     let configs = configs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-    (Arc::from(name), Arc::new(configs.collect()))
+    (Arc::from(name), Arc::new(Subscription(configs.collect())))
 }
 
 #[test]

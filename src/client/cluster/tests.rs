@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use kernel::Api;
 use kernel::call::Header;
 
-use super::super::error::Kind;
+use super::super::error::ErrorKind;
 use super::super::fake::{self, Act};
 use super::*;
 
@@ -32,7 +32,7 @@ async fn a_topic_is_looked_up_once_and_again_after_it_was_forgotten() {
     let leader = cluster.leader(&topic, 1).await.unwrap();
     assert_eq!(leader.address(), address);
     let error = cluster.leader(&topic, 2).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Kafka(ErrorCode::UnknownTopicOrPartition));
+    assert_eq!(error.kind(), ErrorKind::Kafka(ErrorCode::UnknownTopicOrPartition));
     let error = cluster.topic("other").await.unwrap_err();
     assert!(error.to_string().contains("create it with `yagura topic create other`"), "{error}");
 }
@@ -49,7 +49,7 @@ async fn the_first_bootstrap_broker_that_answers_is_taken() {
     let cluster = Cluster::connect(settings.clone()).await.unwrap();
     assert_eq!(cluster.any().await.unwrap().address(), address);
     settings.bootstrap.truncate(1);
-    assert_eq!(Cluster::connect(settings).await.unwrap_err().kind(), Kind::Unreachable);
+    assert_eq!(Cluster::connect(settings).await.unwrap_err().kind(), ErrorKind::Unreachable);
 }
 
 #[test]

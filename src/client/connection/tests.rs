@@ -2,7 +2,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use kafka_protocol::messages::{DescribeClusterRequest, DescribeClusterResponse, MetadataRequest};
 
-use super::super::error::Kind;
+use super::super::error::ErrorKind;
 use super::super::fake::{self, Act};
 use super::*;
 
@@ -45,10 +45,10 @@ async fn a_broken_connection_fails_all_that_was_asked() {
     let request = DescribeClusterRequest::default();
     let pending: Vec<_> = (0..3).map(|_| connection.send(0, &request).unwrap()).collect();
     for pending in pending {
-        assert_eq!(pending.await.unwrap_err().kind(), Kind::Disconnected);
+        assert_eq!(pending.await.unwrap_err().kind(), ErrorKind::Disconnected);
     }
     assert!(connection.is_closed());
-    assert_eq!(connection.send(0, &request).unwrap_err().kind(), Kind::Disconnected);
+    assert_eq!(connection.send(0, &request).unwrap_err().kind(), ErrorKind::Disconnected);
 }
 
 #[tokio::test]
@@ -66,9 +66,9 @@ async fn an_old_broker_is_asked_again_in_version_0() {
 async fn what_is_not_kafka_is_told_apart() {
     let address = fake::start(|_, _| Act::Answer(Bytes::from_static(&[0, 0, 255, 255, 255, 255, 15])));
     let error = Connection::connect(&address.await, "test", TIMEOUT).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Malformed, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Malformed, "{error}");
     let error = Connection::connect("127.0.0.1:1", "test", TIMEOUT).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Unreachable, "{error}");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error}");
 }
 
 #[tokio::test]
@@ -80,7 +80,7 @@ async fn a_silent_broker_is_not_waited_for_for_ever() {
     let connection = connect(&address.await).await;
     let pending = connection.send(0, &DescribeClusterRequest::default()).unwrap();
     let error = pending.within(Duration::from_millis(20)).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::TimedOut);
+    assert_eq!(error.kind(), ErrorKind::TimedOut);
     assert!(error.to_string().contains("did not answer DescribeCluster within 20ms"), "{error}");
 }
 
@@ -93,5 +93,5 @@ async fn dropping_the_connection_fails_what_is_pending() {
     let connection = connect(&address.await).await;
     let pending = connection.send(0, &DescribeClusterRequest::default()).unwrap();
     drop(connection);
-    assert_eq!(pending.await.unwrap_err().kind(), Kind::Disconnected);
+    assert_eq!(pending.await.unwrap_err().kind(), ErrorKind::Disconnected);
 }

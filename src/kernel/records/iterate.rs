@@ -2,8 +2,6 @@
 
 use bytes::Bytes;
 
-use super::Batch;
-
 /// One record. Null and empty differ, for keys, values and header values.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
@@ -16,12 +14,12 @@ pub struct Record {
     /// Its value; null is a tombstone.
     pub value: Option<Bytes>,
     /// Its headers, in order; the same key may stand there twice.
-    pub headers: Vec<Header>,
+    pub headers: Vec<RecordHeader>,
 }
 
 /// One header of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
+pub struct RecordHeader {
     /// Its key, UTF-8 by convention.
     pub key: Bytes,
     /// Its value.
@@ -39,15 +37,24 @@ pub struct Records {
     append_time: Option<i64>,
 }
 
+/// What the header of a batch says of its records.
+pub(super) struct BatchHeader {
+    pub(super) record_count: i32,
+    pub(super) base_offset: i64,
+    pub(super) base_timestamp: i64,
+    /// The time of all records, if the broker's clock is in the batch.
+    pub(super) append_time: Option<i64>,
+}
+
 impl Records {
-    pub(super) fn new(plain: Bytes, batch: &Batch) -> Self {
+    pub(super) fn new(plain: Bytes, header: &BatchHeader) -> Self {
         Self {
             plain,
             at: 0,
-            left: batch.record_count(),
-            base_offset: batch.base_offset(),
-            base_timestamp: batch.base_timestamp(),
-            append_time: batch.has_append_time().then(|| batch.max_timestamp()),
+            left: header.record_count,
+            base_offset: header.base_offset,
+            base_timestamp: header.base_timestamp,
+            append_time: header.append_time,
         }
     }
 
@@ -87,7 +94,7 @@ impl Records {
         let mut headers = Vec::new();
         for _ in 0..header_count {
             let key = self.nullable()?.ok_or("a header has no key")?;
-            headers.push(Header { key, value: self.nullable()? });
+            headers.push(RecordHeader { key, value: self.nullable()? });
         }
         if self.at != end {
             return Err("a record is not as long as it says".to_owned());

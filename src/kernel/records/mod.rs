@@ -9,7 +9,8 @@ mod iterate;
 
 pub use build::{BatchBuilder, NewRecord, clear_append_time, recompress, stamp_append_time};
 pub use codec::{Codec, CodecError};
-pub use iterate::{Header, Record, Records};
+use iterate::BatchHeader;
+pub use iterate::{Record, RecordHeader, Records};
 
 use std::fmt;
 
@@ -221,7 +222,13 @@ impl Batch {
     pub fn records(&self, bytes_max: usize) -> Result<Records, CodecError> {
         let codec = self.codec().ok_or(CodecError::Unknown(self.attributes() & CODEC_MASK))?;
         let plain = codec.decompress(self.bytes.slice(HEADER_BYTES..), bytes_max)?;
-        Ok(Records::new(plain, self))
+        let header = BatchHeader {
+            record_count: self.record_count(),
+            base_offset: self.base_offset(),
+            base_timestamp: self.base_timestamp(),
+            append_time: self.has_append_time().then(|| self.max_timestamp()),
+        };
+        Ok(Records::new(plain, &header))
     }
 }
 

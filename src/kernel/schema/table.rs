@@ -2,8 +2,8 @@
 //!
 //! The definitions are part of Apache Kafka, which is licensed under the Apache License 2.0.
 
-use super::Direction::{self, Request, Response};
-use super::{Field, Kind, Mark, Message, Versions};
+use super::definition::Direction::{self, Request, Response};
+use super::definition::{Field, Kind, Mark, Message, Versions};
 
 const NONE: Versions = Versions::NONE;
 /// "And all later versions".

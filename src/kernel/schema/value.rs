@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::walk::{self, put_varint};
 use super::{Field, Kind, Message, Versions};
-use crate::call::Malformed;
+use crate::malformed::Malformed;
 
 /// A value of any kind.
 #[derive(Debug, Clone, PartialEq)]

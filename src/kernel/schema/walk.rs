@@ -10,7 +10,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use super::{Field, Kind, Message};
-use crate::call::Malformed;
+use crate::malformed::Malformed;
 
 /// Most structs and strings that one body may hold. A decoded struct is some fifty times larger than its smallest
 /// form on the wire, so the size of the frame alone does not bound what decoding allocates.

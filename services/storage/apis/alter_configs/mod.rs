@@ -10,12 +10,13 @@ use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceRespon
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use kernel::Call;
 
-use super::altering::{self, Change};
-use super::shared;
-use crate::rules::{NewConfigs, Refused};
-use crate::service::{Answer, Service};
+use crate::apis::common::alter_configs::{self, Change};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use rules::commands::{NewConfigs, Refused};
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: AlterConfigsRequest = call.decode()?;
     let change = |resource: &AlterConfigsResource| Change {
         resource_type: resource.resource_type,
@@ -23,9 +24,9 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         configs: replacement(resource),
     };
     let changes = request.resources.iter().map(change).collect();
-    let verdicts = altering::alter(service, call, changes, request.validate_only).await?;
+    let verdicts = alter_configs::alter(broker, call, changes, request.validate_only).await?;
     let responses = request.resources.iter().zip(verdicts).map(|(resource, refused)| {
-        let (code, message) = shared::verdict(refused);
+        let (code, message) = text::error_fields(refused);
         AlterConfigsResourceResponse::default()
             .with_error_code(code)
             .with_error_message(message)
@@ -38,7 +39,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
 fn replacement(resource: &AlterConfigsResource) -> Result<NewConfigs, Refused> {
     let names: Vec<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
     let lacking = resource.configs.iter().filter(|config| config.value.is_none());
-    altering::check_entries(&names, lacking.map(|config| config.name.as_str()))?;
+    alter_configs::check_entries(&names, lacking.map(|config| config.name.as_str()))?;
     let given = resource.configs.iter().filter_map(|config| {
         let value = config.value.as_ref()?;
         Some((config.name.to_string(), value.to_string()))

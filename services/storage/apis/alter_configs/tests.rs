@@ -5,29 +5,31 @@ use std::sync::Arc;
 use kafka_protocol::messages::alter_configs_request::AlterableConfig;
 use kernel::Api;
 
-use super::super::shared::versions;
 use super::super::testing::{self, ask, topic};
 use super::*;
+use crate::apis::common::alter_configs;
+use crate::apis::common::text;
+use crate::apis::testing::versions;
 
 fn of(kind: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsResource {
     let config = |(name, value): &(&str, Option<&str>)| {
-        AlterableConfig::default().with_name(shared::words(name)).with_value(value.map(shared::words))
+        AlterableConfig::default().with_name(text::str_bytes(name)).with_value(value.map(text::str_bytes))
     };
     AlterConfigsResource::default()
         .with_resource_type(kind)
-        .with_resource_name(shared::words(name))
+        .with_resource_name(text::str_bytes(name))
         .with_configs(configs.iter().map(config).collect())
 }
 
 async fn alter(
-    service: &Arc<Service>,
+    broker: &Arc<Broker>,
     version: i16,
     resources: Vec<AlterConfigsResource>,
     is_check: bool,
 ) -> Vec<(i16, String)> {
     let request =
         AlterConfigsRequest::default().with_resources(resources.clone()).with_validate_only(is_check);
-    let response: AlterConfigsResponse = ask(service, Api::ALTER_CONFIGS, version, &request).await;
+    let response: AlterConfigsResponse = ask(broker, Api::ALTER_CONFIGS, version, &request).await;
     for (asked, told) in resources.iter().zip(&response.responses) {
         assert_eq!((&asked.resource_name, asked.resource_type), (&told.resource_name, told.resource_type));
     }
@@ -37,34 +39,34 @@ async fn alter(
     response.responses.iter().map(|response| (response.error_code, message(response))).collect()
 }
 
-async fn configs(service: &Arc<Service>, name: &str) -> Vec<(String, String)> {
-    service.store.topic(name).await.unwrap().unwrap().configs.clone().into_iter().collect()
+async fn configs(broker: &Arc<Broker>, name: &str) -> Vec<(String, String)> {
+    testing::stored(broker, name).await.configs.clone().into_iter().collect()
 }
 
 const OK: (i16, String) = (0, String::new());
 
 #[tokio::test]
 async fn every_version_replaces() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[("retention.ms", "1")]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[("retention.ms", "1")]).await;
     for version in versions(Api::ALTER_CONFIGS) {
         let value = format!("10{version}");
         let set = [("max.message.bytes", Some(value.as_str()))];
-        assert_eq!(alter(&service, version, vec![of(2, "t", &[])], true).await, [OK]);
-        assert_eq!(configs(&service, "t").await.len(), 1, "a check changes nothing");
-        assert_eq!(alter(&service, version, vec![of(2, "t", &set)], false).await, [OK]);
-        assert_eq!(configs(&service, "t").await, [("max.message.bytes".to_owned(), value.clone())]);
+        assert_eq!(alter(&broker, version, vec![of(2, "t", &[])], true).await, [OK]);
+        assert_eq!(configs(&broker, "t").await.len(), 1, "a check changes nothing");
+        assert_eq!(alter(&broker, version, vec![of(2, "t", &set)], false).await, [OK]);
+        assert_eq!(configs(&broker, "t").await, [("max.message.bytes".to_owned(), value.clone())]);
     }
-    assert_eq!(alter(&service, 2, vec![of(2, "t", &[])], false).await, [OK]);
-    assert!(configs(&service, "t").await.is_empty());
-    assert!(alter(&service, 2, Vec::new(), false).await.is_empty());
+    assert_eq!(alter(&broker, 2, vec![of(2, "t", &[])], false).await, [OK]);
+    assert!(configs(&broker, "t").await.is_empty());
+    assert!(alter(&broker, 2, Vec::new(), false).await.is_empty());
 }
 
 // The sentences are Kafka's, but for those about what Yagura does not have.
 #[tokio::test]
 async fn each_resource_is_refused_by_itself() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[]).await;
     let some = [("retention.ms", Some("5"))];
     let unknown = [("foo", Some("5"))];
     let cases = [
@@ -86,25 +88,25 @@ async fn each_resource_is_refused_by_itself() {
         (of(4, "7", &unknown), 42, "Unexpected broker id, expected 1, but received 7"),
         (of(4, "x", &unknown), 42, "Node id must be an integer, but it is: x"),
         (of(4, "1", &[]), 0, ""),
-        (of(4, "", &unknown), 42, altering::BROKER_SETTINGS),
+        (of(4, "", &unknown), 42, alter_configs::BROKER_SETTINGS),
         (of(0, "x", &unknown), 42, "Unknown resource type 0"),
         (of(32, "g", &unknown), 42, "Yagura has no configs of groups yet"),
     ];
-    let seen = alter(&service, 2, cases.iter().map(|(resource, ..)| resource.clone()).collect(), false).await;
+    let seen = alter(&broker, 2, cases.iter().map(|(resource, ..)| resource.clone()).collect(), false).await;
     let expected = cases.iter().map(|(_, code, message)| (*code, (*message).to_owned()));
     assert_eq!(seen, expected.collect::<Vec<_>>());
-    assert_eq!(configs(&service, "t").await.len(), 1);
+    assert_eq!(configs(&broker, "t").await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_resource_that_is_named_twice_stays() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[]).await;
-    topic(&service, "other", 1, &[]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[]).await;
+    topic(&broker, "other", 1, &[]).await;
     let some = [("retention.ms", Some("5"))];
     let seen =
-        alter(&service, 2, vec![of(2, "t", &some), of(2, "other", &some), of(2, "t", &[])], false).await;
+        alter(&broker, 2, vec![of(2, "t", &some), of(2, "other", &some), of(2, "t", &[])], false).await;
     let twice = (42, "Each resource must appear at most once.".to_owned());
     assert_eq!(seen, [twice.clone(), OK, twice]);
-    assert_eq!((configs(&service, "t").await.len(), configs(&service, "other").await.len()), (0, 1));
+    assert_eq!((configs(&broker, "t").await.len(), configs(&broker, "other").await.len()), (0, 1));
 }

@@ -11,18 +11,21 @@ use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicR
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, TopicName};
 use kernel::{Call, ErrorCode, NodeId};
 
-use super::shared;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::{Command, Refused, TopicDocument};
-use crate::service::{Answer, Service};
+use rules::commands::{Command, Refused};
+use rules::documents::TopicDocument;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: CreatePartitionsRequest = call.decode()?;
-    shared::check_timeout(request.timeout_ms)?;
-    let (topics, repeated) = shared::split_repeated(&request.topics, |topic| topic.name.as_str());
-    let present = assigned_topics(service, call, &topics).await?;
+    requests::check_timeout(request.timeout_ms)?;
+    let (topics, repeated) = requests::split_repeated(&request.topics, |topic| topic.name.as_str());
+    let present = assigned_topics(broker, call, &topics).await?;
     let prepared = topics.iter().map(|topic| {
-        let fault = assignment_fault(topic, &present, service.node.node_id);
+        let fault = assignment_fault(topic, &present, broker.node.node_id);
         let grow = Command::CreatePartitions { name: Arc::from(topic.name.as_str()), count: topic.count };
         match request.validate_only || fault.is_some() {
             true => (Command::Check(Box::new(grow)), fault),
@@ -32,7 +35,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     let (commands, faults): (Vec<Command>, Vec<Option<Refused>>) = prepared.unzip();
     let outcomes = match commands.is_empty() {
         true => Vec::new(),
-        false => service.store.commit(&call.ticket, commands).await?,
+        false => broker.store.commit(&call.ticket, commands).await?,
     };
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
     for ((topic, outcome), fault) in topics.iter().zip(outcomes).zip(faults) {
@@ -40,14 +43,14 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         results.push(result(&topic.name, outcome.err().or(fault)));
     }
     for topic in repeated {
-        results.push(result(&topic.name, Some(shared::invalid_request("Duplicate topic name."))));
+        results.push(result(&topic.name, Some(requests::invalid_request("Duplicate topic name."))));
     }
     Ok(Some(call.reply(&CreatePartitionsResponse::default().with_results(results))?))
 }
 
 /// The topics that come with assignments, as they are before they grow.
 async fn assigned_topics(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     topics: &[&CreatePartitionsTopic],
 ) -> Result<HashMap<Arc<str>, Arc<TopicDocument>>, StoreError> {
@@ -58,7 +61,7 @@ async fn assigned_topics(
     }
     // What earlier calls of the connection do to a topic decides how many assignments it takes.
     call.ticket.front().await;
-    shared::topics_by_name(service, names).await
+    broker.store.topics_by_name(names).await
 }
 
 /// What is wrong with a topic's assignments, if its count is right.
@@ -76,11 +79,11 @@ fn assignment_fault(
         );
         return Some(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
     }
-    assignments.iter().find_map(|assignment| shared::check_assignment(&assignment.broker_ids, node).err())
+    assignments.iter().find_map(|assignment| requests::check_assignment(&assignment.broker_ids, node).err())
 }
 
 fn result(name: &TopicName, refused: Option<Refused>) -> CreatePartitionsTopicResult {
-    let (code, message) = shared::verdict(refused);
+    let (code, message) = text::error_fields(refused);
     CreatePartitionsTopicResult::default()
         .with_name(name.clone())
         .with_error_code(code)

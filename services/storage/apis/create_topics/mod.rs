@@ -13,26 +13,30 @@ use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicN
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 
-use super::shared;
-use crate::rules::configs::{ConfigSource, TopicConfig, topic_configs};
-use crate::rules::{Command, Done, Outcome, Refused, TopicDocument};
-use crate::service::{Answer, Fault, Service};
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::apis::common::topics;
+use crate::broker::Broker;
+use rules::commands::{Applied, Command, Outcome, Refused};
+use rules::configs::{ConfigSource, TopicConfig, topic_configs};
+use rules::documents::TopicDocument;
 
 /// Partitions that one request may create; Kafka's own bound.
 const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: CreateTopicsRequest = call.decode()?;
-    shared::check_timeout(request.timeout_ms)?;
-    check_total(service, &request.topics)?;
-    let (once, repeated) = shared::split_repeated(&request.topics, |topic| topic.name.as_str());
-    let is_prohibited = |topic: &&CreatableTopic| topic.name.as_str() == shared::CLUSTER_METADATA_TOPIC;
+    requests::check_timeout(request.timeout_ms)?;
+    check_total(broker, &request.topics)?;
+    let (once, repeated) = requests::split_repeated(&request.topics, |topic| topic.name.as_str());
+    let is_prohibited = |topic: &&CreatableTopic| topic.name.as_str() == topics::CLUSTER_METADATA_TOPIC;
     let (prohibited, topics): (Vec<_>, Vec<_>) = once.into_iter().partition(is_prohibited);
     let (commands, faults): (Vec<Command>, Vec<Option<Refused>>) =
-        topics.iter().map(|topic| prepare(service, topic, request.validate_only)).unzip();
+        topics.iter().map(|topic| prepare(broker, topic, request.validate_only)).unzip();
     let outcomes = match commands.is_empty() {
         true => Vec::new(),
-        false => service.store.commit(&call.ticket, commands).await?,
+        false => broker.store.commit(&call.ticket, commands).await?,
     };
     let with_configs = call.header.version >= 5;
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
@@ -42,19 +46,19 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         results.push(result(&topic.name, outcome, with_configs));
     }
     for topic in repeated {
-        results.push(refused(&topic.name, shared::invalid_request("Duplicate topic name.")));
+        results.push(refused(&topic.name, requests::invalid_request("Duplicate topic name.")));
     }
     for topic in prohibited {
         let message = format!("Creation of internal topic {} is prohibited.", topic.name.as_str());
-        results.push(refused(&topic.name, shared::invalid_request(message)));
+        results.push(refused(&topic.name, requests::invalid_request(message)));
     }
     Ok(Some(call.reply(&CreateTopicsResponse::default().with_topics(results))?))
 }
 
 /// Refuses the whole of a request that would create too many partitions.
-fn check_total(service: &Service, topics: &[CreatableTopic]) -> Result<(), Fault> {
+fn check_total(broker: &Broker, topics: &[CreatableTopic]) -> Result<(), ApiError> {
     let partitions = |topic: &CreatableTopic| match (topic.assignments.len(), topic.num_partitions) {
-        (0, -1) => i64::from(service.settings.default_partitions),
+        (0, -1) => i64::from(broker.settings.default_partitions),
         (0, count) => i64::from(count.max(0)),
         (assigned, _) => assigned as i64,
     };
@@ -62,13 +66,13 @@ fn check_total(service: &Service, topics: &[CreatableTopic]) -> Result<(), Fault
         return Ok(());
     }
     let message = "Excessively large number of partitions per request.".to_owned();
-    Err(Fault::Refused(ErrorCode::PolicyViolation, message))
+    Err(ApiError::Refused(ErrorCode::PolicyViolation, message))
 }
 
 /// The command for a topic, and what is wrong with the topic apart from what the rules say of it.
-fn prepare(service: &Service, topic: &CreatableTopic, is_check: bool) -> (Command, Option<Refused>) {
+fn prepare(broker: &Broker, topic: &CreatableTopic, is_check: bool) -> (Command, Option<Refused>) {
     let (configs, counted) = match configs(topic) {
-        Ok(configs) => (configs, partitions(service, topic)),
+        Ok(configs) => (configs, partitions(broker, topic)),
         Err(refused) => (BTreeMap::new(), Err(refused)),
     };
     let (partitions, fault) = match counted {
@@ -76,7 +80,7 @@ fn prepare(service: &Service, topic: &CreatableTopic, is_check: bool) -> (Comman
         Err(refused) => (1, Some(refused)),
     };
     let name = Arc::from(topic.name.as_str());
-    let command = Command::CreateTopic { name, id: shared::fresh_topic_id(), partitions, configs };
+    let command = Command::CreateTopic { name, id: broker.fresh_topic_id(), partitions, configs };
     match is_check || fault.is_some() {
         true => (Command::Check(Box::new(command)), fault),
         false => (command, fault),
@@ -97,9 +101,9 @@ fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> 
 }
 
 /// How many partitions a topic shall have, once count, replication factor and assignments are in order.
-fn partitions(service: &Service, topic: &CreatableTopic) -> Result<i32, Refused> {
+fn partitions(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refused> {
     if !topic.assignments.is_empty() {
-        return assigned_partitions(service, topic);
+        return assigned_partitions(broker, topic);
     }
     let factor = topic.replication_factor;
     let invalid_factor = |message: String| Err(Refused::new(ErrorCode::InvalidReplicationFactor, message));
@@ -119,13 +123,13 @@ fn partitions(service: &Service, topic: &CreatableTopic) -> Result<i32, Refused>
              be reached because only 1 broker(s) are registered."
         ));
     }
-    Ok(if count == -1 { service.settings.default_partitions } else { count })
+    Ok(if count == -1 { broker.settings.default_partitions } else { count })
 }
 
-fn assigned_partitions(service: &Service, topic: &CreatableTopic) -> Result<i32, Refused> {
+fn assigned_partitions(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refused> {
     let both = |what: &str| {
         let message = format!("A manual partition assignment was specified, but {what} was not set to -1.");
-        Err(shared::invalid_request(message))
+        Err(requests::invalid_request(message))
     };
     if topic.replication_factor != -1 {
         return both("replication factor");
@@ -140,7 +144,7 @@ fn assigned_partitions(service: &Service, topic: &CreatableTopic) -> Result<i32,
         if !assigned.insert(partition) {
             return invalid(format!("Found multiple manual partition assignments for partition {partition}"));
         }
-        shared::check_assignment(&assignment.broker_ids, service.node.node_id)?;
+        requests::check_assignment(&assignment.broker_ids, broker.node.node_id)?;
     }
     let count = assigned.len() as i32;
     if !assigned.into_iter().eq(0..count) {
@@ -151,7 +155,7 @@ fn assigned_partitions(service: &Service, topic: &CreatableTopic) -> Result<i32,
 
 fn result(name: &TopicName, outcome: Outcome, with_configs: bool) -> CreatableTopicResult {
     match outcome {
-        Ok(Done::Topic(topic)) => CreatableTopicResult::default()
+        Ok(Applied::Topic(topic)) => CreatableTopicResult::default()
             .with_name(name.clone())
             .with_topic_id(topic.id.0)
             .with_error_message(None)
@@ -167,7 +171,7 @@ fn result(name: &TopicName, outcome: Outcome, with_configs: bool) -> CreatableTo
 }
 
 fn refused(name: &TopicName, refused: Refused) -> CreatableTopicResult {
-    let (code, message) = shared::verdict(Some(refused));
+    let (code, message) = text::error_fields(Some(refused));
     CreatableTopicResult::default().with_name(name.clone()).with_error_code(code).with_error_message(message)
 }
 
@@ -175,7 +179,7 @@ fn refused(name: &TopicName, refused: Refused) -> CreatableTopicResult {
 fn described(topic: &TopicDocument) -> Vec<CreatableTopicConfigs> {
     let entry = |config: &'static TopicConfig| {
         let (value, source) = match topic.configs.get(config.name) {
-            Some(value) => (shared::words(value), ConfigSource::DynamicTopicConfig),
+            Some(value) => (text::str_bytes(value), ConfigSource::DynamicTopicConfig),
             None => (StrBytes::from_static_str(config.default), ConfigSource::DefaultConfig),
         };
         CreatableTopicConfigs::default()

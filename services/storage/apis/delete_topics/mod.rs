@@ -11,23 +11,25 @@ use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicN
 use kernel::{Call, ErrorCode, TopicId};
 use uuid::Uuid;
 
-use super::shared;
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::{Command, Done, Outcome, Refused};
-use crate::service::{Answer, Service};
+use rules::commands::{Applied, Command, Outcome, Refused};
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DeleteTopicsRequest = call.decode()?;
-    shared::check_timeout(request.timeout_ms)?;
+    requests::check_timeout(request.timeout_ms)?;
     let mut plan = Plan::of(&request);
     if !plan.names.is_empty() {
         call.ticket.front().await;
-        plan.resolve(service).await?;
+        plan.resolve(broker).await?;
     }
     let Plan { targets, mut results, .. } = plan;
     if !targets.is_empty() {
         let delete = |(_, id): &(Option<TopicName>, Uuid)| Command::DeleteTopic { id: TopicId(*id) };
-        let outcomes = service.store.commit(&call.ticket, targets.iter().map(delete).collect()).await?;
+        let outcomes = broker.store.commit(&call.ticket, targets.iter().map(delete).collect()).await?;
         let deleted = targets.into_iter().zip(outcomes);
         results.extend(deleted.map(|((name, id), outcome)| result(name, id, outcome)));
     }
@@ -52,7 +54,7 @@ impl Plan {
         let mut results = Vec::new();
         let (mut names, mut ids): (Vec<TopicName>, Vec<Uuid>) = (request.topic_names.clone(), Vec::new());
         for topic in &request.topics {
-            let refuse = |why| refused(topic.name.clone(), topic.topic_id, shared::invalid_request(why));
+            let refuse = |why| refused(topic.name.clone(), topic.topic_id, requests::invalid_request(why));
             match (&topic.name, topic.topic_id.is_nil()) {
                 (Some(name), true) => names.push(name.clone()),
                 (None, false) => ids.push(topic.topic_id),
@@ -60,10 +62,10 @@ impl Plan {
                 (Some(_), false) => results.push(refuse("You may not specify both topic name and topic id.")),
             }
         }
-        let (names_once, names_repeated) = shared::split_repeated(&names, |name| name.as_str());
-        let (ids_once, ids_repeated) = shared::split_repeated(&ids, |id| *id);
-        let same_name = || shared::invalid_request("Duplicate topic name.");
-        let same_id = || shared::invalid_request("Duplicate topic id.");
+        let (names_once, names_repeated) = requests::split_repeated(&names, |name| name.as_str());
+        let (ids_once, ids_repeated) = requests::split_repeated(&ids, |id| *id);
+        let same_name = || requests::invalid_request("Duplicate topic name.");
+        let same_id = || requests::invalid_request("Duplicate topic id.");
         let of_name = |name: &TopicName| refused(Some(name.clone()), Uuid::nil(), same_name());
         results.extend(names_repeated.into_iter().map(of_name));
         results.extend(ids_repeated.into_iter().map(|id| refused(None, *id, same_id())));
@@ -73,16 +75,16 @@ impl Plan {
     }
 
     /// Turns names into targets.
-    async fn resolve(&mut self, service: &Service) -> Result<(), StoreError> {
+    async fn resolve(&mut self, broker: &Broker) -> Result<(), StoreError> {
         let names = self.names.iter().map(|name| Arc::from(name.as_str())).collect();
-        let found = shared::topics_by_name(service, names).await?;
+        let found = broker.store.topics_by_name(names).await?;
         for name in std::mem::take(&mut self.names) {
             match found.get(name.as_str()).map(|topic| topic.id.0) {
                 None => self.results.push(refused(Some(name), Uuid::nil(), unknown_name())),
                 Some(id) if self.ids.contains(&id) => {
                     self.targets.retain(|(_, target)| *target != id);
                     let why = "The provided topic name maps to an ID that was already supplied.";
-                    self.results.push(refused(Some(name), id, shared::invalid_request(why)));
+                    self.results.push(refused(Some(name), id, requests::invalid_request(why)));
                 }
                 Some(id) => self.targets.push((Some(name), id)),
             }
@@ -98,8 +100,8 @@ fn unknown_name() -> Refused {
 
 fn result(name: Option<TopicName>, id: Uuid, outcome: Outcome) -> DeletableTopicResult {
     match (name, outcome) {
-        (_, Ok(Done::Topic(topic))) => {
-            DeletableTopicResult::default().with_name(Some(shared::topic_name(&topic.name))).with_topic_id(id)
+        (_, Ok(Applied::Topic(topic))) => {
+            DeletableTopicResult::default().with_name(Some(text::topic_name(&topic.name))).with_topic_id(id)
         }
         (name, Ok(other)) => {
             let message = format!("deleting the topic gave {other:?}");
@@ -114,7 +116,7 @@ fn result(name: Option<TopicName>, id: Uuid, outcome: Outcome) -> DeletableTopic
 }
 
 fn refused(name: Option<TopicName>, id: Uuid, refused: Refused) -> DeletableTopicResult {
-    let (code, message) = shared::verdict(Some(refused));
+    let (code, message) = text::error_fields(Some(refused));
     DeletableTopicResult::default()
         .with_name(name)
         .with_topic_id(id)

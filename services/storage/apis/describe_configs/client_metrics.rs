@@ -7,10 +7,11 @@ use kafka_protocol::messages::describe_configs_response::DescribeConfigsResource
 use kafka_protocol::protocol::StrBytes;
 
 use super::{Ask, Described, synonym};
-use crate::apis::shared;
-use crate::rules::Subscription;
-use crate::rules::configs::ConfigSource;
-use crate::rules::configs::client_metrics::{CONFIGS, Config};
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use rules::configs::ConfigSource;
+use rules::configs::client_metrics::{CONFIGS, SubscriptionConfig};
+use rules::documents::Subscription;
 
 /// A subscription that is not there is one that has all defaults.
 pub(super) fn describe(
@@ -19,16 +20,20 @@ pub(super) fn describe(
     ask: &Ask<'_>,
 ) -> Described {
     if name.is_empty() {
-        return Err(shared::invalid_request("Client metrics subscription name must not be empty"));
+        return Err(requests::invalid_request("Client metrics subscription name must not be empty"));
     }
     let set = subscriptions.get(name);
     let wanted = CONFIGS.iter().filter(|config| ask.wants(config.name));
-    Ok(wanted.map(|config| shown(config, set.and_then(|set| set.get(config.name)), ask)).collect())
+    Ok(wanted.map(|config| shown(config, set.and_then(|set| set.0.get(config.name)), ask)).collect())
 }
 
-fn shown(config: &'static Config, set: Option<&String>, ask: &Ask<'_>) -> DescribeConfigsResourceResult {
+fn shown(
+    config: &'static SubscriptionConfig,
+    set: Option<&String>,
+    ask: &Ask<'_>,
+) -> DescribeConfigsResourceResult {
     let (value, source) = match set {
-        Some(value) => (shared::words(value), ConfigSource::ClientMetricsConfig),
+        Some(value) => (text::str_bytes(value), ConfigSource::ClientMetricsConfig),
         None => (StrBytes::from_static_str(config.default), ConfigSource::DefaultConfig),
     };
     // No broker config stands behind a default.

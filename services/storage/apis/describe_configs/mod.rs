@@ -12,21 +12,28 @@ use kernel::{Call, ErrorCode};
 
 mod client_metrics;
 
-use super::{resources, shared};
-use crate::rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, GroupFacts, TopicConfig};
-use crate::rules::{Refused, TopicDocument, check_topic_name};
-use crate::service::{Answer, Service};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::config_resources;
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::broker::Broker;
 use crate::settings::Settings;
+use rules::commands::Refused;
+use rules::configs;
+use rules::configs::{BrokerConfig, BrokerFacts, ConfigSource, GroupFacts, TopicConfig};
+use rules::documents::TopicDocument;
+use rules::topics::check_topic_name;
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeConfigsRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let topics = request.resources.iter().filter(|resource| resource.resource_type == resources::TOPIC);
+    let topics =
+        request.resources.iter().filter(|resource| resource.resource_type == config_resources::TOPIC);
     let names = topics.map(|resource| Arc::from(resource.resource_name.as_str())).collect();
-    let topics = shared::topics_by_name(service, names).await?;
-    let subscriptions = service.store.client_metrics().await?.into_iter().collect();
+    let topics = broker.store.topics_by_name(names).await?;
+    let subscriptions = broker.store.client_metrics().await?.into_iter().collect();
     let describe = |resource: &DescribeConfigsResource| {
         let ask = Ask {
             keys: resource.configuration_keys.as_deref().unwrap_or_default(),
@@ -35,11 +42,11 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         };
         let name = resource.resource_name.as_str();
         let described = match resource.resource_type {
-            resources::TOPIC => topic(name, topics.get(name), &ask),
-            resources::BROKER => broker(service, call, name, &ask),
-            resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &ask),
-            resources::BROKER_LOGGER => Err(logger(service, name)),
-            other => Err(resources::not_configurable(other)),
+            config_resources::TOPIC => topic(name, topics.get(name), &ask),
+            config_resources::BROKER => describe_broker(broker, call, name, &ask),
+            config_resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &ask),
+            config_resources::BROKER_LOGGER => Err(logger(broker, name)),
+            other => Err(config_resources::not_configurable(other)),
         };
         result(resource, described)
     };
@@ -109,17 +116,17 @@ fn synonym(name: &'static str, value: StrBytes, source: ConfigSource) -> Describ
         .with_source(source.code())
 }
 
-fn broker(service: &Service, call: &Call, name: &str, ask: &Ask<'_>) -> Described {
+fn describe_broker(broker: &Broker, call: &Call, name: &str, ask: &Ask<'_>) -> Described {
     // The empty name means all brokers: what was altered for all of them, which nothing can be yet.
     if name.is_empty() {
         return Ok(Vec::new());
     }
-    let node = service.node.node_id.0;
-    if resources::broker_id("Broker", name)? != node {
+    let node = broker.node.node_id.0;
+    if config_resources::broker_id("Broker", name)? != node {
         let message = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
-        return Err(shared::invalid_request(message));
+        return Err(requests::invalid_request(message));
     }
-    let configs = configs::broker_configs(&facts(service, call));
+    let configs = configs::broker_configs(&facts(broker, call));
     Ok(configs
         .iter()
         .filter(|config| ask.wants(config.name))
@@ -128,19 +135,19 @@ fn broker(service: &Service, call: &Call, name: &str, ask: &Ask<'_>) -> Describe
 }
 
 /// What this client may see of the broker: it is told the addresses of the listener that it came through.
-fn facts(service: &Service, call: &Call) -> BrokerFacts {
+fn facts(broker: &Broker, call: &Call) -> BrokerFacts {
     let advertised = &call.session.advertised;
     let is_ipv6 = advertised.host.contains(':');
     let host = if is_ipv6 { format!("[{}]", advertised.host) } else { advertised.host.clone() };
     BrokerFacts {
-        node_id: service.node.node_id.0,
-        auto_create_topics: service.settings.auto_create_topics,
-        default_partitions: service.settings.default_partitions,
-        listeners: service.node.listeners.clone(),
+        node_id: broker.node.node_id.0,
+        auto_create_topics: broker.settings.auto_create_topics,
+        default_partitions: broker.settings.default_partitions,
+        listeners: broker.node.listeners.clone(),
         advertised: format!("{}://{host}:{}", call.session.listener, advertised.port),
-        storage_url_masked: shared::masked(&service.settings.url),
-        request_bytes_max: i32::try_from(service.node.request_bytes_max).unwrap_or(i32::MAX),
-        groups: group_facts(&service.settings),
+        storage_url_masked: broker.settings.url_masked(),
+        request_bytes_max: i32::try_from(broker.node.request_bytes_max).unwrap_or(i32::MAX),
+        groups: group_facts(&broker.settings),
     }
 }
 
@@ -157,7 +164,7 @@ fn group_facts(settings: &Settings) -> GroupFacts {
 }
 
 fn broker_config(config: &BrokerConfig, ask: &Ask<'_>) -> DescribeConfigsResourceResult {
-    let value = config.value.as_deref().map(shared::words);
+    let value = config.value.as_deref().map(text::str_bytes);
     let own = value.clone().filter(|_| ask.with_synonyms);
     let own = own.map(|value| synonym(config.name, value, config.source()));
     // Behind a value that was set stands the default.
@@ -176,17 +183,17 @@ fn broker_config(config: &BrokerConfig, ask: &Ask<'_>) -> DescribeConfigsResourc
 }
 
 /// Loggers cannot be described, but Kafka's checks of the broker come first.
-fn logger(service: &Service, name: &str) -> Refused {
-    let node = service.node.node_id.0;
+fn logger(broker: &Broker, name: &str) -> Refused {
+    let node = broker.node.node_id.0;
     if name.is_empty() {
-        return shared::invalid_request("Broker id must not be empty");
+        return requests::invalid_request("Broker id must not be empty");
     }
-    match resources::broker_id("Broker", name) {
+    match config_resources::broker_id("Broker", name) {
         Err(refused) => refused,
         Ok(id) if id != node => {
-            shared::invalid_request(format!("Unexpected broker id, expected {node} but received {name}"))
+            requests::invalid_request(format!("Unexpected broker id, expected {node} but received {name}"))
         }
-        Ok(_) => shared::invalid_request(resources::NO_LOGGERS),
+        Ok(_) => requests::invalid_request(config_resources::NO_LOGGERS),
     }
 }
 
@@ -198,7 +205,7 @@ fn result(resource: &DescribeConfigsResource, described: Described) -> DescribeC
         // The message stays empty, not null, as from Kafka.
         Ok(configs) => result.with_configs(configs),
         Err(refused) => {
-            let (code, message) = shared::verdict(Some(refused));
+            let (code, message) = text::error_fields(Some(refused));
             result.with_error_code(code).with_error_message(message)
         }
     }

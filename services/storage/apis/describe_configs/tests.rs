@@ -2,19 +2,21 @@
 
 use kernel::Api;
 
-use super::super::shared::versions;
 use super::super::testing::{self, ask, topic};
 use super::*;
+use crate::apis::common::config_resources;
+use crate::apis::common::text;
+use crate::apis::testing::versions;
 
 fn of(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {
     DescribeConfigsResource::default()
         .with_resource_type(resource_type)
-        .with_resource_name(shared::words(name))
-        .with_configuration_keys(keys.map(|keys| keys.iter().map(|key| shared::words(key)).collect()))
+        .with_resource_name(text::str_bytes(name))
+        .with_configuration_keys(keys.map(|keys| keys.iter().map(|key| text::str_bytes(key)).collect()))
 }
 
 async fn describe(
-    service: &Arc<Service>,
+    broker: &Arc<Broker>,
     version: i16,
     resources: Vec<DescribeConfigsResource>,
     with_all: bool,
@@ -23,7 +25,7 @@ async fn describe(
         .with_resources(resources)
         .with_include_synonyms(with_all)
         .with_include_documentation(with_all && version >= 3);
-    let response: DescribeConfigsResponse = ask(service, Api::DESCRIBE_CONFIGS, version, &request).await;
+    let response: DescribeConfigsResponse = ask(broker, Api::DESCRIBE_CONFIGS, version, &request).await;
     response.results
 }
 
@@ -45,11 +47,11 @@ fn all_seen(result: &DescribeConfigsResult) -> Vec<String> {
 
 #[tokio::test]
 async fn every_version_shows_a_topics_configs() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[("max.message.bytes", "5000"), ("retention.ms", " 0077 ")]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[("max.message.bytes", "5000"), ("retention.ms", " 0077 ")]).await;
     let keys = ["retention.ms", "max.message.bytes", "compression.type", "segment.ms", "preallocate", "nope"];
     for version in versions(Api::DESCRIBE_CONFIGS) {
-        let plain = describe(&service, version, vec![of(2, "t", Some(&keys))], false).await;
+        let plain = describe(&broker, version, vec![of(2, "t", Some(&keys))], false).await;
         let expected = [
             "compression.type=producer 5",
             "max.message.bytes=5000 1",
@@ -59,7 +61,7 @@ async fn every_version_shows_a_topics_configs() {
         ];
         assert_eq!(all_seen(&plain[0]), expected, "version {version}");
         assert_eq!((plain[0].resource_type, plain[0].resource_name.as_str()), (2, "t"));
-        let rich = describe(&service, version, vec![of(2, "t", Some(&keys))], true).await;
+        let rich = describe(&broker, version, vec![of(2, "t", Some(&keys))], true).await;
         let expected = [
             "compression.type=producer 5 <- compression.type=producer 5",
             "max.message.bytes=5000 1 <- max.message.bytes=5000 1 <- message.max.bytes=1048588 5",
@@ -82,22 +84,22 @@ async fn every_version_shows_a_topics_configs() {
 
 #[tokio::test]
 async fn no_keys_are_all_keys() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[]).await;
     let none: &[&str] = &[];
     for keys in [None, Some(none)] {
-        let results = describe(&service, 4, vec![of(2, "t", keys), of(2, "t", keys)], false).await;
+        let results = describe(&broker, 4, vec![of(2, "t", keys), of(2, "t", keys)], false).await;
         assert_eq!([results[0].configs.len(), results[1].configs.len()], [configs::topic_configs().len(); 2]);
     }
 }
 
 #[tokio::test]
 async fn every_version_shows_the_broker() {
-    let service = testing::service().await;
+    let broker = testing::broker().await;
     let keys =
         ["node.id", "log.retention.ms", "log.retention.hours", "advertised.listeners", "log.dirs", "nope"];
     for version in versions(Api::DESCRIBE_CONFIGS) {
-        let results = describe(&service, version, vec![of(4, "1", Some(&keys)), of(4, "", None)], true).await;
+        let results = describe(&broker, version, vec![of(4, "1", Some(&keys)), of(4, "", None)], true).await;
         let expected = [
             "advertised.listeners=test://localhost:9092 4 <- advertised.listeners=test://localhost:9092 4",
             "log.dirs=memory:// 4 <- log.dirs=memory:// 4",
@@ -113,7 +115,7 @@ async fn every_version_shows_the_broker() {
 
 #[tokio::test]
 async fn what_cannot_be_described() {
-    let service = testing::service().await;
+    let broker = testing::broker().await;
     let cases = [
         (2, "nope", 3, "This server does not host this topic-partition."),
         (2, "", 17, "Topic name is invalid: the empty string is not allowed"),
@@ -122,7 +124,7 @@ async fn what_cannot_be_described() {
         (8, "", 42, "Broker id must not be empty"),
         (8, "x", 42, "Broker id must be an integer, but it is: x"),
         (8, "7", 42, "Unexpected broker id, expected 1 but received 7"),
-        (8, "1", 42, resources::NO_LOGGERS),
+        (8, "1", 42, config_resources::NO_LOGGERS),
         (16, "", 42, "Client metrics subscription name must not be empty"),
         (32, "g", 42, "Yagura has no configs of groups yet"),
         (0, "x", 42, "Unknown resource type 0"),
@@ -130,7 +132,7 @@ async fn what_cannot_be_described() {
     ];
     for version in versions(Api::DESCRIBE_CONFIGS) {
         let resources = cases.iter().map(|(kind, name, ..)| of(*kind, name, None)).collect();
-        let results = describe(&service, version, resources, false).await;
+        let results = describe(&broker, version, resources, false).await;
         for (result, (kind, name, code, message)) in results.iter().zip(cases) {
             assert_eq!((result.resource_type, result.resource_name.as_str()), (kind, name));
             let seen = result.error_message.as_ref().map(|message| message.as_str());

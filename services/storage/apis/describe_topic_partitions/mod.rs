@@ -9,10 +9,14 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use kernel::{Call, ErrorCode};
 
-use super::shared;
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::operations;
+use crate::apis::common::text;
+use crate::apis::common::topics;
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::{TopicDocument, check_topic_name};
-use crate::service::{Answer, Fault, Service};
+use rules::documents::TopicDocument;
+use rules::topics::check_topic_name;
 
 /// Partitions in one reply, whatever the client's limit: Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: i32 = 2000;
@@ -20,16 +24,16 @@ const PARTITIONS_MAX: i32 = 2000;
 /// A topic by name, and as it is if it is there.
 type Entry = (Arc<str>, Option<Arc<TopicDocument>>);
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeTopicPartitionsRequest = call.decode()?;
     check_cursor(&request)?;
     call.ticket.after_writes().await;
     let from = request.cursor.as_ref().map_or(("", 0), |at| (at.topic_name.as_str(), at.partition_index));
     let topics = match request.topics.is_empty() {
-        true => all(service, from.0).await?,
-        false => named(service, &request, from.0).await?,
+        true => all(broker, from.0).await?,
+        false => named(broker, &request, from.0).await?,
     };
-    let node = BrokerId(service.node.node_id.0);
+    let node = BrokerId(broker.node.node_id.0);
     let left = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
     let page = Page { node, left, topics: Vec::new(), next: None }.fill(topics, from);
     let response =
@@ -37,9 +41,9 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-fn check_cursor(request: &DescribeTopicPartitionsRequest) -> Result<(), Fault> {
+fn check_cursor(request: &DescribeTopicPartitionsRequest) -> Result<(), ApiError> {
     let Some(cursor) = &request.cursor else { return Ok(()) };
-    let invalid = |why: String| Err(Fault::Refused(ErrorCode::InvalidRequest, why));
+    let invalid = |why: String| Err(ApiError::Refused(ErrorCode::InvalidRequest, why));
     let name = &cursor.topic_name;
     if !request.topics.is_empty() && !request.topics.iter().any(|topic| topic.name == *name) {
         return invalid(format!("the cursor's topic {} is not among the topics asked for", name.as_str()));
@@ -50,8 +54,8 @@ fn check_cursor(request: &DescribeTopicPartitionsRequest) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn all(service: &Service, from: &str) -> Result<Vec<Entry>, StoreError> {
-    let topics = service.store.topics().await?.into_iter();
+async fn all(broker: &Broker, from: &str) -> Result<Vec<Entry>, StoreError> {
+    let topics = broker.store.topics().await?.into_iter();
     Ok(topics
         .skip_while(|topic| *topic.name < *from)
         .map(|topic| (Arc::clone(&topic.name), Some(topic)))
@@ -59,13 +63,13 @@ async fn all(service: &Service, from: &str) -> Result<Vec<Entry>, StoreError> {
 }
 
 async fn named(
-    service: &Service,
+    broker: &Broker,
     request: &DescribeTopicPartitionsRequest,
     from: &str,
 ) -> Result<Vec<Entry>, StoreError> {
     let names = request.topics.iter().map(|topic| topic.name.as_str()).filter(|name| *name >= from);
     let names: BTreeSet<Arc<str>> = names.map(Arc::from).collect();
-    let mut found = shared::topics_by_name(service, names.iter().cloned().collect()).await?;
+    let mut found = broker.store.topics_by_name(names.iter().cloned().collect()).await?;
     Ok(names
         .into_iter()
         .map(|name| {
@@ -108,7 +112,7 @@ impl Page {
     }
 
     fn ended(mut self, topic: &str, partition: i32) -> Self {
-        let name = shared::topic_name(topic);
+        let name = text::topic_name(topic);
         self.next = Some(Cursor::default().with_topic_name(name).with_partition_index(partition));
         self
     }
@@ -116,9 +120,9 @@ impl Page {
 
 fn described(name: &str) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic::default()
-        .with_name(Some(shared::topic_name(name)))
-        .with_is_internal(shared::is_internal(name))
-        .with_topic_authorized_operations(shared::TOPIC_OPERATIONS)
+        .with_name(Some(text::topic_name(name)))
+        .with_is_internal(topics::is_internal(name))
+        .with_topic_authorized_operations(operations::TOPIC_OPERATIONS)
 }
 
 fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
@@ -130,7 +134,7 @@ fn partition(index: i32, node: BrokerId) -> DescribeTopicPartitionsResponseParti
     DescribeTopicPartitionsResponsePartition::default()
         .with_partition_index(index)
         .with_leader_id(node)
-        .with_leader_epoch(shared::LEADER_EPOCH)
+        .with_leader_epoch(topics::LEADER_EPOCH)
         .with_replica_nodes(vec![node])
         .with_isr_nodes(vec![node])
         // Known, and empty: the leader is never lost.

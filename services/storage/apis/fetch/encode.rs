@@ -11,8 +11,8 @@ use kernel::schema::walk::{self, ELEMENTS_MAX, put_varint};
 use kernel::schema::{Direction, Mark};
 use kernel::{Api, ErrorCode, Malformed};
 
-use super::partition::{Fetched, Found, Place};
-use crate::apis::lookup::TopicRef;
+use super::partition::{FetchResult, Fetched, PartitionRef};
+use crate::store::TopicRef;
 
 /// A batch smaller than this is copied: a part of its own would cost more than the copy.
 const PART_BYTES_MIN: usize = 4 << 10;
@@ -36,9 +36,9 @@ pub(super) fn body(
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records = Vec::with_capacity(fetched.len());
     let mut last: Option<TopicRef> = None;
-    for Fetched { place: Place { topic, partition }, found, .. } in fetched {
+    for Fetched { place: PartitionRef { topic, partition }, found, .. } in fetched {
         let mut data = partition_data(partition, &found, is_committed);
-        let batches = if let Found::Read { batches, .. } = found { batches } else { Vec::new() };
+        let batches = if let FetchResult::Read { batches, .. } = found { batches } else { Vec::new() };
         match is_walked {
             true => records.push(batches),
             false => data.records = Some(batches.concat().into()),
@@ -66,7 +66,7 @@ fn topic_response(topic: &TopicRef) -> FetchableTopicResponse {
     FetchableTopicResponse::default().with_topic(topic.wire_name()).with_topic_id(topic.wire_id())
 }
 
-fn partition_data(partition: i32, found: &Found, is_committed: bool) -> PartitionData {
+fn partition_data(partition: i32, found: &FetchResult, is_committed: bool) -> PartitionData {
     let high_watermark = found.high_watermark();
     let data = PartitionData::default()
         .with_partition_index(partition)
@@ -77,13 +77,13 @@ fn partition_data(partition: i32, found: &Found, is_committed: bool) -> Partitio
         .with_records(Some(Bytes::new()));
     // Null where nobody asked, empty where there are none; the rest is Kafka's habit.
     let lists_aborted = match found {
-        Found::Unknown(_) => true,
-        Found::Read { .. } => is_committed,
-        Found::Failed(_) | Found::Diverging { .. } => false,
+        FetchResult::Unknown(_) => true,
+        FetchResult::Read { .. } => is_committed,
+        FetchResult::Failed(_) | FetchResult::Diverging { .. } => false,
     };
     let data = data.with_aborted_transactions(lists_aborted.then(Vec::new));
     match found {
-        Found::Diverging { epoch, end_offset, .. } => {
+        FetchResult::Diverging { epoch, end_offset, .. } => {
             let diverging = EpochEndOffset::default().with_epoch(*epoch).with_end_offset(*end_offset);
             data.with_diverging_epoch(diverging)
         }

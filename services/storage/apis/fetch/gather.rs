@@ -9,30 +9,31 @@ use kernel::drain::Drain;
 use tokio::time::Instant;
 
 use super::Terms;
-use super::partition::{Fetched, Found, Place, Position};
+use super::partition::{FetchResult, Fetched, PartitionRef, Position};
 use super::read::{self, Known};
-use crate::apis::lookup::Topics;
+use crate::broker::Broker;
 use crate::engines::{StoreError, Subject, Watch};
-use crate::service::Service;
+use crate::store::Topics;
 
 /// Reads what is wanted, once it is enough or the time is up. Partitions that nobody knows come last, as in Kafka.
 pub(super) async fn gather(
-    service: &Service,
-    wanted: &[(Place, Position)],
+    broker: &Broker,
+    wanted: &[(PartitionRef, Position)],
     terms: Terms,
     drain: &Drain,
 ) -> Result<(Vec<Fetched>, Lease), StoreError> {
     let deadline = Instant::now() + terms.wait;
-    let topics = Topics::load(service, wanted.iter().map(|(place, _)| place.topic.clone()).collect()).await?;
+    let topics =
+        broker.store.find_topics(wanted.iter().map(|(place, _)| place.topic.clone()).collect()).await?;
     let (known, unknown) = find(wanted, &topics);
     let may_park = !terms.wait.is_zero() && terms.bytes_min > 0 && !known.is_empty();
     let watch = match may_park {
-        true => Some(service.store.watch(&subjects(&known)).await?),
+        true => Some(broker.store.watch(&subjects(&known)).await?),
         false => None,
     };
     let mut parking = Parking { watch, bytes_seen: 0, deadline, drain };
     loop {
-        let pass = read::pass(service, &known, terms).await?;
+        let pass = read::pass(broker, &known, terms).await?;
         if parking.is_over() || pass.is_enough(terms.bytes_min) {
             return Ok((pass.fetched.into_iter().chain(unknown).collect(), pass.lease));
         }
@@ -47,17 +48,17 @@ fn subjects(known: &[Known]) -> Vec<Subject> {
     known.iter().map(|known| Subject::Partition(known.at)).collect()
 }
 
-fn find(wanted: &[(Place, Position)], topics: &Topics) -> (Vec<Known>, Vec<Fetched>) {
+fn find(wanted: &[(PartitionRef, Position)], topics: &Topics) -> (Vec<Known>, Vec<Fetched>) {
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for (place, position) in wanted {
         let (place, position) = (place.clone(), *position);
         match topics.partition(&place.topic, place.partition) {
             Ok((_, at)) => known.push(Known { place, position, at }),
-            Err(error) => unknown.push(Fetched { place, position, found: Found::Unknown(error) }),
+            Err(error) => unknown.push(Fetched { place, position, found: FetchResult::Unknown(error) }),
         }
     }
     // As in Kafka, which looks for the ids first.
-    unknown.sort_by_key(|fetched| fetched.found != Found::Unknown(ErrorCode::UnknownTopicId));
+    unknown.sort_by_key(|fetched| fetched.found != FetchResult::Unknown(ErrorCode::UnknownTopicId));
     (known, unknown)
 }
 

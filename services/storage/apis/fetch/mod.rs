@@ -21,9 +21,11 @@ use kernel::budget::Lease;
 use kernel::{Call, ErrorCode, Reply};
 use tracing::warn;
 
-use super::lookup::{TopicRef, last_words};
-use crate::service::{Answer, Fault, Service};
-use partition::{Fetched, Found, Place, Position};
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::requests::keep_last;
+use crate::broker::Broker;
+use crate::store::TopicRef;
+use partition::{FetchResult, Fetched, PartitionRef, Position};
 use sessions::{FetchSessions, SessionRequest};
 
 /// From this version on topics are named by id (KIP-516).
@@ -33,7 +35,7 @@ const REPLICA_STATE_FROM: i16 = 15;
 /// Kafka's `fetch.max.bytes` of a broker: no reply is larger, whatever the client would take.
 const REPLY_BYTES_MAX: usize = 55 << 20;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let version = call.header.version;
     let Asked { session, wanted, forgotten, terms } = read_request(call)?;
     // All of it has been copied out, so that a parked call holds no request memory.
@@ -42,17 +44,17 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
     // One after the other, as on a connection to Kafka: a session's epochs count on it, and memory for a reply is only
     // taken when its turn to be sent has come.
     call.ticket.front().await;
-    let sessions = call.session.state::<FetchSessions>();
+    let sessions = call.session.state::<FetchSessions>(broker.owner);
     let (plan, wanted) = match sessions.begin(session, wanted, &forgotten) {
         Ok(begun) => begun,
         Err(error) => return Ok(Some(Reply::new(encode::session_error(version, error)?))),
     };
-    let gathered = gather::gather(service, &wanted, terms, &call.session.drain).await;
+    let gathered = gather::gather(broker, &wanted, terms, &call.session.drain).await;
     let (fetched, lease) = gathered.unwrap_or_else(|error| {
         warn!(api = %call.header.api, %error, "a request failed because the store did");
         (failed(wanted), Lease::default())
     });
-    let (session_id, fetched) = sessions.finish(plan, fetched);
+    let (session_id, fetched) = sessions.finish(plan, fetched, || broker.fresh_id().as_u128());
     let body = encode::body(version, session_id, fetched, terms.is_committed)?;
     Ok(Some(Reply { body, lease, ..Reply::default() }))
 }
@@ -70,12 +72,12 @@ struct Terms {
 /// A request on memory of its own.
 struct Asked {
     session: SessionRequest,
-    wanted: Vec<(Place, Position)>,
-    forgotten: Vec<Place>,
+    wanted: Vec<(PartitionRef, Position)>,
+    forgotten: Vec<PartitionRef>,
     terms: Terms,
 }
 
-fn read_request(call: &mut Call) -> Result<Asked, Fault> {
+fn read_request(call: &mut Call) -> Result<Asked, ApiError> {
     let request: FetchRequest = call.decode()?;
     let version = call.header.version;
     let by_id = version >= BY_ID_FROM;
@@ -85,12 +87,12 @@ fn read_request(call: &mut Call) -> Result<Asked, Fault> {
     for topic in &request.forgotten_topics_data {
         let named = TopicRef::new(by_id, &topic.topic, topic.topic_id);
         let places = topic.partitions.iter();
-        forgotten.extend(places.map(|index| Place { topic: named.clone(), partition: *index }));
+        forgotten.extend(places.map(|index| PartitionRef { topic: named.clone(), partition: *index }));
     }
     Ok(Asked { session, wanted, forgotten, terms: terms(&request, version)? })
 }
 
-fn terms(request: &FetchRequest, version: i16) -> Result<Terms, Fault> {
+fn terms(request: &FetchRequest, version: i16) -> Result<Terms, ApiError> {
     if !matches!(request.isolation_level, 0 | 1) {
         return Err(invalid(format!("isolation_level is {}; it must be 0 or 1", request.isolation_level)));
     }
@@ -111,19 +113,19 @@ fn terms(request: &FetchRequest, version: i16) -> Result<Terms, Fault> {
 }
 
 /// The partitions in the request's order.
-fn wanted(request: &FetchRequest, by_id: bool) -> Result<Vec<(Place, Position)>, Fault> {
+fn wanted(request: &FetchRequest, by_id: bool) -> Result<Vec<(PartitionRef, Position)>, ApiError> {
     let mut wanted = Vec::new();
     for topic in &request.topics {
         let named = TopicRef::new(by_id, &topic.topic, topic.topic_id);
         for partition in &topic.partitions {
-            let place = Place { topic: named.clone(), partition: partition.partition };
+            let place = PartitionRef { topic: named.clone(), partition: partition.partition };
             wanted.push((place, position(partition)?));
         }
     }
-    Ok(last_words(wanted))
+    Ok(keep_last(wanted))
 }
 
-fn position(partition: &FetchPartition) -> Result<Position, Fault> {
+fn position(partition: &FetchPartition) -> Result<Position, ApiError> {
     // Here, unlike elsewhere, Kafka takes every negative epoch for none.
     let epoch = |sent: i32| (sent >= 0).then_some(sent);
     Ok(Position {
@@ -134,19 +136,19 @@ fn position(partition: &FetchPartition) -> Result<Position, Fault> {
     })
 }
 
-fn size(sent: i32, name: &str) -> Result<usize, Fault> {
+fn size(sent: i32, name: &str) -> Result<usize, ApiError> {
     usize::try_from(sent).map_err(|_| invalid(format!("{name} is {sent}; it cannot be negative")))
 }
 
 /// Kafka runs into an exception nobody expected and answers UNKNOWN_SERVER_ERROR, as if it were the broker's fault.
-fn invalid(message: String) -> Fault {
-    Fault::Refused(ErrorCode::InvalidRequest, message)
+fn invalid(message: String) -> ApiError {
+    ApiError::Refused(ErrorCode::InvalidRequest, message)
 }
 
 /// The answer of a store that failed. The request is gone by then, so that [`Call::refuse`] could not make it.
-fn failed(wanted: Vec<(Place, Position)>) -> Vec<Fetched> {
+fn failed(wanted: Vec<(PartitionRef, Position)>) -> Vec<Fetched> {
     let failed = |(place, position)| {
-        let found = Found::Failed(ErrorCode::KafkaStorageError);
+        let found = FetchResult::Failed(ErrorCode::KafkaStorageError);
         Fetched { place, position, found }
     };
     wanted.into_iter().map(failed).collect()

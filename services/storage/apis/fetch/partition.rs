@@ -3,14 +3,14 @@
 use bytes::Bytes;
 use kernel::ErrorCode;
 
-use crate::apis::lookup::TopicRef;
+use crate::store::TopicRef;
 
 /// What Kafka answers for an offset that it does not know, or does not tell.
 pub(super) const NO_OFFSET: i64 = -1;
 
 /// A partition as the client names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Place {
+pub(super) struct PartitionRef {
     pub(super) topic: TopicRef,
     pub(super) partition: i32,
 }
@@ -28,7 +28,7 @@ pub(super) struct Position {
 
 /// What was found in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum FetchResult {
     /// There is no such topic or partition. Kafka lets the rest of the call wait for records none the less.
     Unknown(ErrorCode),
     /// The partition could not be read, of which the client hears at once.
@@ -48,36 +48,38 @@ pub(super) enum Found {
 /// A partition with what was found in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fetched {
-    pub(super) place: Place,
+    pub(super) place: PartitionRef,
     pub(super) position: Position,
-    pub(super) found: Found,
+    pub(super) found: FetchResult,
 }
 
-impl Found {
+impl FetchResult {
     pub(super) fn error(&self) -> Option<ErrorCode> {
         match self {
-            Found::Unknown(error) | Found::Failed(error) => Some(*error),
-            Found::Diverging { .. } | Found::Read { .. } => None,
+            FetchResult::Unknown(error) | FetchResult::Failed(error) => Some(*error),
+            FetchResult::Diverging { .. } | FetchResult::Read { .. } => None,
         }
     }
 
     pub(super) fn high_watermark(&self) -> i64 {
         match self {
-            Found::Unknown(_) | Found::Failed(_) => NO_OFFSET,
-            Found::Diverging { high_watermark, .. } | Found::Read { high_watermark, .. } => *high_watermark,
+            FetchResult::Unknown(_) | FetchResult::Failed(_) => NO_OFFSET,
+            FetchResult::Diverging { high_watermark, .. } | FetchResult::Read { high_watermark, .. } => {
+                *high_watermark
+            }
         }
     }
 
     pub(super) fn log_start(&self) -> i64 {
         match self {
-            Found::Unknown(_) | Found::Failed(_) => NO_OFFSET,
-            Found::Diverging { log_start, .. } | Found::Read { log_start, .. } => *log_start,
+            FetchResult::Unknown(_) | FetchResult::Failed(_) => NO_OFFSET,
+            FetchResult::Diverging { log_start, .. } | FetchResult::Read { log_start, .. } => *log_start,
         }
     }
 
     pub(super) fn batches(&self) -> &[Bytes] {
         match self {
-            Found::Read { batches, .. } => batches,
+            FetchResult::Read { batches, .. } => batches,
             _ => &[],
         }
     }
@@ -89,6 +91,6 @@ impl Found {
 
     /// Whether the client must hear of it before anything else happens.
     pub(super) fn is_urgent(&self) -> bool {
-        matches!(self, Found::Failed(_) | Found::Diverging { .. })
+        matches!(self, FetchResult::Failed(_) | FetchResult::Diverging { .. })
     }
 }

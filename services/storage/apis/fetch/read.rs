@@ -10,18 +10,18 @@ use kernel::records::Batch;
 use kernel::{ErrorCode, TopicPartition};
 
 use super::Terms;
-use super::partition::{Fetched, Found, Place, Position};
-use crate::apis::lookup::{check_leader_epoch, end_of_epoch, logs};
+use super::partition::{FetchResult, Fetched, PartitionRef, Position};
+use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
+use crate::broker::Broker;
 use crate::engines::{From, ReadOutcome, ReadSpec, StoreError};
-use crate::rules::PartitionDocument;
-use crate::service::Service;
+use rules::documents::PartitionDocument;
 
 /// Taken beside the estimate for each partition, so that a few records of unusual size do not cut a read short.
 const SLACK_BYTES: usize = 16 << 10;
 
 /// A partition that exists.
 pub(super) struct Known {
-    pub(super) place: Place,
+    pub(super) place: PartitionRef,
     pub(super) position: Position,
     pub(super) at: TopicPartition,
 }
@@ -49,28 +49,40 @@ impl Pass {
 /// A partition after a look at its document.
 enum Look {
     /// There is nothing to read.
-    Told(Found),
+    Told(FetchResult),
     /// There are records.
     Ready(ReadSpec, PartitionDocument),
 }
 
+impl Look {
+    /// The read, if there are records, and the log that it is of.
+    fn ready(&self) -> Option<(&ReadSpec, &PartitionDocument)> {
+        match self {
+            Look::Told(_) => None,
+            Look::Ready(spec, log) => Some((spec, log)),
+        }
+    }
+}
+
 /// Looks at all partitions.
-pub(super) async fn pass(service: &Service, known: &[Known], terms: Terms) -> Result<Pass, StoreError> {
-    let logs = logs(service, known.iter().map(|known| known.at).collect()).await?;
+pub(super) async fn pass(broker: &Broker, known: &[Known], terms: Terms) -> Result<Pass, StoreError> {
+    let logs = broker.store.logs(known.iter().map(|known| known.at).collect()).await?;
     let looks: Vec<Look> = known
         .iter()
         .map(|known| {
             let log = logs.get(&known.at).ok_or(ErrorCode::UnknownTopicOrPartition);
             let look = log.and_then(|log| look(known, log, terms.is_replica));
-            look.unwrap_or_else(|error| Look::Told(Found::Failed(error)))
+            look.unwrap_or_else(|error| Look::Told(FetchResult::Failed(error)))
         })
         .collect();
-    let (outcomes, lease) = fill(service, &looks, terms).await?;
+    let (outcomes, lease) = fill(broker, &looks, terms).await?;
     let is_cut = outcomes.iter().any(is_cut);
     let mut outcomes = outcomes.into_iter();
     let mut found = |look: Look| match look {
         Look::Told(found) => found,
-        Look::Ready(..) => outcomes.next().map_or(Found::Failed(ErrorCode::UnknownServerError), found_in),
+        Look::Ready(..) => {
+            outcomes.next().map_or(FetchResult::Failed(ErrorCode::UnknownServerError), found_in)
+        }
     };
     let fetched = |(known, look): (&Known, Look)| {
         let (place, position) = (known.place.clone(), known.position);
@@ -92,14 +104,14 @@ fn look(known: &Known, log: &PartitionDocument, is_replica: bool) -> Result<Look
     if let Some(epoch) = position.last_fetched_epoch {
         let (epoch, end_offset) = end_of_epoch(log, epoch).ok_or(ErrorCode::OffsetOutOfRange)?;
         if end_offset < position.offset {
-            return Ok(Look::Told(Found::Diverging { epoch, end_offset, high_watermark, log_start }));
+            return Ok(Look::Told(FetchResult::Diverging { epoch, end_offset, high_watermark, log_start }));
         }
     }
     if position.offset < log_start || position.offset > high_watermark {
         return Err(ErrorCode::OffsetOutOfRange);
     }
     if position.offset == high_watermark {
-        return Ok(Look::Told(Found::Read { high_watermark, log_start, batches: Vec::new() }));
+        return Ok(Look::Told(FetchResult::Read { high_watermark, log_start, batches: Vec::new() }));
     }
     let from = From::Offset(position.offset);
     Ok(Look::Ready(ReadSpec { partition: known.at, from, bytes_max: position.bytes_max }, *log))
@@ -115,19 +127,24 @@ fn not_a_replica(position: Position) -> ErrorCode {
 
 /// Reads those that are ready, with the reply memory that it takes.
 async fn fill(
-    service: &Service,
+    broker: &Broker,
     looks: &[Look],
     terms: Terms,
 ) -> Result<(Vec<ReadOutcome>, Lease), StoreError> {
-    let (specs, likely) = specs(looks);
-    if specs.is_empty() {
+    let ready: Vec<(&ReadSpec, &PartitionDocument)> = looks.iter().filter_map(Look::ready).collect();
+    if ready.is_empty() {
         return Ok((Vec::new(), Lease::default()));
     }
-    let pool = service.replies.bytes_max();
+    let specs: Vec<ReadSpec> = ready.iter().map(|(spec, _)| **spec).collect();
+    let engine = broker.store.engine().await?;
+    let sizes = engine.sizes(specs.iter().map(|spec| spec.partition).collect()).await?;
+    let likely = ready.iter().zip(sizes).map(|((spec, log), bytes)| likely_bytes(spec, log, bytes));
+    let likely = likely.fold(0, usize::saturating_add);
+    let pool = broker.replies.bytes_max();
     let mut bytes_max = likely.max(terms.bytes_min).min(terms.bytes_max).min(pool);
     loop {
-        let lease = service.replies.take(bytes_max).await;
-        let outcomes = service.store.read(specs.clone(), bytes_max).await?;
+        let lease = broker.replies.take(bytes_max).await;
+        let outcomes = broker.store.read(specs.clone(), bytes_max).await?;
         let bytes: usize = outcomes.iter().map(bytes_of).sum();
         // A batch larger than all of the pool is sent with all of the pool.
         if bytes <= bytes_max || bytes_max >= pool {
@@ -137,23 +154,12 @@ async fn fill(
     }
 }
 
-fn specs(looks: &[Look]) -> (Vec<ReadSpec>, usize) {
-    let (mut specs, mut likely) = (Vec::new(), 0usize);
-    for look in looks {
-        if let Look::Ready(spec, log) = look {
-            likely = likely.saturating_add(likely_bytes(spec, log));
-            specs.push(*spec);
-        }
-    }
-    (specs, likely)
-}
-
 /// Twice the bytes that the records from the offset on would have if all were alike.
-fn likely_bytes(spec: &ReadSpec, log: &PartitionDocument) -> usize {
+fn likely_bytes(spec: &ReadSpec, log: &PartitionDocument, log_bytes: u64) -> usize {
     let From::Offset(offset) = spec.from else { return spec.bytes_max };
     let all = i128::from(log.end - log.log_start).max(1);
     let left = i128::from(log.end - offset).clamp(0, all);
-    let share = i128::from(log.bytes) * left / all;
+    let share = i128::from(log_bytes) * left / all;
     let likely = usize::try_from(2 * share).unwrap_or(usize::MAX).saturating_add(SLACK_BYTES);
     likely.min(spec.bytes_max)
 }
@@ -172,12 +178,12 @@ fn is_cut(outcome: &ReadOutcome) -> bool {
     next.is_none_or(|batch| batch.next_offset() < *high_watermark)
 }
 
-fn found_in(outcome: ReadOutcome) -> Found {
+fn found_in(outcome: ReadOutcome) -> FetchResult {
     match outcome {
         ReadOutcome::Read { high_watermark, log_start, batches } => {
-            Found::Read { high_watermark, log_start, batches }
+            FetchResult::Read { high_watermark, log_start, batches }
         }
-        ReadOutcome::OutOfRange { .. } => Found::Failed(ErrorCode::OffsetOutOfRange),
-        ReadOutcome::UnknownPartition => Found::Failed(ErrorCode::UnknownTopicOrPartition),
+        ReadOutcome::OutOfRange { .. } => FetchResult::Failed(ErrorCode::OffsetOutOfRange),
+        ReadOutcome::UnknownPartition => FetchResult::Failed(ErrorCode::UnknownTopicOrPartition),
     }
 }

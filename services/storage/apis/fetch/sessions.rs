@@ -10,13 +10,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use kernel::ErrorCode;
-use uuid::Uuid;
+use parking_lot::Mutex;
 
-use super::partition::{Fetched, Found, NO_OFFSET, Place, Position};
-use crate::apis::lookup::TopicRef;
+use super::partition::{FetchResult, Fetched, NO_OFFSET, PartitionRef, Position};
+use crate::store::TopicRef;
 
 /// A client needs one; a proxy that shares a connection among a few clients needs a few.
 const SESSIONS_MAX: usize = 4;
@@ -66,9 +65,9 @@ struct FetchSession {
     /// The epoch that the next request must have.
     epoch: i32,
     by_id: bool,
-    partitions: HashMap<Place, Cached>,
+    partitions: HashMap<PartitionRef, Cached>,
     /// In which order they are read: who gave records goes to the end, so that nobody starves behind a limit.
-    order: BTreeMap<u64, Place>,
+    order: BTreeMap<u64, PartitionRef>,
     turns: u64,
     held: Held,
 }
@@ -116,7 +115,7 @@ impl Drop for Held {
     }
 }
 
-fn weight(place: &Place) -> usize {
+fn weight(place: &PartitionRef) -> usize {
     let name_bytes = match &place.topic {
         TopicRef::Name(name) => name.len(),
         TopicRef::Id(_) => 0,
@@ -134,10 +133,10 @@ impl FetchSessions {
     pub(super) fn begin(
         &self,
         asked: SessionRequest,
-        wanted: Vec<(Place, Position)>,
-        forgotten: &[Place],
-    ) -> Result<(Plan, Vec<(Place, Position)>), ErrorCode> {
-        let mut sessions = self.lock();
+        wanted: Vec<(PartitionRef, Position)>,
+        forgotten: &[PartitionRef],
+    ) -> Result<(Plan, Vec<(PartitionRef, Position)>), ErrorCode> {
+        let mut sessions = self.0.lock();
         if matches!(asked.epoch, INITIAL_EPOCH | FINAL_EPOCH) {
             // A session that such a request names is over.
             sessions.retain(|session| session.id != asked.id);
@@ -163,12 +162,17 @@ impl FetchSessions {
     }
 
     /// Takes in what was found: the id of the session for the reply, and what of it is news.
-    pub(super) fn finish(&self, plan: Plan, fetched: Vec<Fetched>) -> (i32, Vec<Fetched>) {
+    pub(super) fn finish(
+        &self,
+        plan: Plan,
+        fetched: Vec<Fetched>,
+        random: impl Fn() -> u128,
+    ) -> (i32, Vec<Fetched>) {
         match plan {
             Plan::Sessionless => (NO_SESSION, fetched),
-            Plan::Full { by_id } => (self.create(by_id, &fetched), fetched),
+            Plan::Full { by_id } => (self.create(by_id, &fetched, random), fetched),
             Plan::Incremental(id) => {
-                let mut sessions = self.lock();
+                let mut sessions = self.0.lock();
                 let Some(session) = sessions.iter_mut().find(|session| session.id == id) else {
                     return (NO_SESSION, fetched);
                 };
@@ -177,13 +181,13 @@ impl FetchSessions {
         }
     }
 
-    fn create(&self, by_id: bool, fetched: &[Fetched]) -> i32 {
+    fn create(&self, by_id: bool, fetched: &[Fetched], random: impl Fn() -> u128) -> i32 {
         let mut held = Held::default();
         if !held.grow(fetched.iter().map(|fetched| weight(&fetched.place)).sum()) {
             return NO_SESSION;
         }
-        let mut sessions = self.lock();
-        let id = fresh_id(&sessions);
+        let mut sessions = self.0.lock();
+        let id = fresh_id(&sessions, random);
         let epoch = next_epoch(INITIAL_EPOCH);
         let (partitions, order) = (HashMap::new(), BTreeMap::new());
         let mut session = FetchSession { id, epoch, by_id, partitions, order, turns: 0, held };
@@ -197,16 +201,12 @@ impl FetchSessions {
         sessions.push(session);
         id
     }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<FetchSession>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// Random, so that the id of a session on an earlier connection is not taken for one on this.
-fn fresh_id(sessions: &[FetchSession]) -> i32 {
+fn fresh_id(sessions: &[FetchSession], random: impl Fn() -> u128) -> i32 {
     loop {
-        let id = Uuid::new_v4().as_u128() as i32 & i32::MAX;
+        let id = random() as i32 & i32::MAX;
         if id != NO_SESSION && sessions.iter().all(|session| session.id != id) {
             return id;
         }
@@ -225,7 +225,7 @@ impl FetchSession {
     }
 
     /// Takes in what the request changes; false if there is no room for it.
-    fn update(&mut self, wanted: Vec<(Place, Position)>, forgotten: &[Place]) -> bool {
+    fn update(&mut self, wanted: Vec<(PartitionRef, Position)>, forgotten: &[PartitionRef]) -> bool {
         for (place, position) in wanted {
             if let Some(cached) = self.partitions.get_mut(&place) {
                 cached.position = position;
@@ -245,7 +245,7 @@ impl FetchSession {
         true
     }
 
-    fn put(&mut self, place: Place, position: Position) {
+    fn put(&mut self, place: PartitionRef, position: Position) {
         let turn = self.turns;
         self.turns += 1;
         self.order.insert(turn, place.clone());
@@ -254,8 +254,8 @@ impl FetchSession {
         self.partitions.insert(place, cached);
     }
 
-    fn in_order(&self) -> Vec<(Place, Position)> {
-        let position = |place: &Place| self.partitions.get(place).map(|cached| cached.position);
+    fn in_order(&self) -> Vec<(PartitionRef, Position)> {
+        let position = |place: &PartitionRef| self.partitions.get(place).map(|cached| cached.position);
         self.order.values().filter_map(|place| Some((place.clone(), position(place)?))).collect()
     }
 
@@ -264,8 +264,8 @@ impl FetchSession {
     fn take_in(&mut self, mut fetched: Fetched) -> Option<Fetched> {
         let Some(cached) = self.partitions.get(&fetched.place) else { return Some(fetched) };
         // A session keeps the name of a topic, and by name Kafka knows a deleted topic by another error.
-        if cached.has_name && fetched.found == Found::Unknown(ErrorCode::UnknownTopicId) {
-            fetched.found = Found::Unknown(ErrorCode::UnknownTopicOrPartition);
+        if cached.has_name && fetched.found == FetchResult::Unknown(ErrorCode::UnknownTopicId) {
+            fetched.found = FetchResult::Unknown(ErrorCode::UnknownTopicOrPartition);
         }
         let told_before = (cached.high_watermark, cached.log_start);
         let has_records = !fetched.found.batches().is_empty();
@@ -281,14 +281,14 @@ impl FetchSession {
     }
 
     /// Notes what the client will know of a partition.
-    fn tell(&mut self, place: &Place, found: &Found) {
+    fn tell(&mut self, place: &PartitionRef, found: &FetchResult) {
         if let Some(cached) = self.partitions.get_mut(place) {
             cached.has_name |= found.error() != Some(ErrorCode::UnknownTopicId);
             (cached.high_watermark, cached.log_start) = (found.high_watermark(), found.log_start());
         }
     }
 
-    fn move_last(&mut self, place: &Place) {
+    fn move_last(&mut self, place: &PartitionRef) {
         if let Some(cached) = self.partitions.get_mut(place) {
             let turn = std::mem::replace(&mut cached.turn, self.turns);
             self.order.remove(&turn);

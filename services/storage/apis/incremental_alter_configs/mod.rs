@@ -5,10 +5,12 @@ use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsRe
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use kernel::Call;
 
-use super::altering::{self, Change};
-use super::shared;
-use crate::rules::{ConfigOperation, NewConfigs, Refused};
-use crate::service::{Answer, Service};
+use crate::apis::common::alter_configs::{self, Change};
+use crate::apis::common::answer::Answer;
+use crate::apis::common::requests;
+use crate::apis::common::text;
+use crate::broker::Broker;
+use rules::commands::{ConfigOperation, NewConfigs, Refused};
 
 /// Operations.
 const SET: i8 = 0;
@@ -16,7 +18,7 @@ const DELETE: i8 = 1;
 const APPEND: i8 = 2;
 const SUBTRACT: i8 = 3;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: IncrementalAlterConfigsRequest = call.decode()?;
     let change = |resource: &AlterConfigsResource| Change {
         resource_type: resource.resource_type,
@@ -24,9 +26,9 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
         configs: operations(resource),
     };
     let changes = request.resources.iter().map(change).collect();
-    let verdicts = altering::alter(service, call, changes, request.validate_only).await?;
+    let verdicts = alter_configs::alter(broker, call, changes, request.validate_only).await?;
     let responses = request.resources.iter().zip(verdicts).map(|(resource, refused)| {
-        let (code, message) = shared::verdict(refused);
+        let (code, message) = text::error_fields(refused);
         AlterConfigsResourceResponse::default()
             .with_error_code(code)
             .with_error_message(message)
@@ -40,7 +42,7 @@ fn operations(resource: &AlterConfigsResource) -> Result<NewConfigs, Refused> {
     let names: Vec<&str> = resource.configs.iter().map(|config| config.name.as_str()).collect();
     let lacks = |config: &&AlterableConfig| config.value.is_none() && config.config_operation != DELETE;
     let lacking = resource.configs.iter().filter(lacks);
-    altering::check_entries(&names, lacking.map(|config| config.name.as_str()))?;
+    alter_configs::check_entries(&names, lacking.map(|config| config.name.as_str()))?;
     let operations: Result<Vec<_>, Refused> = resource.configs.iter().map(operation).collect();
     Ok(NewConfigs::Incremental(operations?))
 }
@@ -54,7 +56,7 @@ fn operation(config: &AlterableConfig) -> Result<(String, ConfigOperation), Refu
         APPEND => ConfigOperation::Append(value),
         SUBTRACT => ConfigOperation::Subtract(value),
         // Kafka stumbles over it and answers UNKNOWN_SERVER_ERROR, which blames the wrong side.
-        other => return Err(shared::invalid_request(format!("{other} is not an operation on a config"))),
+        other => return Err(requests::invalid_request(format!("{other} is not an operation on a config"))),
     };
     Ok((config.name.to_string(), operation))
 }

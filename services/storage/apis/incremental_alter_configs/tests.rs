@@ -4,25 +4,28 @@ use std::sync::Arc;
 
 use kernel::Api;
 
-use super::super::shared::versions;
 use super::super::testing::{self, ask, topic};
 use super::*;
+use crate::apis::common::alter_configs;
+use crate::apis::common::config_resources;
+use crate::apis::common::text;
+use crate::apis::testing::versions;
 
 fn of(kind: i8, name: &str, configs: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {
     let config = |(name, operation, value): &(&str, i8, Option<&str>)| {
         AlterableConfig::default()
-            .with_name(shared::words(name))
+            .with_name(text::str_bytes(name))
             .with_config_operation(*operation)
-            .with_value(value.map(shared::words))
+            .with_value(value.map(text::str_bytes))
     };
     AlterConfigsResource::default()
         .with_resource_type(kind)
-        .with_resource_name(shared::words(name))
+        .with_resource_name(text::str_bytes(name))
         .with_configs(configs.iter().map(config).collect())
 }
 
 async fn alter(
-    service: &Arc<Service>,
+    broker: &Arc<Broker>,
     version: i16,
     resources: Vec<AlterConfigsResource>,
     is_check: bool,
@@ -30,58 +33,58 @@ async fn alter(
     let request =
         IncrementalAlterConfigsRequest::default().with_resources(resources).with_validate_only(is_check);
     let response: IncrementalAlterConfigsResponse =
-        ask(service, Api::INCREMENTAL_ALTER_CONFIGS, version, &request).await;
+        ask(broker, Api::INCREMENTAL_ALTER_CONFIGS, version, &request).await;
     let message = |response: &AlterConfigsResourceResponse| {
         response.error_message.as_ref().map_or(String::new(), |message| message.to_string())
     };
     response.responses.iter().map(|response| (response.error_code, message(response))).collect()
 }
 
-async fn config(service: &Arc<Service>, name: &str) -> Option<String> {
-    service.store.topic("t").await.unwrap().unwrap().configs.get(name).cloned()
+async fn config(broker: &Arc<Broker>, name: &str) -> Option<String> {
+    testing::stored(broker, "t").await.configs.get(name).cloned()
 }
 
 const OK: (i16, String) = (0, String::new());
 
 #[tokio::test]
 async fn every_version_sets_and_resets() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[("max.message.bytes", "9")]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[("max.message.bytes", "9")]).await;
     for version in versions(Api::INCREMENTAL_ALTER_CONFIGS) {
         let set = || vec![of(2, "t", &[("retention.ms", SET, Some(" 07"))])];
-        assert_eq!(alter(&service, version, set(), true).await, [OK]);
-        assert_eq!(config(&service, "retention.ms").await, None, "a check changes nothing");
-        assert_eq!(alter(&service, version, set(), false).await, [OK]);
-        assert_eq!(config(&service, "retention.ms").await.as_deref(), Some(" 07"));
+        assert_eq!(alter(&broker, version, set(), true).await, [OK]);
+        assert_eq!(config(&broker, "retention.ms").await, None, "a check changes nothing");
+        assert_eq!(alter(&broker, version, set(), false).await, [OK]);
+        assert_eq!(config(&broker, "retention.ms").await.as_deref(), Some(" 07"));
         let reset = vec![of(2, "t", &[("retention.ms", DELETE, None), ("foo", DELETE, Some("x"))])];
-        assert_eq!(alter(&service, version, reset, false).await, [OK]);
-        assert_eq!(config(&service, "retention.ms").await, None);
+        assert_eq!(alter(&broker, version, reset, false).await, [OK]);
+        assert_eq!(config(&broker, "retention.ms").await, None);
     }
-    assert_eq!(config(&service, "max.message.bytes").await.as_deref(), Some("9"), "the others stay");
+    assert_eq!(config(&broker, "max.message.bytes").await.as_deref(), Some("9"), "the others stay");
 }
 
 #[tokio::test]
 async fn lists_are_added_to_and_taken_from() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[]).await;
     let policy = |operation, value| vec![of(2, "t", &[("cleanup.policy", operation, Some(value))])];
-    assert_eq!(alter(&service, 1, policy(APPEND, "delete"), false).await, [OK]);
-    assert_eq!(config(&service, "cleanup.policy").await.as_deref(), Some("delete"));
-    let compact = alter(&service, 1, policy(APPEND, "compact"), false).await;
+    assert_eq!(alter(&broker, 1, policy(APPEND, "delete"), false).await, [OK]);
+    assert_eq!(config(&broker, "cleanup.policy").await.as_deref(), Some("delete"));
+    let compact = alter(&broker, 1, policy(APPEND, "compact"), false).await;
     assert_eq!(compact[0].0, 40, "there is no compaction yet");
-    assert_eq!(alter(&service, 1, policy(SUBTRACT, "compact"), false).await, [OK]);
+    assert_eq!(alter(&broker, 1, policy(SUBTRACT, "compact"), false).await, [OK]);
     for (operation, verb) in [(APPEND, "APPEND"), (SUBTRACT, "SUBTRACT")] {
         let scalar = vec![of(2, "t", &[("retention.ms", operation, Some("5"))])];
         let message = format!("Can't {verb} to key retention.ms because its type is not LIST.");
-        assert_eq!(alter(&service, 1, scalar, false).await, [(40, message)]);
+        assert_eq!(alter(&broker, 1, scalar, false).await, [(40, message)]);
     }
 }
 
 // The sentences are Kafka's, but for those about what Yagura does not have.
 #[tokio::test]
 async fn each_resource_is_refused_by_itself() {
-    let service = testing::service().await;
-    topic(&service, "t", 1, &[]).await;
+    let broker = testing::broker().await;
+    topic(&broker, "t", 1, &[]).await;
     let cases = [
         (of(2, "t", &[("retention.ms", SET, Some("5"))]), 0, ""),
         (of(2, "nope", &[("retention.ms", SET, Some("5"))]), 3, "The topic 'nope' does not exist."),
@@ -93,13 +96,13 @@ async fn each_resource_is_refused_by_itself() {
         ),
         (of(2, "b", &[("foo", SET, None), ("foo", DELETE, None)]), 42, "Error due to duplicate config keys"),
         (of(2, "c", &[("retention.ms", 4, Some("5"))]), 42, "4 is not an operation on a config"),
-        (of(4, "1", &[("node.id", SET, Some("9"))]), 42, altering::BROKER_SETTINGS),
-        (of(8, "1", &[("root", SET, Some("INFO"))]), 42, super::super::resources::NO_LOGGERS),
+        (of(4, "1", &[("node.id", SET, Some("9"))]), 42, alter_configs::BROKER_SETTINGS),
+        (of(8, "1", &[("root", SET, Some("INFO"))]), 42, config_resources::NO_LOGGERS),
         (of(2, "d", &[]), 42, "Each resource must appear at most once."),
         (of(2, "d", &[]), 42, "Each resource must appear at most once."),
     ];
-    let seen = alter(&service, 1, cases.iter().map(|(resource, ..)| resource.clone()).collect(), false).await;
+    let seen = alter(&broker, 1, cases.iter().map(|(resource, ..)| resource.clone()).collect(), false).await;
     let expected = cases.iter().map(|(_, code, message)| (*code, (*message).to_owned()));
     assert_eq!(seen, expected.collect::<Vec<_>>());
-    assert_eq!(config(&service, "retention.ms").await.as_deref(), Some("5"));
+    assert_eq!(config(&broker, "retention.ms").await.as_deref(), Some("5"));
 }

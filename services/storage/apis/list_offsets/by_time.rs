@@ -5,33 +5,33 @@ use kernel::TopicPartition;
 use kernel::records::{Batch, CodecError, Record};
 use tracing::warn;
 
-use super::Found;
-use crate::apis::opening::{UNCOMPRESSED_BYTES_MAX, with_records};
+use super::FoundOffset;
+use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
+use crate::broker::Broker;
 use crate::engines::{From, ReadOutcome, ReadSpec, StoreError};
-use crate::service::Service;
 
 /// Reply memory of a search, and what one step reads once the first batch was not the one.
 const STEP_BYTES: usize = 1 << 20;
 
 /// The first record that has the latest time.
-pub(super) async fn latest(service: &Service, at: TopicPartition) -> Result<Option<Found>, StoreError> {
-    let (_, batches) = read(service, at, From::MaxTimestamp, 1).await?;
+pub(super) async fn latest(broker: &Broker, at: TopicPartition) -> Result<Option<FoundOffset>, StoreError> {
+    let (_, batches) = read(broker, at, From::MaxTimestamp, 1).await?;
     match batches.first().map(Batch::max_timestamp) {
-        Some(time) => first_since(service, at, time).await,
+        Some(time) => first_since(broker, at, time).await,
         None => Ok(None),
     }
 }
 
 /// The first record that is as late as `time` or later.
 pub(super) async fn first_since(
-    service: &Service,
+    broker: &Broker,
     at: TopicPartition,
     time: i64,
-) -> Result<Option<Found>, StoreError> {
-    let _lease = service.replies.take(STEP_BYTES).await;
+) -> Result<Option<FoundOffset>, StoreError> {
+    let _lease = broker.replies.take(STEP_BYTES).await;
     let (mut from, mut bytes_max) = (From::Timestamp(time), 1);
     loop {
-        let (log_start, batches) = read(service, at, from, bytes_max).await?;
+        let (log_start, batches) = read(broker, at, from, bytes_max).await?;
         let Some(next) = batches.last().map(Batch::next_offset) else { return Ok(None) };
         for batch in batches {
             if batch.max_timestamp() < time {
@@ -47,13 +47,13 @@ pub(super) async fn first_since(
 }
 
 async fn read(
-    service: &Service,
+    broker: &Broker,
     at: TopicPartition,
     from: From,
     bytes_max: usize,
 ) -> Result<(i64, Vec<Batch>), StoreError> {
     let spec = ReadSpec { partition: at, from, bytes_max };
-    match service.store.read(vec![spec], bytes_max).await?.into_iter().next() {
+    match broker.store.read(vec![spec], bytes_max).await?.into_iter().next() {
         Some(ReadOutcome::Read { log_start, batches, .. }) => {
             let whole = |mut bytes: Bytes| Batch::split_first(&mut bytes);
             Ok((log_start, batches.into_iter().filter_map(whole).collect()))
@@ -65,7 +65,7 @@ async fn read(
 
 /// The first record of a batch that is as late as `time` and can still be read. A batch that cannot be opened has
 /// none: its producer packed it wrongly, and a search must not end there.
-async fn first_in(batch: Batch, time: i64, log_start: i64) -> Result<Option<Found>, StoreError> {
+async fn first_in(batch: Batch, time: i64, log_start: i64) -> Result<Option<FoundOffset>, StoreError> {
     let leader_epoch = batch.leader_epoch();
     let base_offset = batch.base_offset();
     let searched = with_records(&batch, move |batch| search(batch, time, log_start)).await?;
@@ -73,7 +73,7 @@ async fn first_in(batch: Batch, time: i64, log_start: i64) -> Result<Option<Foun
         warn!(base_offset, %error, "a batch cannot be searched by time, because it cannot be opened");
         None
     });
-    Ok(record.map(|record| Found { offset: record.offset, timestamp: record.timestamp, leader_epoch }))
+    Ok(record.map(|record| FoundOffset { offset: record.offset, timestamp: record.timestamp, leader_epoch }))
 }
 
 fn search(batch: &Batch, time: i64, log_start: i64) -> Result<Option<Record>, CodecError> {

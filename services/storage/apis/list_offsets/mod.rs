@@ -17,10 +17,13 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 use kernel::{Call, ErrorCode, TopicPartition};
 use uuid::Uuid;
 
-use super::lookup::{self, TopicRef, Topics, check_leader_epoch};
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::epochs;
+use crate::apis::common::epochs::check_leader_epoch;
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::PartitionDocument;
-use crate::service::{Answer, Fault, Service};
+use crate::store::{TopicRef, Topics};
+use rules::documents::PartitionDocument;
 
 /// The offset after the last record.
 const LATEST: i64 = -1;
@@ -36,19 +39,19 @@ const LATEST_TIERED: i64 = -5;
 /// From this version on an answer has a leader epoch (KIP-320).
 const LEADER_EPOCH_FROM: i16 = 4;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ListOffsetsRequest = call.decode()?;
     let version = call.header.version;
     if !matches!(request.isolation_level, 0 | 1) {
         let message = format!("isolation_level is {}; it must be 0 or 1", request.isolation_level);
-        return Err(Fault::Refused(ErrorCode::InvalidRequest, message));
+        return Err(ApiError::Refused(ErrorCode::InvalidRequest, message));
     }
     call.ticket.after_writes().await;
     let (asked, repeated) = distinct(&request);
     let topics = asked.iter().map(|(topic, _)| topic_ref(topic)).collect();
-    let topics = Topics::load(service, topics).await?;
+    let topics = broker.store.find_topics(topics).await?;
     let places = places(&asked, &topics);
-    let logs = lookup::logs(service, places.iter().flatten().copied().collect()).await?;
+    let logs = broker.store.logs(places.iter().flatten().copied().collect()).await?;
     let mut answers = Answers::default();
     for ((topic, partition), place) in asked.into_iter().zip(places) {
         let is_repeated = repeated.contains(&(topic, partition.partition_index));
@@ -57,7 +60,7 @@ pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
             Err(error) => Err(error),
             Ok(at) => match logs.get(&at) {
                 None => Err(ErrorCode::UnknownTopicOrPartition),
-                Some(log) => find(service, at, log, partition, version).await?,
+                Some(log) => find(broker, at, log, partition, version).await?,
             },
         };
         answers.push(topic, response(partition.partition_index, version, found));
@@ -115,7 +118,7 @@ impl Answers {
 
 /// An offset that was asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Found {
+struct FoundOffset {
     offset: i64,
     /// Of the record at it, where a time was asked for.
     timestamp: i64,
@@ -123,31 +126,31 @@ struct Found {
 }
 
 /// There is no such record.
-const NOTHING: Found = Found { offset: -1, timestamp: -1, leader_epoch: -1 };
+const NOTHING: FoundOffset = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
 
 async fn find(
-    service: &Service,
+    broker: &Broker,
     at: TopicPartition,
     log: &PartitionDocument,
     asked: &ListOffsetsPartition,
     version: i16,
-) -> Result<Result<Found, ErrorCode>, StoreError> {
-    if let Err(error) = check_leader_epoch(lookup::epoch(asked.current_leader_epoch), log) {
+) -> Result<Result<FoundOffset, ErrorCode>, StoreError> {
+    if let Err(error) = check_leader_epoch(epochs::known_epoch(asked.current_leader_epoch), log) {
         return Ok(Err(error));
     }
-    let edge = |offset| Found { offset, timestamp: -1, leader_epoch: log.leader_epoch };
+    let edge = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: log.leader_epoch };
     Ok(Ok(match asked.timestamp {
         LATEST => edge(log.end),
         EARLIEST => edge(log.log_start),
-        MAX_TIMESTAMP if version >= 7 => by_time::latest(service, at).await?.unwrap_or(NOTHING),
+        MAX_TIMESTAMP if version >= 7 => by_time::latest(broker, at).await?.unwrap_or(NOTHING),
         EARLIEST_LOCAL if version >= 8 => edge(log.log_start),
         LATEST_TIERED if version >= 9 => NOTHING,
-        time if time >= 0 => by_time::first_since(service, at, time).await?.unwrap_or(NOTHING),
+        time if time >= 0 => by_time::first_since(broker, at, time).await?.unwrap_or(NOTHING),
         _ => return Ok(Err(ErrorCode::UnsupportedVersion)),
     }))
 }
 
-fn response(index: i32, version: i16, found: Result<Found, ErrorCode>) -> ListOffsetsPartitionResponse {
+fn response(index: i32, version: i16, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPartitionResponse {
     let response = ListOffsetsPartitionResponse::default().with_partition_index(index);
     match found {
         Err(error) => response.with_error_code(error.code()),

@@ -7,58 +7,59 @@ use kernel::records::Codec;
 use kernel::{Api, Ticket};
 
 use super::*;
-use crate::apis::shared;
-use crate::apis::testing::{self, NOW_MS, append, batch, service, topic};
-use crate::rules::{Command, TopicDocument};
+use crate::apis::common::text;
+use crate::apis::testing::{self, NOW_MS, append, batch, broker, topic};
+use rules::commands::Command;
+use rules::documents::TopicDocument;
 
 fn part(index: i32, timestamp: i64) -> ListOffsetsPartition {
     ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp)
 }
 
 fn of(name: &str, partitions: Vec<ListOffsetsPartition>) -> ListOffsetsTopic {
-    ListOffsetsTopic::default().with_name(shared::topic_name(name)).with_partitions(partitions)
+    ListOffsetsTopic::default().with_name(text::topic_name(name)).with_partitions(partitions)
 }
 
-async fn list(service: &Arc<Service>, version: i16, topics: Vec<ListOffsetsTopic>) -> ListOffsetsResponse {
+async fn list(broker: &Arc<Broker>, version: i16, topics: Vec<ListOffsetsTopic>) -> ListOffsetsResponse {
     let request = ListOffsetsRequest::default().with_topics(topics);
-    testing::ask(service, Api::LIST_OFFSETS, version, &request).await
+    testing::ask(broker, Api::LIST_OFFSETS, version, &request).await
 }
 
 /// Error, offset, timestamp and leader epoch of one partition.
-async fn told(service: &Arc<Service>, version: i16, partition: ListOffsetsPartition) -> (i16, i64, i64, i32) {
-    let response = list(service, version, vec![of("orders", vec![partition])]).await;
+async fn told(broker: &Arc<Broker>, version: i16, partition: ListOffsetsPartition) -> (i16, i64, i64, i32) {
+    let response = list(broker, version, vec![of("orders", vec![partition])]).await;
     let answer = &response.topics[0].partitions[0];
     (answer.error_code, answer.offset, answer.timestamp, answer.leader_epoch)
 }
 
 /// Offsets 0 to 6: an uncompressed batch, a gzip one, and another uncompressed one. The second partition is empty.
-async fn orders(service: &Service) -> Arc<TopicDocument> {
-    let orders = topic(service, "orders", 2, &[]).await;
+async fn orders(broker: &Broker) -> Arc<TopicDocument> {
+    let orders = topic(broker, "orders", 2, &[]).await;
     let at = orders.partition(0).unwrap();
-    append(service, at, batch(Codec::None, &[NOW_MS - 1_000, NOW_MS - 900])).await;
-    append(service, at, batch(Codec::Gzip, &[NOW_MS - 500, NOW_MS - 100, NOW_MS - 300])).await;
-    append(service, at, batch(Codec::None, &[NOW_MS - 400, NOW_MS - 100])).await;
+    append(broker, at, batch(Codec::None, &[NOW_MS - 1_000, NOW_MS - 900])).await;
+    append(broker, at, batch(Codec::Gzip, &[NOW_MS - 500, NOW_MS - 100, NOW_MS - 300])).await;
+    append(broker, at, batch(Codec::None, &[NOW_MS - 400, NOW_MS - 100])).await;
     orders
 }
 
 #[tokio::test]
 async fn every_version_tells_where_a_log_begins_and_ends() {
-    let service = service().await;
-    orders(&service).await;
+    let broker = broker().await;
+    orders(&broker).await;
     for version in 1..=10 {
         let epoch = if version < 4 { -1 } else { 0 };
-        assert_eq!(told(&service, version, part(0, LATEST)).await, (0, 7, -1, epoch));
-        assert_eq!(told(&service, version, part(0, EARLIEST)).await, (0, 0, -1, epoch));
-        assert_eq!(told(&service, version, part(1, LATEST)).await, (0, 0, -1, epoch));
-        assert_eq!(told(&service, version, part(0, 0)).await, (0, 0, NOW_MS - 1_000, epoch));
-        assert_eq!(told(&service, version, part(1, 0)).await, (0, -1, -1, -1));
+        assert_eq!(told(&broker, version, part(0, LATEST)).await, (0, 7, -1, epoch));
+        assert_eq!(told(&broker, version, part(0, EARLIEST)).await, (0, 0, -1, epoch));
+        assert_eq!(told(&broker, version, part(1, LATEST)).await, (0, 0, -1, epoch));
+        assert_eq!(told(&broker, version, part(0, 0)).await, (0, 0, NOW_MS - 1_000, epoch));
+        assert_eq!(told(&broker, version, part(1, 0)).await, (0, -1, -1, -1));
     }
 }
 
 #[tokio::test]
 async fn special_times_came_with_versions() {
-    let service = service().await;
-    orders(&service).await;
+    let broker = broker().await;
+    orders(&broker).await;
     let nothing = (0, -1, -1, -1);
     let cases = [
         (MAX_TIMESTAMP, 7, (0, 3, NOW_MS - 100, 0)),
@@ -71,16 +72,16 @@ async fn special_times_came_with_versions() {
         for version in 1..=10 {
             let unsupported_version = (35, -1, -1, -1);
             let expected = if version < from { unsupported_version } else { answer };
-            assert_eq!(told(&service, version, part(0, time)).await, expected, "{time} in {version}");
+            assert_eq!(told(&broker, version, part(0, time)).await, expected, "{time} in {version}");
         }
     }
-    assert_eq!(told(&service, 10, part(1, MAX_TIMESTAMP)).await, nothing);
+    assert_eq!(told(&broker, 10, part(1, MAX_TIMESTAMP)).await, nothing);
 }
 
 #[tokio::test]
 async fn records_are_found_by_their_time() {
-    let service = service().await;
-    orders(&service).await;
+    let broker = broker().await;
+    orders(&broker).await;
     for (ago, offset, found_ago) in [
         (1_000, 0, 1_000),
         (950, 1, 900),
@@ -90,59 +91,59 @@ async fn records_are_found_by_their_time() {
         (200, 3, 100),
         (100, 3, 100),
     ] {
-        assert_eq!(told(&service, 10, part(0, NOW_MS - ago)).await, (0, offset, NOW_MS - found_ago, 0));
+        assert_eq!(told(&broker, 10, part(0, NOW_MS - ago)).await, (0, offset, NOW_MS - found_ago, 0));
     }
     for time in [NOW_MS - 99, NOW_MS, i64::MAX] {
-        assert_eq!(told(&service, 10, part(0, time)).await, (0, -1, -1, -1));
+        assert_eq!(told(&broker, 10, part(0, time)).await, (0, -1, -1, -1));
     }
 }
 
-async fn begin_at(service: &Service, partition: TopicPartition, offset: i64) {
+async fn begin_at(broker: &Broker, partition: TopicPartition, offset: i64) {
     let trim = Command::AdvanceLogStart { partition, offset };
-    service.store.commit_one(&Ticket::only(), trim).await.unwrap().unwrap();
+    broker.store.commit_one(&Ticket::only(), trim).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn records_before_the_logs_beginning_are_not_found() {
-    let service = service().await;
-    let at = orders(&service).await.partition(0).unwrap();
-    begin_at(&service, at, 1).await;
-    assert_eq!(told(&service, 10, part(0, NOW_MS - 1_000)).await, (0, 1, NOW_MS - 900, 0));
+    let broker = broker().await;
+    let at = orders(&broker).await.partition(0).unwrap();
+    begin_at(&broker, at, 1).await;
+    assert_eq!(told(&broker, 10, part(0, NOW_MS - 1_000)).await, (0, 1, NOW_MS - 900, 0));
     // The second batch is as late as this only in a record that is gone; the next is in the third.
-    begin_at(&service, at, 4).await;
-    assert_eq!(told(&service, 10, part(0, NOW_MS - 200)).await, (0, 6, NOW_MS - 100, 0));
+    begin_at(&broker, at, 4).await;
+    assert_eq!(told(&broker, 10, part(0, NOW_MS - 200)).await, (0, 6, NOW_MS - 100, 0));
     // Kafka still names a record that can no longer be read.
-    assert_eq!(told(&service, 10, part(0, MAX_TIMESTAMP)).await, (0, 6, NOW_MS - 100, 0));
-    begin_at(&service, at, 7).await;
+    assert_eq!(told(&broker, 10, part(0, MAX_TIMESTAMP)).await, (0, 6, NOW_MS - 100, 0));
+    begin_at(&broker, at, 7).await;
     for time in [0, MAX_TIMESTAMP] {
-        assert_eq!(told(&service, 10, part(0, time)).await, (0, -1, -1, -1));
+        assert_eq!(told(&broker, 10, part(0, time)).await, (0, -1, -1, -1));
     }
-    assert_eq!(told(&service, 10, part(0, EARLIEST)).await, (0, 7, -1, 0));
+    assert_eq!(told(&broker, 10, part(0, EARLIEST)).await, (0, 7, -1, 0));
 }
 
 #[tokio::test]
 async fn a_client_that_believes_in_another_leader_is_told_so() {
-    let service = service().await;
-    orders(&service).await;
+    let broker = broker().await;
+    orders(&broker).await;
     let (fenced, unknown) = ((74, -1, -1, -1), (75, -1, -1, -1));
     for time in [LATEST, MAX_TIMESTAMP, 0] {
         let believing = |epoch| part(0, time).with_current_leader_epoch(epoch);
-        assert_eq!(told(&service, 10, believing(5)).await, unknown);
-        assert_eq!(told(&service, 10, believing(-2)).await, fenced);
-        assert_eq!(told(&service, 10, believing(0)).await.0, 0);
+        assert_eq!(told(&broker, 10, believing(5)).await, unknown);
+        assert_eq!(told(&broker, 10, believing(-2)).await, fenced);
+        assert_eq!(told(&broker, 10, believing(0)).await.0, 0);
     }
 }
 
 #[tokio::test]
 async fn what_is_unknown_or_repeated_is_told_partition_by_partition() {
-    let service = service().await;
-    orders(&service).await;
+    let broker = broker().await;
+    orders(&broker).await;
     let topics = vec![
         of("nope", vec![part(0, LATEST)]),
         of("orders", vec![part(0, LATEST), part(0, EARLIEST), part(9, LATEST)]),
         of("orders", vec![part(1, LATEST), part(9, LATEST), part(-1, LATEST)]),
     ];
-    let response = list(&service, 10, topics).await;
+    let response = list(&broker, 10, topics).await;
     let names: Vec<&str> = response.topics.iter().map(|topic| topic.name.as_str()).collect();
     assert_eq!(names, ["nope", "orders"]);
     let partitions = response.topics.iter().flat_map(|topic| &topic.partitions);
@@ -155,12 +156,12 @@ async fn what_is_unknown_or_repeated_is_told_partition_by_partition() {
 // Kafka answers an unknown isolation level with UNKNOWN_SERVER_ERROR.
 #[tokio::test]
 async fn isolation_levels_are_0_or_1() {
-    let service = service().await;
-    orders(&service).await;
+    let broker = broker().await;
+    orders(&broker).await;
     for (level, code) in [(0, 0), (1, 0), (9, 42)] {
         let topics = vec![of("orders", vec![part(0, LATEST)])];
         let request = ListOffsetsRequest::default().with_isolation_level(level).with_topics(topics);
-        let response: ListOffsetsResponse = testing::ask(&service, Api::LIST_OFFSETS, 10, &request).await;
+        let response: ListOffsetsResponse = testing::ask(&broker, Api::LIST_OFFSETS, 10, &request).await;
         assert_eq!(response.topics[0].partitions[0].error_code, code);
     }
 }

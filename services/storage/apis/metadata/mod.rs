@@ -15,41 +15,46 @@ use kernel::{Call, ErrorCode, Ticket, TopicId};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::shared;
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::operations;
+use crate::apis::common::text;
+use crate::apis::common::topics;
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::{Command, TopicDocument, check_topic_name};
-use crate::service::{Answer, Fault, Service};
+use rules::commands::Command;
+use rules::documents::TopicDocument;
+use rules::topics::check_topic_name;
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: MetadataRequest = call.decode()?;
     let asked = Asked::of(&request, call.header.version)?;
     let mut failures = HashMap::new();
     if let Asked::Names(names) = &asked
         && request.allow_auto_topic_creation
-        && service.settings.auto_create_topics
+        && broker.settings.auto_create_topics
     {
         // Before the call says that it only reads: what it creates must enter in its turn.
-        failures = create_missing(service, &call.ticket, names).await?;
+        failures = create_missing(broker, &call.ticket, names).await?;
     }
     call.ticket.after_writes().await;
-    let view = View::of(service, &request);
+    let view = View::of(broker, &request);
     let topics = match asked {
-        Asked::All => service.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
-        Asked::Names(names) => view.by_name(service, &names, &failures).await?,
-        Asked::Ids(ids) => view.by_id(service, ids).await?,
+        Asked::All => broker.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
+        Asked::Names(names) => view.by_name(broker, &names, &failures).await?,
+        Asked::Ids(ids) => view.by_id(broker, ids).await?,
     };
     let advertised = &call.session.advertised;
-    let broker = MetadataResponseBroker::default()
+    let this_broker = MetadataResponseBroker::default()
         .with_node_id(view.node)
-        .with_host(shared::words(&advertised.host))
+        .with_host(text::str_bytes(&advertised.host))
         .with_port(i32::from(advertised.port));
     let mut response = MetadataResponse::default()
-        .with_brokers(vec![broker])
-        .with_cluster_id(Some(shared::words(&service.node.cluster_id)))
+        .with_brokers(vec![this_broker])
+        .with_cluster_id(Some(text::str_bytes(&broker.node.cluster_id)))
         .with_controller_id(view.node)
         .with_topics(topics);
     if request.include_cluster_authorized_operations {
-        response.cluster_authorized_operations = shared::CLUSTER_OPERATIONS;
+        response.cluster_authorized_operations = operations::CLUSTER_OPERATIONS;
     }
     Ok(Some(call.reply(&response)?))
 }
@@ -62,8 +67,8 @@ enum Asked {
 }
 
 impl Asked {
-    fn of(request: &MetadataRequest, version: i16) -> Result<Self, Fault> {
-        let invalid = |why: &str| Err(Fault::Refused(ErrorCode::InvalidRequest, why.to_owned()));
+    fn of(request: &MetadataRequest, version: i16) -> Result<Self, ApiError> {
+        let invalid = |why: &str| Err(ApiError::Refused(ErrorCode::InvalidRequest, why.to_owned()));
         let Some(topics) = &request.topics else { return Ok(Asked::All) };
         if version == 0 && topics.is_empty() {
             return Ok(Asked::All);
@@ -96,15 +101,15 @@ fn unique<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
 
 /// Creates the topics that are not there, and says why some could not be.
 async fn create_missing(
-    service: &Service,
+    broker: &Broker,
     ticket: &Ticket,
     names: &[Arc<str>],
 ) -> Result<HashMap<Arc<str>, ErrorCode>, StoreError> {
-    let found = shared::topics_by_name(service, names.to_vec()).await?;
+    let found = broker.store.topics_by_name(names.to_vec()).await?;
     // Nothing here keeps its state in a topic, so that an internal one would stay empty for ever.
     let may_be_made = |name: &&Arc<str>| {
         let name: &str = name;
-        check_topic_name(name).is_ok() && !shared::is_internal(name) && name != shared::CLUSTER_METADATA_TOPIC
+        check_topic_name(name).is_ok() && !topics::is_internal(name) && name != topics::CLUSTER_METADATA_TOPIC
     };
     let missing = names.iter().filter(|name| !found.contains_key(*name)).filter(may_be_made);
     let missing: Vec<Arc<str>> = missing.cloned().collect();
@@ -113,11 +118,11 @@ async fn create_missing(
     }
     let create = |name: &Arc<str>| Command::CreateTopic {
         name: Arc::clone(name),
-        id: shared::fresh_topic_id(),
-        partitions: service.settings.default_partitions,
+        id: broker.fresh_topic_id(),
+        partitions: broker.settings.default_partitions,
         configs: BTreeMap::new(),
     };
-    match service.store.commit(ticket, missing.iter().map(create).collect()).await {
+    match broker.store.commit(ticket, missing.iter().map(create).collect()).await {
         Ok(outcomes) => {
             let refused = missing.into_iter().zip(outcomes).filter_map(|(name, outcome)| {
                 let error = outcome.err()?.error;
@@ -141,21 +146,21 @@ struct View {
 }
 
 impl View {
-    fn of(service: &Service, request: &MetadataRequest) -> Self {
+    fn of(broker: &Broker, request: &MetadataRequest) -> Self {
         let operations = match request.include_topic_authorized_operations {
-            true => shared::TOPIC_OPERATIONS,
-            false => shared::OPERATIONS_NOT_ASKED,
+            true => operations::TOPIC_OPERATIONS,
+            false => operations::OPERATIONS_NOT_ASKED,
         };
-        Self { node: BrokerId(service.node.node_id.0), operations }
+        Self { node: BrokerId(broker.node.node_id.0), operations }
     }
 
     async fn by_name(
         &self,
-        service: &Service,
+        broker: &Broker,
         names: &[Arc<str>],
         failures: &HashMap<Arc<str>, ErrorCode>,
     ) -> Result<Vec<MetadataResponseTopic>, StoreError> {
-        let found = shared::topics_by_name(service, names.to_vec()).await?;
+        let found = broker.store.topics_by_name(names.to_vec()).await?;
         let answer = |name: &Arc<str>| match found.get(name) {
             Some(topic) => self.topic(topic),
             None => {
@@ -169,10 +174,10 @@ impl View {
 
     async fn by_id(
         &self,
-        service: &Service,
+        broker: &Broker,
         ids: Vec<TopicId>,
     ) -> Result<Vec<MetadataResponseTopic>, StoreError> {
-        let found = shared::topics_by_id(service, ids.clone()).await?;
+        let found = broker.store.topics_by_id(ids.clone()).await?;
         let answer = |id: &TopicId| match found.get(id) {
             Some(topic) => self.topic(topic),
             None => self.failed(None, id.0, ErrorCode::UnknownTopicId),
@@ -185,14 +190,14 @@ impl View {
             MetadataResponsePartition::default()
                 .with_partition_index(index)
                 .with_leader_id(self.node)
-                .with_leader_epoch(shared::LEADER_EPOCH)
+                .with_leader_epoch(topics::LEADER_EPOCH)
                 .with_replica_nodes(vec![self.node])
                 .with_isr_nodes(vec![self.node])
         };
         MetadataResponseTopic::default()
-            .with_name(Some(shared::topic_name(&topic.name)))
+            .with_name(Some(text::topic_name(&topic.name)))
             .with_topic_id(topic.id.0)
-            .with_is_internal(shared::is_internal(&topic.name))
+            .with_is_internal(topics::is_internal(&topic.name))
             .with_partitions((0..topic.partitions).map(partition).collect())
             .with_topic_authorized_operations(self.operations)
     }
@@ -200,9 +205,9 @@ impl View {
     fn failed(&self, name: Option<&str>, id: Uuid, error: ErrorCode) -> MetadataResponseTopic {
         MetadataResponseTopic::default()
             .with_error_code(error.code())
-            .with_name(name.map(shared::topic_name))
+            .with_name(name.map(text::topic_name))
             .with_topic_id(id)
-            .with_is_internal(name.is_some_and(shared::is_internal))
+            .with_is_internal(name.is_some_and(topics::is_internal))
             .with_topic_authorized_operations(self.operations)
     }
 }

@@ -12,7 +12,7 @@ use kernel::ErrorCode;
 use kernel::records::{BadBatch, Batch, Codec, NO_PRODUCER_ID, PREFIX_BYTES};
 
 use super::rejected::Rejected;
-use crate::rules::configs::EffectiveConfig;
+use rules::configs::EffectiveConfig;
 
 /// The batch length stands behind the base offset.
 const LENGTH_AT: usize = 8;

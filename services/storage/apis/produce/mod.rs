@@ -11,8 +11,6 @@ mod rejected;
 mod tests;
 mod timestamps;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
@@ -20,14 +18,17 @@ use kernel::records::{Batch, Codec, clear_append_time, recompress, stamp_append_
 use kernel::{Call, ErrorCode, TopicPartition};
 use tracing::warn;
 
-use super::lookup::{TopicRef, Topics, by_topic, last_words};
-use super::opening::{UNCOMPRESSED_BYTES_MAX, aside};
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, run_blocking};
+use crate::apis::common::requests::{by_topic, keep_last};
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::rules::configs::{Compression, EffectiveConfig, TimestampType};
-use crate::rules::{Command, Done, Outcome, Refused, TopicDocument};
-use crate::service::{Answer, Fault, Service};
+use crate::store::TopicRef;
 use checks::PartitionName;
 use rejected::Rejected;
+use rules::commands::{Append, Applied, Command, Outcome, Refused};
+use rules::configs::{Compression, EffectiveConfig, TimestampType};
+use rules::documents::TopicDocument;
 use timestamps::Window;
 
 /// From this version on topics are named by id (KIP-1139).
@@ -40,19 +41,19 @@ const NO_TIMESTAMP: i64 = -1;
 const NO_OFFSET: i64 = -1;
 
 /// A partition, as the request names it.
-type Place = (TopicRef, i32);
+type PartitionRef = (TopicRef, i32);
 
-pub(crate) async fn handle(service: &Service, call: &mut Call) -> Answer {
+pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ProduceRequest = call.decode()?;
     let (version, acks) = (call.header.version, request.acks);
-    let now_ms = service.clock.now_ms();
+    let now_ms = broker.clock.now_ms();
     let sent = sent(&request, version);
     // One transactional batch refuses the whole request, as in Kafka.
     let prepared = match has_transactions(&request) {
         true => sent.iter().map(|_| Err(Rejected::transactional())).collect(),
-        false => prepare_all(service, call, &sent, Intake { version, acks, now_ms }).await?,
+        false => prepare_all(broker, call, &sent, Intake { version, acks, now_ms }).await?,
     };
-    let answers = append(service, call, prepared, now_ms).await;
+    let answers = append(broker, call, prepared, now_ms).await;
     if acks == 0 {
         return without_reply(&answers);
     }
@@ -89,7 +90,7 @@ fn has_transactions(request: &ProduceRequest) -> bool {
 }
 
 /// The records that the request has for each partition.
-fn sent(request: &ProduceRequest, version: i16) -> Vec<(Place, Bytes)> {
+fn sent(request: &ProduceRequest, version: i16) -> Vec<(PartitionRef, Bytes)> {
     let mut sent = Vec::new();
     for topic in &request.topic_data {
         let named = TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id);
@@ -98,17 +99,17 @@ fn sent(request: &ProduceRequest, version: i16) -> Vec<(Place, Bytes)> {
             sent.push(((named.clone(), partition.index), records));
         }
     }
-    last_words(sent)
+    keep_last(sent)
 }
 
 async fn prepare_all(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
-    sent: &[(Place, Bytes)],
+    sent: &[(PartitionRef, Bytes)],
     intake: Intake,
 ) -> Result<Vec<Result<Prepared, Rejected>>, StoreError> {
     let places = sent.iter().map(|(place, _)| place.clone()).collect();
-    let topics = Topics::load_to_write(service, &call.ticket, places).await?;
+    let topics = broker.store.find_topics_to_write(&call.ticket, places).await?;
     let mut prepared = Vec::with_capacity(sent.len());
     for ((topic, index), records) in sent {
         let place = topics.partition(topic, *index);
@@ -172,7 +173,7 @@ async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected
     if batch.codec() == Some(codec) {
         return Ok(batch);
     }
-    let changed = aside(move || {
+    let changed = run_blocking(move || {
         let changed = recompress(&batch, codec, level, UNCOMPRESSED_BYTES_MAX)?;
         // Its lengths show only now, if it is uncompressed now.
         Batch::check(changed.bytes().clone()).map_err(|bad| Rejected::invalid(bad.to_string()))
@@ -181,13 +182,13 @@ async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected
 }
 
 async fn append(
-    service: &Service,
+    broker: &Broker,
     call: &Call,
     prepared: Vec<Result<Prepared, Rejected>>,
     now_ms: i64,
 ) -> Vec<Result<Appended, Rejected>> {
-    let commands = commands(call, &prepared, now_ms);
-    let mut outcomes = commit(service, call, commands).await.into_iter();
+    let commands = commands(&prepared, now_ms);
+    let mut outcomes = commit(broker, call, commands).await.into_iter();
     let answer = |prepared: Result<Prepared, Rejected>| {
         let prepared = prepared?;
         appended(&prepared, outcomes.next())
@@ -195,24 +196,19 @@ async fn append(
     prepared.into_iter().map(answer).collect()
 }
 
-fn commands(call: &Call, prepared: &[Result<Prepared, Rejected>], now_ms: i64) -> Vec<Command> {
-    let lease = call.body.lease();
-    let command = |prepared: &Prepared| Command::Append {
-        partition: prepared.at,
-        batch: prepared.batch.clone(),
-        now_ms,
-        lease: Arc::clone(&lease),
-    };
-    prepared.iter().flatten().map(command).collect()
+fn commands(prepared: &[Result<Prepared, Rejected>], now_ms: i64) -> Vec<Command> {
+    let append = |prepared: &Prepared| Append::new(prepared.at, &prepared.batch, now_ms);
+    prepared.iter().flatten().map(append).map(Command::Append).collect()
 }
 
 /// A store that fails fails the batches that were for it; those refused before hear of their own faults.
-async fn commit(service: &Service, call: &Call, commands: Vec<Command>) -> Vec<Outcome> {
+async fn commit(broker: &Broker, call: &Call, commands: Vec<Command>) -> Vec<Outcome> {
     if commands.is_empty() {
         return Vec::new();
     }
     let count = commands.len();
-    service.store.commit(&call.ticket, commands).await.unwrap_or_else(|error| {
+    let holds = vec![call.body.lease()];
+    broker.store.commit_holding(&call.ticket, commands, holds).await.unwrap_or_else(|error| {
         warn!(api = %call.header.api, %error, "a request failed because the store did");
         vec![Err(Refused::new(ErrorCode::KafkaStorageError, error.0)); count]
     })
@@ -220,7 +216,7 @@ async fn commit(service: &Service, call: &Call, commands: Vec<Command>) -> Vec<O
 
 fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, Rejected> {
     match outcome {
-        Some(Ok(Done::Appended { base_offset, log_start, is_duplicate })) => {
+        Some(Ok(Applied::Appended { base_offset, log_start, is_duplicate })) => {
             // Kafka answers a duplicate with the time that the first try was stored with, even under CreateTime.
             let has_time = prepared.is_stamped || is_duplicate;
             let append_time_ms = if has_time { prepared.batch.max_timestamp() } else { NO_TIMESTAMP };
@@ -235,13 +231,13 @@ fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, R
 fn without_reply(answers: &[Result<Appended, Rejected>]) -> Answer {
     match answers.iter().find_map(|answer| answer.as_ref().err()) {
         None => Ok(None),
-        Some(rejected) => Err(Fault::Hangup(format!("a Produce with acks=0 failed: {rejected}"))),
+        Some(rejected) => Err(ApiError::Hangup(format!("a Produce with acks=0 failed: {rejected}"))),
     }
 }
 
 fn response(
     version: i16,
-    answers: impl Iterator<Item = (Place, Result<Appended, Rejected>)>,
+    answers: impl Iterator<Item = (PartitionRef, Result<Appended, Rejected>)>,
 ) -> ProduceResponse {
     let rows = answers.map(|((topic, index), answer)| (topic, partition_response(index, version, answer)));
     let topics = by_topic(rows).into_iter().map(|(topic, partitions)| {

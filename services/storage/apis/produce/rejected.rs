@@ -6,9 +6,9 @@ use kafka_protocol::messages::produce_response::{BatchIndexAndErrorMessage, Part
 use kernel::ErrorCode;
 use kernel::records::CodecError;
 
-use crate::apis::shared;
+use crate::apis::common::text;
 use crate::engines::StoreError;
-use crate::rules::Refused;
+use rules::commands::Refused;
 
 /// So many records of a batch are named at most. Kafka names all; a batch of millions of wrong records would make
 /// it answer with gigabytes.
@@ -58,10 +58,10 @@ impl Rejected {
         let record = |(index, message)| {
             BatchIndexAndErrorMessage::default()
                 .with_batch_index(index)
-                .with_batch_index_error_message(shared::sentence(message))
+                .with_batch_index_error_message(text::sentence(message))
         };
         response
-            .with_error_message(self.message.and_then(shared::sentence))
+            .with_error_message(self.message.and_then(text::sentence))
             .with_record_errors(self.records.into_iter().map(record).collect())
     }
 }

@@ -1,5 +1,8 @@
 //! The answers are those of Kafka 4.1.1 with one broker, but where a test says otherwise.
 
+use std::sync::Arc;
+
+use crate::dispatch;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::TransactionalId;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -9,10 +12,10 @@ use kernel::{Api, Session, TopicId};
 use uuid::Uuid;
 
 use super::*;
-use crate::apis::shared;
-use crate::apis::testing::{self, NOW_MS, batch, idempotent_batch, service, topic};
+use crate::apis::common::text;
+use crate::apis::testing::{self, NOW_MS, batch, broker, idempotent_batch, topic};
 use crate::engines::{From, ReadOutcome, ReadSpec};
-use crate::rules::TopicDocument;
+use rules::documents::TopicDocument;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -21,26 +24,26 @@ fn partition(index: i32, records: Bytes) -> PartitionProduceData {
 }
 
 fn to(name: &str, partitions: Vec<PartitionProduceData>) -> TopicProduceData {
-    TopicProduceData::default().with_name(shared::topic_name(name)).with_partition_data(partitions)
+    TopicProduceData::default().with_name(text::topic_name(name)).with_partition_data(partitions)
 }
 
 fn request(acks: i16, topics: Vec<TopicProduceData>) -> ProduceRequest {
     ProduceRequest::default().with_acks(acks).with_timeout_ms(1_000).with_topic_data(topics)
 }
 
-async fn ask(service: &Arc<Service>, version: i16, request: &ProduceRequest) -> ProduceResponse {
-    testing::ask(service, Api::PRODUCE, version, request).await
+async fn ask(broker: &Arc<Broker>, version: i16, request: &ProduceRequest) -> ProduceResponse {
+    testing::ask(broker, Api::PRODUCE, version, request).await
 }
 
 /// Produces to the first partition of `orders`.
-async fn produce(service: &Arc<Service>, version: i16, records: Bytes) -> PartitionProduceResponse {
+async fn produce(broker: &Arc<Broker>, version: i16, records: Bytes) -> PartitionProduceResponse {
     let request = request(-1, vec![to("orders", vec![partition(0, records)])]);
-    let mut response = ask(service, version, &request).await;
+    let mut response = ask(broker, version, &request).await;
     response.responses.remove(0).partition_responses.remove(0)
 }
 
-async fn error(service: &Arc<Service>, records: Bytes) -> i16 {
-    let response = produce(service, 12, records).await;
+async fn error(broker: &Arc<Broker>, records: Bytes) -> i16 {
+    let response = produce(broker, 12, records).await;
     if response.error_code != 0 {
         assert_eq!((response.base_offset, response.log_append_time_ms), (-1, -1));
         assert!(response.error_message.is_some_and(|message| !message.is_empty()));
@@ -48,10 +51,10 @@ async fn error(service: &Arc<Service>, records: Bytes) -> i16 {
     response.error_code
 }
 
-async fn stored(service: &Service, topic: &TopicDocument) -> Vec<Batch> {
+async fn stored(broker: &Broker, topic: &TopicDocument) -> Vec<Batch> {
     let partition = topic.partition(0).unwrap();
     let spec = ReadSpec { partition, from: From::Offset(0), bytes_max: 1 << 20 };
-    match service.store.read(vec![spec], 1 << 20).await.unwrap().remove(0) {
+    match broker.store.read(vec![spec], 1 << 20).await.unwrap().remove(0) {
         ReadOutcome::Read { batches, .. } => {
             batches.into_iter().map(|batch| Batch::check(batch).unwrap()).collect()
         }
@@ -87,42 +90,42 @@ fn followed_by(batch: &Bytes, bytes: &[u8]) -> Bytes {
 
 #[tokio::test]
 async fn of_a_partition_named_twice_the_last_records_count() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 2, &[]).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 2, &[]).await;
     let (one, other) = (batch(Codec::None, &[NOW_MS]), batch(Codec::None, &[NOW_MS, NOW_MS, NOW_MS]));
     let twice = vec![
         to("orders", vec![partition(0, one.clone()), partition(1, one)]),
         to("unknown", Vec::new()),
         to("orders", vec![partition(0, other.clone())]),
     ];
-    let response = ask(&service, 12, &request(-1, twice)).await;
+    let response = ask(&broker, 12, &request(-1, twice)).await;
     assert_eq!(response.responses.len(), 1, "a topic is told once, and one without partitions not at all");
     let answers = &response.responses[0].partition_responses;
     assert_eq!(
         answers.iter().map(|answer| (answer.index, answer.error_code)).collect::<Vec<_>>(),
         [(0, 0), (1, 0)]
     );
-    assert_eq!(stored(&service, &orders).await[0].bytes()[16..], other[16..]);
+    assert_eq!(stored(&broker, &orders).await[0].bytes()[16..], other[16..]);
 }
 
 #[tokio::test]
 async fn a_producers_claim_of_append_time_is_cleared() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
     let claim = sealed(&good(), 21, &8i16.to_be_bytes());
-    assert_eq!(error(&service, claim.clone()).await, 0);
-    assert_eq!(stored(&service, &orders).await[0].bytes()[16..], good()[16..]);
+    assert_eq!(error(&broker, claim.clone()).await, 0);
+    assert_eq!(stored(&broker, &orders).await[0].bytes()[16..], good()[16..]);
     let timeless = sealed(&claim, 35, &(-1i64).to_be_bytes());
-    assert_eq!(error(&service, timeless).await, ErrorCode::InvalidTimestamp.code());
+    assert_eq!(error(&broker, timeless).await, ErrorCode::InvalidTimestamp.code());
 }
 
 #[tokio::test]
 async fn every_version_appends() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
     for (version, base_offset) in (3..=13).zip((0..).step_by(2)) {
         let data = to("orders", vec![partition(0, good())]).with_topic_id(orders.id.0);
-        let mut response = ask(&service, version, &request(-1, vec![data])).await;
+        let mut response = ask(&broker, version, &request(-1, vec![data])).await;
         let topic = response.responses.remove(0);
         match version {
             13 => assert_eq!(topic.topic_id, orders.id.0),
@@ -134,15 +137,15 @@ async fn every_version_appends() {
         assert_eq!((answer.base_offset, answer.log_start_offset), (base_offset, log_start));
         assert_eq!(answer.log_append_time_ms, -1);
     }
-    let batches = stored(&service, &orders).await;
+    let batches = stored(&broker, &orders).await;
     assert_eq!(batches.len(), 11);
     assert!(batches.iter().all(|batch| batch.bytes()[16..] == good()[16..]), "batches are kept as they came");
 }
 
 #[tokio::test]
 async fn records_that_are_not_one_good_batch_are_refused() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
     let (corrupt, invalid_record) = (2, 87);
     let good = good();
     let cases = [
@@ -166,53 +169,53 @@ async fn records_that_are_not_one_good_batch_are_refused() {
         ("a producer without a sequence", idempotent_batch(7, 0, -1, 1), invalid_record),
     ];
     for (case, records, code) in cases {
-        assert_eq!(error(&service, records).await, code, "{case}");
+        assert_eq!(error(&broker, records).await, code, "{case}");
     }
 }
 
 #[tokio::test]
 async fn a_batch_shorter_than_its_header_is_corrupt() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
     let mut short = BytesMut::zeroed(40);
     short[8..12].copy_from_slice(&28i32.to_be_bytes());
     short[16] = 2;
-    assert_eq!(error(&service, short.freeze()).await, 2);
+    assert_eq!(error(&broker, short.freeze()).await, 2);
 }
 
 #[tokio::test]
 async fn a_few_bytes_behind_a_batch_are_left_away() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 1, &[]).await;
-    assert_eq!(error(&service, followed_by(&good(), &[0; 5])).await, 0);
-    assert_eq!(stored(&service, &orders).await[0].bytes().len(), good().len());
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
+    assert_eq!(error(&broker, followed_by(&good(), &[0; 5])).await, 0);
+    assert_eq!(stored(&broker, &orders).await[0].bytes().len(), good().len());
 }
 
 // Kafka forgets a null, and never answers; an unknown codec it answers with UNKNOWN_SERVER_ERROR, as if it were its
 // own fault.
 #[tokio::test]
 async fn null_records_and_unknown_codecs_are_the_clients_fault() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
     let null = PartitionProduceData::default().with_records(None);
-    let response = ask(&service, 12, &request(1, vec![to("orders", vec![null])])).await;
+    let response = ask(&broker, 12, &request(1, vec![to("orders", vec![null])])).await;
     assert_eq!(response.responses[0].partition_responses[0].error_code, 87);
-    assert_eq!(error(&service, sealed(&good(), 21, &[0, 5])).await, 76);
+    assert_eq!(error(&broker, sealed(&good(), 21, &[0, 5])).await, 76);
 }
 
 #[tokio::test]
 async fn zstd_takes_version_7() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
     let zstd = batch(Codec::Zstd, &[NOW_MS]);
-    assert_eq!(produce(&service, 6, zstd.clone()).await.error_code, 76);
-    assert_eq!(produce(&service, 7, zstd).await.error_code, 0);
+    assert_eq!(produce(&broker, 6, zstd.clone()).await.error_code, 76);
+    assert_eq!(produce(&broker, 7, zstd).await.error_code, 0);
 }
 
 #[tokio::test]
 async fn each_partition_hears_of_itself_in_the_requests_order() {
-    let service = service().await;
-    topic(&service, "orders", 2, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 2, &[]).await;
     let topics = vec![
         to("orders", vec![partition(1, good()), partition(9, good()), partition(-1, good())]),
         to("nope", vec![partition(0, good())]),
@@ -222,13 +225,13 @@ async fn each_partition_hears_of_itself_in_the_requests_order() {
         let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
         partitions.map(|answer| (answer.index, answer.error_code, answer.base_offset)).collect::<Vec<_>>()
     };
-    let response = ask(&service, 12, &request(1, topics.clone())).await;
+    let response = ask(&broker, 12, &request(1, topics.clone())).await;
     let (unknown, invalid_record, invalid_acks) = (3, 87, 21);
     let expected =
         [(1, 0, 0), (9, unknown, -1), (-1, unknown, -1), (0, invalid_record, -1), (0, unknown, -1)];
     assert_eq!(codes(&response), expected);
     for acks in [2, -2] {
-        let response = ask(&service, 12, &request(acks, topics.clone())).await;
+        let response = ask(&broker, 12, &request(acks, topics.clone())).await;
         let expected = [invalid_acks, unknown, unknown, invalid_record, unknown];
         assert_eq!(codes(&response).iter().map(|(_, code, _)| *code).collect::<Vec<_>>(), expected);
     }
@@ -236,13 +239,13 @@ async fn each_partition_hears_of_itself_in_the_requests_order() {
 
 #[tokio::test]
 async fn an_unknown_id_is_told_as_one() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
     let by_id = |id: Uuid, index| {
         TopicProduceData::default().with_topic_id(id).with_partition_data(vec![partition(index, good())])
     };
     let topics = vec![by_id(Uuid::from_u128(7), 0), by_id(orders.id.0, 0), by_id(orders.id.0, 9)];
-    let response = ask(&service, 13, &request(1, topics)).await;
+    let response = ask(&broker, 13, &request(1, topics)).await;
     let codes = |topic: &TopicProduceResponse| {
         topic.partition_responses.iter().map(|answer| answer.error_code).collect::<Vec<_>>()
     };
@@ -251,44 +254,44 @@ async fn an_unknown_id_is_told_as_one() {
 
 #[tokio::test]
 async fn acks_0_is_answered_by_nothing_or_by_the_end_of_the_connection() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
     let connection = Session::for_tests();
     for version in 3..=13 {
         let data = to("orders", vec![partition(0, good())]).with_topic_id(orders.id.0);
         let request = request(0, vec![data]);
-        let reply = testing::send(&service, &connection, Api::PRODUCE, version, &request).await;
+        let reply = testing::send(&broker, &connection, Api::PRODUCE, version, &request).await;
         assert!(matches!(reply, Ok(None)), "version {version}");
     }
-    assert_eq!(stored(&service, &orders).await.len(), 11);
+    assert_eq!(stored(&broker, &orders).await.len(), 11);
     let request = request(0, vec![to("orders", vec![partition(9, good())])]);
-    assert!(testing::send(&service, &connection, Api::PRODUCE, 12, &request).await.is_err());
+    assert!(testing::send(&broker, &connection, Api::PRODUCE, 12, &request).await.is_err());
 }
 
 #[tokio::test]
 async fn a_batch_that_comes_again_gets_its_first_offset() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
     let told = |response: PartitionProduceResponse| {
         (response.error_code, response.base_offset, response.log_append_time_ms)
     };
     let batches = [idempotent_batch(7, 0, 0, 2), idempotent_batch(7, 0, 2, 1)];
-    assert_eq!(told(produce(&service, 12, batches[0].clone()).await), (0, 0, -1));
-    assert_eq!(told(produce(&service, 12, batches[1].clone()).await), (0, 2, -1));
-    assert_eq!(told(produce(&service, 12, batches[0].clone()).await), (0, 0, NOW_MS));
-    assert_eq!(told(produce(&service, 12, batches[1].clone()).await), (0, 2, NOW_MS));
-    assert_eq!(error(&service, idempotent_batch(7, 0, 9, 1)).await, 45);
-    assert_eq!(error(&service, idempotent_batch(7, 1, 0, 1)).await, 0);
-    assert_eq!(error(&service, idempotent_batch(7, 0, 3, 1)).await, 47);
+    assert_eq!(told(produce(&broker, 12, batches[0].clone()).await), (0, 0, -1));
+    assert_eq!(told(produce(&broker, 12, batches[1].clone()).await), (0, 2, -1));
+    assert_eq!(told(produce(&broker, 12, batches[0].clone()).await), (0, 0, NOW_MS));
+    assert_eq!(told(produce(&broker, 12, batches[1].clone()).await), (0, 2, NOW_MS));
+    assert_eq!(error(&broker, idempotent_batch(7, 0, 9, 1)).await, 45);
+    assert_eq!(error(&broker, idempotent_batch(7, 1, 0, 1)).await, 0);
+    assert_eq!(error(&broker, idempotent_batch(7, 0, 3, 1)).await, 47);
 }
 
 #[tokio::test]
 async fn timestamps_out_of_range_are_named() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
     for codec in [Codec::None, Codec::Gzip] {
         let records = batch(codec, &[NOW_MS, NOW_MS + 2 * HOUR_MS, NOW_MS + HOUR_MS, NOW_MS + HOUR_MS + 1]);
-        let answer = produce(&service, 12, records.clone()).await;
+        let answer = produce(&broker, 12, records.clone()).await;
         assert_eq!((answer.error_code, answer.base_offset), (32, -1));
         let message = answer.error_message.unwrap();
         assert_eq!(message.as_str(), "One or more records have been rejected due to invalid timestamp");
@@ -302,35 +305,35 @@ async fn timestamps_out_of_range_are_named() {
             NOW_MS + HOUR_MS
         );
         assert_eq!(sentence.as_str(), expected);
-        assert_eq!(produce(&service, 7, records).await.error_code, 32);
+        assert_eq!(produce(&broker, 7, records).await.error_code, 32);
     }
-    assert_eq!(error(&service, batch(Codec::None, &[-1])).await, 0, "no timestamp is a timestamp");
-    assert_eq!(error(&service, batch(Codec::None, &[5])).await, 0);
+    assert_eq!(error(&broker, batch(Codec::None, &[-1])).await, 0, "no timestamp is a timestamp");
+    assert_eq!(error(&broker, batch(Codec::None, &[5])).await, 0);
 }
 
 #[tokio::test]
 async fn a_bound_on_the_past_is_held_record_by_record() {
-    let service = service().await;
-    topic(&service, "orders", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
     for codec in [Codec::None, Codec::Zstd] {
-        let answer = produce(&service, 12, batch(codec, &[NOW_MS, NOW_MS - 1_001, NOW_MS - 1_000])).await;
+        let answer = produce(&broker, 12, batch(codec, &[NOW_MS, NOW_MS - 1_001, NOW_MS - 1_000])).await;
         let named: Vec<i32> = answer.record_errors.iter().map(|record| record.batch_index).collect();
         assert_eq!((answer.error_code, named), (32, vec![1]));
-        assert_eq!(error(&service, batch(codec, &[NOW_MS, NOW_MS - 1_000])).await, 0);
+        assert_eq!(error(&broker, batch(codec, &[NOW_MS, NOW_MS - 1_000])).await, 0);
     }
 }
 
 #[tokio::test]
 async fn the_broker_stamps_where_the_topic_says_so() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
-    let answer = produce(&service, 12, batch(Codec::Gzip, &[5, NOW_MS + 9 * HOUR_MS])).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[("message.timestamp.type", "LogAppendTime")]).await;
+    let answer = produce(&broker, 12, batch(Codec::Gzip, &[5, NOW_MS + 9 * HOUR_MS])).await;
     assert_eq!((answer.error_code, answer.log_append_time_ms), (0, NOW_MS));
-    let batches = stored(&service, &orders).await;
+    let batches = stored(&broker, &orders).await;
     assert!(batches[0].has_append_time() && batches[0].max_timestamp() == NOW_MS);
 
     let stamped = sealed(&good(), 21, &[0, 0x08]);
-    let answer = produce(&service, 12, stamped).await;
+    let answer = produce(&broker, 12, stamped).await;
     assert_eq!((answer.error_code, answer.record_errors.len()), (32, 2));
 }
 
@@ -343,27 +346,27 @@ async fn batches_are_stored_in_the_topics_codec() {
         ("lz4", Codec::Lz4),
         ("zstd", Codec::Zstd),
     ] {
-        let service = service().await;
-        let orders = topic(&service, "orders", 1, &[("compression.type", config)]).await;
+        let broker = broker().await;
+        let orders = topic(&broker, "orders", 1, &[("compression.type", config)]).await;
         for sent in Codec::ALL {
-            assert_eq!(error(&service, batch(sent, &[NOW_MS, NOW_MS - 1])).await, 0);
+            assert_eq!(error(&broker, batch(sent, &[NOW_MS, NOW_MS - 1])).await, 0);
         }
-        for batch in stored(&service, &orders).await {
+        for batch in stored(&broker, &orders).await {
             assert_eq!(batch.codec(), Some(codec));
             let timestamps: Vec<i64> =
                 batch.records(1 << 20).unwrap().map(|record| record.unwrap().timestamp).collect();
             assert_eq!(timestamps, [NOW_MS, NOW_MS - 1]);
         }
         let unreadable = sealed(&good(), 21, &[0, if codec == Codec::Zstd { 1 } else { 4 }]);
-        assert_eq!(error(&service, unreadable).await, 87, "Kafka says UNKNOWN_SERVER_ERROR");
+        assert_eq!(error(&broker, unreadable).await, 87, "Kafka says UNKNOWN_SERVER_ERROR");
     }
 }
 
 #[tokio::test]
 async fn a_batch_is_not_larger_than_the_topic_allows_before_or_after_recompression() {
-    let service = service().await;
+    let broker = broker().await;
     let configs = [("compression.type", "uncompressed"), ("max.message.bytes", "300")];
-    let orders = topic(&service, "orders", 1, &configs).await;
+    let orders = topic(&broker, "orders", 1, &configs).await;
     let (fits, too_large) = ([b'x'; 200], [b'x'; 300]);
     for (codec, value, code) in
         [(Codec::None, &fits[..], 0), (Codec::None, &too_large[..], 10), (Codec::Gzip, &too_large[..], 10)]
@@ -372,40 +375,40 @@ async fn a_batch_is_not_larger_than_the_topic_allows_before_or_after_recompressi
         builder.push(NewRecord { timestamp: NOW_MS, value: Some(value), ..NewRecord::default() });
         let records = builder.build().unwrap();
         assert!(codec == Codec::None || records.len() < 300, "it is too large only once it is unpacked");
-        assert_eq!(error(&service, records).await, code);
+        assert_eq!(error(&broker, records).await, code);
     }
-    assert_eq!(stored(&service, &orders).await.len(), 1);
+    assert_eq!(stored(&broker, &orders).await.len(), 1);
 }
 
 #[tokio::test]
 async fn a_transactional_batch_refuses_the_whole_request() {
-    let service = service().await;
-    let orders = topic(&service, "orders", 2, &[]).await;
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 2, &[]).await;
     let transactional = sealed(&idempotent_batch(7, 0, 0, 1), 21, &[0, 0x10]);
     let topics = vec![to("orders", vec![partition(0, good()), partition(1, transactional)])];
-    for id in [None, Some(TransactionalId(shared::words("payments")))] {
+    for id in [None, Some(TransactionalId(text::str_bytes("payments")))] {
         let asked = request(-1, topics.clone()).with_transactional_id(id);
-        let response = ask(&service, 12, &asked).await;
+        let response = ask(&broker, 12, &asked).await;
         let codes: Vec<i16> =
             response.responses[0].partition_responses.iter().map(|answer| answer.error_code).collect();
         assert_eq!(codes, [53, 53]);
         let asked = asked.with_acks(0);
-        let hangup = testing::send(&service, &Session::for_tests(), Api::PRODUCE, 12, &asked).await;
+        let hangup = testing::send(&broker, &Session::for_tests(), Api::PRODUCE, 12, &asked).await;
         assert!(hangup.is_err());
     }
-    assert!(stored(&service, &orders).await.is_empty());
+    assert!(stored(&broker, &orders).await.is_empty());
 }
 
 #[tokio::test]
 async fn a_topic_made_by_the_connections_earlier_call_is_found() {
-    let service = service().await;
+    let broker = broker().await;
     let lane = Lane::new();
     let (earlier, ticket) = (lane.issue(), lane.issue());
     let id = TopicId(Uuid::from_u128(7));
     let mut call =
         Call::for_tests(Api::PRODUCE, 12, &request(1, vec![to("orders", vec![partition(0, good())])]));
     call.ticket = ticket;
-    let produced = tokio::spawn(service.door().enter(call));
+    let produced = tokio::spawn(dispatch::door(&broker).enter(call));
     tokio::task::yield_now().await;
     let create = Command::CreateTopic {
         name: Arc::from("orders"),
@@ -413,7 +416,7 @@ async fn a_topic_made_by_the_connections_earlier_call_is_found() {
         partitions: 1,
         configs: std::collections::BTreeMap::new(),
     };
-    service.store.commit_one(&earlier, create).await.unwrap().unwrap();
+    broker.store.commit_one(&earlier, create).await.unwrap().unwrap();
     assert!(!produced.is_finished(), "the earlier call has not been answered yet");
     drop(earlier);
     let reply = produced.await.unwrap().unwrap().unwrap();

@@ -10,7 +10,7 @@ use kernel::ErrorCode;
 use kernel::records::Batch;
 
 use super::rejected::{NAMED_RECORDS_MAX, Rejected};
-use crate::apis::opening::{UNCOMPRESSED_BYTES_MAX, with_records};
+use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
 
 /// Kafka's "no timestamp", which every topic takes.
 const NO_TIMESTAMP: i64 = -1;

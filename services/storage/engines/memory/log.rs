@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
-use kernel::records::{self, Batch};
+use kernel::records;
+use rules::commands::BatchFacts;
 
 use super::segment::Segment;
 
@@ -18,6 +19,8 @@ pub(super) struct Log {
     segments: VecDeque<Segment>,
     /// The number of the first of `segments`.
     first_segment: u64,
+    /// Bytes of all batches.
+    bytes: u64,
 }
 
 /// One batch.
@@ -36,18 +39,24 @@ impl Entry {
 }
 
 impl Log {
-    /// Appends a batch, with its offset and epoch in it.
-    pub(super) fn append(&mut self, batch: &Batch, base_offset: i64, leader_epoch: i32) {
-        let place = self.place(batch.bytes());
+    /// Appends a batch, and patches its offset and epoch in.
+    pub(super) fn append(&mut self, batch: &BatchFacts, bytes: &[u8], base_offset: i64, leader_epoch: i32) {
+        let place = self.place(bytes);
         if let Some(segment) = self.segments.back_mut() {
             records::patch(segment.at_mut(place.clone()), base_offset, leader_epoch);
         }
+        self.bytes += bytes.len() as u64;
         self.entries.push_back(Entry {
-            next_offset: base_offset + i64::from(batch.record_count()),
-            max_timestamp: batch.max_timestamp(),
+            next_offset: base_offset + i64::from(batch.record_count),
+            max_timestamp: batch.max_timestamp,
             segment: self.first_segment + self.segments.len() as u64 - 1,
             place,
         });
+    }
+
+    /// Bytes of all batches.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     fn place(&mut self, bytes: &[u8]) -> Range<usize> {
@@ -76,24 +85,21 @@ impl Log {
         Bytes::copy_from_slice(&segment.bytes()[entry.place.clone()])
     }
 
-    /// Drops the batches that end before `log_start`, and the segments that nothing is left in. Says how many bytes of
-    /// batches that were.
-    pub(super) fn trim(&mut self, log_start: i64) -> u64 {
-        let mut freed = 0;
+    /// Drops the batches that end before `log_start`, and the segments that nothing is left in.
+    pub(super) fn trim(&mut self, log_start: i64) {
         while self.entries.front().is_some_and(|entry| entry.next_offset <= log_start) {
-            freed += self.entries.pop_front().map_or(0, |entry| entry.bytes() as u64);
+            self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes() as u64);
         }
         let in_use = self.entries.front().map_or(u64::MAX, |entry| entry.segment);
         while self.first_segment < in_use && self.segments.pop_front().is_some() {
             self.first_segment += 1;
         }
-        freed
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use kernel::records::{BatchBuilder, Codec, NewRecord};
+    use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 
     use super::*;
 
@@ -103,12 +109,16 @@ mod tests {
         Batch::check(builder.build().unwrap()).unwrap()
     }
 
+    fn append(log: &mut Log, batch: &Batch, offset: i64, epoch: i32) {
+        log.append(&BatchFacts::of(batch), batch.bytes(), offset, epoch);
+    }
+
     #[test]
     fn what_was_appended_is_read_across_segments() {
         let mut log = Log::default();
         let sizes = [10, 9_000, 9_000, 100_000, 10, 5 << 20, 20];
         for (offset, size) in (0..).zip(sizes) {
-            log.append(&batch(size), offset, 7);
+            append(&mut log, &batch(size), offset, 7);
         }
         assert!(log.segments.len() > 3);
         for (offset, size) in (0..).zip(sizes) {
@@ -123,18 +133,21 @@ mod tests {
     fn trimming_gives_segments_back() {
         let mut log = Log::default();
         for offset in 0..100 {
-            log.append(&batch(10_000), offset, 0);
+            append(&mut log, &batch(10_000), offset, 0);
         }
         let segments = log.segments.len();
         let size = batch(10_000).bytes().len() as u64;
-        assert_eq!(log.trim(0), 0);
-        assert_eq!(log.trim(98), 98 * size);
+        log.trim(0);
+        assert_eq!(log.bytes(), 100 * size);
+        log.trim(98);
+        assert_eq!(log.bytes(), 2 * size);
         assert!(log.segments.len() < segments);
         let last = log.read(&log.entries()[log.index_of(99)]);
         assert_eq!(Batch::check(last).unwrap().base_offset(), 99);
-        assert_eq!(log.trim(100), 2 * size);
+        log.trim(100);
+        assert_eq!(log.bytes(), 0);
         assert_eq!((log.entries.len(), log.segments.len()), (0, 0));
-        log.append(&batch(10), 100, 0);
+        append(&mut log, &batch(10), 100, 0);
         assert_eq!(log.read(&log.entries()[0]).len(), batch(10).bytes().len());
     }
 }

@@ -4,20 +4,31 @@ mod log;
 mod segment;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
+use parking_lot::Mutex;
+use rules::commands::{Command, Effect, Outcome};
+use rules::documents::{Document, Key, Prefix};
+use rules::{WorkingSet, decide};
 
-use super::retention::{Limits, PRODUCER_EXPIRY_MS, expire, expire_offsets, limited_partitions};
-use super::stats::CommitStats;
-use super::table::{Table, empty};
-use super::{
-    Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, Subject, Upkeep, Watch, Watchers,
+use super::resident::{
+    CommitStats, PRODUCER_EXPIRY_MS, RetentionLimits, Table, empty, expire_producer, limited_partitions,
 };
-use crate::rules::{Command, Document, Effect, Key, Outcome, WorkingSet, decide};
+use super::{
+    Engine, EngineKind, From, Holds, Maintained, Pending, ReadOutcome, ReadSpec, Subject, Watch, Watchers,
+};
 use log::Log;
+
+/// `memory://`
+pub(super) static KIND: EngineKind = EngineKind {
+    scheme: "memory",
+    form: "\"memory://\"",
+    accepts: str::is_empty,
+    open: |_, _| Ok(Arc::new(Memory::new())),
+};
 
 /// Keeps everything in this process, until it ends.
 pub struct Memory {
@@ -44,23 +55,19 @@ impl Memory {
         Self { state: Arc::default(), watchers: Watchers::default(), stats: CommitStats::new() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn commit_now(&self, commands: Vec<Command>) -> Vec<Outcome> {
-        let mut state = self.lock();
-        commands.into_iter().map(|command| state.run(command, &self.watchers)).collect()
+    fn commit_now(&self, commands: &[Command]) -> Vec<Outcome> {
+        let mut state = self.state.lock();
+        commands.iter().map(|command| state.run(command, &self.watchers)).collect()
     }
 }
 
 impl State {
-    fn run(&mut self, command: Command, watchers: &Watchers) -> Outcome {
+    fn run(&mut self, command: &Command, watchers: &Watchers) -> Outcome {
         let mut set = WorkingSet::new(&self.table);
         let outcome = decide(&mut set, command);
-        let (mut changes, effects) = set.into_changes();
+        let (changes, effects) = set.into_changes();
         for effect in effects {
-            self.apply(effect, &mut changes, watchers);
+            self.apply(effect, watchers);
         }
         // Whoever is woken has to wait for the lock that is held here.
         watchers.wake_groups(changes.keys());
@@ -68,25 +75,29 @@ impl State {
         outcome
     }
 
-    fn apply(&mut self, effect: Effect, changes: &mut HashMap<Key, Option<Document>>, watchers: &Watchers) {
+    fn apply(&mut self, effect: Effect, watchers: &Watchers) {
         match effect {
-            Effect::Append { partition, base_offset, leader_epoch, batch, .. } => {
-                let bytes = batch.bytes().len() as u64;
-                self.logs.entry(partition).or_default().append(&batch, base_offset, leader_epoch);
-                watchers.wake(partition, bytes);
+            Effect::CreateLog { .. } => {}
+            Effect::Append { partition, base_offset, leader_epoch, batch, payload } => {
+                let log = self.logs.entry(partition).or_default();
+                log.append(&batch, &payload.0, base_offset, leader_epoch);
+                watchers.wake(partition, payload.0.len() as u64);
             }
             Effect::Trim { partition, log_start, .. } => {
-                let freed = self.logs.get_mut(&partition).map_or(0, |log| log.trim(log_start));
-                if let Some(Some(Document::Partition(log))) = changes.get_mut(&Key::Partition(partition)) {
-                    log.bytes = log.bytes.saturating_sub(freed);
+                if let Some(log) = self.logs.get_mut(&partition) {
+                    log.trim(log_start);
                 }
             }
-            Effect::Drop { partition, .. } => {
+            Effect::DropLog { partition } => {
                 self.logs.remove(&partition);
                 self.table.drop_producers(partition);
                 watchers.wake(partition, 0);
             }
         }
+    }
+
+    fn bytes(&self, partition: TopicPartition) -> u64 {
+        self.logs.get(&partition).map_or(0, Log::bytes)
     }
 
     fn read(&self, spec: ReadSpec, bytes_left: &mut usize, is_first: &mut bool) -> ReadOutcome {
@@ -126,11 +137,12 @@ impl State {
     }
 
     /// Where retention lets a log begin, if that is later than now.
-    fn retained_from(&self, partition: TopicPartition, limits: &Limits, now_ms: i64) -> Option<i64> {
+    fn retained_from(&self, partition: TopicPartition, limits: &RetentionLimits, now_ms: i64) -> Option<i64> {
         let document = self.table.partition(partition)?;
-        let mut bytes = document.bytes;
+        let log = self.logs.get(&partition)?;
+        let mut bytes = log.bytes();
         let mut from = None;
-        for entry in self.logs.get(&partition)?.entries() {
+        for entry in log.entries() {
             let size = entry.bytes() as u64;
             if !limits.expires(entry.max_timestamp, bytes, size, now_ms) {
                 break;
@@ -142,57 +154,66 @@ impl State {
     }
 }
 
+/// What a verb gives that need not wait.
+fn ready<T: Send + 'static>(value: T) -> Pending<T> {
+    Box::pin(std::future::ready(Ok(value)))
+}
+
 impl Engine for Memory {
-    fn commit(&self, commands: Vec<Command>) -> Pending<Vec<Outcome>> {
+    fn commit(&self, commands: Vec<Command>, _: Holds) -> Pending<Vec<Outcome>> {
         let started = Instant::now();
-        let (count, bytes) = (commands.len(), commands.iter().map(Command::bytes).sum());
-        let outcomes = self.commit_now(commands);
-        self.stats.committed(count, bytes, started.elapsed());
-        Box::pin(std::future::ready(Ok(outcomes)))
+        let bytes = commands.iter().map(Command::bytes).sum();
+        let outcomes = self.commit_now(&commands);
+        self.stats.committed(commands.len(), bytes, started.elapsed());
+        ready(outcomes)
     }
 
     fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
-        let state = self.lock();
+        let state = self.state.lock();
         let (mut bytes_left, mut is_first) = (bytes_max, true);
-        let read = specs.into_iter().map(|spec| state.read(spec, &mut bytes_left, &mut is_first)).collect();
-        Box::pin(std::future::ready(Ok(read)))
+        ready(specs.into_iter().map(|spec| state.read(spec, &mut bytes_left, &mut is_first)).collect())
     }
 
-    fn load(&self, load: Load) -> Pending<Vec<(Key, Document)>> {
-        let loaded = self.lock().table.load(&load);
-        Box::pin(std::future::ready(Ok(loaded)))
+    fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
+        ready(self.state.lock().table.load(&keys))
+    }
+
+    fn scan(&self, prefix: Prefix, after: Option<Key>, limit: usize) -> Pending<Vec<(Key, Document)>> {
+        ready(self.state.lock().table.scan(&prefix, after.as_ref(), limit))
+    }
+
+    fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>> {
+        let state = self.state.lock();
+        ready(partitions.into_iter().map(|partition| state.bytes(partition)).collect())
     }
 
     fn watch(&self, subjects: &[Subject]) -> Watch {
         self.watchers.watch(subjects)
     }
 
-    fn maintain(&self, upkeep: Upkeep) -> Pending<Maintained> {
-        let now_ms = upkeep.now_ms;
+    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
         let mut commands = Vec::new();
-        {
-            let state = self.lock();
-            for (partition, limits) in limited_partitions(&state.table) {
-                if let Some(offset) = state.retained_from(partition, &limits, now_ms) {
-                    commands.push(Command::AdvanceLogStart { partition, offset });
-                }
+        let state = self.state.lock();
+        for (partition, limits) in limited_partitions(&state.table) {
+            if let Some(offset) = state.retained_from(partition, &limits, now_ms) {
+                commands.push(Command::AdvanceLogStart { partition, offset });
             }
         }
-        let mut maintained = Maintained { partitions_trimmed: commands.len(), ..Maintained::default() };
+        let partitions_trimmed = commands.len();
         let unused_since_ms = now_ms - PRODUCER_EXPIRY_MS;
-        let idle = self.lock().table.idle_producers(unused_since_ms);
-        maintained.producers_forgotten = idle.len();
-        commands.extend(idle.into_iter().filter_map(|key| expire(&key, unused_since_ms)));
-        commands.extend(expire_offsets(&self.lock().table, upkeep));
-        self.commit_now(commands);
-        Box::pin(std::future::ready(Ok(maintained)))
+        let idle = state.table.idle_producers(unused_since_ms);
+        drop(state);
+        commands.extend(idle.iter().filter_map(|key| expire_producer(key, unused_since_ms)));
+        self.commit_now(&commands);
+        ready(Maintained { partitions_trimmed, producers_forgotten: idle.len(), bytes_freed: 0 })
     }
 
     fn collect(&self, page: &mut Page) {
-        self.stats.collect(page, &self.lock().table);
+        let state = self.state.lock();
+        self.stats.collect(page, &state.table, |partition| state.bytes(partition));
     }
 
     fn close(&self) -> Pending<()> {
-        Box::pin(std::future::ready(Ok(())))
+        ready(())
     }
 }

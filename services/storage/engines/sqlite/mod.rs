@@ -4,10 +4,13 @@
 //!   fsync ([`writer`]). `synchronous=FULL`, so a commit that returned is on the disk.
 //! - Batches are stored as they came, one row each; offset and leader epoch are patched in, which their CRC does not
 //!   cover. Reads run on threads of their own ([`reader`]), because SQLite blocks.
-//! - Topics and partitions are held in memory as well ([`super::table`]), so that a fetch at the end of a log, and
+//! - Topics and partitions are held in memory as well ([`super::resident`]), so that a fetch at the end of a log, and
 //!   every look-up, touches no disk. This process is the only one that may write the file ([`open`] locks it).
 
 mod backup;
+mod commit;
+mod garbage;
+mod logs;
 mod open;
 mod reader;
 mod schema;
@@ -15,28 +18,40 @@ mod verify;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::mpsc;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
+use kernel::TopicPartition;
 use kernel::metrics::Page;
+use parking_lot::{Mutex, RwLock};
+use rules::commands::{Command, Outcome};
+use rules::documents::{Document, Key, Prefix};
 use tokio::sync::oneshot;
 
 pub use backup::{BackupReport, backup};
 pub use verify::{VerifyReport, verify};
 
-use super::stats::CommitStats;
-use super::table::Table;
+use super::resident::{CommitStats, Table};
 use super::{
-    Engine, From, Load, Maintained, Pending, ReadOutcome, ReadSpec, StoreError, Subject, Upkeep, Watch,
+    Engine, EngineKind, From, Holds, Maintained, Pending, ReadOutcome, ReadSpec, StoreError, Subject, Watch,
     Watchers,
 };
-use crate::rules::{Command, Document, Key, Outcome};
+use logs::Logs;
 use reader::Readers;
 use writer::{Job, Writer};
+
+/// `sqlite://FILE`
+pub(super) static KIND: EngineKind = EngineKind {
+    scheme: "sqlite",
+    form: "\"sqlite://FILE\" (such as sqlite://yagura.db or sqlite:///var/lib/yagura.db)",
+    accepts: |file| !file.is_empty(),
+    open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings.commit_bytes_max.as_usize())?)),
+};
 
 /// What the threads of this engine share.
 struct Shared {
     table: RwLock<Table>,
+    logs: RwLock<Logs>,
     watchers: Watchers,
     stats: CommitStats,
 }
@@ -58,6 +73,7 @@ impl Sqlite {
         let opened = open::open(path)?;
         let shared = Arc::new(Shared {
             table: RwLock::new(opened.table),
+            logs: RwLock::new(opened.logs),
             watchers: Watchers::default(),
             stats: CommitStats::new(),
         });
@@ -76,8 +92,7 @@ impl Sqlite {
         job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
     ) -> Pending<T> {
         let (answer, answered) = oneshot::channel();
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
-        let sent = jobs.send(job(answer));
+        let sent = self.jobs.lock().send(job(answer));
         let gone = || StoreError("the store is closed".to_owned());
         Box::pin(async move {
             sent.map_err(|_| gone())?;
@@ -87,12 +102,12 @@ impl Sqlite {
 }
 
 impl Engine for Sqlite {
-    fn commit(&self, commands: Vec<Command>) -> Pending<Vec<Outcome>> {
-        self.send(|answer| Job::Commit { commands, answer })
+    fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>> {
+        self.send(|answer| Job::Commit { commands, holds, answer })
     }
 
     fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
-        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
+        let table = self.shared.table.read();
         let without_log = |spec: &ReadSpec| match spec.from {
             From::Offset(offset) => table.outcome_without_log(spec.partition, offset),
             _ => None,
@@ -100,27 +115,36 @@ impl Engine for Sqlite {
         let known: Vec<_> = specs.iter().map(without_log).collect();
         drop(table);
         if let Some(all) = known.iter().cloned().collect::<Option<Vec<_>>>() {
-            return Box::pin(std::future::ready(Ok(all)));
+            return ready(all);
         }
         self.readers.read(specs, bytes_max)
     }
 
-    fn load(&self, load: Load) -> Pending<Vec<(Key, Document)>> {
-        if let Load::Producers(partition) = load {
+    fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
+        ready(self.shared.table.read().load(&keys))
+    }
+
+    fn scan(&self, prefix: Prefix, after: Option<Key>, limit: usize) -> Pending<Vec<(Key, Document)>> {
+        let table = self.shared.table.read();
+        if table.is_partial(&prefix) {
             // Not all of them are in memory.
-            return self.readers.producers(partition);
+            return self.readers.scan(prefix, after, limit);
         }
-        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
-        Box::pin(std::future::ready(Ok(table.load(&load))))
+        ready(table.scan(&prefix, after.as_ref(), limit))
+    }
+
+    fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>> {
+        let logs = self.shared.logs.read();
+        ready(partitions.into_iter().map(|at| logs.get(at).map_or(0, |log| log.bytes)).collect())
     }
 
     fn watch(&self, subjects: &[Subject]) -> Watch {
         self.shared.watchers.watch(subjects)
     }
 
-    fn maintain(&self, upkeep: Upkeep) -> Pending<Maintained> {
-        let retained = self.send(|answer| Job::Retain { upkeep, answer });
-        let jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
+        let retained = self.send(|answer| Job::Retain { now_ms, answer });
+        let jobs = self.jobs.lock().clone();
         Box::pin(async move {
             let mut maintained = retained.await?;
             // Garbage goes in small steps, so that commits get in between.
@@ -137,11 +161,16 @@ impl Engine for Sqlite {
     }
 
     fn collect(&self, page: &mut Page) {
-        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
-        self.shared.stats.collect(page, &table);
+        let (table, logs) = (self.shared.table.read(), self.shared.logs.read());
+        self.shared.stats.collect(page, &table, |at| logs.get(at).map_or(0, |log| log.bytes));
     }
 
     fn close(&self) -> Pending<()> {
         self.send(|answer| Job::Close { answer })
     }
+}
+
+/// What a verb gives that need not wait.
+fn ready<T: Send + 'static>(value: T) -> Pending<T> {
+    Box::pin(std::future::ready(Ok(value)))
 }

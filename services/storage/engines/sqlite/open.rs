@@ -3,18 +3,20 @@
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use rules::documents::{DocumentKind, Key, ProducerDocument, ReadError, read};
 use rusqlite::{Connection, OpenFlags};
 
+use super::logs::Logs;
 use super::schema::{APPLICATION_ID, CREATE, FORMAT, failed};
 use crate::engines::StoreError;
-use crate::engines::table::Table;
-use crate::rules::Key;
+use crate::engines::resident::Table;
 
 pub(super) struct Opened {
     pub(super) connection: Connection,
     /// Held as long as the store is open.
     pub(super) lock: File,
     pub(super) table: Table,
+    pub(super) logs: Logs,
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
@@ -23,8 +25,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
     prepare(&connection, path)?;
-    let table = load(&connection, path)?;
-    Ok(Opened { connection, lock, table })
+    let (table, logs) = load(&connection, path)?;
+    Ok(Opened { connection, lock, table, logs })
 }
 
 /// A lock of its own beside the file: SQLite's locks allow several processes, and two brokers that each hold the
@@ -109,23 +111,31 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
 }
 
 /// Reads all documents but the producers, which are loaded as they produce.
-pub(super) fn load(connection: &Connection, path: &Path) -> Result<Table, StoreError> {
+fn load(connection: &Connection, path: &Path) -> Result<(Table, Logs), StoreError> {
     let reading = |error: rusqlite::Error| cannot_open(path, &error);
-    let mut table = Table::loading_producers();
-    let sql = "SELECT key, value FROM documents WHERE key < 'producer/' OR key >= 'producer0'";
+    let (mut table, mut logs) = (Table::loading_producers(), Logs::default());
+    let sql = "SELECT key, value FROM documents WHERE key < ?1 OR key >= ?2";
+    let producers = ProducerDocument::prefix();
     let mut statement = connection.prepare(sql).map_err(reading)?;
-    let mut rows = statement.query([]).map_err(reading)?;
+    let mut rows = statement.query([producers.as_str(), &producers.end()]).map_err(reading)?;
     while let Some(row) = rows.next().map_err(reading)? {
-        let text = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
-        let json = row.get_ref(1).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
-        let damaged = |why: String| {
-            StoreError(format!("the document {text:?} in the store is damaged: {why}; restore a backup"))
-        };
-        let key = Key::parse(text).ok_or_else(|| damaged("its key is not one of ours".to_owned()))?;
-        let document = key.read(json).map_err(|error| damaged(error.to_string()))?;
+        let key = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
+        let text = row.get_ref(1).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
+        let key = Key::from_text(key);
+        let document = logs.take_in(&key, text).and_then(|()| read(&key, text));
+        let document = document.map_err(|error| unreadable(&key, &error))?;
         table.put(key, Some(document));
     }
-    Ok(table)
+    Ok((table, logs))
+}
+
+fn unreadable(key: &Key, error: &ReadError) -> StoreError {
+    StoreError(match error {
+        ReadError::Newer { .. } => {
+            format!("the document {key:?} in the store cannot be read: {error}; upgrade Yagura")
+        }
+        _ => format!("the document {key:?} in the store is damaged: {error}; restore a backup"),
+    })
 }
 
 /// A second connection to an open store, for reading.

@@ -1,30 +1,29 @@
 //! Threads that read, so that a slow disk holds up nobody else.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use kernel::TopicPartition;
+use parking_lot::Mutex;
+use rules::documents::{Document, Key, PartitionDocument, Prefix, read};
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
 use super::Shared;
 use super::open;
-use super::schema::{failed, pack, producer_keys, rows_of};
-use crate::engines::table::empty;
+use super::schema::{failed, pack, rows_of};
+use super::writer::AnswerTo;
+use crate::engines::resident::empty;
 use crate::engines::{From, Pending, ReadOutcome, ReadSpec, StoreError};
-use crate::rules::{Document, Key, PartitionDocument};
 
 /// Two keep a machine's disk busy while one waits for it; more only cost memory.
 const READERS: usize = 2;
 
 enum Job {
-    Read { specs: Vec<ReadSpec>, bytes_max: usize, answer: Answer<Vec<ReadOutcome>> },
-    Producers { partition: TopicPartition, answer: Answer<Vec<(Key, Document)>> },
+    Read { specs: Vec<ReadSpec>, bytes_max: usize, answer: AnswerTo<Vec<ReadOutcome>> },
+    Scan { prefix: Prefix, after: Option<Key>, limit: usize, answer: AnswerTo<Vec<(Key, Document)>> },
 }
-
-type Answer<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// The reading threads, started at the first read.
 pub(super) struct Readers {
@@ -42,11 +41,16 @@ impl Readers {
         self.ask(|answer| Job::Read { specs, bytes_max, answer })
     }
 
-    pub(super) fn producers(&self, partition: TopicPartition) -> Pending<Vec<(Key, Document)>> {
-        self.ask(|answer| Job::Producers { partition, answer })
+    pub(super) fn scan(
+        &self,
+        prefix: Prefix,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Pending<Vec<(Key, Document)>> {
+        self.ask(|answer| Job::Scan { prefix, after, limit, answer })
     }
 
-    fn ask<T: Send + 'static>(&self, job: impl FnOnce(Answer<T>) -> Job) -> Pending<T> {
+    fn ask<T: Send + 'static>(&self, job: impl FnOnce(AnswerTo<T>) -> Job) -> Pending<T> {
         let (answer, answered) = oneshot::channel();
         let sent = self.send(job(answer));
         Box::pin(async move {
@@ -56,7 +60,7 @@ impl Readers {
     }
 
     fn send(&self, job: Job) -> Result<(), StoreError> {
-        let mut jobs = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.jobs.lock();
         let sender = match &*jobs {
             Some(sender) => sender.clone(),
             None => jobs.insert(self.start()?).clone(),
@@ -88,7 +92,7 @@ struct Reader {
 impl Reader {
     fn run(&mut self, jobs: &Mutex<Receiver<Job>>) {
         loop {
-            let job = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let job = jobs.lock().recv();
             let Ok(job) = job else { return };
             // A client that has hung up no longer waits.
             match job {
@@ -96,7 +100,9 @@ impl Reader {
                     let result = self.read_all(specs, bytes_max);
                     let _ = answer.send(result.map_err(|error| failed("reading", &error)));
                 }
-                Job::Producers { partition, answer } => drop(answer.send(self.producers(partition))),
+                Job::Scan { prefix, after, limit, answer } => {
+                    let _ = answer.send(self.scan(&prefix, after.as_ref(), limit));
+                }
             }
         }
     }
@@ -106,55 +112,66 @@ impl Reader {
         specs.into_iter().map(|spec| self.read(spec, &mut budget)).collect()
     }
 
-    fn producers(&self, partition: TopicPartition) -> Result<Vec<(Key, Document)>, StoreError> {
-        let reading = |error: rusqlite::Error| failed("reading producers", &error);
-        let sql = "SELECT key, value FROM documents WHERE key >= ?1 AND key < ?2";
+    fn scan(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Document)>, StoreError> {
+        let reading = |error: rusqlite::Error| failed("reading documents", &error);
+        // Without a key to begin after, the prefix itself is less than every key that it begins.
+        let sql = "SELECT key, value FROM documents WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3";
+        let after = after.map_or(prefix.as_str(), Key::as_str);
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let mut statement = self.connection.prepare_cached(sql).map_err(reading)?;
-        let mut rows = statement.query(producer_keys(partition)).map_err(reading)?;
-        let mut producers = Vec::new();
+        let mut rows = statement.query(params![after, prefix.end(), limit]).map_err(reading)?;
+        let mut found = Vec::new();
         while let Some(row) = rows.next().map_err(reading)? {
-            let (text, json): (String, String) =
+            let (key, text): (String, String) =
                 row.get(0).and_then(|key| Ok((key, row.get(1)?))).map_err(reading)?;
-            let damaged =
-                || StoreError(format!("the document {text:?} in the store is damaged; restore a backup"));
-            let key = Key::parse(&text).ok_or_else(damaged)?;
-            let document = key.read(&json).map_err(|_| damaged())?;
-            producers.push((key, document));
+            let key = Key::from_text(&key);
+            let document = read(&key, &text).map_err(|error| {
+                StoreError(format!("the document {key} in the store is damaged: {error}; restore a backup"))
+            })?;
+            found.push((key, document));
         }
-        // As keys compare, and not as their texts do.
-        producers.sort_by(|(one, _), (other, _)| one.cmp(other));
-        Ok(producers)
+        Ok(found)
     }
 
-    fn partition(&self, spec: &ReadSpec) -> Option<PartitionDocument> {
-        let table = self.shared.table.read().unwrap_or_else(PoisonError::into_inner);
-        table.partition(spec.partition).copied()
+    /// A partition's document, and its number.
+    fn log(&self, spec: &ReadSpec) -> Option<LogView> {
+        let table = self.shared.table.read();
+        let document = *table.partition(spec.partition)?;
+        Some(LogView { number: self.shared.logs.read().get(spec.partition)?.number, document })
     }
 
     fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> rusqlite::Result<ReadOutcome> {
         // The document is read first: a batch stored since then lies past its end, and is left out, so that the
         // answer is one that the log really had.
-        let Some(log) = self.partition(&spec) else { return Ok(ReadOutcome::UnknownPartition) };
+        let Some(log) = self.log(&spec) else { return Ok(ReadOutcome::UnknownPartition) };
         let start = match spec.from {
-            From::Offset(offset) if offset < log.log_start || offset > log.end => {
-                let (log_start, high_watermark) = (log.log_start, log.end);
+            From::Offset(offset) if offset < log.document.log_start || offset > log.document.end => {
+                let (log_start, high_watermark) = (log.document.log_start, log.document.end);
                 return Ok(ReadOutcome::OutOfRange { log_start, high_watermark });
             }
             From::Offset(offset) => self.row_of_offset(&log, offset)?,
             From::Timestamp(time) => self.row_of_time(&log, time)?,
             From::MaxTimestamp => self.row_of_latest(&log)?,
         };
-        let Some(start) = start else { return Ok(empty(&log)) };
+        let Some(start) = start else { return Ok(empty(&log.document)) };
         let batches = self.batches(&log, start, spec.bytes_max, budget)?;
-        if batches.is_empty() && self.partition(&spec).is_none_or(|now| now.log_start != log.log_start) {
+        if batches.is_empty()
+            && self.log(&spec).is_none_or(|now| now.document.log_start != log.document.log_start)
+        {
             // Trimmed or deleted between the look at the document and the read.
             return self.read(spec, budget);
         }
-        Ok(ReadOutcome::Read { log_start: log.log_start, high_watermark: log.end, batches })
+        let PartitionDocument { log_start, end: high_watermark, .. } = log.document;
+        Ok(ReadOutcome::Read { log_start, high_watermark, batches })
     }
 
-    fn row_of_offset(&self, log: &PartitionDocument, offset: i64) -> rusqlite::Result<Option<i64>> {
-        if offset == log.end {
+    fn row_of_offset(&self, log: &LogView, offset: i64) -> rusqlite::Result<Option<i64>> {
+        if offset == log.document.end {
             return Ok(None);
         }
         let sql = "SELECT max(id) FROM batches WHERE id BETWEEN ?1 AND ?2";
@@ -162,34 +179,35 @@ impl Reader {
         self.connection.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))
     }
 
-    fn row_of_time(&self, log: &PartitionDocument, time: i64) -> rusqlite::Result<Option<i64>> {
+    fn row_of_time(&self, log: &LogView, time: i64) -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT id FROM batches WHERE id BETWEEN ?1 AND ?2
              AND next_offset > ?3 AND max_timestamp >= ?4 ORDER BY id LIMIT 1";
         let (first, last) = rows_of(log.number);
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![first, last, log.log_start, time])?;
+        let mut rows = statement.query(params![first, last, log.document.log_start, time])?;
         rows.next()?.map(|row| row.get(0)).transpose()
     }
 
-    fn row_of_latest(&self, log: &PartitionDocument) -> rusqlite::Result<Option<i64>> {
+    fn row_of_latest(&self, log: &LogView) -> rusqlite::Result<Option<i64>> {
         let sql = "SELECT id FROM batches WHERE id BETWEEN ?1 AND ?2
              AND next_offset > ?3 ORDER BY max_timestamp DESC, id LIMIT 1";
         let (first, last) = rows_of(log.number);
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![first, last, log.log_start])?;
+        let mut rows = statement.query(params![first, last, log.document.log_start])?;
         rows.next()?.map(|row| row.get(0)).transpose()
     }
 
     fn batches(
         &self,
-        log: &PartitionDocument,
+        log: &LogView,
         start: i64,
         bytes_max: usize,
         budget: &mut ReadBudget,
     ) -> rusqlite::Result<Vec<Bytes>> {
         let sql = "SELECT data FROM batches WHERE id >= ?1 AND id < ?2 AND next_offset > ?3 ORDER BY id";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![start, pack(log.number, log.end), log.log_start])?;
+        let mut rows =
+            statement.query(params![start, pack(log.number, log.document.end), log.document.log_start])?;
         let mut left = bytes_max.min(budget.left);
         let mut batches = Vec::new();
         while let Some(row) = rows.next()? {
@@ -207,6 +225,12 @@ impl Reader {
         }
         Ok(batches)
     }
+}
+
+/// A partition's log as a read sees it.
+struct LogView {
+    number: u32,
+    document: PartitionDocument,
 }
 
 /// What one request may still be given; its first batch comes whatever its size (KIP-74).

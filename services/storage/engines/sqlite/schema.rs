@@ -5,8 +5,6 @@
 //! a blob in a WITHOUT ROWID table, costs half the speed. `documents` are small JSON values. `garbage` remembers what
 //! is to be deleted, so that trimming a log is one small write however large the log is.
 
-use kernel::TopicPartition;
-
 use crate::engines::StoreError;
 
 /// "YGRA": tells a Yagura store from any other SQLite file.
@@ -31,6 +29,10 @@ pub(super) const CREATE: &str = "
 ";
 
 const OFFSET_BITS: u32 = 43;
+/// Offsets fit into 43 bits beside a partition's number: 8.8 trillion records a partition.
+pub(super) const OFFSET_MAX: i64 = (1 << OFFSET_BITS) - 1;
+/// Partitions that one store can ever have: their numbers fit into the 20 bits that are left.
+pub(super) const PARTITION_NUMBERS_MAX: u32 = 1 << 20;
 
 /// The row of a partition's batch with this base offset.
 pub(super) fn pack(number: u32, offset: i64) -> i64 {
@@ -39,19 +41,12 @@ pub(super) fn pack(number: u32, offset: i64) -> i64 {
 
 /// Partition number and base offset of a row.
 pub(super) fn unpack(id: i64) -> (u32, i64) {
-    ((id >> OFFSET_BITS) as u32, id & ((1 << OFFSET_BITS) - 1))
+    ((id >> OFFSET_BITS) as u32, id & OFFSET_MAX)
 }
 
 /// A range of rows: all of a partition.
 pub(super) fn rows_of(number: u32) -> (i64, i64) {
-    (pack(number, 0), pack(number, (1 << OFFSET_BITS) - 1))
-}
-
-/// A range of documents: all producers of a partition.
-pub(super) fn producer_keys(partition: TopicPartition) -> [String; 2] {
-    let place = format!("producer/{}/{}", partition.topic.0, partition.partition);
-    // '0' is the character after '/'.
-    [format!("{place}/"), format!("{place}0")]
+    (pack(number, 0), pack(number, OFFSET_MAX))
 }
 
 /// What the operator reads when SQLite fails in the middle of work.

@@ -5,13 +5,15 @@ use std::fmt;
 use std::path::Path;
 
 use bytes::Bytes;
+use kernel::TopicPartition;
 use kernel::records::Batch;
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, TopicDocument, TopicName, read};
 use rusqlite::Connection;
 
+use super::logs::{LogFacts, Logs};
 use super::reader::outside;
 use super::schema::{failed, unpack};
 use crate::engines::StoreError;
-use crate::rules::{Document, Key, PartitionDocument};
 
 /// What was read, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -82,41 +84,55 @@ impl VerifyReport {
     }
 }
 
-type Partitions = HashMap<u32, (Key, PartitionDocument)>;
+/// A partition as its document shows it.
+struct Partition {
+    key: Key,
+    document: PartitionDocument,
+    bytes: u64,
+}
 
-fn documents(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<Partitions> {
-    let mut partitions = Partitions::new();
-    let mut keys = HashMap::new();
+/// VerifiedPartitions by number.
+type VerifiedPartitions = HashMap<u32, Partition>;
+
+fn documents(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<VerifiedPartitions> {
+    let (mut all, mut logs) = (HashMap::new(), Logs::default());
     let mut statement = connection.prepare("SELECT key, value FROM documents")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         report.documents += 1;
-        let (text, json): (String, String) = (row.get(0)?, row.get(1)?);
-        let parsed = Key::parse(&text).and_then(|key| key.read(&json).ok().map(|document| (key, document)));
-        let Some((key, document)) = parsed else {
-            report.fault(format!("the document {text} cannot be read"));
-            continue;
-        };
-        if let Document::Partition(log) = &document
-            && let Some((other, _)) = partitions.insert(log.number, (key.clone(), *log))
-        {
-            report.fault(format!("{key} and {other} have the same number"));
+        let (key, text): (String, String) = (row.get(0)?, row.get(1)?);
+        let key = Key::from_text(&key);
+        match logs.take_in(&key, &text).and_then(|()| read(&key, &text)) {
+            Ok(document) => drop(all.insert(key, document)),
+            Err(error) => report.fault(format!("the document {key} cannot be read: {error}")),
         }
-        keys.insert(key, document);
     }
-    for document in keys.values() {
-        let Document::Topic(topic) = document else { continue };
-        let needed = topic.all_partitions().map(Key::Partition).chain([Key::TopicName(topic.id)]);
-        for key in needed.filter(|key| !keys.contains_key(key)) {
+    for topic in all.values().filter_map(Document::get::<TopicDocument>) {
+        let partitions = topic.all_partitions().map(|at| PartitionDocument::key(&at));
+        for key in partitions.chain([TopicName::key(&topic.id)]).filter(|key| !all.contains_key(key)) {
             report.fault(format!("topic {} has no document {key}", topic.name));
         }
     }
-    Ok(partitions)
+    Ok(partitions(&all, &logs, report))
+}
+
+fn partitions(all: &HashMap<Key, Document>, logs: &Logs, report: &mut VerifyReport) -> VerifiedPartitions {
+    let mut partitions = VerifiedPartitions::new();
+    for (key, document) in all {
+        let facts = |at: TopicPartition| logs.get(at);
+        let log = document.get::<PartitionDocument>().zip(PartitionDocument::parse_key(key).and_then(facts));
+        let Some((document, LogFacts { number, bytes })) = log else { continue };
+        let partition = Partition { key: key.clone(), document: *document, bytes };
+        if let Some(other) = partitions.insert(number, partition) {
+            report.fault(format!("{key} and {} have the same number", other.key));
+        }
+    }
+    partitions
 }
 
 /// A log as its rows show it.
 #[derive(Default)]
-struct Log {
+struct VerifiedLog {
     first: Option<i64>,
     next: i64,
     /// Bytes of the batches that end after the log's start.
@@ -125,12 +141,12 @@ struct Log {
 
 fn batches(
     connection: &Connection,
-    partitions: &Partitions,
+    partitions: &VerifiedPartitions,
     report: &mut VerifyReport,
     progress: &mut dyn FnMut(u64, u64),
-) -> rusqlite::Result<HashMap<u32, Log>> {
+) -> rusqlite::Result<HashMap<u32, VerifiedLog>> {
     let total: i64 = connection.query_row("SELECT count(*) FROM batches", [], |row| row.get(0))?;
-    let mut logs: HashMap<u32, Log> = HashMap::new();
+    let mut logs: HashMap<u32, VerifiedLog> = HashMap::new();
     let mut statement =
         connection.prepare("SELECT id, next_offset, max_timestamp, bytes, data FROM batches ORDER BY id")?;
     let mut rows = statement.query([])?;
@@ -139,7 +155,7 @@ fn batches(
         report.batches += 1;
         progress(report.batches, total as u64);
         // Rows of a deleted topic, and rows before a log's start, are garbage that has not been removed yet.
-        let Some((key, document)) = partitions.get(&number) else { continue };
+        let Some(Partition { key, document, .. }) = partitions.get(&number) else { continue };
         let next: i64 = row.get(1)?;
         let data = Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?);
         report.bytes += data.len() as u64;
@@ -171,9 +187,9 @@ fn batch_fault(data: &Bytes, base: i64, next: i64, max_timestamp: i64, bytes: i6
     (row != own).then(|| format!("its row says {row:?}, the batch itself {own:?}"))
 }
 
-fn compare(partitions: &Partitions, logs: &HashMap<u32, Log>, report: &mut VerifyReport) {
-    for (number, (key, document)) in partitions {
-        let empty = Log { first: None, next: document.end, bytes: 0 };
+fn compare(partitions: &VerifiedPartitions, logs: &HashMap<u32, VerifiedLog>, report: &mut VerifyReport) {
+    for (number, Partition { key, document, bytes }) in partitions {
+        let empty = VerifiedLog { first: None, next: document.end, bytes: 0 };
         let log = logs.get(number).unwrap_or(&empty);
         if log.first.is_none() && document.log_start != document.end {
             report.fault(format!("{key} has no batches, but ends at {}", document.end));
@@ -184,8 +200,8 @@ fn compare(partitions: &Partitions, logs: &HashMap<u32, Log>, report: &mut Verif
         if log.next != document.end {
             report.fault(format!("{key} ends at {}, but its last batch at {}", document.end, log.next));
         }
-        if log.bytes != document.bytes {
-            report.fault(format!("{key} says {} bytes, but its batches have {}", document.bytes, log.bytes));
+        if log.bytes != *bytes {
+            report.fault(format!("{key} says {bytes} bytes, but its batches have {}", log.bytes));
         }
     }
 }

@@ -3,75 +3,76 @@
 //! Kafka lists hundreds. Here stand those that tools look at and whose value is true of Yagura; a name
 //! that is missing says "no such thing" more honestly than a number that steers nothing.
 
-use super::ConfigKind::{self, Boolean, Int, List, Long, String as Text};
-use crate::rules::groups::ASSIGNORS;
+use super::kind::ConfigKind::{self, Boolean, Int, List, Long, String as Text};
+use crate::documents::ASSIGNORS;
 
-use super::{ConfigSource, Support, find, topic_configs};
+use super::kind::ConfigSource;
+use super::topic::{Support, find, topic_configs};
 
 /// What the broker knows of itself, for [`broker_configs`] to put into Kafka's terms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BrokerFacts {
+pub struct BrokerFacts {
     /// This broker's id in the cluster.
-    pub(crate) node_id: i32,
+    pub node_id: i32,
     /// Whether asking for an unknown topic creates it.
-    pub(crate) auto_create_topics: bool,
+    pub auto_create_topics: bool,
     /// How many partitions a topic gets when nobody says.
-    pub(crate) default_partitions: i32,
+    pub default_partitions: i32,
     /// Where the broker listens, as `NAME://host:port`, comma-separated.
-    pub(crate) listeners: String,
+    pub listeners: String,
     /// Where clients are told to connect, in the same form.
-    pub(crate) advertised: String,
+    pub advertised: String,
     /// The store's URL, its secrets masked: any client that may describe the broker reads it.
-    pub(crate) storage_url_masked: String,
+    pub storage_url_masked: String,
     /// The longest request that is read, in bytes.
-    pub(crate) request_bytes_max: i32,
+    pub request_bytes_max: i32,
     /// What groups go by.
-    pub(crate) groups: GroupFacts,
+    pub groups: GroupFacts,
 }
 
 /// What groups go by; times in ms.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct GroupFacts {
+pub struct GroupFacts {
     /// How long a new group waits for more members.
-    pub(crate) initial_delay_ms: u128,
+    pub initial_delay_ms: u128,
     /// The shortest session that a member may ask for.
-    pub(crate) session_min_ms: u128,
+    pub session_min_ms: u128,
     /// The longest.
-    pub(crate) session_max_ms: u128,
+    pub session_max_ms: u128,
     /// Members that a group may have.
-    pub(crate) members_max: usize,
+    pub members_max: usize,
     /// How long offsets are kept after their group was last in use.
-    pub(crate) offsets_retention_minutes: u128,
+    pub offsets_retention_minutes: u128,
     /// The session of a member of the consumer protocol.
-    pub(crate) consumer_session_ms: u128,
+    pub consumer_session_ms: u128,
     /// How often such a member says that it lives.
-    pub(crate) consumer_interval_ms: u128,
+    pub consumer_interval_ms: u128,
 }
 
 /// One config of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct BrokerConfig {
+pub struct BrokerConfig {
     /// Kafka's name of it.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Its value; `None` where Kafka shows null.
-    pub(crate) value: Option<String>,
+    pub value: Option<String>,
     /// The type of its value.
-    pub(crate) kind: ConfigKind,
+    pub kind: ConfigKind,
     /// Whether the value is Kafka's default. (Kafka asks whether its properties file names the config; a
     /// default that was spelled out looks like one that was not, here.)
-    pub(crate) is_default: bool,
+    pub is_default: bool,
     /// Kafka's default; `None` if it has none.
-    pub(crate) default: Option<&'static str>,
+    pub default: Option<&'static str>,
     /// Whether AlterConfigs cannot change it. So far none can be changed while the broker runs, whatever
     /// Kafka allows.
-    pub(crate) read_only: bool,
+    pub read_only: bool,
     /// One sentence for whoever asks DescribeConfigs for documentation.
-    pub(crate) documentation: &'static str,
+    pub documentation: &'static str,
 }
 
 impl BrokerConfig {
     /// The source that DescribeConfigs v1 and later name.
-    pub(crate) fn source(&self) -> ConfigSource {
+    pub fn source(&self) -> ConfigSource {
         if self.is_default { ConfigSource::DefaultConfig } else { ConfigSource::StaticBrokerConfig }
     }
 
@@ -110,7 +111,7 @@ impl BrokerConfig {
 }
 
 /// The configs of the broker that `facts` describe, sorted by name.
-pub(crate) fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
+pub fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     let mut configs = own(facts);
     configs.extend(groups(&facts.groups));
     configs.extend(retention_time());

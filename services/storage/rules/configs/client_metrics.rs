@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use kernel::ErrorCode;
 use regex_lite::Regex;
 
-use super::ConfigKind;
-use crate::rules::command::Refused;
+use super::kind::ConfigKind;
+use crate::commands::Refused;
 
 /// The metrics, by the beginnings of their names; `*` for all.
-pub(crate) const METRICS: &str = "metrics";
+pub const METRICS: &str = "metrics";
 /// How often they are pushed, in ms.
-pub(crate) const INTERVAL: &str = "interval.ms";
+pub const INTERVAL: &str = "interval.ms";
 /// Which clients: what all of these fit.
-pub(crate) const MATCH: &str = "match";
+pub const MATCH: &str = "match";
 /// Kafka's default of the interval.
-pub(crate) const INTERVAL_MS_DEFAULT: i32 = 300_000;
+pub const INTERVAL_MS_DEFAULT: i32 = 300_000;
 const INTERVAL_MS: std::ops::RangeInclusive<i32> = 100..=3_600_000;
 
 /// What a client is matched by.
@@ -29,32 +29,32 @@ const SELECTORS: [&str; 6] = [
 ];
 
 /// A config of a subscription.
-pub(crate) struct Config {
+pub struct SubscriptionConfig {
     /// Kafka's name of it.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The type of its value.
-    pub(crate) kind: ConfigKind,
+    pub kind: ConfigKind,
     /// Its default.
-    pub(crate) default: &'static str,
+    pub default: &'static str,
     /// One sentence for whoever asks.
-    pub(crate) documentation: &'static str,
+    pub documentation: &'static str,
 }
 
 /// All of them, by name.
-pub(crate) const CONFIGS: [Config; 3] = [
-    Config {
+pub const CONFIGS: [SubscriptionConfig; 3] = [
+    SubscriptionConfig {
         name: INTERVAL,
         kind: ConfigKind::Int,
         default: "300000",
         documentation: "How often matching clients push their metrics, in milliseconds.",
     },
-    Config {
+    SubscriptionConfig {
         name: MATCH,
         kind: ConfigKind::List,
         default: "",
         documentation: "Which clients: pairs such as client_id=web-.*, all of which must fit; empty for all clients.",
     },
-    Config {
+    SubscriptionConfig {
         name: METRICS,
         kind: ConfigKind::List,
         default: "",
@@ -63,7 +63,7 @@ pub(crate) const CONFIGS: [Config; 3] = [
 ];
 
 /// Checks the configs of a subscription.
-pub(crate) fn check(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
+pub fn check(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
     for (name, value) in configs {
         match name.as_str() {
             METRICS => {}
@@ -88,7 +88,7 @@ fn check_interval(value: &str) -> Result<(), Refused> {
 }
 
 /// What a client is matched by, and what it must fit as a whole.
-pub(crate) fn selectors(value: &str) -> Result<Vec<(&'static str, Regex)>, Refused> {
+pub fn selectors(value: &str) -> Result<Vec<(&'static str, Regex)>, Refused> {
     let invalid = |message: String| Refused::new(ErrorCode::InvalidConfig, message);
     let pairs = value.split(',').map(str::trim).filter(|pair| !pair.is_empty());
     let selector = |pair: &str| {
@@ -106,6 +106,6 @@ pub(crate) fn selectors(value: &str) -> Result<Vec<(&'static str, Regex)>, Refus
 }
 
 /// The elements of a list.
-pub(crate) fn elements(value: &str) -> impl Iterator<Item = &str> {
+pub fn elements(value: &str) -> impl Iterator<Item = &str> {
     value.split(',').map(str::trim).filter(|element| !element.is_empty())
 }

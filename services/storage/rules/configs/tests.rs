@@ -1,6 +1,8 @@
 //! The table against what Kafka 4.1.1 prints of itself, and messages against what it answers.
 
+use super::effective::*;
 use super::value::Legal;
+use super::value::{append, subtract};
 use super::*;
 
 /// `LogConfig.nonInternalConfigNames()` of Kafka 4.1.1: name, type, default, validator, broker synonyms.

@@ -4,13 +4,13 @@
 //! `ServerTopicConfigSynonyms` of Kafka 4.1.1 print. `internal.segment.bytes` is left out: Kafka hides it
 //! from clients, it is for Kafka's own tests, and it has no default that could be accepted.
 
-use super::ConfigKind::{self, Boolean, Double, Int, List, Long, String};
+use super::kind::ConfigKind::{self, Boolean, Double, Int, List, Long, String};
 use super::value::Legal::{self, Any, AtLeast, Between, BetweenOr, OneOf, Ratio, ThrottledReplicas};
 use super::value::{self, Value};
 
 /// What Yagura does with a config.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Support {
+pub enum Support {
     /// It works.
     Honoured,
     /// It has no meaning here, for this reason; only its default is accepted.
@@ -21,21 +21,21 @@ pub(crate) enum Support {
 
 /// One topic config.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct TopicConfig {
+pub struct TopicConfig {
     /// Kafka's name of it.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// The type of its value.
-    pub(crate) kind: ConfigKind,
+    pub kind: ConfigKind,
     /// The value without an override, as Kafka prints it.
-    pub(crate) default: &'static str,
+    pub default: &'static str,
     /// The values Kafka takes.
-    pub(crate) legal: Legal,
+    pub legal: Legal,
     /// The broker configs that set the default in Kafka, the strongest first.
-    pub(crate) synonyms: &'static [&'static str],
+    pub synonyms: &'static [&'static str],
     /// What Yagura does with it.
-    pub(crate) support: Support,
+    pub support: Support,
     /// One sentence for whoever asks DescribeConfigs for documentation.
-    pub(crate) documentation: &'static str,
+    pub documentation: &'static str,
 }
 
 impl TopicConfig {
@@ -43,7 +43,7 @@ impl TopicConfig {
     ///
     /// # Errors
     /// The client's message, in Kafka's words, if Kafka refuses the value.
-    pub(crate) fn read<'a>(&self, text: &'a str) -> Result<Value<'a>, std::string::String> {
+    pub fn read<'a>(&self, text: &'a str) -> Result<Value<'a>, std::string::String> {
         value::read(self.name, self.kind, self.legal, text)
     }
 
@@ -51,7 +51,7 @@ impl TopicConfig {
     ///
     /// Kafka looks at the first broker name alone, and leaves it out while it is unset: that is so for
     /// each config with names in several units (`log.retention.ms` is null beside `log.retention.hours`).
-    pub(crate) fn described_synonym(&self) -> Option<&'static str> {
+    pub fn described_synonym(&self) -> Option<&'static str> {
         match self.synonyms {
             [only] => Some(only),
             _ => None,
@@ -80,12 +80,12 @@ impl TopicConfig {
 }
 
 /// All topic configs, sorted by name.
-pub(crate) fn topic_configs() -> &'static [TopicConfig] {
+pub fn topic_configs() -> &'static [TopicConfig] {
     &TOPIC_CONFIGS
 }
 
 /// The topic config of this name, which Kafka compares to the letter.
-pub(crate) fn find(name: &str) -> Option<&'static TopicConfig> {
+pub fn find(name: &str) -> Option<&'static TopicConfig> {
     let at = TOPIC_CONFIGS.binary_search_by(|config| config.name.cmp(name)).ok()?;
     TOPIC_CONFIGS.get(at)
 }

@@ -6,11 +6,11 @@
 
 use std::fmt;
 
-use super::ConfigKind;
+use super::kind::ConfigKind;
 
 /// The values a config may have, beyond what its type says: Kafka's validators.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Legal {
+pub enum Legal {
     /// Everything of the type.
     Any,
     /// This number and all above it.
@@ -29,7 +29,7 @@ pub(crate) enum Legal {
 
 /// A value, read.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
     /// Of a BOOLEAN.
     Bool(bool),
     /// Of a STRING, CLASS or PASSWORD.
@@ -43,7 +43,7 @@ pub(crate) enum Value<'a> {
 }
 
 /// The message for a value that is not legal: Kafka's `ConfigException`.
-pub(crate) fn invalid(name: &str, shown: &str, reason: &str) -> String {
+pub(super) fn invalid(name: &str, shown: &str, reason: &str) -> String {
     format!("Invalid value {shown} for configuration {name}: {reason}")
 }
 
@@ -51,7 +51,7 @@ pub(crate) fn invalid(name: &str, shown: &str, reason: &str) -> String {
 ///
 /// # Errors
 /// Kafka's message.
-pub(crate) fn read<'a>(
+pub(super) fn read<'a>(
     name: &str,
     kind: ConfigKind,
     legal: Legal,
@@ -187,7 +187,7 @@ impl fmt::Display for Value<'_> {
 /// stay. The result can be illegal (`delete` and an empty `value` give `delete,`): it goes through
 /// [`validate`](super::validate) like any other value. On a config that is not a LIST, and on an unknown
 /// name, Kafka answers `INVALID_CONFIG` with "Can't APPEND to key NAME because its type is not LIST."
-pub(crate) fn append(current: &str, value: &str) -> String {
+pub(super) fn append(current: &str, value: &str) -> String {
     let mut parts = elements(current);
     for part in java_split(value) {
         if !parts.contains(&part) {
@@ -201,7 +201,7 @@ pub(crate) fn append(current: &str, value: &str) -> String {
 ///
 /// Each element of `value` takes away its first occurrence only, and one that is not there changes
 /// nothing. The rest is as said of [`append`], with SUBTRACT in the message.
-pub(crate) fn subtract(current: &str, value: &str) -> String {
+pub(super) fn subtract(current: &str, value: &str) -> String {
     let mut parts = elements(current);
     for part in java_split(value) {
         if let Some(at) = parts.iter().position(|kept| *kept == part) {

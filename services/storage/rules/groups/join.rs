@@ -4,81 +4,91 @@ use std::sync::Arc;
 
 use kernel::ErrorCode;
 
-use super::change::{Join, Joined};
-use super::documents::{GroupState, MemberDocument};
-use super::party::{Party, refused, unknown_member};
+use super::group::{Group, unknown_member};
 use super::protocols;
-use crate::rules::command::Refused;
+use crate::commands::{Join, Joined, Refused};
+use crate::documents::{GroupState, MemberDocument};
 
 type Decided = Result<Joined, Refused>;
 
-pub(super) fn join(party: &mut Party, join: Join) -> Decided {
-    check_size(party, &join)?;
-    if !protocols::supports(party, &join.protocol_type, &join.protocols) {
-        return Err(refused(ErrorCode::InconsistentGroupProtocol));
+pub(super) fn join(group: &mut Group, join: &Join) -> Decided {
+    check_size(group, join)?;
+    if !supports(group, join) {
+        return Err(ErrorCode::InconsistentGroupProtocol.into());
     }
     match (join.member.id.is_empty(), join.member.instance_id.clone()) {
-        (true, None) => newcomer(party, &join),
-        (true, Some(instance)) => static_newcomer(party, &join, &instance),
-        (false, _) => known(party, &join),
+        (true, None) => newcomer(group, join),
+        (true, Some(instance)) => static_newcomer(group, join, &instance),
+        (false, _) => known(group, join),
     }
+}
+
+/// Whether a member with these assignors fits into the group.
+fn supports(group: &Group, join: &Join) -> bool {
+    if group.document.state == GroupState::Empty {
+        return !join.protocol_type.is_empty() && !join.protocols.is_empty();
+    }
+    let known = protocols::known_by_all(&group.documents());
+    group.document.protocol_type.as_ref() == Some(&join.protocol_type)
+        && join.protocols.iter().any(|own| group.count() == 0 || known.contains(&own.name))
 }
 
 /// A group that is full takes back those that it knows.
-fn check_size(party: &Party, join: &Join) -> Result<(), Refused> {
-    let member = party.member(&join.member.id);
-    let is_accepted = match party.group.state {
+fn check_size(group: &Group, join: &Join) -> Result<(), Refused> {
+    let member = group.member(&join.member.id);
+    let is_accepted = match group.document.state {
         GroupState::Empty => true,
         GroupState::PreparingRebalance => {
-            member.is_some_and(|member| member.has_joined) || party.count_joined() < join.members_max
+            member.is_some_and(|member| member.has_joined) || group.count_joined() < join.members_max
         }
-        _ => member.is_some() || party.count() < join.members_max,
+        _ => member.is_some() || group.count() < join.members_max,
     };
-    if is_accepted { Ok(()) } else { Err(refused(ErrorCode::GroupMaxSizeReached)) }
+    if is_accepted { Ok(()) } else { Err(ErrorCode::GroupMaxSizeReached.into()) }
 }
 
-fn newcomer(party: &mut Party, join: &Join) -> Decided {
+fn newcomer(group: &mut Group, join: &Join) -> Decided {
     let id = Arc::clone(&join.fresh_id);
     if join.requires_known_id {
         let until_ms = join.now_ms + i64::from(join.session_timeout_ms);
-        party.group.pending.insert(Arc::clone(&id), until_ms);
+        group.document.pending.insert(Arc::clone(&id), until_ms);
         return Ok(Joined::IdRequired(id));
     }
-    add(party, join, id)
+    add(group, join, id)
 }
 
-fn static_newcomer(party: &mut Party, join: &Join, instance: &str) -> Decided {
+fn static_newcomer(group: &mut Group, join: &Join, instance: &str) -> Decided {
     let id = Arc::clone(&join.fresh_id);
-    match party.id_of_instance(instance).cloned() {
-        None => add(party, join, id),
-        Some(old) => replace(party, join, &old, id),
+    match group.id_of_instance(instance).cloned() {
+        None => add(group, join, id),
+        Some(old) => replace(group, join, &old, id),
     }
 }
 
-fn known(party: &mut Party, join: &Join) -> Decided {
+fn known(group: &mut Group, join: &Join) -> Decided {
     let id = Arc::clone(&join.member.id);
-    if join.member.instance_id.is_none() && party.group.pending.contains_key(&id) {
-        return add(party, join, id);
+    if join.member.instance_id.is_none() && group.document.pending.contains_key(&id) {
+        return add(group, join, id);
     }
-    party.check_member(&join.member)?;
-    let is_same = party.member(&id).is_some_and(|member| member.protocols == join.protocols);
-    let is_leader = party.is_leader(&id);
-    match party.group.state {
-        GroupState::PreparingRebalance => again(party, join, id),
+    group.check_member(&join.member)?;
+    let is_same = group.member(&id).is_some_and(|member| member.protocols == join.protocols);
+    let is_leader = group.is_leader(&id);
+    match group.document.state {
+        GroupState::PreparingRebalance => rejoin(group, join, id),
         // It may not have got the answer to its first join.
-        GroupState::CompletingRebalance if is_same => Ok(stays(party, id, is_leader)),
-        GroupState::Stable if is_same && !is_leader => Ok(stays(party, id, false)),
-        GroupState::CompletingRebalance | GroupState::Stable => again(party, join, id),
+        GroupState::CompletingRebalance if is_same => Ok(stays(group, id, is_leader)),
+        GroupState::Stable if is_same && !is_leader => Ok(stays(group, id, false)),
+        GroupState::CompletingRebalance | GroupState::Stable => rejoin(group, join, id),
         GroupState::Empty | GroupState::Assigning | GroupState::Reconciling => Err(unknown_member()),
     }
 }
 
-fn stays(party: &Party, member: Arc<str>, lists_members: bool) -> Joined {
-    let leader = party.group.leader.clone().unwrap_or_default();
+fn stays(group: &Group, member: Arc<str>, lists_members: bool) -> Joined {
+    let leader = group.document.leader.clone().unwrap_or_default();
     Joined::In { member, lists_members, skips_assignment: false, leader }
 }
 
-pub(super) fn document(join: &Join) -> MemberDocument {
+/// A member as it joins.
+pub(super) fn new_member(join: &Join) -> MemberDocument {
     MemberDocument {
         instance_id: join.member.instance_id.clone(),
         client_id: Arc::clone(&join.client_id),
@@ -94,27 +104,27 @@ pub(super) fn document(join: &Join) -> MemberDocument {
     }
 }
 
-fn add(party: &mut Party, join: &Join, id: Arc<str>) -> Decided {
-    if party.count() == 0 {
-        party.group.protocol_type = Some(Arc::clone(&join.protocol_type));
+fn add(group: &mut Group, join: &Join, id: Arc<str>) -> Decided {
+    if group.count() == 0 {
+        group.document.protocol_type = Some(Arc::clone(&join.protocol_type));
     }
-    if let Some(deadline) = &mut party.group.deadline
+    if let Some(deadline) = &mut group.document.deadline
         && let Some(initial) = &mut deadline.initial
     {
         initial.has_newcomer = true;
     }
-    party.add(Arc::clone(&id), document(join));
-    Ok(wait(party, join, id))
+    group.add(Arc::clone(&id), new_member(join));
+    Ok(wait(group, join, id))
 }
 
-fn again(party: &mut Party, join: &Join, id: Arc<str>) -> Decided {
-    take_in(party, join, &id);
-    Ok(wait(party, join, id))
+fn rejoin(group: &mut Group, join: &Join, id: Arc<str>) -> Decided {
+    update_member(group, join, &id);
+    Ok(wait(group, join, id))
 }
 
-/// What a member says of itself when it comes again.
-fn take_in(party: &mut Party, join: &Join, id: &str) {
-    if let Some(member) = party.member_mut(id) {
+/// Takes over what a member says of itself when it joins again.
+fn update_member(group: &mut Group, join: &Join, id: &str) {
+    if let Some(member) = group.member_mut(id) {
         member.protocols.clone_from(&join.protocols);
         member.session_timeout_ms = join.session_timeout_ms;
         member.rebalance_timeout_ms = join.rebalance_timeout_ms;
@@ -126,31 +136,33 @@ fn take_in(party: &mut Party, join: &Join, id: &str) {
 }
 
 /// The member has joined; the others are asked to, unless they have been.
-fn wait(party: &mut Party, join: &Join, member: Arc<str>) -> Joined {
-    let generation = party.group.generation;
-    match party.group.state {
-        GroupState::PreparingRebalance => party.complete_if_all_joined(join.now_ms),
-        _ => party.prepare(join.initial_delay_ms, join.now_ms),
+fn wait(group: &mut Group, join: &Join, member: Arc<str>) -> Joined {
+    let generation = group.document.generation;
+    match group.document.state {
+        GroupState::PreparingRebalance => group.complete_if_all_joined(join.now_ms),
+        _ => group.prepare(join.initial_delay_ms, join.now_ms),
     }
     Joined::Waits { member, generation }
 }
 
 /// A static member has come back without its id, after a restart: the one that had the id is fenced. If nothing else
 /// has changed the group goes on as it is (KIP-345).
-fn replace(party: &mut Party, join: &Join, old: &Arc<str>, id: Arc<str>) -> Decided {
-    let leader_before = party.group.leader.clone().unwrap_or_default();
-    party.rename(old, &id);
-    take_in(party, join, &id);
-    if party.group.state != GroupState::Stable || protocols::select(party) != party.group.protocol {
-        return Ok(wait(party, join, id));
+fn replace(group: &mut Group, join: &Join, old: &Arc<str>, id: Arc<str>) -> Decided {
+    let leader_before = group.document.leader.clone().unwrap_or_default();
+    group.rename(old, &id);
+    update_member(group, join, &id);
+    if group.document.state != GroupState::Stable
+        || protocols::select(&group.documents()) != group.document.protocol
+    {
+        return Ok(wait(group, join, id));
     }
-    if let Some(member) = party.member_mut(&id) {
+    if let Some(member) = group.member_mut(&id) {
         member.has_joined = false;
     }
-    let skips_assignment = join.can_skip_assignment && party.is_leader(&id);
+    let skips_assignment = join.can_skip_assignment && group.is_leader(&id);
     // A client that cannot skip the assignment must not learn that it leads: it is told the leader's old id.
     let leader = match join.can_skip_assignment {
-        true => party.group.leader.clone().unwrap_or_default(),
+        true => group.document.leader.clone().unwrap_or_default(),
         false => leader_before,
     };
     Ok(Joined::In { member: id, lists_members: skips_assignment, skips_assignment, leader })

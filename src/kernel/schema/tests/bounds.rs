@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use super::{every_message, everything, label};
-use crate::call::Malformed;
+use crate::malformed::Malformed;
 use crate::schema::value;
 use crate::schema::walk::{self, ELEMENTS_MAX, RawValue, Replacement, put_varint};
 use crate::schema::{self, Direction, Kind, Message};

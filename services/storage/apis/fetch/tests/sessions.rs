@@ -1,23 +1,24 @@
 //! Sessions as clients see them (KIP-227).
 
 use super::*;
+use crate::apis::common::text;
 
 /// A client on one connection.
 struct Client {
-    service: Arc<Service>,
+    broker: Arc<Broker>,
     connection: Arc<Session>,
 }
 
 impl Client {
     async fn new() -> Self {
-        let service = service().await;
-        orders(&service).await;
-        Self { service, connection: Session::for_tests() }
+        let broker = broker().await;
+        orders(&broker).await;
+        Self { broker, connection: Session::for_tests() }
     }
 
     async fn fetch(&self, version: i16, id: i32, epoch: i32, request: FetchRequest) -> FetchResponse {
         let request = request.with_session_id(id).with_session_epoch(epoch);
-        testing::ask_on(&self.service, &self.connection, Api::FETCH, version, &request).await
+        testing::ask_on(&self.broker, &self.connection, Api::FETCH, version, &request).await
     }
 
     /// Opens a session for all partitions of `orders`, with the first at its beginning and the others at their ends.
@@ -30,7 +31,7 @@ impl Client {
     }
 
     async fn topic(&self) -> Arc<TopicDocument> {
-        self.service.store.topic("orders").await.unwrap().unwrap()
+        testing::stored(&self.broker, "orders").await
     }
 }
 
@@ -39,7 +40,7 @@ fn nothing() -> FetchRequest {
 }
 
 fn forgetting(name: &str, partitions: &[i32]) -> FetchRequest {
-    let forgotten = ForgottenTopic::default().with_topic(shared::topic_name(name));
+    let forgotten = ForgottenTopic::default().with_topic(text::topic_name(name));
     nothing().with_forgotten_topics_data(vec![forgotten.with_partitions(partitions.to_vec())])
 }
 
@@ -56,13 +57,13 @@ async fn a_session_tells_only_what_is_new() {
     assert_eq!((response.session_id, response.responses.len()), (id, 0));
 
     let topic = client.topic().await;
-    append(&client.service, topic.partition(2).unwrap(), two_records()).await;
+    append(&client.broker, topic.partition(2).unwrap(), two_records()).await;
     let response = client.fetch(12, id, 3, nothing()).await;
     assert_eq!(told(&response), [(2, 0, two_records().len())]);
 
     // A log that begins later is news, too.
     let trim = Command::AdvanceLogStart { partition: topic.partition(1).unwrap(), offset: 1 };
-    client.service.store.commit_one(&Ticket::only(), trim).await.unwrap().unwrap();
+    client.broker.store.commit_one(&Ticket::only(), trim).await.unwrap().unwrap();
     let read = request(vec![of("orders", vec![part(2, 2)])]);
     let response = client.fetch(12, id, 4, read).await;
     assert_eq!(told(&response), [(1, 0, 0)]);
@@ -93,7 +94,7 @@ async fn a_session_is_known_only_where_it_was_made() {
     assert_eq!(client.fetch(12, id ^ 1, 1, nothing()).await.error_code, unknown_session);
     assert_eq!(client.fetch(12, 0, 3, nothing()).await.error_code, unknown_session);
     // In Kafka it would be found from any connection.
-    let other = Client { service: Arc::clone(&client.service), connection: Session::for_tests() };
+    let other = Client { broker: Arc::clone(&client.broker), connection: Session::for_tests() };
     assert_eq!(other.fetch(12, id, 1, nothing()).await.error_code, unknown_session);
     assert_eq!(client.fetch(12, id, 1, nothing()).await.error_code, 0);
 }
@@ -107,7 +108,7 @@ async fn errors_are_told_again_until_they_are_forgotten() {
     assert_eq!(told(&client.fetch(12, id, 1, request(topics)).await), errors);
     assert_eq!(told(&client.fetch(12, id, 2, nothing()).await), errors);
     assert_eq!(told(&client.fetch(12, id, 3, forgetting("nope", &[0])).await), errors[..1]);
-    topic(&client.service, "nope", 1, &[]).await;
+    topic(&client.broker, "nope", 1, &[]).await;
     let asked = request(vec![of("nope", vec![part(0, 0)])]);
     assert_eq!(told(&client.fetch(12, id, 4, asked).await), [(0, 0, 0), (9, 3, 0)]);
 }
@@ -166,7 +167,7 @@ async fn a_client_without_sessions_gets_none() {
 #[tokio::test]
 async fn partitions_behind_a_limit_take_turns() {
     let client = Client::new().await;
-    append(&client.service, client.topic().await.partition(2).unwrap(), two_records()).await;
+    append(&client.broker, client.topic().await.partition(2).unwrap(), two_records()).await;
     let one = two_records().len();
     let limited = |request: FetchRequest| request.with_max_bytes(i32::try_from(one).unwrap());
     let all = request(vec![of("orders", vec![part(0, 0), part(1, 0), part(2, 0)])]);
@@ -202,7 +203,7 @@ async fn a_session_knows_a_deleted_topic_by_its_name() {
     let both = request([asked(id).topics, asked(nobody).topics].concat());
     let session_id = client.fetch(13, 0, 0, both).await.session_id;
     client
-        .service
+        .broker
         .store
         .commit_one(&kernel::Ticket::only(), Command::DeleteTopic { id })
         .await

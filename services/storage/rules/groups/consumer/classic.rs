@@ -5,62 +5,60 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use kernel::ErrorCode;
-use kernel::consumer_protocol::{Subscription, version, write_assignment};
+use kernel::consumer_protocol::ConsumerSubscription;
 
-use super::documents::{ConsumerMember, MemberState, Partitions, each, holds};
-use super::heartbeat::{is_taken, move_on, replace};
+use super::classic_assignment::classic_assignment;
+use super::heartbeat::{advance, is_taken, replace};
 use super::leave::fence;
-use super::subscribe::{refresh, retarget, subscribed};
-use super::{bump, migrate, settle};
-use crate::rules::command::Refused;
-use crate::rules::groups::change::{Join, Joined, LeftMember, Member, Sync, Synced};
-use crate::rules::groups::documents::{GroupDocument, MemberDocument, MemberProtocol};
-use crate::rules::groups::join::document;
-use crate::rules::groups::party::{Party, refused, unknown_member};
-use crate::rules::groups::protocols::{self, CONSUMER};
-use crate::rules::working_set::WorkingSet;
+use super::migrate;
+use super::state::{bump_epoch, settle};
+use super::subscriptions::{subscribed, update_topics};
+use super::target_assignment::update_targets;
+use crate::commands::{Join, Joined, KnownTopics, LeftMember, MemberIdentity, Refused, Sync, Synced};
+use crate::documents::{
+    ConsumerMember, MemberDocument, MemberProtocol, MemberState, Partitions, each, holds,
+};
+use crate::groups::group::{Group, unknown_member};
+use crate::groups::join as classic_join;
+use crate::groups::protocols::{self, CONSUMER};
+use crate::groups::view::GroupView;
 
 /// JoinGroup.
-pub(in crate::rules::groups) fn join(
-    party: &mut Party,
-    set: &WorkingSet<'_>,
-    join: &Join,
-) -> Result<Joined, Refused> {
-    let is_known = party.member(&join.member.id).is_some();
-    if !is_known && party.count() >= join.members_max {
-        return Err(refused(ErrorCode::GroupMaxSizeReached));
+pub(in crate::groups) fn join(group: &mut Group, join: &Join) -> Result<Joined, Refused> {
+    let is_known = group.member(&join.member.id).is_some();
+    if !is_known && group.count() >= join.members_max {
+        return Err(Refused::from(ErrorCode::GroupMaxSizeReached));
     }
-    let subscription = check_protocols(party, join)?;
+    let subscription = check_protocols(group, join)?;
     let is_newcomer = join.member.id.is_empty();
     if is_newcomer && join.member.instance_id.is_none() && join.requires_known_id {
         return Ok(Joined::IdRequired(Arc::clone(&join.fresh_id)));
     }
     let id = if is_newcomer { &join.fresh_id } else { &join.member.id };
-    let (id, is_new) = (Arc::clone(id), take_seat(party, join, id)?);
-    let subscribes_anew = take_in(party, join, &id);
-    if migrate::is_all_classic(party) {
+    let (id, is_new) = (Arc::clone(id), find_or_add(group, join, id)?);
+    let subscribes_anew = update_member(group, join, &id);
+    if migrate::is_all_classic(group) {
         // The last of the consumer protocol was this one, before it came back.
-        migrate::downgrade(party, join.now_ms);
-        let member = Member { id, ..join.member.clone() };
-        return super::super::join::join(party, Join { member, ..join.clone() });
+        migrate::downgrade(group, join.now_ms);
+        let member = MemberIdentity { id, ..join.member.clone() };
+        return classic_join::join(group, &Join { member, ..join.clone() });
     }
-    if refresh(party, set) | is_new | subscribes_anew {
-        bump(party);
+    if update_topics(group, &join.known_topics) | is_new | subscribes_anew {
+        bump_epoch(group);
     }
-    retarget(party);
-    move_on(party, &id, Some(&owned(set, &subscription)));
-    settle(party, join.now_ms);
-    let epoch = party.consumer(&id).ok_or_else(unknown_member)?.epoch;
+    update_targets(group);
+    advance(group, &id, Some(&owned(&join.known_topics, &subscription)));
+    settle(group, join.now_ms);
+    let epoch = group.consumer(&id).ok_or_else(unknown_member)?.epoch;
     let protocol = join.protocols.first().map(|own| Arc::clone(&own.name)).unwrap_or_default();
     Ok(Joined::ByBroker { member: id, epoch, protocol })
 }
 
 /// A consumer that this group's other classic members have an assignor in common with.
-fn check_protocols(party: &Party, join: &Join) -> Result<Subscription, Refused> {
-    let inconsistent = || refused(ErrorCode::InconsistentGroupProtocol);
-    let others = || party.members().filter(|(id, member)| member.is_classic() && **id != join.member.id);
+fn check_protocols(group: &Group, join: &Join) -> Result<ConsumerSubscription, Refused> {
+    let inconsistent = || Refused::from(ErrorCode::InconsistentGroupProtocol);
+    let others = || group.members().filter(|(id, member)| member.is_classic() && **id != join.member.id);
     let suits = |own: &MemberProtocol| others().all(|(_, other)| other.metadata(&own.name).is_some());
     if &*join.protocol_type != CONSUMER || !join.protocols.iter().any(suits) {
         return Err(inconsistent());
@@ -68,66 +66,74 @@ fn check_protocols(party: &Party, join: &Join) -> Result<Subscription, Refused> 
     protocols::subscription(&join.protocols).ok_or_else(inconsistent)
 }
 
-fn take_seat(party: &mut Party, join: &Join, id: &Arc<str>) -> Result<bool, Refused> {
-    let is_there = party.member(id).is_some();
-    match join.member.instance_id.as_ref().map(|instance| party.id_of_instance(instance).cloned()) {
+fn find_or_add(group: &mut Group, join: &Join, id: &Arc<str>) -> Result<bool, Refused> {
+    let is_there = group.member(id).is_some();
+    match join.member.instance_id.as_ref().map(|instance| group.id_of_instance(instance).cloned()) {
         None if is_there => Ok(false),
         Some(Some(old)) if old == *id => Ok(false),
         Some(Some(old)) if join.member.id.is_empty() => {
-            replace(party, &old, id);
+            replace(group, &old, id);
             Ok(false)
         }
-        Some(Some(_)) => Err(refused(ErrorCode::FencedInstanceId)),
+        Some(Some(_)) => Err(Refused::from(ErrorCode::FencedInstanceId)),
         Some(None) if !join.member.id.is_empty() => Err(unknown_member()),
         None | Some(None) => {
             let consumer = Some(Box::default());
-            party.add(Arc::clone(id), MemberDocument { has_joined: false, consumer, ..document(join) });
+            group.add(
+                Arc::clone(id),
+                MemberDocument { has_joined: false, consumer, ..classic_join::new_member(join) },
+            );
             Ok(true)
         }
     }
 }
 
-/// What the member says of itself. Says whether it subscribes to other topics than before.
-fn take_in(party: &mut Party, join: &Join, id: &str) -> bool {
-    let subscriptions = |party: &Party| Some(subscribed(party.group.consumer.as_deref()?, party.member(id)?));
-    let before = subscriptions(party);
-    if let Some(member) = party.member_mut(id) {
-        *member = MemberDocument { has_joined: false, consumer: member.consumer.take(), ..document(join) };
+/// Takes over what the member says of itself. Says whether it subscribes to other topics than before.
+fn update_member(group: &mut Group, join: &Join, id: &str) -> bool {
+    let subscriptions =
+        |group: &Group| Some(subscribed(group.document.consumer.as_deref()?, group.member(id)?));
+    let before = subscriptions(group);
+    if let Some(member) = group.member_mut(id) {
+        *member = MemberDocument {
+            has_joined: false,
+            consumer: member.consumer.take(),
+            ..classic_join::new_member(join)
+        };
     }
-    if let Some(own) = party.consumer_mut(id) {
+    if let Some(own) = group.consumer_mut(id) {
         (own.topics, own.regex, own.due_ms) = (Default::default(), None, None);
     }
-    subscriptions(party) != before
+    subscriptions(group) != before
 }
 
-fn owned(set: &WorkingSet<'_>, subscription: &Subscription) -> Partitions {
-    let id = |name: &Arc<str>| set.topic(name).map(|topic| topic.id);
+fn owned(known: &KnownTopics, subscription: &ConsumerSubscription) -> Partitions {
+    let id = |name: &Arc<str>| known.get(name).map(|topic| topic.id);
     let owned = subscription.owned.iter();
     owned.filter_map(|(name, partitions)| Some((id(name)?, partitions.clone()))).collect()
 }
 
 /// SyncGroup.
-pub(in crate::rules::groups) fn sync(party: &mut Party, sync: &Sync) -> Result<Synced, Refused> {
-    party.check_member(&sync.member)?;
-    let member = party.member(&sync.member.id).filter(|member| member.is_classic());
+pub(in crate::groups) fn sync(group: &mut Group, sync: &Sync) -> Result<Synced, Refused> {
+    group.check_member(&sync.member)?;
+    let member = group.member(&sync.member.id).filter(|member| member.is_classic());
     let (member, own) = with_consumer(member).ok_or_else(unknown_member)?;
     if sync.member.generation != own.epoch {
-        return Err(refused(ErrorCode::IllegalGeneration));
+        return Err(Refused::from(ErrorCode::IllegalGeneration));
     }
     let differs = |said: &Option<Arc<str>>, is: &str| said.as_deref().is_some_and(|said| said != is);
     let first = member.protocols.first().ok_or_else(unknown_member)?;
     if differs(&sync.protocol_type, CONSUMER) || differs(&sync.protocol, &first.name) {
-        return Err(refused(ErrorCode::InconsistentGroupProtocol));
+        return Err(Refused::from(ErrorCode::InconsistentGroupProtocol));
     }
-    if own.epoch < party.group.generation && own.state != MemberState::Revoking {
-        return Err(refused(ErrorCode::RebalanceInProgress));
+    if own.epoch < group.group_epoch() && own.state != MemberState::Revoking {
+        return Err(Refused::from(ErrorCode::RebalanceInProgress));
     }
-    let assignment = written(&party.group, member, &own.assigned);
+    let assignment = classic_assignment(&group.document, member, &own.assigned);
     let protocol = Arc::clone(&first.name);
-    if let Some(member) = party.member_mut(&sync.member.id) {
+    if let Some(member) = group.member_mut(&sync.member.id) {
         member.has_synced = true;
     }
-    settle(party, sync.now_ms);
+    settle(group, sync.now_ms);
     Ok(Synced::ByBroker { assignment, protocol })
 }
 
@@ -135,32 +141,27 @@ fn with_consumer(member: Option<&MemberDocument>) -> Option<(&MemberDocument, &C
     member.and_then(|member| Some((member, member.consumer.as_deref()?)))
 }
 
-/// Partitions as a member's protocol says them.
-pub(super) fn written(group: &GroupDocument, member: &MemberDocument, partitions: &Partitions) -> Bytes {
-    let named = partitions.iter().filter_map(|(topic, of_topic)| {
-        let name = group.consumer.as_ref()?.topic_name(*topic)?;
-        Some((Arc::clone(name), of_topic.clone()))
-    });
-    let version = member.protocols.first().map_or(0, |own| version(&own.metadata.0));
-    write_assignment(version, &named.collect())
-}
-
-/// Heartbeat: whether the member is to join again. Changes nothing.
-pub(in crate::rules::groups) fn must_join_again(party: &Party, id: &Arc<str>) -> bool {
-    let Some(own) = party.consumer(id) else { return false };
-    let is_free = |(topic, at)| !is_taken(party, id, topic, at);
+/// Heartbeat: whether a classic member of a group of the consumer protocol is to join again. Changes nothing.
+pub fn must_join_again(view: &GroupView, id: &Arc<str>) -> bool {
+    let group = Group::of_view(view);
+    let Some(own) = group.consumer(id) else { return false };
+    let is_free = |(topic, at)| !is_taken(&group, id, topic, at);
     let may_have_more = || {
         let mut missing = each(&own.target).filter(|(topic, at)| !holds(&own.assigned, *topic, *at));
         own.state == MemberState::Waiting && missing.all(is_free)
     };
-    own.epoch < party.group.generation || own.state == MemberState::Revoking || may_have_more()
+    own.epoch < group.group_epoch() || own.state == MemberState::Revoking || may_have_more()
 }
 
-/// LeaveGroup; an admin takes members of either protocol out by it.
-pub(in crate::rules::groups) fn leave(party: &mut Party, members: &[Member], now_ms: i64) -> Vec<LeftMember> {
+/// LeaveGroup; an admin removes members of either protocol by it.
+pub(in crate::groups) fn leave(
+    group: &mut Group,
+    members: &[MemberIdentity],
+    now_ms: i64,
+) -> Vec<LeftMember> {
     let mut gone = Vec::new();
-    let mut one = |member: &Member| {
-        let id = party.leaver(member)?;
+    let mut one = |member: &MemberIdentity| {
+        let id = group.leaving_member(member)?;
         if gone.contains(&id) {
             return Err(ErrorCode::UnknownMemberId);
         }
@@ -168,6 +169,6 @@ pub(in crate::rules::groups) fn leave(party: &mut Party, members: &[Member], now
         Ok(())
     };
     let left = members.iter().map(&mut one).collect();
-    fence(party, &gone, now_ms);
+    fence(group, &gone, now_ms);
     left
 }

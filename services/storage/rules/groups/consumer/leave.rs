@@ -4,63 +4,58 @@ use std::sync::Arc;
 
 use kernel::ErrorCode;
 
-use super::heartbeat::AWAY;
-use super::subscribe::narrow;
-use super::{bump, documents::MemberState, migrate, settle};
-use crate::rules::command::Refused;
-use crate::rules::groups::change::Member;
-use crate::rules::groups::documents::MemberDocument;
-use crate::rules::groups::party::{Party, refused, unknown_member};
+use super::migrate;
+use super::state::{bump_epoch, settle};
+use super::subscriptions::drop_unused_topics;
+use crate::commands::{ConsumerLeave, LEAVE_STATIC_EPOCH, Refused};
+use crate::documents::{MemberDocument, MemberState};
+use crate::groups::group::{Group, unknown_member};
 
 /// ConsumerGroupHeartbeat of a member that goes: for good, or, if it is static, for a while.
-pub(in crate::rules::groups) fn leave(
-    party: &mut Party,
-    member: &Member,
-    now_ms: i64,
-) -> Result<(), Refused> {
-    let id = match &member.instance_id {
-        None => Arc::clone(&member.id),
-        Some(instance) => party.id_of_instance(instance).cloned().ok_or_else(unknown_member)?,
+pub(in crate::groups) fn leave(group: &mut Group, leave: &ConsumerLeave) -> Result<(), Refused> {
+    let id = match &leave.instance_id {
+        None => Arc::clone(&leave.member_id),
+        Some(instance) => group.id_of_instance(instance).cloned().ok_or_else(unknown_member)?,
     };
-    if id != member.id {
-        return Err(refused(ErrorCode::FencedInstanceId));
+    if id != leave.member_id {
+        return Err(ErrorCode::FencedInstanceId.into());
     }
-    let own = party.consumer_mut(&id).ok_or_else(unknown_member)?;
-    if member.generation == AWAY {
-        // Its partitions stay with it, until its session is over.
-        own.epoch = AWAY;
+    let own = group.consumer_mut(&id).ok_or_else(unknown_member)?;
+    if leave.member_epoch == LEAVE_STATIC_EPOCH {
+        // Its partitions stay with it until its session ends.
+        own.epoch = LEAVE_STATIC_EPOCH;
         own.state = MemberState::Stable;
         own.revoking.clear();
-        settle(party, now_ms);
+        settle(group, leave.now_ms);
         return Ok(());
     }
-    fence(party, &[id], now_ms);
+    fence(group, &[id], leave.now_ms);
     Ok(())
 }
 
-/// Takes members out. Those that stay get their partitions when they next say something.
-pub(super) fn fence(party: &mut Party, ids: &[Arc<str>], now_ms: i64) {
+/// Removes members. Those that stay get their partitions with their next heartbeats.
+pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
     if ids.is_empty() {
         return;
     }
-    ids.iter().for_each(|id| party.take_out(id));
-    narrow(party);
-    if migrate::is_all_classic(party) {
+    ids.iter().for_each(|id| group.take_out(id));
+    drop_unused_topics(group);
+    if migrate::is_all_classic(group) {
         // In their own generation: they hear of a rebalance, and not that they have lost what they have.
-        migrate::downgrade(party, now_ms);
+        migrate::downgrade(group, now_ms);
         return;
     }
-    bump(party);
-    settle(party, now_ms);
+    bump_epoch(group);
+    settle(group, now_ms);
 }
 
-/// Takes out those who are silent, and those who have not done in time what they were told.
-pub(in crate::rules::groups) fn fence_late(party: &mut Party, now_ms: i64) {
+/// Removes members whose session has ended, and those that have not revoked, rejoined or synced in time.
+pub(in crate::groups) fn fence_late(group: &mut Group, now_ms: i64) {
     let is_late = |member: &MemberDocument| {
         let is_overdue = member.consumer.as_ref().and_then(|own| own.due_ms).is_some_and(|at| at <= now_ms);
         member.lease_ms <= now_ms || is_overdue
     };
-    let late = party.members().filter(|(_, member)| is_late(member));
+    let late = group.members().filter(|(_, member)| is_late(member));
     let late: Vec<Arc<str>> = late.map(|(id, _)| Arc::clone(id)).collect();
-    fence(party, &late, now_ms);
+    fence(group, &late, now_ms);
 }

@@ -5,18 +5,21 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kernel::consumer_protocol::read_assignment;
+use kernel::ports::TopicFacts;
 use kernel::{ErrorCode, TopicId};
 use uuid::Uuid;
 
-use super::documents::each;
 use super::*;
-use crate::rules::TopicDocument;
-use crate::rules::command::Done;
-use crate::rules::documents::{Document, Key};
-use crate::rules::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
-use crate::rules::groups::{
-    Blob, GroupChange, GroupState, Joined, Member, MemberProtocol, Sync, Synced, must_join_again,
+use crate::commands::{
+    Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, Joined, KnownTopics,
+    MemberIdentity, ResolvedRegex, Sync, Synced,
 };
+use crate::documents::{
+    Blob, ConsumerMember, Document, DocumentKind, GroupState, MemberDocument, MemberKey, MemberProtocol,
+    Partitions, each,
+};
+use crate::groups::GroupView;
+use crate::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
 
@@ -25,6 +28,14 @@ fn part(numbers: &[i32]) -> Partitions {
         [] => Partitions::new(),
         _ => BTreeMap::from([(TOPIC, numbers.iter().copied().collect())]),
     }
+}
+
+/// What is known of the topic `t`, and that there is none of some other names.
+fn known(partitions: i32) -> KnownTopics {
+    let mut known = KnownTopics::default();
+    let topic = TopicFacts { name: text("t"), id: TOPIC, partitions };
+    known.add(&BTreeSet::from(["t", "u", "other", "gone"].map(text)), vec![topic]);
+    known
 }
 
 impl Store {
@@ -36,48 +47,57 @@ impl Store {
     }
 
     fn grow_topic(&mut self, partitions: i32) {
-        let topic = TopicDocument::new(text("t"), TOPIC, partitions, BTreeMap::new());
-        self.documents.insert(Key::Topic(text("t")), Document::Topic(Arc::new(topic)));
+        self.topics = known(partitions);
     }
 
-    fn beat(&mut self, id: &str, epoch: i32, change: impl FnOnce(&mut Beat)) -> Result<Beaten, ErrorCode> {
-        let mut beat = Beat {
-            member: Member { generation: epoch, ..dynamic(id) },
+    fn heartbeat(
+        &mut self,
+        id: &str,
+        epoch: i32,
+        change: impl FnOnce(&mut ConsumerHeartbeat),
+    ) -> Result<HeartbeatReply, ErrorCode> {
+        let mut heartbeat = ConsumerHeartbeat {
+            member_id: text(id),
+            instance_id: None,
+            member_epoch: epoch,
             client_id: text("client"),
             client_host: text("/127.0.0.1"),
             rack: None,
             rebalance_timeout_ms: None,
             topics: None,
             regex: None,
-            matches: None,
+            resolved_regex: None,
             assignor: None,
             owned: None,
             session_timeout_ms: SESSION_MS,
             members_max: 100,
+            known_topics: self.topics.clone(),
             now_ms: self.now_ms,
         };
         if epoch == 0 {
-            beat.rebalance_timeout_ms = Some(REBALANCE_MS);
-            beat.topics = Some(BTreeSet::from([text("t")]));
-            beat.owned = Some(Partitions::new());
+            heartbeat.rebalance_timeout_ms = Some(REBALANCE_MS);
+            heartbeat.topics = Some(BTreeSet::from([text("t")]));
+            heartbeat.owned = Some(Partitions::new());
         }
-        change(&mut beat);
-        match self.run(GroupChange::Beat(Box::new(beat))) {
-            Ok(Done::Beaten(beaten)) => Ok(beaten),
+        change(&mut heartbeat);
+        match self.run(GroupCommand::ConsumerHeartbeat(Box::new(heartbeat))) {
+            Ok(Applied::Heartbeat(reply)) => Ok(reply),
+            Ok(Applied::MissingTopics(_)) => Err(ErrorCode::UnknownTopicOrPartition),
             Err(refused) => Err(refused.error),
             other => panic!("{other:?}"),
         }
     }
 
     /// A heartbeat in the member's own epoch that says what it holds.
-    fn holds(&mut self, id: &str, owned: &[i32]) -> Beaten {
+    fn holds(&mut self, id: &str, owned: &[i32]) -> HeartbeatReply {
         let epoch = self.consumer(id).epoch;
-        self.beat(id, epoch, |beat| beat.owned = Some(part(owned))).unwrap()
+        self.heartbeat(id, epoch, |heartbeat| heartbeat.owned = Some(part(owned))).unwrap()
     }
 
     fn go(&mut self, id: &str, instance: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
-        let member = Member { id: text(id), instance_id: instance.map(text), generation: epoch };
-        let outcome = self.run(GroupChange::EndBeat { member, now_ms: self.now_ms });
+        let (member_id, instance_id) = (text(id), instance.map(text));
+        let leave = ConsumerLeave { member_id, instance_id, member_epoch: epoch, now_ms: self.now_ms };
+        let outcome = self.run(GroupCommand::ConsumerLeave(leave));
         outcome.map(|_| ()).map_err(|refused| refused.error)
     }
 
@@ -102,15 +122,15 @@ impl Store {
     ) -> Result<Vec<i32>, ErrorCode> {
         let assignment = |(id, numbers): &(&str, &[i32])| (text(id), assignment(numbers));
         let sync = Sync {
-            member: Member { generation, ..dynamic(id) },
+            member: MemberIdentity { generation, ..dynamic(id) },
             protocol_type: Some(text("consumer")),
             protocol: Some(text("range")),
             assignments: parts.iter().map(assignment).collect(),
             now_ms: self.now_ms,
         };
-        let bytes = match self.run(GroupChange::Sync(Box::new(sync))) {
-            Ok(Done::Synced(Synced::Assigned(bytes))) => bytes,
-            Ok(Done::Synced(Synced::ByBroker { assignment, .. })) => assignment,
+        let bytes = match self.run(GroupCommand::Sync(Box::new(sync))) {
+            Ok(Applied::Synced(Synced::Assigned(bytes))) => bytes,
+            Ok(Applied::Synced(Synced::ByBroker { assignment, .. })) => assignment,
             Err(refused) => return Err(refused.error),
             other => panic!("{other:?}"),
         };
@@ -120,7 +140,7 @@ impl Store {
     fn is_to_join_again(&self, id: &str) -> bool {
         let members: Vec<_> =
             self.group().members.iter().map(|id| (id.clone(), Arc::new(self.member(id).unwrap()))).collect();
-        must_join_again(&Arc::new(self.group()), &members, &text(id))
+        must_join_again(&GroupView { group: Arc::new(self.group()), members }, &text(id))
     }
 
     /// Each partition is with one member at most.
@@ -169,73 +189,90 @@ fn put_partitions(bytes: &mut BytesMut, topic: &str, numbers: &[i32]) {
 #[test]
 fn a_partition_changes_hands_only_once_it_is_let_go() {
     let mut store = Store::with_topic(3);
-    let all = Beaten { epoch: 1, assignment: Some(part(&[0, 1, 2])) };
-    assert_eq!(store.beat("a", 0, |_| {}), Ok(all));
-    assert_eq!(store.beat("b", 0, |_| {}), Ok(Beaten { epoch: 2, assignment: Some(part(&[])) }));
+    let all = HeartbeatReply { member_epoch: 1, assignment: Some(part(&[0, 1, 2])) };
+    assert_eq!(store.heartbeat("a", 0, |_| {}), Ok(all));
+    assert_eq!(
+        store.heartbeat("b", 0, |_| {}),
+        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(part(&[])) })
+    );
     assert_eq!(store.state(), (GroupState::Reconciling, 2));
     // The first is told, and moves on only when it says that it has let go.
-    assert_eq!(store.beat("a", 1, |_| {}), Ok(Beaten { epoch: 1, assignment: Some(part(&[0, 1])) }));
-    assert_eq!(store.holds("a", &[0, 1, 2]), Beaten { epoch: 1, assignment: None });
-    assert_eq!(store.holds("b", &[]), Beaten { epoch: 2, assignment: None });
-    assert_eq!(store.holds("a", &[0, 1]), Beaten { epoch: 2, assignment: None });
-    assert_eq!(store.holds("b", &[]), Beaten { epoch: 2, assignment: Some(part(&[2])) });
+    assert_eq!(
+        store.heartbeat("a", 1, |_| {}),
+        Ok(HeartbeatReply { member_epoch: 1, assignment: Some(part(&[0, 1])) })
+    );
+    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 1, assignment: None });
+    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: None });
+    assert_eq!(store.holds("a", &[0, 1]), HeartbeatReply { member_epoch: 2, assignment: None });
+    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(part(&[2])) });
     assert_eq!(store.state(), (GroupState::Stable, 2));
 }
 
 #[test]
 fn a_heartbeat_that_changes_nothing_writes_nothing() {
     let mut store = Store::with_topic(3);
-    store.beat("a", 0, |_| {}).unwrap();
-    let before = store.documents.clone();
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    let before = store.documents.0.clone();
     store.now_ms += 5_000;
-    assert_eq!(store.holds("a", &[0, 1, 2]), Beaten { epoch: 1, assignment: None });
-    assert!(store.documents == before);
+    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 1, assignment: None });
+    assert!(store.documents.0 == before);
 }
 
 #[test]
 fn epochs_that_are_not_the_members_are_refused() {
     let mut store = Store::with_topic(3);
-    store.beat("a", 0, |_| {}).unwrap();
-    store.beat("b", 0, |_| {}).unwrap();
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.heartbeat("b", 0, |_| {}).unwrap();
     store.holds("a", &[0, 1]);
     assert_eq!(store.consumer("a").epoch, 2);
-    assert_eq!(store.beat("a", 3, |_| {}), Err(ErrorCode::FencedMemberEpoch));
+    assert_eq!(store.heartbeat("a", 3, |_| {}), Err(ErrorCode::FencedMemberEpoch));
     // It may have missed the answer, but then it says what it holds, and that is nothing it should not.
-    assert_eq!(store.beat("a", 1, |_| {}), Err(ErrorCode::FencedMemberEpoch));
-    assert_eq!(store.beat("a", 1, |beat| beat.owned = Some(part(&[2]))), Err(ErrorCode::FencedMemberEpoch));
-    assert!(store.beat("a", 1, |beat| beat.owned = Some(part(&[0, 1]))).is_ok());
-    assert_eq!(store.beat("c", 1, |_| {}), Err(ErrorCode::UnknownMemberId));
-    assert_eq!(Store::new().beat("a", 1, |_| {}), Err(ErrorCode::GroupIdNotFound));
+    assert_eq!(store.heartbeat("a", 1, |_| {}), Err(ErrorCode::FencedMemberEpoch));
+    assert_eq!(
+        store.heartbeat("a", 1, |heartbeat| heartbeat.owned = Some(part(&[2]))),
+        Err(ErrorCode::FencedMemberEpoch)
+    );
+    assert!(store.heartbeat("a", 1, |heartbeat| heartbeat.owned = Some(part(&[0, 1]))).is_ok());
+    assert_eq!(store.heartbeat("c", 1, |_| {}), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(Store::new().heartbeat("a", 1, |_| {}), Err(ErrorCode::GroupIdNotFound));
 }
 
 #[test]
 fn topics_that_come_and_grow_are_shared_at_the_next_heartbeat() {
     let mut store = Store::new();
-    store.beat("a", 0, |_| {}).unwrap();
+    let unknown = store.heartbeat("a", 0, |_| {});
+    assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition), "it asks for facts about the topic");
+    store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
+    store.heartbeat("a", 0, |_| {}).unwrap();
     store.grow_topic(1);
-    assert_eq!(store.holds("a", &[]), Beaten { epoch: 2, assignment: Some(part(&[0])) });
+    assert_eq!(store.holds("a", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0])) });
     store.grow_topic(3);
-    assert_eq!(store.holds("a", &[0]), Beaten { epoch: 3, assignment: Some(part(&[0, 1, 2])) });
-    store.documents.remove(&Key::Topic(text("t")));
-    assert_eq!(store.holds("a", &[0, 1, 2]), Beaten { epoch: 3, assignment: Some(part(&[])) });
+    assert_eq!(
+        store.holds("a", &[0]),
+        HeartbeatReply { member_epoch: 3, assignment: Some(part(&[0, 1, 2])) }
+    );
+    store.topics = KnownTopics::default();
+    store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
+    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 3, assignment: Some(part(&[])) });
 }
 
 #[test]
 fn what_a_regular_expression_matches_is_subscribed_to() {
     let mut store = Store::with_topic(2);
     let by_regex = |topics: &[&str]| {
-        let matches = Matches { regex: text("t.*"), topics: topics.iter().map(|name| text(name)).collect() };
-        move |beat: &mut Beat| {
-            (beat.topics, beat.regex) = (None, Some(text("t.*")));
-            beat.matches = Some(matches);
+        let matches =
+            ResolvedRegex { regex: text("t.*"), topics: topics.iter().map(|name| text(name)).collect() };
+        move |heartbeat: &mut ConsumerHeartbeat| {
+            (heartbeat.topics, heartbeat.regex) = (None, Some(text("t.*")));
+            heartbeat.resolved_regex = Some(matches);
         }
     };
-    let joined = store.beat("a", 0, by_regex(&[])).unwrap();
+    let joined = store.heartbeat("a", 0, by_regex(&[])).unwrap();
     assert_eq!(joined.assignment, Some(part(&[])));
-    let next = store.beat("a", 1, by_regex(&["t"])).unwrap();
-    assert_eq!(next, Beaten { epoch: 2, assignment: Some(part(&[0, 1])) });
+    let next = store.heartbeat("a", 1, by_regex(&["t"])).unwrap();
+    assert_eq!(next, HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) });
     // It takes the expression back.
-    store.beat("a", 2, |beat| beat.regex = Some(text(""))).unwrap();
+    store.heartbeat("a", 2, |heartbeat| heartbeat.regex = Some(text(""))).unwrap();
     assert_eq!(store.group().consumer.unwrap().regexes.len(), 0);
     assert_eq!(store.assigned("a"), Vec::<i32>::new());
 }
@@ -243,9 +280,9 @@ fn what_a_regular_expression_matches_is_subscribed_to() {
 #[test]
 fn the_silent_and_the_slow_are_taken_out() {
     let mut store = Store::with_topic(4);
-    store.beat("a", 0, |_| {}).unwrap();
-    store.beat("b", 0, |_| {}).unwrap();
-    store.beat("a", 1, |_| {}).unwrap();
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    store.heartbeat("a", 1, |_| {}).unwrap();
     // `a` goes on to live, but does not let go what it is to let go.
     for _ in 0..6 {
         store.pass(9_000, &["a", "b"]);
@@ -263,24 +300,31 @@ fn the_silent_and_the_slow_are_taken_out() {
 #[test]
 fn a_static_member_keeps_its_part_while_it_is_away() {
     let mut store = Store::with_topic(4);
-    let fixed = |beat: &mut Beat| beat.member.instance_id = Some(text("i"));
-    store.beat("a", 0, fixed).unwrap();
-    store.beat("b", 0, |_| {}).unwrap();
+    let fixed = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
+    store.heartbeat("a", 0, fixed).unwrap();
+    store.heartbeat("b", 0, |_| {}).unwrap();
     store
-        .beat("a", 1, |beat| {
-            fixed(beat);
-            beat.owned = Some(part(&[0, 1]))
+        .heartbeat("a", 1, |heartbeat| {
+            fixed(heartbeat);
+            heartbeat.owned = Some(part(&[0, 1]))
         })
         .unwrap();
     store.holds("b", &[]);
-    assert_eq!(store.beat("c", 0, fixed), Err(ErrorCode::UnreleasedInstanceId));
+    assert_eq!(store.heartbeat("c", 0, fixed), Err(ErrorCode::UnreleasedInstanceId));
     store.go("a", Some("i"), -2).unwrap();
     assert_eq!(store.group().generation, 2, "nothing is shared anew");
-    assert_eq!(store.beat("c", 0, fixed), Ok(Beaten { epoch: 2, assignment: Some(part(&[0, 1])) }));
-    assert_eq!(store.beat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(
+        store.heartbeat("c", 0, fixed),
+        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) })
+    );
+    assert_eq!(store.heartbeat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
     store.go("c", Some("i"), -2).unwrap();
-    assert_eq!(store.beat("b", 0, fixed), Err(ErrorCode::UnreleasedInstanceId), "it is somebody already");
-    store.beat("c", 0, fixed).unwrap();
+    assert_eq!(
+        store.heartbeat("b", 0, fixed),
+        Err(ErrorCode::UnreleasedInstanceId),
+        "it is somebody already"
+    );
+    store.heartbeat("c", 0, fixed).unwrap();
     assert_eq!(store.go("a", Some("i"), -1), Err(ErrorCode::FencedInstanceId));
     store.go("c", Some("i"), -1).unwrap();
     assert_eq!(store.group().members, [text("b")]);
@@ -289,8 +333,8 @@ fn a_static_member_keeps_its_part_while_it_is_away() {
 #[test]
 fn members_commit_in_their_epoch() {
     let mut store = Store::with_topic(1);
-    store.beat("a", 0, |_| {}).unwrap();
-    let member = |id: &str, generation| Member { generation, ..dynamic(id) };
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    let member = |id: &str, generation| MemberIdentity { generation, ..dynamic(id) };
     assert_eq!(store.commit(member("a", 1), 0, 5), Ok(()));
     assert_eq!(store.commit(member("a", 2), 0, 5), Err(ErrorCode::StaleMemberEpoch));
     assert_eq!(store.commit(member("b", 1), 0, 5), Err(ErrorCode::UnknownMemberId));
@@ -315,8 +359,8 @@ fn classic_pair() -> Store {
 fn a_classic_group_is_moved_over_member_by_member() {
     let mut store = classic_pair();
     let generation = store.group().generation;
-    let joined = store.beat("c", 0, |_| {}).unwrap();
-    assert_eq!(joined, Beaten { epoch: generation + 1, assignment: Some(part(&[])) });
+    let joined = store.heartbeat("c", 0, |_| {}).unwrap();
+    assert_eq!(joined, HeartbeatReply { member_epoch: generation + 1, assignment: Some(part(&[])) });
     store.check_exclusive();
     // The others hear of it, join again, and let one go.
     assert!(store.is_to_join_again("a"));
@@ -347,7 +391,7 @@ fn a_classic_group_is_moved_over_member_by_member() {
 #[test]
 fn a_group_becomes_classic_again_when_the_last_of_the_other_protocol_goes() {
     let mut store = classic_pair();
-    store.beat("c", 0, |_| {}).unwrap();
+    store.heartbeat("c", 0, |_| {}).unwrap();
     let generation = store.group().generation;
     store.go("c", None, -1).unwrap();
     // In the same generation: the members hear that they are to join again, and keep what they have till then.
@@ -359,21 +403,21 @@ fn a_group_becomes_classic_again_when_the_last_of_the_other_protocol_goes() {
 
 #[test]
 fn a_static_member_is_moved_over_by_a_restart_and_back() {
-    let fixed = |id: &str| Member { instance_id: Some(text("i")), ..dynamic(id) };
+    let fixed = |id: &str| MemberIdentity { instance_id: Some(text("i")), ..dynamic(id) };
     let protocols = || vec![MemberProtocol { name: text("range"), metadata: Blob(subscription("t", &[])) }];
     let mut store = Store::with_topic(2);
     store.join_with(fixed(""), "a", protocols()).unwrap();
     let generation = store.group().generation;
     let sync = Sync {
-        member: Member { generation, ..fixed("a") },
+        member: MemberIdentity { generation, ..fixed("a") },
         protocol_type: None,
         protocol: None,
         assignments: vec![(text("a"), assignment(&[0, 1]))],
         now_ms: store.now_ms,
     };
-    store.run(GroupChange::Sync(Box::new(sync))).unwrap();
-    let by_consumer = |beat: &mut Beat| beat.member.instance_id = Some(text("i"));
-    let told = store.beat("b", 0, by_consumer).unwrap().assignment;
+    store.run(GroupCommand::Sync(Box::new(sync))).unwrap();
+    let by_consumer = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
+    let told = store.heartbeat("b", 0, by_consumer).unwrap().assignment;
     assert_eq!((told, store.group().members), (Some(part(&[0, 1])), vec![text("b")]));
     store.go("b", Some("i"), -2).unwrap();
     assert!(matches!(
@@ -386,12 +430,12 @@ fn a_static_member_is_moved_over_by_a_restart_and_back() {
 #[test]
 fn a_group_that_nobody_is_in_takes_either_protocol() {
     let mut store = Store::with_topic(1);
-    store.beat("a", 0, |_| {}).unwrap();
+    store.heartbeat("a", 0, |_| {}).unwrap();
     store.go("a", None, -1).unwrap();
     assert!(matches!(store.join_classic("", "b", &[]), Ok(Joined::Waits { .. })));
     store.leave(&[dynamic("b")]);
     assert_eq!(store.state().0, GroupState::Empty);
-    assert_eq!(store.beat("c", 0, |_| {}).unwrap().epoch, 1);
+    assert_eq!(store.heartbeat("c", 0, |_| {}).unwrap().member_epoch, 1);
 }
 
 #[test]
@@ -402,8 +446,9 @@ fn a_classic_member_that_nobody_can_read_keeps_the_group_as_it_is() {
         member.protocols[0].metadata = Blob(Bytes::from_static(b"what?"));
         member
     });
-    store.documents.insert(Key::Member(text("g"), text("a")), Document::Member(member));
-    assert_eq!(store.beat("c", 0, |_| {}), Err(ErrorCode::GroupIdNotFound));
+    let key = MemberKey { group: text("g"), member: text("a") };
+    store.documents.0.insert(MemberDocument::key(&key), Document::new::<MemberDocument>(member));
+    assert_eq!(store.heartbeat("c", 0, |_| {}), Err(ErrorCode::GroupIdNotFound));
     assert_eq!(store.state().0, GroupState::Stable);
 }
 
@@ -425,7 +470,7 @@ fn whatever_happens_partitions_are_exclusive_and_come_to_rest() {
             let id = ["a", "b", "c", "d"][roll(4) as usize];
             match (held.contains_key(id), roll(8)) {
                 (false, _) => {
-                    let told = store.beat(id, 0, |_| {}).unwrap().assignment.unwrap();
+                    let told = store.heartbeat(id, 0, |_| {}).unwrap().assignment.unwrap();
                     held.insert(id, each(&told).map(|(_, at)| at).collect());
                 }
                 (true, 0) => {

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 
 use kernel::TopicId;
 
-use super::{Candidate, Counts, give};
-use crate::rules::groups::consumer::documents::Partitions;
+use super::candidate::{Candidate, Counts, give};
+use crate::documents::Partitions;
 
 pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
     let mut parts = vec![Partitions::new(); members.len()];

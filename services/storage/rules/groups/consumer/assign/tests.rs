@@ -1,9 +1,13 @@
 //! Assignors by what they promise: all is assigned, once, evenly, and little moves.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use kernel::TopicId;
 use uuid::Uuid;
 
+use super::candidate::count;
 use super::*;
-use crate::rules::groups::consumer::documents::each;
+use crate::documents::{ASSIGNORS, each};
 
 fn topic(number: u128) -> TopicId {
     TopicId(Uuid::from_u128(number))

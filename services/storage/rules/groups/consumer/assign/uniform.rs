@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, VecDeque};
 
 use kernel::TopicId;
 
-use super::{Candidate, Counts, count, give};
-use crate::rules::groups::consumer::documents::{Partitions, each, holds};
+use super::candidate::{Candidate, Counts, count, give};
+use crate::documents::{Partitions, each, holds};
 
-type Place = (TopicId, i32);
+type Slot = (TopicId, i32);
 
 /// Looks from one member at another while subscriptions that differ are evened out.
 const STEPS_MAX: usize = 1_000_000;
@@ -43,9 +43,9 @@ fn kept(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
 
 /// Partitions that somebody subscribes to and nobody has. Those with the fewest subscribers come first: they have the
 /// least choice.
-fn unassigned(members: &[Candidate], counts: &Counts, parts: &[Partitions]) -> Vec<Place> {
+fn unassigned(members: &[Candidate], counts: &Counts, parts: &[Partitions]) -> Vec<Slot> {
     let subscribers = |topic: &TopicId| members.iter().filter(|member| member.topics.contains(topic)).count();
-    let assigned: BTreeSet<Place> = parts.iter().flat_map(each).collect();
+    let assigned: BTreeSet<Slot> = parts.iter().flat_map(each).collect();
     let mut topics: Vec<(usize, TopicId)> = counts.keys().map(|topic| (subscribers(topic), *topic)).collect();
     topics.retain(|(subscribers, _)| *subscribers > 0);
     topics.sort();
@@ -83,7 +83,7 @@ fn partitions_of(counts: &Counts, topic: TopicId) -> usize {
 }
 
 /// Fills one member after the other.
-fn fill(quotas: &[usize], free: Vec<Place>, parts: &mut [Partitions]) {
+fn fill(quotas: &[usize], free: Vec<Slot>, parts: &mut [Partitions]) {
     let mut free = free.into_iter();
     for (part, quota) in parts.iter_mut().zip(quotas) {
         let missing = quota.saturating_sub(count(part));
@@ -94,7 +94,7 @@ fn fill(quotas: &[usize], free: Vec<Place>, parts: &mut [Partitions]) {
 // --- subscriptions differ
 
 /// Gives each partition to the subscriber that has the fewest.
-fn hand_out(members: &[Candidate], free: Vec<Place>, parts: &mut [Partitions]) {
+fn hand_out(members: &[Candidate], free: Vec<Slot>, parts: &mut [Partitions]) {
     let mut sizes: Vec<usize> = parts.iter().map(count).collect();
     for (topic, at) in free {
         let subscribers = (0..members.len()).filter(|index| members[*index].topics.contains(&topic));
@@ -130,7 +130,7 @@ fn balance(members: &[Candidate], counts: &Counts, parts: &mut [Partitions]) {
 struct Move {
     giver: usize,
     taker: usize,
-    place: Place,
+    place: Slot,
 }
 
 fn moves_to_a_poor_one(
@@ -203,7 +203,7 @@ fn path(giver: usize, reached: &[Option<Move>]) -> Vec<Move> {
 }
 
 /// A partition that one has and the other may have; the last, so that the first ones stay.
-fn movable(from: &Partitions, to: &Candidate, has: &Partitions) -> Option<Place> {
+fn movable(from: &Partitions, to: &Candidate, has: &Partitions) -> Option<Slot> {
     let of_interest = from.iter().rev().filter(|(topic, _)| to.topics.contains(topic));
     let mut all = of_interest.flat_map(|(topic, of_topic)| of_topic.iter().rev().map(|at| (*topic, *at)));
     all.find(|(topic, at)| !holds(has, *topic, *at))

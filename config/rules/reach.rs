@@ -1,0 +1,16 @@
+//! What the stacks lead to.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+/// What the stacks lead to.
+pub(super) struct Reach {
+    /// Every name in any stack.
+    pub(super) steps: BTreeSet<String>,
+    /// Services that a stack ends in, or that routing leads to.
+    pub(super) services: BTreeSet<String>,
+    /// The listeners whose stack ends in `route`, and where that stands.
+    pub(super) routed: Vec<(String, Range<usize>)>,
+    /// Whether every name was one that exists; if not, what seems unused may be a victim of that.
+    pub(super) is_certain: bool,
+}

@@ -1,0 +1,19 @@
+//! What every connection of a listener is served with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::Stack;
+use kernel::budget::Budget;
+
+use super::traffic::Traffic;
+
+/// What every connection of a listener is served with.
+pub(super) struct Context {
+    pub(super) max_in_flight: usize,
+    pub(super) frame_bytes_max: usize,
+    pub(super) frame_timeout: Duration,
+    pub(super) stack: Arc<Stack>,
+    pub(super) requests: Budget,
+    pub(super) traffic: Arc<Traffic>,
+}

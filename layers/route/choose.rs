@@ -1,0 +1,113 @@
+//! Which service a call belongs to, by the topics and the fetch session that it names.
+
+use kernel::ports::TopicFacts;
+use kernel::schema::Mark;
+use kernel::schema::walk::{Found, RawValue};
+use kernel::session::Owner;
+use kernel::{Api, Call, Malformed, TopicId};
+
+use super::rules::{Candidates, Rules};
+use super::sessions::SessionHolders;
+
+/// The service of a call, by its index.
+#[derive(Debug)]
+pub(super) enum Choice {
+    /// This one.
+    Service(usize),
+    /// There is none: its topics belong to more than one.
+    SpansServices,
+    /// Not known before the names of these topics are.
+    NeedsNames(Named),
+}
+
+/// What a request names.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// The service of the topics so far.
+    service: Option<usize>,
+    spans_services: bool,
+    /// Topics without a name.
+    pub(super) ids: Vec<TopicId>,
+    /// The service that holds the fetch session of the request.
+    session_holder: Option<usize>,
+    session_id: i64,
+    session_epoch: i64,
+}
+
+/// Finds the service of a call, without looking into its body where no rule with topics can apply.
+///
+/// # Errors
+/// The body cannot be read.
+pub(super) fn choose(rules: &Rules, call: &mut Call, owner: Owner) -> Result<Choice, Malformed> {
+    let candidates = rules.candidates(call);
+    if !candidates.have_topics() {
+        return Ok(Choice::Service(candidates.otherwise));
+    }
+    let mut named = Named::default();
+    let is_fetch = call.header.api == Api::FETCH;
+    call.walk(|found| {
+        named.see_topic(&candidates, &found);
+        if is_fetch {
+            named.see_session(&found);
+        }
+    })?;
+    if let Ok(id) = i32::try_from(named.session_id)
+        && id != 0
+    {
+        named.session_holder = call.session.state::<SessionHolders>(owner).holder(id);
+    }
+    if named.ids.is_empty() || named.spans_services {
+        return Ok(named.decide(&candidates).map_or(Choice::SpansServices, Choice::Service));
+    }
+    Ok(Choice::NeedsNames(named))
+}
+
+impl Named {
+    /// The service of the call that named this, once its topics have names; `None` if they belong to more than one.
+    ///
+    /// An id that nobody knows binds the call to no service, for every one gives the same answer to it.
+    pub(super) fn with_names(mut self, rules: &Rules, call: &Call, topics: &[TopicFacts]) -> Option<usize> {
+        let candidates = rules.candidates(call);
+        for topic in topics {
+            self.add(candidates.service_of(&topic.name));
+        }
+        self.decide(&candidates)
+    }
+
+    fn add(&mut self, service: usize) {
+        self.spans_services |= *self.service.get_or_insert(service) != service;
+    }
+
+    fn see_topic(&mut self, candidates: &Candidates<'_>, found: &Found<'_>) {
+        match (found.field.mark, found.value) {
+            (Mark::TopicName, value) => {
+                // A request by id has null or empty names.
+                if let Some(topic) = value.as_str().filter(|topic| !topic.is_empty()) {
+                    self.add(candidates.service_of(topic));
+                }
+            }
+            (Mark::TopicId, RawValue::Uuid(id)) if !id.is_nil() => self.ids.push(TopicId(id)),
+            _ => {}
+        }
+    }
+
+    fn see_session(&mut self, found: &Found<'_>) {
+        let Some(value) = found.value.as_int() else { return };
+        match found.field.name {
+            "SessionId" => self.session_id = value,
+            "SessionEpoch" => self.session_epoch = value,
+            _ => {}
+        }
+    }
+
+    fn decide(&self, candidates: &Candidates<'_>) -> Option<usize> {
+        // Epoch 0 asks for a new session and -1 for none; the session named beside them is only to be closed, wherever
+        // it is.
+        let is_incremental = self.session_epoch > 0;
+        match (self.service, self.session_holder) {
+            _ if self.spans_services => None,
+            (Some(service), Some(holder)) if is_incremental && service != holder => None,
+            (service, holder) => Some(service.or(holder).unwrap_or(candidates.otherwise)),
+        }
+    }
+}

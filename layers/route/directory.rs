@@ -1,0 +1,119 @@
+//! The topics of all services as clients see them: each where the rules lead to by its name.
+
+use std::sync::{Arc, Weak};
+
+use futures_util::future::try_join_all;
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use kernel::TopicId;
+use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
+use kernel::service::Service;
+
+use super::rules::Rules;
+
+/// Finds topics in the services that the rules lead to. A topic whose name leads to another service than the one that
+/// has it is not there: no client could reach it.
+///
+/// Services have it as well (see [`Service::set_directory`]), so it does not keep them alive.
+pub(super) struct RoutedDirectory {
+    rules: Arc<Rules>,
+    services: Vec<(String, Weak<dyn Service>)>,
+}
+
+impl RoutedDirectory {
+    pub(super) fn new(rules: Arc<Rules>, services: &[(String, Arc<dyn Service>)]) -> Self {
+        let services =
+            services.iter().map(|(name, service)| (name.clone(), Arc::downgrade(service))).collect();
+        Self { rules, services }
+    }
+
+    fn topics(&self, service: usize) -> Result<Arc<dyn TopicDirectory>, String> {
+        let (name, service) = &self.services[service];
+        let service = service.upgrade().ok_or_else(|| format!("the service {name:?} has been closed"))?;
+        Ok(service.topics())
+    }
+
+    /// Leaves out what no client could reach in this service.
+    fn reachable(&self, service: usize, mut topics: Vec<TopicFacts>) -> Vec<TopicFacts> {
+        topics.retain(|topic| self.rules.service_of_topic(&topic.name) == service);
+        topics
+    }
+
+    async fn by_name_of(&self, service: usize, names: Vec<Arc<str>>) -> Result<Vec<TopicFacts>, String> {
+        let topics = self.topics(service)?;
+        topics.by_name(names).await
+    }
+
+    async fn by_id_of(&self, service: usize, ids: Vec<TopicId>) -> Result<Vec<TopicFacts>, String> {
+        let topics = self.topics(service)?;
+        let found = topics.by_id(ids).await?;
+        Ok(self.reachable(service, found))
+    }
+
+    async fn all_of(&self, service: usize) -> Result<Vec<TopicFacts>, String> {
+        let topics = self.topics(service)?;
+        let found = topics.all().await?;
+        Ok(self.reachable(service, found))
+    }
+
+    async fn find_names(&self, names: Vec<Arc<str>>) -> Result<Vec<TopicFacts>, String> {
+        let mut by_service = vec![Vec::new(); self.services.len()];
+        for name in names {
+            by_service[self.rules.service_of_topic(&name)].push(name);
+        }
+        let mut asked = Vec::new();
+        for (service, names) in by_service.into_iter().enumerate() {
+            if !names.is_empty() {
+                asked.push(self.by_name_of(service, names));
+            }
+        }
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+
+    /// Asks the services at the same time and goes on when every id is known, so that one that does not answer holds up
+    /// only who needs it.
+    async fn find_ids(&self, mut ids: Vec<TopicId>) -> Result<Vec<TopicFacts>, String> {
+        ids.sort_unstable();
+        ids.dedup();
+        let mut asked = FuturesUnordered::new();
+        for service in 0..self.services.len() {
+            asked.push(self.by_id_of(service, ids.clone()));
+        }
+        let mut found = Vec::new();
+        let mut failure = None;
+        while found.len() < ids.len()
+            && let Some(answer) = asked.next().await
+        {
+            match answer {
+                Ok(topics) => found.extend(topics),
+                Err(cause) => failure = Some(cause),
+            }
+        }
+        match failure {
+            // Who did not answer may have the topics that are missing.
+            Some(cause) if found.len() < ids.len() => Err(cause),
+            _ => Ok(found),
+        }
+    }
+
+    async fn find_all(&self) -> Result<Vec<TopicFacts>, String> {
+        let mut asked = Vec::new();
+        for service in 0..self.services.len() {
+            asked.push(self.all_of(service));
+        }
+        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+    }
+}
+
+impl TopicDirectory for RoutedDirectory {
+    fn by_name(&self, names: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        Box::pin(self.find_names(names))
+    }
+
+    fn by_id(&self, ids: Vec<TopicId>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        Box::pin(self.find_ids(ids))
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        Box::pin(self.find_all())
+    }
+}

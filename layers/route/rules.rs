@@ -1,0 +1,200 @@
+//! The rules, with the names in them looked up, and which of them a call or a topic can come under.
+
+use kernel::schema::{Direction, Field, Kind, Mark};
+use kernel::{Api, Call};
+
+use super::glob;
+use super::settings::{Rule, Settings};
+
+/// APIs of groups and transactions. Rules with topics do not apply to them, whatever topics they name: one service
+/// coordinates a group or a transaction, also where its members read topics of several services.
+const COORDINATOR_APIS: &[Api] = &[
+    Api::OFFSET_COMMIT,
+    Api::OFFSET_FETCH,
+    Api::FIND_COORDINATOR,
+    Api::JOIN_GROUP,
+    Api::HEARTBEAT,
+    Api::LEAVE_GROUP,
+    Api::SYNC_GROUP,
+    Api::DESCRIBE_GROUPS,
+    Api::LIST_GROUPS,
+    Api::INIT_PRODUCER_ID,
+    Api(24), // AddPartitionsToTxn
+    Api(25), // AddOffsetsToTxn
+    Api(26), // EndTxn
+    Api(28), // TxnOffsetCommit
+    Api::DELETE_GROUPS,
+    Api::OFFSET_DELETE,
+    Api(65), // DescribeTransactions
+    Api(66), // ListTransactions
+    Api::CONSUMER_GROUP_HEARTBEAT,
+    Api::CONSUMER_GROUP_DESCRIBE,
+    Api(76), // ShareGroupHeartbeat
+    Api(77), // ShareGroupDescribe
+    Api(88), // StreamsGroupHeartbeat
+    Api(89), // StreamsGroupDescribe
+    Api(90), // DescribeShareGroupOffsets
+    Api(91), // AlterShareGroupOffsets
+    Api(92), // DeleteShareGroupOffsets
+];
+
+/// All rules, over services that are known by their index.
+#[derive(Debug)]
+pub(super) struct Rules {
+    rules: Vec<ResolvedRule>,
+    default: usize,
+}
+
+/// A rule whose names have been looked up.
+#[derive(Debug)]
+struct ResolvedRule {
+    listeners: Vec<String>,
+    apis: Vec<Api>,
+    topics: Vec<String>,
+    to: usize,
+}
+
+/// What can decide a call, as far as its listener and API tell.
+#[derive(Debug)]
+pub(super) struct Candidates<'a> {
+    /// The rules with topics, in their order.
+    with_topics: Vec<&'a ResolvedRule>,
+    /// The service of a topic that none of them takes, and of a call that names no topic.
+    pub(super) otherwise: usize,
+}
+
+impl ResolvedRule {
+    fn new(rule: &Rule, services: &[&str]) -> Result<Self, String> {
+        if rule.listeners.is_empty() && rule.apis.is_empty() && rule.topics.is_empty() {
+            let remedy = "give it listeners, apis or topics, or make its service the default";
+            return Err(format!("a rule to {:?} would match every call: {remedy}", rule.to));
+        }
+        let api = |name: &String| {
+            Api::by_name(name).ok_or_else(|| {
+                format!(
+                    "a rule to {:?} names {name:?}, which is no API of Kafka 4.1 (such as Produce)",
+                    rule.to
+                )
+            })
+        };
+        Ok(Self {
+            listeners: rule.listeners.clone(),
+            apis: rule.apis.iter().map(api).collect::<Result<_, _>>()?,
+            topics: rule.topics.clone(),
+            to: find(services, &rule.to)?,
+        })
+    }
+
+    fn has_topics(&self) -> bool {
+        !self.topics.is_empty()
+    }
+
+    fn matches_listener(&self, listener: &str) -> bool {
+        self.listeners.is_empty() || self.listeners.iter().any(|name| name == listener)
+    }
+
+    /// Whether calls of this API can come under the rule.
+    fn matches_api(&self, api: Api) -> bool {
+        let is_named = self.apis.is_empty() || self.apis.contains(&api);
+        is_named && (!self.has_topics() || !COORDINATOR_APIS.contains(&api))
+    }
+
+    fn matches_topic(&self, topic: &str) -> bool {
+        self.topics.iter().any(|pattern| glob::matches(pattern, topic))
+    }
+}
+
+impl Rules {
+    /// The rules of these settings, over services by their names. The error says in one sentence each what is wrong
+    /// with the settings.
+    pub(super) fn new(settings: &Settings, services: &[&str]) -> Result<Self, String> {
+        let mut faults = Vec::new();
+        let default = find(services, &settings.default).unwrap_or_else(|fault| {
+            faults.push(fault);
+            0
+        });
+        let mut rules = Vec::new();
+        for rule in &settings.rules {
+            match ResolvedRule::new(rule, services) {
+                Ok(rule) => rules.push(rule),
+                Err(fault) => faults.push(fault),
+            }
+        }
+        if faults.is_empty() { Ok(Self { rules, default }) } else { Err(faults.join("\n")) }
+    }
+
+    /// The service of calls and topics that no rule takes.
+    pub(super) fn default_service(&self) -> usize {
+        self.default
+    }
+
+    /// Whether any rule has topics.
+    pub(super) fn have_topics(&self) -> bool {
+        self.rules.iter().any(ResolvedRule::has_topics)
+    }
+
+    /// What can decide this call.
+    pub(super) fn candidates(&self, call: &Call) -> Candidates<'_> {
+        let mut with_topics = Vec::new();
+        for rule in &self.rules {
+            if !rule.matches_listener(&call.session.listener) || !rule.matches_api(call.header.api) {
+                continue;
+            }
+            if !rule.has_topics() {
+                // It takes all that is left; what follows is out of reach.
+                return Candidates { with_topics, otherwise: rule.to };
+            }
+            with_topics.push(rule);
+        }
+        Candidates { with_topics, otherwise: self.default }
+    }
+
+    /// The service that has a topic of this name, whoever asks.
+    pub(super) fn service_of_topic(&self, topic: &str) -> usize {
+        let rule = self.rules.iter().find(|rule| rule.matches_topic(topic));
+        rule.map_or(self.default, |rule| rule.to)
+    }
+
+    /// Whether a rule can lead a call of this API to this service.
+    pub(super) fn can_lead(&self, api: Api, service: usize) -> bool {
+        let leads = |rule: &ResolvedRule| {
+            rule.to == service && rule.matches_api(api) && (!rule.has_topics() || names_topics(api))
+        };
+        self.rules.iter().any(leads)
+    }
+}
+
+impl Candidates<'_> {
+    /// Whether the topics of the call matter.
+    pub(super) fn have_topics(&self) -> bool {
+        !self.with_topics.is_empty()
+    }
+
+    /// The service of a topic in this call.
+    pub(super) fn service_of(&self, topic: &str) -> usize {
+        let rule = self.with_topics.iter().find(|rule| rule.matches_topic(topic));
+        rule.map_or(self.otherwise, |rule| rule.to)
+    }
+}
+
+fn find(services: &[&str], name: &str) -> Result<usize, String> {
+    let known = || format!("there is no service {name:?}; there are: {}", services.join(", "));
+    services.iter().position(|service| *service == name).ok_or_else(known)
+}
+
+/// Whether requests of this API name topics, or have their ids.
+fn names_topics(api: Api) -> bool {
+    fn any(fields: &[Field]) -> bool {
+        let is_topic = |field: &Field| matches!(field.mark, Mark::TopicName | Mark::TopicId);
+        fields.iter().any(|field| is_topic(field) || any(fields_within(field.kind)))
+    }
+    api.message(Direction::Request).is_some_and(|message| any(message.fields))
+}
+
+fn fields_within(kind: Kind) -> &'static [Field] {
+    match kind {
+        Kind::Struct(fields) => fields,
+        Kind::Array(element) => fields_within(*element),
+        _ => &[],
+    }
+}

@@ -1,0 +1,134 @@
+//! Services that say who answered, and directories that count how often they are asked.
+
+use std::future::{pending, ready};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kernel::metrics::{Collect, Page};
+use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
+use kernel::schema::Direction;
+use kernel::schema::value::{self, Value};
+use kernel::{Api, Door, Reply, Served, TopicId};
+use parking_lot::Mutex;
+
+use super::{LEGACY_LOST, LEGACY_ORDERS, ORDERS};
+
+/// A service that answers with its name; a Fetch with a response of its session before that.
+pub(super) struct FakeService {
+    pub(super) name: &'static str,
+    pub(super) session: i64,
+    pub(super) served: Served,
+    pub(super) topics: Arc<FakeTopics>,
+}
+
+/// The topics of a service.
+#[derive(Default)]
+pub(super) struct FakeTopics {
+    pub(super) topics: Vec<TopicFacts>,
+    pub(super) is_down: bool,
+    pub(super) asked: Mutex<usize>,
+}
+
+/// Services by their names.
+pub(super) fn services(names: &[&'static str]) -> Vec<(String, Arc<dyn kernel::Service>)> {
+    names.iter().map(|name| FakeService::new(name).named()).collect()
+}
+
+impl FakeService {
+    pub(super) fn new(name: &'static str) -> Self {
+        let topic = |name: &str, id| TopicFacts { name: Arc::from(name), id, partitions: 1 };
+        let (session, topics) = match name {
+            "local" => (100, vec![topic("orders", ORDERS), topic("legacy.lost", LEGACY_LOST)]),
+            "legacy" => (200, vec![topic("legacy.orders", LEGACY_ORDERS)]),
+            _ => (300, Vec::new()),
+        };
+        let topics = Arc::new(FakeTopics { topics, ..FakeTopics::default() });
+        Self { name, session, served: Served::default(), topics }
+    }
+
+    pub(super) fn named(self) -> (String, Arc<dyn kernel::Service>) {
+        let name = self.name.to_owned();
+        let service: Arc<dyn kernel::Service> = Arc::new(self);
+        (name, service)
+    }
+}
+
+fn fetch_response(version: i16, session: i64) -> Bytes {
+    let message = Api::FETCH.message(Direction::Response).unwrap();
+    let body = Value::Struct(vec![("SessionId", Value::Int(session))]);
+    Bytes::from(value::encode(message, version, &body).unwrap())
+}
+
+impl Collect for FakeService {
+    fn collect(&self, _: &mut Page) {}
+}
+
+impl kernel::Service for FakeService {
+    fn door(&self) -> Door {
+        let (name, session) = (self.name, self.session);
+        Door::from_fn(move |call| {
+            let mut body = Vec::new();
+            if call.header.api == Api::FETCH {
+                body.push(fetch_response(call.header.version, session));
+            }
+            body.push(Bytes::from_static(name.as_bytes()));
+            Box::pin(ready(Ok(Some(Reply { body, ..Reply::default() }))))
+        })
+    }
+
+    fn served(&self) -> Served {
+        self.served.clone()
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(pending())
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), String>> {
+        Box::pin(ready(Ok(())))
+    }
+
+    fn topics(&self) -> Arc<dyn TopicDirectory> {
+        self.topics.clone()
+    }
+
+    fn set_directory(&self, _: Arc<dyn TopicDirectory>) {}
+
+    fn summary(&self) -> (&'static str, String) {
+        ("answers as", self.name.to_owned())
+    }
+}
+
+impl FakeTopics {
+    fn find(
+        &self,
+        is_wanted: impl Fn(&TopicFacts) -> bool,
+    ) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        *self.asked.lock() += 1;
+        let found: Vec<TopicFacts> = self.topics.iter().filter(|topic| is_wanted(topic)).cloned().collect();
+        let answer = if self.is_down { Err("it is down".to_owned()) } else { Ok(found) };
+        Box::pin(ready(answer))
+    }
+}
+
+impl TopicDirectory for FakeTopics {
+    fn by_name(&self, names: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        self.find(|topic| names.contains(&topic.name))
+    }
+
+    fn by_id(&self, ids: Vec<TopicId>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        self.find(|topic| ids.contains(&topic.id))
+    }
+
+    fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
+        self.find(|_| true)
+    }
+}

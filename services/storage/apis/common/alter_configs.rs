@@ -1,0 +1,155 @@
+//! What AlterConfigs and IncrementalAlterConfigs have in common.
+//!
+//! A request changes each of its resources or refuses it; one that is refused stops no other. Topics and subscriptions
+//! to clients' metrics can be changed: what a broker's configs say is set in its TOML file.
+
+use std::sync::Arc;
+
+use kafka_protocol::protocol::StrBytes;
+use kernel::{Call, ErrorCode};
+
+use crate::apis::common::answer::ApiError;
+use crate::apis::common::config_resources;
+use crate::apis::common::requests;
+use crate::broker::Broker;
+use rules::commands::{Command, ConfigOperation, NewConfigs, Refused};
+use rules::configs;
+use rules::topics::check_topic_name;
+
+/// Why changes of a broker are refused.
+pub(crate) const BROKER_SETTINGS: &str = "the settings of a Yagura broker cannot be altered by a client; \
+                                          change its TOML file, and restart it or send it SIGHUP";
+
+/// A resource, and what is to become of its configs.
+pub(crate) struct Change {
+    pub(crate) resource_type: i8,
+    pub(crate) resource_name: StrBytes,
+    /// The refusal is what [`check_entries`] or the operations gave.
+    pub(crate) configs: Result<NewConfigs, Refused>,
+}
+
+/// Changes resources, or only checks the changes. Gives, in the request's order, why some were refused.
+pub(crate) async fn alter(
+    broker: &Broker,
+    call: &Call,
+    changes: Vec<Change>,
+    is_check: bool,
+) -> Result<Vec<Option<Refused>>, ApiError> {
+    let key = |change: &Change| (change.resource_type, change.resource_name.clone());
+    let keys: Vec<_> = changes.iter().map(key).collect();
+    let (_, repeated) = requests::split_repeated(&keys, |key| key);
+    let mut results: Vec<Option<Refused>> = Vec::with_capacity(changes.len());
+    let (mut commands, mut places) = (Vec::new(), Vec::new());
+    for (change, key) in changes.into_iter().zip(&keys) {
+        let prepared = match repeated.contains(&key) {
+            true => Err(requests::invalid_request("Each resource must appear at most once.")),
+            false => prepare(broker, change),
+        };
+        match prepared {
+            Ok(Some(command)) => {
+                places.push(results.len());
+                commands.push(if is_check { Command::Check(Box::new(command)) } else { command });
+                results.push(None);
+            }
+            Ok(None) => results.push(None),
+            Err(refused) => results.push(Some(refused)),
+        }
+    }
+    if !commands.is_empty() {
+        let outcomes = broker.store.commit(&call.ticket, commands).await?;
+        for (place, outcome) in places.into_iter().zip(outcomes) {
+            let name = &keys[place].1;
+            results[place] = outcome.err().map(|refused| in_kafkas_words(refused, name));
+        }
+    }
+    Ok(results)
+}
+
+/// Kafka says it here in other words than elsewhere.
+fn in_kafkas_words(refused: Refused, topic: &str) -> Refused {
+    match refused.error {
+        ErrorCode::UnknownTopicOrPartition => {
+            Refused::new(refused.error, format!("The topic '{topic}' does not exist."))
+        }
+        _ => refused,
+    }
+}
+
+/// The command for a resource; none if there is nothing to do.
+fn prepare(broker: &Broker, change: Change) -> Result<Option<Command>, Refused> {
+    let configs = change.configs?;
+    let name = change.resource_name.as_str();
+    match change.resource_type {
+        config_resources::TOPIC => {
+            if name.is_empty() {
+                return Err(requests::invalid_request("Default topic resources are not allowed."));
+            }
+            check_topic_name(name)?;
+            // Kafka looks at the values before it looks for the topic.
+            check_values(&configs)?;
+            Ok(Some(Command::AlterConfigs { name: Arc::from(name), configs }))
+        }
+        config_resources::CLIENT_METRICS => {
+            if name.is_empty() {
+                return Err(requests::invalid_request("Default client metrics resources are not allowed."));
+            }
+            Ok(Some(Command::AlterClientMetrics { name: Arc::from(name), configs }))
+        }
+        config_resources::BROKER => alter_broker(broker, name, &configs).map(|()| None),
+        config_resources::BROKER_LOGGER => Err(requests::invalid_request(config_resources::NO_LOGGERS)),
+        other => Err(config_resources::not_configurable(other)),
+    }
+}
+
+fn check_values(change: &NewConfigs) -> Result<(), Refused> {
+    let values: Vec<(&str, &str)> = match change {
+        NewConfigs::Replace(configs) => {
+            configs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+        }
+        NewConfigs::Incremental(operations) => {
+            let set = operations.iter().filter_map(|(name, operation)| match operation {
+                ConfigOperation::Set(value) => Some((name.as_str(), value.as_str())),
+                _ => None,
+            });
+            set.collect()
+        }
+    };
+    let unknown = values.iter().find(|(name, _)| configs::find(name).is_none());
+    let checked = match unknown {
+        Some((name, value)) => configs::validate(name, value),
+        None => values.iter().try_for_each(|(name, value)| configs::validate(name, value)),
+    };
+    checked.map_err(|message| Refused::new(ErrorCode::InvalidConfig, message))
+}
+
+/// A broker's configs cannot be changed, but to ask for no change is not wrong.
+fn alter_broker(broker: &Broker, name: &str, change: &NewConfigs) -> Result<(), Refused> {
+    let node = broker.node.node_id.0;
+    if !name.is_empty() && config_resources::broker_id("Node", name)? != node {
+        let message = format!("Unexpected broker id, expected {node}, but received {name}");
+        return Err(requests::invalid_request(message));
+    }
+    let is_empty = match change {
+        NewConfigs::Replace(configs) => configs.is_empty(),
+        NewConfigs::Incremental(operations) => operations.is_empty(),
+    };
+    if is_empty { Ok(()) } else { Err(requests::invalid_request(BROKER_SETTINGS)) }
+}
+
+/// Checks the configs of one resource before anything else is looked at: each at most once, and with a value where it
+/// needs one.
+pub(crate) fn check_entries<'a>(
+    names: &[&'a str],
+    lacking_value: impl Iterator<Item = &'a str>,
+) -> Result<(), Refused> {
+    let (_, repeated) = requests::split_repeated(names, |name| *name);
+    if !repeated.is_empty() {
+        return Err(requests::invalid_request("Error due to duplicate config keys"));
+    }
+    let lacking: Vec<&str> = lacking_value.collect();
+    if !lacking.is_empty() {
+        let message = format!("Null value not supported for : {}", lacking.join(", "));
+        return Err(requests::invalid_request(message));
+    }
+    Ok(())
+}

@@ -1,0 +1,68 @@
+//! Topics that may be another service's: what the group APIs know of them.
+
+use std::collections::HashMap;
+
+use kernel::ports::TopicFacts;
+use kernel::{ErrorCode, Ticket};
+
+use crate::broker::Broker;
+use crate::engines::StoreError;
+use crate::store::TopicRef;
+
+/// The topics that a request names, as far as any service has them.
+#[derive(Debug, Default)]
+pub(crate) struct DirectoryTopics(HashMap<TopicRef, TopicFacts>);
+
+impl DirectoryTopics {
+    /// Looks topics up.
+    pub(crate) async fn find(broker: &Broker, named: &[TopicRef]) -> Result<Self, StoreError> {
+        let (mut names, mut ids) = (Vec::new(), Vec::new());
+        for topic in named {
+            match topic {
+                TopicRef::Name(name) => names.push(name.clone()),
+                TopicRef::Id(id) => ids.push(*id),
+            }
+        }
+        let directory = broker.directory();
+        let mut found = HashMap::new();
+        if !names.is_empty() {
+            let topics = directory.by_name(names).await.map_err(StoreError)?;
+            found.extend(topics.into_iter().map(|topic| (TopicRef::Name(topic.name.clone()), topic)));
+        }
+        if !ids.is_empty() {
+            let topics = directory.by_id(ids).await.map_err(StoreError)?;
+            found.extend(topics.into_iter().map(|topic| (TopicRef::Id(topic.id), topic)));
+        }
+        Ok(Self(found))
+    }
+
+    /// The same for a call that writes: if a topic is missing, it is looked for again when earlier calls of the
+    /// connection have been answered, which may be about to create it.
+    pub(crate) async fn find_to_write(
+        broker: &Broker,
+        ticket: &Ticket,
+        wanted: &[(TopicRef, i32)],
+    ) -> Result<Self, StoreError> {
+        let named: Vec<TopicRef> = wanted.iter().map(|(topic, _)| topic.clone()).collect();
+        let found = Self::find(broker, &named).await?;
+        if wanted.iter().all(|(topic, index)| found.partition(topic, *index).is_ok()) {
+            return Ok(found);
+        }
+        ticket.front().await;
+        Self::find(broker, &named).await
+    }
+
+    /// A topic, if there is one.
+    pub(crate) fn topic(&self, topic: &TopicRef) -> Option<&TopicFacts> {
+        self.0.get(topic)
+    }
+
+    /// The topic of a partition that exists, or what its client is told.
+    pub(crate) fn partition(&self, topic: &TopicRef, index: i32) -> Result<&TopicFacts, ErrorCode> {
+        let facts = self.0.get(topic).ok_or_else(|| topic.unknown())?;
+        match (0..facts.partitions).contains(&index) {
+            true => Ok(facts),
+            false => Err(ErrorCode::UnknownTopicOrPartition),
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! What several APIs share, by subject.
+
+pub(crate) mod alter_configs;
+pub(crate) mod answer;
+pub(crate) mod config_resources;
+pub(crate) mod decompress;
+pub(crate) mod directory;
+pub(crate) mod epochs;
+pub(crate) mod features;
+pub(crate) mod groups;
+pub(crate) mod operations;
+pub(crate) mod requests;
+pub(crate) mod text;
+pub(crate) mod topics;

@@ -1,0 +1,71 @@
+//! What the broker does by itself: retention, offsets that nobody needs any more, and the time of groups.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kernel::{Ticket, TopicId};
+use rules::commands::{Command, GroupCommand};
+use tracing::{info, warn};
+
+use crate::broker::Broker;
+use crate::coordinator::lease_renewal;
+use crate::engines::{Maintained, StoreError};
+
+/// Runs until it is dropped.
+pub(crate) async fn run(broker: Arc<Broker>) {
+    tokio::join!(lease_renewal::run(Arc::clone(&broker)), maintain(&broker));
+}
+
+/// Applies retention now and then.
+async fn maintain(broker: &Broker) {
+    let every = broker.settings.retention_interval.0;
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let Some(engine) = broker.store.engine_if_open() else { continue };
+        match engine.maintain(broker.clock.now_ms()).await {
+            Ok(done) if done == Maintained::default() => {}
+            Ok(done) => info!(
+                partitions_trimmed = done.partitions_trimmed,
+                producers_forgotten = done.producers_forgotten,
+                bytes_freed = done.bytes_freed,
+                "retention was applied"
+            ),
+            Err(error) => warn!(%error, "retention could not be applied; it is tried again in {every:?}"),
+        }
+        if let Err(error) = expire_offsets(broker).await {
+            warn!(%error, "committed offsets were not looked through; it is tried again in {every:?}");
+        }
+    }
+}
+
+/// Looks for offsets that are too old, or whose topics were deleted.
+async fn expire_offsets(broker: &Broker) -> Result<(), StoreError> {
+    for (group, _) in broker.store.groups().await? {
+        let offsets = broker.store.offsets(&group).await?;
+        let topics: BTreeSet<TopicId> = offsets.iter().map(|(_, offset)| offset.topic_id).collect();
+        let command = GroupCommand::ExpireOffsets {
+            now_ms: broker.clock.now_ms(),
+            retention_ms: broker.settings.offsets_retention.0.as_millis() as i64,
+            deleted_topics: deleted(broker, topics).await?,
+        };
+        broker.store.commit(&Ticket::only(), vec![Command::Group { group, command }]).await?;
+    }
+    Ok(())
+}
+
+/// Those topics that no service has. The store's own count as there also where calls for them are routed elsewhere.
+async fn deleted(broker: &Broker, mut topics: BTreeSet<TopicId>) -> Result<BTreeSet<TopicId>, StoreError> {
+    for id in broker.store.topics_by_id(topics.iter().copied().collect()).await?.into_keys() {
+        topics.remove(&id);
+    }
+    if topics.is_empty() {
+        return Ok(topics);
+    }
+    let found = broker.directory().by_id(topics.iter().copied().collect()).await.map_err(StoreError)?;
+    for topic in found {
+        topics.remove(&topic.id);
+    }
+    Ok(topics)
+}

@@ -1,0 +1,148 @@
+//! One table of all APIs that the broker serves: versions and handler. It stands above `apis`, which know nothing of it.
+
+use std::sync::Arc;
+
+use kernel::served::{Feature, Served, ServedApi};
+use kernel::{Api, Call, Door, ErrorCode, Hangup, Malformed, Reply, ReplyFuture};
+use tracing::debug;
+
+use crate::apis;
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::features::{EPOCH, FEATURES};
+use crate::broker::Broker;
+
+/// An API that is served.
+struct Row {
+    api: Api,
+    /// The highest version, if it is not the highest of Kafka 4.1.
+    max: Option<i16>,
+    handle: fn(Arc<Broker>, Call) -> ReplyFuture,
+}
+
+/// A row is `NAME => module` for the versions of Kafka 4.1, and `NAME up to VERSION => module` for fewer. The module has
+/// `async fn handle(&Broker, &mut Call) -> Answer`.
+macro_rules! rows {
+    ($($api:ident $(up to $max:literal)? => $module:ident,)*) => {
+        &[$(Row {
+            api: Api::$api,
+            max: rows!(@max $($max)?),
+            handle: |broker, mut call| Box::pin(async move {
+                let answer = apis::$module::handle(&broker, &mut call).await;
+                finish(&call, answer)
+            }),
+        },)*]
+    };
+    (@max) => { None };
+    (@max $max:literal) => { Some($max) };
+}
+
+const TABLE: &[Row] = rows! {
+    PRODUCE => produce,
+    FETCH => fetch,
+    LIST_OFFSETS => list_offsets,
+    METADATA => metadata,
+    OFFSET_COMMIT => offset_commit,
+    OFFSET_FETCH => offset_fetch,
+    FIND_COORDINATOR => find_coordinator,
+    JOIN_GROUP => join_group,
+    HEARTBEAT => heartbeat,
+    LEAVE_GROUP => leave_group,
+    SYNC_GROUP => sync_group,
+    DESCRIBE_GROUPS => describe_groups,
+    LIST_GROUPS => list_groups,
+    CREATE_TOPICS => create_topics,
+    DELETE_TOPICS => delete_topics,
+    DELETE_RECORDS => delete_records,
+    INIT_PRODUCER_ID => init_producer_id,
+    OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch,
+    DESCRIBE_ACLS => describe_acls,
+    DESCRIBE_CONFIGS => describe_configs,
+    ALTER_CONFIGS => alter_configs,
+    DESCRIBE_LOG_DIRS => describe_log_dirs,
+    CREATE_PARTITIONS => create_partitions,
+    DELETE_GROUPS => delete_groups,
+    ELECT_LEADERS => elect_leaders,
+    INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs,
+    ALTER_PARTITION_REASSIGNMENTS => alter_partition_reassignments,
+    LIST_PARTITION_REASSIGNMENTS => list_partition_reassignments,
+    OFFSET_DELETE => offset_delete,
+    DESCRIBE_CLIENT_QUOTAS => describe_client_quotas,
+    DESCRIBE_USER_SCRAM_CREDENTIALS => describe_user_scram_credentials,
+    DESCRIBE_QUORUM => describe_quorum,
+    UPDATE_FEATURES => update_features,
+    DESCRIBE_CLUSTER => describe_cluster,
+    DESCRIBE_PRODUCERS => describe_producers,
+    UNREGISTER_BROKER => unregister_broker,
+    CONSUMER_GROUP_HEARTBEAT => consumer_group_heartbeat,
+    CONSUMER_GROUP_DESCRIBE => consumer_group_describe,
+    GET_TELEMETRY_SUBSCRIPTIONS => get_telemetry_subscriptions,
+    PUSH_TELEMETRY => push_telemetry,
+    LIST_CONFIG_RESOURCES => list_config_resources,
+    DESCRIBE_TOPIC_PARTITIONS => describe_topic_partitions,
+};
+
+impl Row {
+    fn served(&self) -> ServedApi {
+        let all = ServedApi::all_versions(self.api);
+        ServedApi { max: self.max.unwrap_or(all.max), ..all }
+    }
+}
+
+/// What the broker serves.
+pub fn served() -> Served {
+    let mut served = Served::new(TABLE.iter().map(Row::served));
+    let feature =
+        |(name, level): &(&'static str, i16)| Feature { name, min: *level, max: *level, finalized: *level };
+    served.features = FEATURES.iter().map(feature).collect();
+    served.features_epoch = EPOCH;
+    served
+}
+
+/// The door to the broker.
+pub(crate) fn door(broker: &Arc<Broker>) -> Door {
+    let broker = Arc::clone(broker);
+    let key_max = TABLE.iter().map(|row| row.api.0).max().unwrap_or(-1);
+    let row_of = |key: i16| TABLE.iter().find(|row| row.api.0 == key);
+    let by_key: Vec<Option<&Row>> = (0..=key_max).map(row_of).collect();
+    Door::from_fn(move |call| {
+        let row = usize::try_from(call.header.api.0).ok().and_then(|key| *by_key.get(key)?);
+        match row {
+            Some(row) => (row.handle)(Arc::clone(&broker), call),
+            None => {
+                let message = format!("the storage service does not serve {}", call.header.api);
+                let hangup = finish(&call, Err(ApiError::Malformed(Malformed(message))));
+                Box::pin(std::future::ready(hangup))
+            }
+        }
+    })
+}
+
+/// What becomes of a call that its API could not answer.
+fn finish(call: &Call, answer: Answer) -> Result<Option<Reply>, Hangup> {
+    match answer {
+        Ok(reply) => Ok(reply),
+        Err(ApiError::Malformed(malformed)) => {
+            Err(Hangup::because(format!("{} version {}: {malformed}", call.header.api, call.header.version)))
+        }
+        Err(ApiError::Store(error)) => {
+            // The engine has told the operator, once; this is for who looks for one request.
+            debug!(api = %call.header.api, %error, "a request failed because the store did");
+            call.refuse(ErrorCode::KafkaStorageError, &error.0)
+        }
+        Err(ApiError::Refused(error, message)) => call.refuse(error, &message),
+        Err(ApiError::Hangup(reason)) => Err(Hangup::because(reason)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_api_is_served_twice() {
+        for (index, row) in TABLE.iter().enumerate() {
+            assert!(TABLE[..index].iter().all(|other| other.api != row.api), "{:?}", row.api);
+            assert!(row.served().served_min <= row.served().max, "{:?}", row.api);
+        }
+    }
+}

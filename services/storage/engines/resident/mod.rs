@@ -1,0 +1,9 @@
+//! What engines share that hold all documents in memory.
+
+mod retention;
+mod stats;
+mod table;
+
+pub(super) use retention::{PRODUCER_EXPIRY_MS, RetentionLimits, expire_producer, limited_partitions};
+pub(super) use stats::CommitStats;
+pub(super) use table::{Table, empty};

@@ -1,0 +1,54 @@
+//! What is too old or too much, for every engine alike.
+
+use kernel::TopicPartition;
+use rules::commands::Command;
+use rules::documents::{DocumentKind, Key, ProducerDocument};
+
+use super::table::Table;
+
+/// Producers are forgotten after a day without a batch, Kafka's `producer.id.expiration.ms`.
+pub(in crate::engines) const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
+
+/// A topic's retention.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::engines) struct RetentionLimits {
+    pub(in crate::engines) retention_ms: Option<i64>,
+    pub(in crate::engines) retention_bytes: Option<i64>,
+}
+
+impl RetentionLimits {
+    /// Whether the oldest batch of a log goes: it is too old, or the log without it still reaches its limit, which is
+    /// how Kafka counts.
+    pub(in crate::engines) fn expires(
+        &self,
+        max_timestamp: i64,
+        log_bytes: u64,
+        batch_bytes: u64,
+        now_ms: i64,
+    ) -> bool {
+        let too_old = self.retention_ms.is_some_and(|limit| now_ms - max_timestamp > limit);
+        let too_many =
+            self.retention_bytes.is_some_and(|limit| log_bytes - batch_bytes.min(log_bytes) >= limit as u64);
+        too_old || too_many
+    }
+}
+
+/// Every partition under a retention limit.
+pub(in crate::engines) fn limited_partitions(table: &Table) -> Vec<(TopicPartition, RetentionLimits)> {
+    let mut limited = Vec::new();
+    for topic in table.topics() {
+        let config = topic.effective();
+        let limits =
+            RetentionLimits { retention_ms: config.retention_ms, retention_bytes: config.retention_bytes };
+        if limits.retention_ms.is_some() || limits.retention_bytes.is_some() {
+            limited.extend(topic.all_partitions().map(|partition| (partition, limits)));
+        }
+    }
+    limited
+}
+
+/// The command that forgets an idle producer.
+pub(in crate::engines) fn expire_producer(key: &Key, unused_since_ms: i64) -> Option<Command> {
+    let (partition, producer) = ProducerDocument::parse_key(key)?;
+    Some(Command::ExpireProducer { partition, producer, unused_since_ms })
+}

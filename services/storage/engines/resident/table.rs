@@ -1,0 +1,204 @@
+//! The documents that an engine holds in memory, in the order of their keys.
+//!
+//! Topics and partitions are all here, because every request asks for them; producers may be loaded as they come,
+//! because there may be many and most are idle.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use kernel::TopicPartition;
+use rules::documents::{
+    Document, DocumentKind, GroupDocument, Key, OffsetDocument, OffsetIndex, OffsetKey, PartitionDocument,
+    Prefix, ProducerDocument, TopicDocument,
+};
+use rules::{Changes, Documents, Lookup};
+
+use crate::engines::ReadOutcome;
+
+/// Producers that are kept loaded; past this many all are let go, and come back one by one as they produce.
+const LOADED_PRODUCERS_MAX: usize = 10_000;
+
+/// Documents by key.
+#[derive(Debug, Default)]
+pub(in crate::engines) struct Table {
+    documents: BTreeMap<Key, Document>,
+    /// `None` is a producer that is known not to be stored.
+    producers: BTreeMap<Key, Option<Document>>,
+    loads_producers: bool,
+}
+
+impl Table {
+    /// A table that misses producers until they are put in.
+    pub(in crate::engines) fn loading_producers() -> Self {
+        Self { loads_producers: true, ..Self::default() }
+    }
+
+    /// Whether documents of this prefix may be in the store and not here.
+    pub(in crate::engines) fn is_partial(&self, prefix: &Prefix) -> bool {
+        self.loads_producers && prefix.as_str().starts_with(ProducerDocument::prefix().as_str())
+    }
+
+    /// Puts in a document, or what is known of a producer's absence.
+    pub(in crate::engines) fn put(&mut self, key: Key, document: Option<Document>) {
+        if is_producer(&key) {
+            if document.is_none() && !self.loads_producers {
+                self.producers.remove(&key);
+            } else {
+                self.producers.insert(key, document);
+            }
+            return;
+        }
+        match document {
+            Some(document) => drop(self.documents.insert(key, document)),
+            None => drop(self.documents.remove(&key)),
+        }
+    }
+
+    /// Takes over the changes of some commands.
+    pub(in crate::engines) fn apply(&mut self, changes: Changes) {
+        if self.loads_producers && self.producers.len() > LOADED_PRODUCERS_MAX {
+            self.producers.clear();
+        }
+        for (key, document) in changes {
+            self.put(key, document);
+        }
+    }
+
+    /// Forgets what is known of the producers of a partition that is gone.
+    pub(in crate::engines) fn drop_producers(&mut self, partition: TopicPartition) {
+        let of_partition = ProducerDocument::of_partition(partition);
+        let from = Key::from_text(of_partition.as_str());
+        let gone = self.producers.range(from..).map(|(key, _)| key);
+        let gone: Vec<Key> = gone.take_while(|key| of_partition.matches(key)).cloned().collect();
+        gone.iter().for_each(|key| drop(self.producers.remove(key)));
+    }
+
+    /// A document.
+    pub(in crate::engines) fn get<T: DocumentKind>(&self, key: &T::Key) -> Option<&T> {
+        self.find(&T::key(key))?.get()
+    }
+
+    /// A partition's log.
+    pub(in crate::engines) fn partition(&self, at: TopicPartition) -> Option<&PartitionDocument> {
+        self.get(&at)
+    }
+
+    fn find(&self, key: &Key) -> Option<&Document> {
+        if is_producer(key) { self.producers.get(key)?.as_ref() } else { self.documents.get(key) }
+    }
+
+    /// All documents of a kind that is wholly here, in the order of keys.
+    pub(in crate::engines) fn all<T: DocumentKind>(&self) -> impl Iterator<Item = (&Key, &T)> {
+        let prefix = T::prefix();
+        let from = Key::from_text(prefix.as_str());
+        let of_kind = self.documents.range(from..).take_while(move |(key, _)| prefix.matches(key));
+        of_kind.filter_map(|(key, document)| Some((key, document.get()?)))
+    }
+
+    /// All topics, in the order of names.
+    pub(in crate::engines) fn topics(&self) -> impl Iterator<Item = &TopicDocument> {
+        self.all::<TopicDocument>().map(|(_, topic)| topic)
+    }
+
+    /// All groups, in the order of ids.
+    pub(in crate::engines) fn groups(&self) -> impl Iterator<Item = (Arc<str>, &GroupDocument)> {
+        self.all::<GroupDocument>().filter_map(|(key, group)| Some((GroupDocument::parse_key(key)?, group)))
+    }
+
+    /// Producers whose last batch is this old.
+    pub(in crate::engines) fn idle_producers(&self, unused_since_ms: i64) -> Vec<Key> {
+        let is_idle = |document: &Option<Document>| {
+            let producer = document.as_ref().and_then(Document::get::<ProducerDocument>);
+            producer.is_some_and(|producer| producer.last_ms <= unused_since_ms)
+        };
+        self.producers.iter().filter(|(_, document)| is_idle(document)).map(|(key, _)| key.clone()).collect()
+    }
+
+    /// Copies documents out.
+    pub(in crate::engines) fn load(&self, keys: &[Key]) -> Vec<Option<Document>> {
+        keys.iter().map(|key| self.find(key).cloned()).collect()
+    }
+
+    /// Copies documents of a prefix out, in the order of keys.
+    pub(in crate::engines) fn scan(
+        &self,
+        prefix: &Prefix,
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Vec<(Key, Document)> {
+        let first = Key::from_text(prefix.as_str());
+        let from = after.map_or(Bound::Included(&first), Bound::Excluded);
+        let range = (from, Bound::Unbounded);
+        let is_covered = |key: &Key| prefix.matches(key);
+        if is_producer(&first) {
+            let all = self.producers.range(range).take_while(|(key, _)| is_covered(key));
+            let stored = all.filter_map(|(key, document)| Some((key.clone(), document.clone()?)));
+            return stored.take(limit).collect();
+        }
+        let all = self.documents.range(range).take_while(|(key, _)| is_covered(key));
+        all.take(limit).map(|(key, document)| (key.clone(), document.clone())).collect()
+    }
+
+    /// How many records each group has yet to read of each partition that it has committed for.
+    pub(in crate::engines) fn lags(&self) -> impl Iterator<Item = Lag<'_>> {
+        self.all::<OffsetIndex>().flat_map(move |(key, index)| {
+            let group = OffsetIndex::parse_key(key).unwrap_or_default();
+            index.each().filter_map(move |(topic, partition)| {
+                let records = self.lag(&group, topic, partition)?;
+                Some(Lag { group: Arc::clone(&group), topic, partition, records })
+            })
+        })
+    }
+
+    fn lag(&self, group: &Arc<str>, topic: &Arc<str>, partition: i32) -> Option<i64> {
+        let key = OffsetKey { group: Arc::clone(group), topic: Arc::clone(topic), partition };
+        let offset = self.get::<OffsetDocument>(&key)?;
+        let log = self.partition(TopicPartition { topic: offset.topic_id, partition })?;
+        Some((log.end - offset.offset).max(0))
+    }
+
+    /// What a read at `offset` comes to without looking at the log; `None` when the log must be read.
+    pub(in crate::engines) fn outcome_without_log(
+        &self,
+        at: TopicPartition,
+        offset: i64,
+    ) -> Option<ReadOutcome> {
+        let Some(log) = self.partition(at) else { return Some(ReadOutcome::UnknownPartition) };
+        let (log_start, high_watermark) = (log.log_start, log.end);
+        if offset < log_start || offset > high_watermark {
+            return Some(ReadOutcome::OutOfRange { log_start, high_watermark });
+        }
+        (offset == high_watermark).then(|| empty(log))
+    }
+}
+
+/// How far a group is behind in a partition.
+pub(in crate::engines) struct Lag<'a> {
+    pub(in crate::engines) group: Arc<str>,
+    pub(in crate::engines) topic: &'a Arc<str>,
+    pub(in crate::engines) partition: i32,
+    pub(in crate::engines) records: i64,
+}
+
+fn is_producer(key: &Key) -> bool {
+    key.kind() == ProducerDocument::PREFIX
+}
+
+/// A read that found no batch.
+pub(in crate::engines) fn empty(log: &PartitionDocument) -> ReadOutcome {
+    ReadOutcome::Read { log_start: log.log_start, high_watermark: log.end, batches: Vec::new() }
+}
+
+impl Documents for Table {
+    fn lookup(&self, key: &Key) -> Lookup<'_> {
+        if !is_producer(key) {
+            return Lookup::Known(self.documents.get(key));
+        }
+        match self.producers.get(key) {
+            Some(known) => Lookup::Known(known.as_ref()),
+            None if self.loads_producers => Lookup::Unknown,
+            None => Lookup::Known(None),
+        }
+    }
+}

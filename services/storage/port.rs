@@ -1,0 +1,126 @@
+//! The storage service as the trunk sees it: how it is registered, opened, kept and closed.
+
+use std::sync::Arc;
+
+use kernel::metrics::{Collect, Page};
+use kernel::ports::{BoxFuture, TopicDirectory};
+use kernel::service::{RegisterService, Service, ServiceParts};
+use kernel::settings::{NodeLimits, Setting, SettingFault};
+use kernel::{Door, Served};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::broker::{Broker, BrokerParts, NodeFacts};
+use crate::settings::{REFERENCE, Settings};
+use crate::store::StoreOpener;
+use crate::{background, dispatch, engines, group_page};
+
+/// The storage service: Yagura as a broker.
+pub struct Storage {
+    broker: Arc<Broker>,
+    opener: Arc<Mutex<StoreOpener>>,
+}
+
+impl RegisterService for Storage {
+    const NAME: &'static str = "storage";
+    const ABOUT: &'static str = "With `kind = \"storage\"`: the broker.";
+    const SETTINGS: &'static [Setting] = REFERENCE;
+    const SAMPLE: &'static str = "{\"url\":\"memory://\"}";
+    type Settings = Settings;
+
+    fn check(settings: &Settings, _: &NodeLimits) -> Vec<SettingFault> {
+        settings.faults()
+    }
+
+    /// Two services on one store would each believe that it is theirs.
+    fn holds(settings: &Settings) -> Option<(&'static str, String)> {
+        (!settings.url.starts_with("memory:")).then(|| ("url", settings.url.clone()))
+    }
+
+    fn build(settings: &Settings, parts: ServiceParts) -> Result<Arc<dyn Service>, String> {
+        let node = NodeFacts {
+            cluster_id: parts.cluster_id,
+            node_id: parts.node_id,
+            request_bytes_max: parts.requests.bytes_max(),
+            listeners: parts.listeners,
+        };
+        let settings = settings.clone();
+        let (clock, ids, replies) = (parts.clock, parts.ids, parts.replies);
+        let (opener, broker) = Broker::new(BrokerParts { settings, node, clock, ids, replies });
+        Ok(Arc::new(Storage { broker: Arc::new(broker), opener: Arc::new(Mutex::new(opener)) }))
+    }
+}
+
+impl Service for Storage {
+    fn door(&self) -> Door {
+        dispatch::door(&self.broker)
+    }
+
+    fn served(&self) -> Served {
+        dispatch::served()
+    }
+
+    fn readiness(&self) -> Result<(), String> {
+        match self.broker.store.engine_if_open() {
+            Some(_) => Ok(()),
+            None => Err("the store is being opened".to_owned()),
+        }
+    }
+
+    fn open(&self) -> BoxFuture<'_, Result<(), String>> {
+        let settings = self.broker.settings.clone();
+        Box::pin(async move {
+            let opened = tokio::task::spawn_blocking(move || engines::open(&settings)).await;
+            let opened = opened.map_err(|error| format!("opening the store failed: {error}"))?;
+            self.opener.lock().opened(opened.map_err(|error| error.0)?);
+            Ok(())
+        })
+    }
+
+    fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
+        Box::pin(background::run(Arc::clone(&self.broker)))
+    }
+
+    fn close(&self) -> BoxFuture<'_, Result<(), String>> {
+        let engine = self.opener.lock().close();
+        Box::pin(async move {
+            match engine {
+                Some(engine) => engine.close().await.map_err(|error| error.0),
+                None => Ok(()),
+            }
+        })
+    }
+
+    fn topics(&self) -> Arc<dyn TopicDirectory> {
+        Arc::new(self.broker.store.clone())
+    }
+
+    fn set_directory(&self, directory: Arc<dyn TopicDirectory>) {
+        self.broker.set_directory(directory);
+    }
+
+    fn summary(&self) -> (&'static str, String) {
+        ("stores in", self.broker.settings.url.clone())
+    }
+
+    fn pages(&self) -> &'static [&'static str] {
+        &[group_page::NAME]
+    }
+
+    fn page(&self, name: &str) -> BoxFuture<'_, Result<Value, String>> {
+        if name != group_page::NAME {
+            let message = format!("there is no page {name:?}");
+            return Box::pin(std::future::ready(Err(message)));
+        }
+        Box::pin(async move { group_page::groups(&self.broker.store).await.map_err(|error| error.0) })
+    }
+}
+
+impl Collect for Storage {
+    fn collect(&self, page: &mut Page) {
+        if let Some(engine) = self.broker.store.engine_if_open() {
+            engine.collect(page);
+        }
+        self.broker.telemetry.collect(page, self.broker.clock.now_ms());
+    }
+}

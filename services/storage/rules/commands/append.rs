@@ -1,0 +1,86 @@
+//! Appends: what the rules know of a record batch, and the batch itself, which they never look into.
+
+use std::fmt;
+
+use bytes::Bytes;
+use kernel::TopicPartition;
+use kernel::records::{Batch, NO_PRODUCER_ID};
+use serde::{Deserialize, Serialize};
+
+/// Appends one record batch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Append {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// What its header says. It has been checked.
+    pub batch: BatchFacts,
+    /// The batch; its base offset and leader epoch are not those that it will have.
+    pub payload: Payload,
+    /// When the broker took it, in ms.
+    pub now_ms: i64,
+}
+
+impl Append {
+    /// Appends a batch that has been checked.
+    pub fn new(partition: TopicPartition, batch: &Batch, now_ms: i64) -> Self {
+        let payload = Payload(batch.bytes().clone());
+        Self { partition, batch: BatchFacts::of(batch), payload, now_ms }
+    }
+}
+
+/// What the header of a record batch says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BatchFacts {
+    /// How many records it has.
+    pub record_count: i32,
+    /// The offset of the last record, counted from the first.
+    pub last_offset_delta: i32,
+    /// The timestamp that those of the records are counted from, in ms.
+    pub base_timestamp: i64,
+    /// The greatest timestamp, in ms.
+    pub max_timestamp: i64,
+    /// The producer's id; -1 for none.
+    pub producer_id: i64,
+    /// The producer's epoch; -1 for none.
+    pub producer_epoch: i16,
+    /// The sequence number of the first record; -1 for none.
+    pub base_sequence: i32,
+    /// Kafka's flags: codec, timestamp type, transactional, control.
+    pub attributes: i16,
+    /// Length of the whole batch in bytes.
+    pub bytes: u32,
+}
+
+impl BatchFacts {
+    /// What a batch says of itself.
+    pub fn of(batch: &Batch) -> Self {
+        Self {
+            record_count: batch.record_count(),
+            last_offset_delta: batch.last_offset_delta(),
+            base_timestamp: batch.base_timestamp(),
+            max_timestamp: batch.max_timestamp(),
+            producer_id: batch.producer_id(),
+            producer_epoch: batch.producer_epoch(),
+            base_sequence: batch.base_sequence(),
+            attributes: batch.attributes(),
+            // A frame is shorter than 2 GiB.
+            bytes: batch.bytes().len() as u32,
+        }
+    }
+
+    /// Whether its producer is idempotent.
+    pub fn is_idempotent(&self) -> bool {
+        self.producer_id != NO_PRODUCER_ID
+    }
+}
+
+/// A record batch as bytes.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Payload(pub Bytes);
+
+impl fmt::Debug for Payload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}

@@ -1,0 +1,102 @@
+//! ConsumerGroupHeartbeat (KIP-848).
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::known_topics::KnownTopics;
+use crate::documents::Partitions;
+
+/// The member epoch of a static member that has left for a while, and is expected back.
+pub const LEAVE_STATIC_EPOCH: i32 = -2;
+/// The member epoch of a member that joins.
+pub const JOIN_EPOCH: i32 = 0;
+
+/// A heartbeat of a member that joins or stays. What is `None` has not changed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerHeartbeat {
+    /// Member id.
+    pub member_id: Arc<str>,
+    /// Group instance id of a static member.
+    pub instance_id: Option<Arc<str>>,
+    /// The member epoch that it has reached; 0 to join.
+    pub member_epoch: i32,
+    /// Client id.
+    pub client_id: Arc<str>,
+    /// Client host.
+    pub client_host: Arc<str>,
+    /// Rack id.
+    pub rack: Option<Arc<str>>,
+    /// Rebalance timeout: how long it may take to revoke partitions.
+    pub rebalance_timeout_ms: Option<i32>,
+    /// The topics that it subscribes to by name.
+    pub topics: Option<BTreeSet<Arc<str>>>,
+    /// The regular expression that it subscribes to; empty for none.
+    pub regex: Option<Arc<str>>,
+    /// What its regular expression, sent now or before, matches.
+    pub resolved_regex: Option<ResolvedRegex>,
+    /// The assignor that it votes for.
+    pub assignor: Option<Arc<str>>,
+    /// The partitions that it owns.
+    pub owned: Option<Partitions>,
+    /// Session timeout.
+    pub session_timeout_ms: i32,
+    /// How many members a group may have.
+    pub members_max: usize,
+    /// Facts about topics.
+    pub known_topics: KnownTopics,
+    /// The time, in ms.
+    pub now_ms: i64,
+}
+
+/// A regular expression, and the topics that match it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResolvedRegex {
+    /// As the member wrote it.
+    pub regex: Arc<str>,
+    /// The topics.
+    pub topics: BTreeSet<Arc<str>>,
+}
+
+impl ConsumerHeartbeat {
+    /// Whether the member joins.
+    pub fn joins(&self) -> bool {
+        self.member_epoch == JOIN_EPOCH
+    }
+
+    /// Whether the member says everything, and so is told everything.
+    pub fn is_full(&self) -> bool {
+        let subscribes = self.topics.is_some() || self.regex.is_some();
+        self.joins() || (self.rebalance_timeout_ms.is_some() && subscribes && self.owned.is_some())
+    }
+
+    /// Bytes that it holds until it is durable.
+    pub(super) fn bytes(&self) -> usize {
+        let resolved = self.resolved_regex.iter().flat_map(|own| &own.topics);
+        let topics = self.topics.iter().flatten().chain(resolved);
+        512 + topics.map(|topic| 32 + topic.len()).sum::<usize>()
+    }
+}
+
+/// The answer to a heartbeat.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeartbeatReply {
+    /// The member's epoch.
+    pub member_epoch: i32,
+    /// What it may read, if it is to be told.
+    pub assignment: Option<Partitions>,
+}
+
+/// A heartbeat of a member that leaves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerLeave {
+    /// Member id.
+    pub member_id: Arc<str>,
+    /// Group instance id of a static member.
+    pub instance_id: Option<Arc<str>>,
+    /// -1 to leave for good, -2 for a static member that is expected back.
+    pub member_epoch: i32,
+    /// The time, in ms.
+    pub now_ms: i64,
+}

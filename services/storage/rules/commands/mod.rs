@@ -1,0 +1,26 @@
+//! What clients and time ask to change, what comes of it, and what an engine must do to logs: plain data, which can be
+//! written down.
+
+mod append;
+mod command;
+mod configs;
+mod effect;
+mod group;
+mod heartbeat;
+mod known_topics;
+mod outcome;
+mod refused;
+#[cfg(test)]
+mod tests;
+
+pub use append::{Append, BatchFacts, Payload};
+pub use command::Command;
+pub use configs::{ConfigOperation, NewConfigs};
+pub use effect::Effect;
+pub use group::{CommittedOffset, GroupCommand, Join, Joined, LeftMember, MemberIdentity, Sync, Synced};
+pub use heartbeat::{
+    ConsumerHeartbeat, ConsumerLeave, HeartbeatReply, JOIN_EPOCH, LEAVE_STATIC_EPOCH, ResolvedRegex,
+};
+pub use known_topics::KnownTopics;
+pub use outcome::{Applied, Outcome};
+pub use refused::Refused;

@@ -1,0 +1,177 @@
+//! Commands and effects are data: what is written down is read as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kernel::ports::TopicFacts;
+use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::{ProducerId, TopicId, TopicPartition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::*;
+use crate::documents::{Blob, MemberProtocol, OffsetDocument};
+
+const AT: TopicPartition = TopicPartition { topic: TopicId(Uuid::from_u128(1)), partition: 3 };
+
+fn text(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+fn is_read_as_written<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+    let written = serde_json::to_string(value).unwrap();
+    assert_eq!(&serde_json::from_str::<T>(&written).unwrap(), value, "{written}");
+}
+
+fn batch() -> Batch {
+    let mut builder = BatchBuilder::new(Codec::None).producer(9, 1, 5);
+    builder.push(NewRecord { timestamp: 7, value: Some(b"v"), ..NewRecord::default() });
+    Batch::check(builder.build().unwrap()).unwrap()
+}
+
+fn join() -> Join {
+    Join {
+        member: MemberIdentity { id: text("m"), instance_id: Some(text("i")), generation: 4 },
+        fresh_id: text("fresh"),
+        requires_known_id: true,
+        can_skip_assignment: false,
+        client_id: text("client"),
+        client_host: text("/127.0.0.1"),
+        session_timeout_ms: 1,
+        rebalance_timeout_ms: 2,
+        protocol_type: text("consumer"),
+        protocols: vec![MemberProtocol {
+            name: text("range"),
+            metadata: Blob(Bytes::from_static(b"\0\xff")),
+        }],
+        initial_delay_ms: 3,
+        members_max: 10,
+        known_topics: known(),
+        now_ms: 5,
+    }
+}
+
+fn known() -> KnownTopics {
+    let mut known = KnownTopics::default();
+    let topic = TopicFacts { name: text("t"), id: AT.topic, partitions: 7 };
+    known.add(&BTreeSet::from([text("t"), text("gone")]), vec![topic]);
+    known
+}
+
+fn heartbeat() -> ConsumerHeartbeat {
+    ConsumerHeartbeat {
+        member_id: text("m"),
+        instance_id: None,
+        member_epoch: 3,
+        client_id: text("client"),
+        client_host: text("/127.0.0.1"),
+        rack: Some(text("r")),
+        rebalance_timeout_ms: None,
+        topics: Some(BTreeSet::from([text("t")])),
+        regex: Some(text("t.*")),
+        resolved_regex: Some(ResolvedRegex { regex: text("t.*"), topics: BTreeSet::from([text("t")]) }),
+        assignor: None,
+        owned: Some(BTreeMap::from([(AT.topic, BTreeSet::from([1, 2]))])),
+        session_timeout_ms: 1,
+        members_max: 2,
+        known_topics: known(),
+        now_ms: 3,
+    }
+}
+
+fn group_commands() -> Vec<GroupCommand> {
+    let member = join().member;
+    let document = OffsetDocument {
+        topic_id: AT.topic,
+        offset: 1,
+        leader_epoch: -1,
+        metadata: text("text"),
+        committed_ms: 2,
+        expires_ms: Some(3),
+    };
+    vec![
+        GroupCommand::Join(Box::new(join())),
+        GroupCommand::Sync(Box::new(Sync {
+            member: member.clone(),
+            protocol_type: None,
+            protocol: Some(text("range")),
+            assignments: vec![(text("m"), Bytes::from_static(b"\x01\x80"))],
+            now_ms: 1,
+        })),
+        GroupCommand::ConsumerHeartbeat(Box::new(heartbeat())),
+        GroupCommand::ConsumerLeave(ConsumerLeave {
+            member_id: text("m"),
+            instance_id: None,
+            member_epoch: -1,
+            now_ms: 1,
+        }),
+        GroupCommand::Leave { members: vec![member.clone()], now_ms: 1 },
+        GroupCommand::Tick { now_ms: 1, heard: BTreeMap::from([(text("m"), 2)]) },
+        GroupCommand::CommitOffsets {
+            member,
+            offsets: vec![CommittedOffset { topic: text("t"), partition: 1, document }],
+            knows_epochs: true,
+            now_ms: 1,
+        },
+        GroupCommand::DeleteOffsets { offsets: vec![(text("t"), 1)] },
+        GroupCommand::ExpireOffsets {
+            now_ms: 1,
+            retention_ms: 2,
+            deleted_topics: BTreeSet::from([AT.topic]),
+        },
+        GroupCommand::Delete,
+    ]
+}
+
+#[test]
+fn commands_are_read_as_they_were_written() {
+    let operations =
+        ["Set", "Append", "Subtract"].map(|value| (value.to_owned(), ConfigOperation::Set(value.to_owned())));
+    let incremental = NewConfigs::Incremental(
+        operations.into_iter().chain([("x".to_owned(), ConfigOperation::Delete)]).collect(),
+    );
+    let configs = BTreeMap::from([("retention.ms".to_owned(), "1".to_owned())]);
+    let mut commands = vec![
+        Command::CreateTopic { name: text("t"), id: AT.topic, partitions: 3, configs: configs.clone() },
+        Command::DeleteTopic { id: AT.topic },
+        Command::CreatePartitions { name: text("t"), count: 5 },
+        Command::AlterConfigs { name: text("t"), configs: NewConfigs::Replace(configs) },
+        Command::AlterClientMetrics { name: text("s"), configs: incremental },
+        Command::Append(Append::new(AT, &batch(), 17)),
+        Command::AdvanceLogStart { partition: AT, offset: -1 },
+        Command::AllocateProducerId,
+        Command::ExpireProducer { partition: AT, producer: ProducerId(9), unused_since_ms: 1 },
+        Command::Check(Box::new(Command::AllocateProducerId)),
+    ];
+    commands.extend(group_commands().into_iter().map(|command| Command::Group { group: text("g"), command }));
+    commands.iter().for_each(is_read_as_written);
+}
+
+#[test]
+fn effects_are_read_as_they_were_written() {
+    let append = Append::new(AT, &batch(), 17);
+    let effects = [
+        Effect::CreateLog { partition: AT },
+        Effect::Append {
+            partition: AT,
+            base_offset: 1 << 40,
+            leader_epoch: 2,
+            batch: append.batch,
+            payload: append.payload,
+        },
+        Effect::Trim { partition: AT, was: 1, log_start: 2 },
+        Effect::DropLog { partition: AT },
+    ];
+    effects.iter().for_each(is_read_as_written);
+}
+
+#[test]
+fn an_append_names_what_its_batch_says() {
+    let Append { batch: facts, payload, .. } = Append::new(AT, &batch(), 17);
+    assert_eq!((facts.producer_id, facts.producer_epoch, facts.base_sequence), (9, 1, 5));
+    assert_eq!((facts.record_count, facts.last_offset_delta), (1, 0));
+    assert_eq!((facts.base_timestamp, facts.max_timestamp), (7, 7));
+    assert_eq!(facts.bytes as usize, payload.0.len());
+}

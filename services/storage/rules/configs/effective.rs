@@ -1,0 +1,203 @@
+//! Overrides of a topic: which may be stored, and what they come to.
+
+use super::topic::{self, Support, TopicConfig, find};
+use super::value::{self, Value};
+
+/// Whether `value` may be stored as an override of the topic config `name`.
+///
+/// One config at a time is enough: Kafka's checks across configs (compaction lags, tiered storage)
+/// concern only configs that are held at their defaults here.
+///
+/// # Errors
+/// The client's message, to go with `INVALID_CONFIG`: in Kafka 4.1's words for what Kafka refuses too, in
+/// Yagura's for what is legal in Kafka but would do nothing here.
+pub fn validate(name: &str, value: &str) -> Result<(), String> {
+    accept(name, value).map(drop)
+}
+
+/// [`validate`], with the value as it was understood.
+fn accept<'a>(name: &str, value: &'a str) -> Result<Value<'a>, String> {
+    let Some(config) = find(name) else {
+        return Err(format!("Unknown topic config name: {name}"));
+    };
+    let parsed = config.read(value)?;
+    match narrower_than_kafka(config, &parsed) {
+        Some(reason) => Err(value::invalid(name, &parsed.to_string(), &reason)),
+        None => Ok(parsed),
+    }
+}
+
+/// Why Yagura refuses a value that Kafka takes, if it does.
+fn narrower_than_kafka(config: &TopicConfig, parsed: &Value<'_>) -> Option<String> {
+    let instead =
+        |reason: &str, legal: &str| Some(format!("{reason}; leave this config out or give it {legal}"));
+    match (config.support, config.name, parsed) {
+        (Support::Moot(reason) | Support::NotYet(reason), ..) => {
+            if config.read(config.default).as_ref() == Ok(parsed) {
+                return None;
+            }
+            let default = if config.default.is_empty() { "an empty value" } else { config.default };
+            instead(reason, &format!("{default}, its default"))
+        }
+        (Support::Honoured, "cleanup.policy", Value::List(policies)) if policies.contains(&"compact") => {
+            instead(topic::NO_COMPACTION, "delete")
+        }
+        // Kafka 4.1 takes an empty list for "never delete". Retention says that too, and says it visibly.
+        (Support::Honoured, "cleanup.policy", Value::List(policies)) if policies.is_empty() => {
+            Some("to keep all records, set retention.ms and retention.bytes to -1 instead".to_owned())
+        }
+        // Kafka would take it, and then fail each acks=all write with NOT_ENOUGH_REPLICAS.
+        (Support::Honoured, "min.insync.replicas", Value::Whole(count)) if *count > 1 => instead(
+            "a write is durable in Yagura's store before it is answered, which counts as one replica",
+            "1",
+        ),
+        (Support::Honoured, ..) => None,
+    }
+}
+
+/// `value` as DescribeConfigs shows it: Kafka stores what the client sent and prints what it made of it
+/// (`" 007"` is shown as `7`). What cannot be read, or belongs to an unknown name, is shown as it stands.
+pub fn canonical(name: &str, value: &str) -> String {
+    let parsed = find(name).and_then(|config| config.read(value).ok());
+    parsed.map_or_else(|| value.to_owned(), |parsed| parsed.to_string())
+}
+
+/// What becomes of old records (`cleanup.policy`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CleanupPolicy {
+    /// Records past retention are deleted.
+    Delete,
+}
+
+/// Whose clock a record's timestamp is (`message.timestamp.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TimestampType {
+    /// The producer's.
+    CreateTime,
+    /// The accepting broker's.
+    LogAppendTime,
+}
+
+/// The codec batches are stored with (`compression.type`), with the level where the codec has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Compression {
+    /// Whatever the producer chose: batches are stored as they came.
+    Producer,
+    /// `uncompressed`.
+    None,
+    /// Level 1 to 9, or -1 for the codec's own choice.
+    Gzip(i32),
+    /// Snappy has no levels.
+    Snappy,
+    /// Level 1 to 17.
+    Lz4(i32),
+    /// Level -131072 to 22.
+    Zstd(i32),
+}
+
+/// A topic's configs as the broker uses them: typed, with defaults where the topic has no override.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EffectiveConfig {
+    /// `cleanup.policy`.
+    pub cleanup_policy: CleanupPolicy,
+    /// `retention.ms`; `None` keeps records of any age.
+    pub retention_ms: Option<i64>,
+    /// `retention.bytes`, for each partition; `None` sets no limit.
+    pub retention_bytes: Option<i64>,
+    /// `max.message.bytes`: the largest record batch, as stored.
+    pub max_message_bytes: i32,
+    /// `message.timestamp.type`.
+    pub timestamp_type: TimestampType,
+    /// `message.timestamp.before.max.ms`: how far behind the broker's clock a producer's timestamp may be.
+    pub timestamp_before_max_ms: i64,
+    /// `message.timestamp.after.max.ms`: how far ahead of the broker's clock it may be.
+    pub timestamp_after_max_ms: i64,
+    /// `compression.type` and the level that belongs to it.
+    pub compression: Compression,
+}
+
+impl EffectiveConfig {
+    /// The defaults, overlaid with a topic's stored overrides; of a name that comes twice the last one
+    /// counts.
+    ///
+    /// An override that [`validate`] would refuse counts as absent. It did pass when it was stored, so it
+    /// was written by another release or by another hand, and refusing to serve the topic for it would
+    /// help nobody.
+    pub fn from_overrides<'a>(overrides: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut effective = EffectiveConfig::default();
+        let (mut codec, mut gzip, mut lz4, mut zstd) = ("producer", -1, 9, 3);
+        for (name, text) in overrides {
+            let Ok(value) = accept(name, text) else {
+                keep_rather_than_delete(&mut effective, name);
+                continue;
+            };
+            match (name, value) {
+                ("retention.ms", Value::Whole(ms)) => effective.retention_ms = limit(ms),
+                ("retention.bytes", Value::Whole(bytes)) => effective.retention_bytes = limit(bytes),
+                ("max.message.bytes", Value::Whole(bytes)) => effective.max_message_bytes = int(bytes),
+                ("message.timestamp.type", Value::Text("LogAppendTime")) => {
+                    effective.timestamp_type = TimestampType::LogAppendTime;
+                }
+                ("message.timestamp.type", _) => effective.timestamp_type = TimestampType::CreateTime,
+                ("message.timestamp.before.max.ms", Value::Whole(ms)) => {
+                    effective.timestamp_before_max_ms = ms;
+                }
+                ("message.timestamp.after.max.ms", Value::Whole(ms)) => {
+                    effective.timestamp_after_max_ms = ms;
+                }
+                ("compression.type", Value::Text(name)) => codec = name,
+                ("compression.gzip.level", Value::Whole(level)) => gzip = int(level),
+                ("compression.lz4.level", Value::Whole(level)) => lz4 = int(level),
+                ("compression.zstd.level", Value::Whole(level)) => zstd = int(level),
+                // cleanup.policy and min.insync.replicas have one legal value; the others are moot.
+                _ => {}
+            }
+        }
+        effective.compression = match codec {
+            "uncompressed" => Compression::None,
+            "gzip" => Compression::Gzip(gzip),
+            "snappy" => Compression::Snappy,
+            "lz4" => Compression::Lz4(lz4),
+            "zstd" => Compression::Zstd(zstd),
+            _ => Compression::Producer,
+        };
+        effective
+    }
+}
+
+impl Default for EffectiveConfig {
+    /// A topic without overrides. A test holds these numbers against the table's defaults.
+    fn default() -> Self {
+        EffectiveConfig {
+            cleanup_policy: CleanupPolicy::Delete,
+            retention_ms: Some(7 * 24 * 60 * 60 * 1000),
+            retention_bytes: None,
+            max_message_bytes: 1_048_588, // 1 MiB, and 12 bytes for the log's own framing of the batch
+            timestamp_type: TimestampType::CreateTime,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: 60 * 60 * 1000,
+            compression: Compression::Producer,
+        }
+    }
+}
+
+/// An override that cannot be understood must not cost records: where it is about deleting them, nothing is deleted
+/// until somebody sets it anew.
+fn keep_rather_than_delete(effective: &mut EffectiveConfig, name: &str) {
+    if matches!(name, "cleanup.policy" | "retention.ms") {
+        effective.retention_ms = None;
+    }
+    if matches!(name, "cleanup.policy" | "retention.bytes") {
+        effective.retention_bytes = None;
+    }
+}
+
+/// A retention limit. Kafka documents -1 as "none" and treats every other negative number alike.
+fn limit(value: i64) -> Option<i64> {
+    (value >= 0).then_some(value)
+}
+
+/// A value of an INT config, whose range was checked when it was read.
+fn int(value: i64) -> i32 {
+    i32::try_from(value).unwrap_or(i32::MAX)
+}

@@ -1,0 +1,62 @@
+//! The two questions that an engine asks: what a command needs, and what it comes to.
+
+use crate::commands::{Command, Outcome};
+use crate::documents::{Counters, PartitionDocument, ProducerDocument, Subscription, TopicDocument};
+use crate::working_set::{Needs, Wanted, WorkingSet};
+use crate::{client_metrics, groups, log, producers, topics};
+
+/// The documents that deciding `command` takes and that are not in the set yet.
+///
+/// It is asked until it is [`Needs::Done`]: which partitions a topic has is known only once the topic is.
+pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
+    let mut wanted = Wanted::default();
+    match command {
+        Command::CreateTopic { name, id, partitions, .. } => {
+            topics::needs_to_create(&mut wanted, name, *id, *partitions);
+        }
+        Command::DeleteTopic { id } => topics::needs_to_delete(&mut wanted, *id, set),
+        Command::CreatePartitions { name, count } => topics::needs_to_grow(&mut wanted, name, *count, set),
+        Command::AlterConfigs { name, .. } => {
+            wanted.write::<TopicDocument>(name);
+        }
+        Command::AlterClientMetrics { name, .. } => {
+            wanted.write::<Subscription>(name);
+        }
+        Command::Append(append) => log::needs_to_append(&mut wanted, append),
+        Command::AdvanceLogStart { partition, .. } => {
+            wanted.write::<PartitionDocument>(partition);
+        }
+        Command::AllocateProducerId => {
+            wanted.write::<Counters>(&());
+        }
+        Command::ExpireProducer { partition, producer, .. } => {
+            wanted.write::<ProducerDocument>(&(*partition, *producer));
+        }
+        Command::Group { group, command } => groups::needs(&mut wanted, group, command, set),
+        Command::Check(inner) => return needs(inner, set),
+    }
+    wanted.missing_in(set)
+}
+
+/// Decides a command: all of it or nothing.
+///
+/// A refused command leaves the set as it was. Deciding before [`needs`] is done treats what is missing as absent.
+pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
+    match command {
+        Command::CreateTopic { name, id, partitions, configs } => {
+            topics::create(set, name, *id, *partitions, configs)
+        }
+        Command::DeleteTopic { id } => topics::delete(set, *id),
+        Command::CreatePartitions { name, count } => topics::create_partitions(set, name, *count),
+        Command::AlterConfigs { name, configs } => topics::alter_configs(set, name, configs),
+        Command::AlterClientMetrics { name, configs } => client_metrics::alter(set, name, configs),
+        Command::Append(append) => log::append(set, append),
+        Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
+        Command::AllocateProducerId => producers::allocate_id(set),
+        Command::ExpireProducer { partition, producer, unused_since_ms } => {
+            producers::expire(set, *partition, *producer, *unused_since_ms)
+        }
+        Command::Group { group, command } => groups::decide(set, group, command),
+        Command::Check(inner) => decide(&mut set.scratch(), inner),
+    }
+}

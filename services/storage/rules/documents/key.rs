@@ -1,0 +1,216 @@
+//! Ordered keys, and the typed parts that they are made of.
+
+use std::fmt::{self, Write};
+use std::sync::Arc;
+
+use kernel::{ProducerId, TopicId, TopicPartition};
+use serde::{Deserialize, Serialize};
+
+/// The key of a document as engines see it: bytes, in an order.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(Arc<str>);
+
+/// What the keys of some documents begin with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix(Arc<str>);
+
+/// Keys are rarely longer than this.
+const KEY_BYTES: usize = 96;
+
+impl Key {
+    pub(super) fn of(prefix: &str, parts: &impl KeyPart) -> Self {
+        let mut text = String::with_capacity(KEY_BYTES);
+        text.push_str(prefix);
+        parts.write(&mut text);
+        Self(text.into())
+    }
+
+    /// A key as a store has it, whatever its kind.
+    pub fn from_text(text: &str) -> Self {
+        Self(Arc::from(text))
+    }
+
+    /// The key as text; its bytes are in the order of keys.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The first part of the key, which tells its kind.
+    pub fn kind(&self) -> &str {
+        self.0.split_once('/').map_or(&*self.0, |(kind, _)| kind)
+    }
+
+    /// The rest of the key, if its kind is this.
+    pub(super) fn parts_after(&self, prefix: &str) -> Option<&str> {
+        self.0.strip_prefix(prefix).filter(|parts| parts.is_empty() || parts.starts_with('/'))
+    }
+}
+
+impl Prefix {
+    /// All keys of a kind.
+    pub(super) fn of(prefix: &str) -> Self {
+        Self(Arc::from(format!("{prefix}/")))
+    }
+
+    /// Those keys of a kind that begin with a partition.
+    pub(super) fn of_partition(prefix: &str, at: TopicPartition) -> Self {
+        let mut text = prefix.to_owned();
+        at.write(&mut text);
+        text.push('/');
+        Self(text.into())
+    }
+
+    /// The prefix as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The least text that is greater than every key with this prefix: the end of a range scan.
+    pub fn end(&self) -> String {
+        let mut end = self.0.to_string();
+        // '0' is the character after '/', which every prefix ends in.
+        end.pop();
+        end.push('0');
+        end
+    }
+
+    /// Whether a key begins with it.
+    pub fn matches(&self, key: &Key) -> bool {
+        key.0.starts_with(&*self.0)
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// A typed key, or a part of one. It is written with a slash before it.
+pub trait KeyPart: Sized {
+    /// Appends the part.
+    fn write(&self, key: &mut String);
+
+    /// Reads what [`KeyPart::write`] wrote, to the end of the text; `None` for anything else.
+    fn read(text: &str) -> Option<Self>;
+}
+
+/// The key of a document that there is once.
+impl KeyPart for () {
+    fn write(&self, _: &mut String) {}
+
+    fn read(text: &str) -> Option<Self> {
+        text.is_empty().then_some(())
+    }
+}
+
+impl KeyPart for Arc<str> {
+    fn write(&self, key: &mut String) {
+        key.push('/');
+        key.push_str(self);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.strip_prefix('/').map(Arc::from)
+    }
+}
+
+impl KeyPart for TopicId {
+    fn write(&self, key: &mut String) {
+        // Writing to a text does not fail.
+        let _ = write!(key, "/{}", self.0);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        text.strip_prefix('/')?.parse().ok().map(TopicId)
+    }
+}
+
+impl KeyPart for TopicPartition {
+    fn write(&self, key: &mut String) {
+        self.topic.write(key);
+        let _ = write!(key, "/{}", self.partition);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (topic, partition) = text.rsplit_once('/')?;
+        Some(TopicPartition { topic: TopicId::read(topic)?, partition: partition.parse().ok()? })
+    }
+}
+
+impl KeyPart for (TopicPartition, ProducerId) {
+    fn write(&self, key: &mut String) {
+        self.0.write(key);
+        let _ = write!(key, "/{}", self.1.0);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (partition, producer) = text.rsplit_once('/')?;
+        Some((TopicPartition::read(partition)?, ProducerId(producer.parse().ok()?)))
+    }
+}
+
+/// A member: its group and its id in the group.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MemberKey {
+    /// The group's id.
+    pub group: Arc<str>,
+    /// The member's id.
+    pub member: Arc<str>,
+}
+
+impl KeyPart for MemberKey {
+    fn write(&self, key: &mut String) {
+        write_group(key, &self.group);
+        let _ = write!(key, "/{}", self.member);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (group, member) = split_group(text)?;
+        Some(MemberKey { group: Arc::from(group), member: Arc::from(member) })
+    }
+}
+
+/// What a group has committed for: a topic, by name, and a partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct OffsetKey {
+    /// The group's id.
+    pub group: Arc<str>,
+    /// The topic's name.
+    pub topic: Arc<str>,
+    /// The partition.
+    pub partition: i32,
+}
+
+impl KeyPart for OffsetKey {
+    fn write(&self, key: &mut String) {
+        write_group(key, &self.group);
+        let _ = write!(key, "/{}/{}", self.topic, self.partition);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (group, place) = split_group(text)?;
+        let (topic, partition) = place.rsplit_once('/')?;
+        let partition = partition.parse().ok()?;
+        Some(OffsetKey { group: Arc::from(group), topic: Arc::from(topic), partition })
+    }
+}
+
+/// A group's id may have slashes in it, so its length goes before it.
+fn write_group(key: &mut String, group: &str) {
+    let _ = write!(key, "/{}/{group}", group.len());
+}
+
+/// Splits `/5/group/rest`.
+fn split_group(text: &str) -> Option<(&str, &str)> {
+    let (length, rest) = text.strip_prefix('/')?.split_once('/')?;
+    let (group, rest) = rest.split_at_checked(length.parse().ok()?)?;
+    Some((group, rest.strip_prefix('/')?))
+}

@@ -1,0 +1,222 @@
+//! A kind of document: one declaration of its prefix, key, value, codec, version and lock root.
+//!
+//! A store keeps small values under ordered keys. A key is text: the kind's prefix, a slash, and the parts of the typed
+//! key, so that all documents of a kind, or all of one group, stand together and can be scanned. A value is JSON, so that
+//! a person with a database shell can read it and a later release can add a field that an older document lacks.
+
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use kernel::{ProducerId, TopicId, TopicPartition};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::key::{Key, KeyPart, Prefix};
+
+/// What every kind of document declares, beside its value type.
+pub trait DocumentKind:
+    Serialize + DeserializeOwned + PartialEq + fmt::Debug + Send + Sync + 'static
+{
+    /// What its keys begin with. No two kinds have the same.
+    const PREFIX: &'static str;
+    /// The version of its value. Raised when an older release could no longer read it; then [`DocumentKind::upgrade`]
+    /// reads older ones.
+    const VERSION: u32 = 1;
+    /// Its typed key.
+    type Key: KeyPart;
+
+    /// The lock that covers a document: whoever changes it holds this, on every engine that locks.
+    fn lock_root(key: &Self::Key) -> LockRoot;
+
+    /// Reads a value of an earlier version.
+    ///
+    /// # Errors
+    /// The text is not such a value.
+    fn upgrade(version: u32, json: &str) -> Result<Self, serde_json::Error> {
+        let _ = version;
+        serde_json::from_str(json)
+    }
+
+    /// The key of a document as engines see it.
+    fn key(key: &Self::Key) -> Key {
+        Key::of(Self::PREFIX, key)
+    }
+
+    /// The typed key, of a key that is of this kind.
+    fn parse_key(key: &Key) -> Option<Self::Key> {
+        key.parts_after(Self::PREFIX).and_then(Self::Key::read)
+    }
+
+    /// What the keys of all documents of this kind begin with.
+    fn prefix() -> Prefix {
+        Prefix::of(Self::PREFIX)
+    }
+}
+
+/// What is locked to change a document. The order is the one in which locks are taken.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LockRoot {
+    /// What there is once in a store.
+    Store,
+    /// A topic, by name.
+    TopicName(Arc<str>),
+    /// A topic, by id.
+    TopicId(TopicId),
+    /// A partition.
+    Partition(TopicPartition),
+    /// A consumer group.
+    Group(Arc<str>),
+    /// Another resource that has configs, by its type and name.
+    Resource(&'static str, Arc<str>),
+}
+
+/// A document of some kind, as engines keep it. Cloning shares it.
+#[derive(Clone)]
+pub struct Document(Arc<dyn AnyDocument>);
+
+trait AnyDocument: Any + fmt::Debug + Send + Sync {
+    fn write(&self) -> Result<String, serde_json::Error>;
+    fn equals(&self, other: &dyn AnyDocument) -> bool;
+}
+
+impl<T: DocumentKind> AnyDocument for T {
+    fn write(&self) -> Result<String, serde_json::Error> {
+        let json = serde_json::to_string(self)?;
+        Ok(if T::VERSION == 1 { json } else { format!("{VERSION_MARK}{} {json}", T::VERSION) })
+    }
+
+    fn equals(&self, other: &dyn AnyDocument) -> bool {
+        (other as &dyn Any).downcast_ref::<T>() == Some(self)
+    }
+}
+
+/// Stands before the version of a value; JSON never begins with it. A value without it is of version 1.
+const VERSION_MARK: char = 'v';
+
+impl Document {
+    /// A document of this kind.
+    pub fn new<T: DocumentKind>(value: impl Into<Arc<T>>) -> Self {
+        Self(value.into())
+    }
+
+    /// The value, if it is of this kind.
+    pub fn get<T: DocumentKind>(&self) -> Option<&T> {
+        (&*self.0 as &dyn Any).downcast_ref()
+    }
+
+    /// The same, shared.
+    pub fn get_arc<T: DocumentKind>(&self) -> Option<Arc<T>> {
+        let any: Arc<dyn Any + Send + Sync> = self.0.clone();
+        any.downcast().ok()
+    }
+
+    /// Its text in a store.
+    ///
+    /// # Errors
+    /// The value cannot be written, which is a bug of its kind.
+    pub fn write(&self) -> Result<String, serde_json::Error> {
+        self.0.write()
+    }
+
+    /// Reads the text of a document of this kind.
+    ///
+    /// # Errors
+    /// It was written by a newer release, or is no such document.
+    pub fn read<T: DocumentKind>(text: &str) -> Result<Self, ReadError> {
+        let (version, json) = split_version(text)?;
+        let value = match version {
+            version if version > T::VERSION => return Err(ReadError::Newer { version, known: T::VERSION }),
+            version if version < T::VERSION => T::upgrade(version, json),
+            _ => serde_json::from_str::<T>(json),
+        };
+        value.map(Self::new::<T>).map_err(|error| ReadError::Damaged(error.to_string()))
+    }
+}
+
+fn split_version(text: &str) -> Result<(u32, &str), ReadError> {
+    let Some(rest) = text.strip_prefix(VERSION_MARK) else { return Ok((1, text)) };
+    let parsed = rest.split_once(' ').and_then(|(version, json)| Some((version.parse().ok()?, json)));
+    parsed.ok_or_else(|| ReadError::Damaged("its version cannot be read".to_owned()))
+}
+
+impl PartialEq for Document {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0.equals(&*other.0)
+    }
+}
+
+impl fmt::Debug for Document {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a document cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReadError {
+    /// A newer release wrote it.
+    Newer {
+        /// Its version.
+        version: u32,
+        /// The latest version that this release knows.
+        known: u32,
+    },
+    /// It is not what its kind says.
+    Damaged(String),
+    /// No kind has its prefix.
+    UnknownKind,
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ReadError::Newer { version, known } => {
+                write!(
+                    f,
+                    "it was written by a newer release (version {version}, this one reads up to {known})"
+                )
+            }
+            ReadError::Damaged(why) => f.write_str(why),
+            ReadError::UnknownKind => f.write_str("its key is not one of ours"),
+        }
+    }
+}
+
+impl std::error::Error for ReadError {}
+
+/// A registered kind, its type forgotten.
+pub struct AnyKind {
+    prefix: &'static str,
+    read: fn(&str) -> Result<Document, ReadError>,
+    lock_root: fn(&Key) -> Option<LockRoot>,
+}
+
+impl AnyKind {
+    /// Forgets a kind's type.
+    pub const fn of<T: DocumentKind>() -> Self {
+        Self { prefix: T::PREFIX, read: Document::read::<T>, lock_root: lock_root_of::<T> }
+    }
+
+    /// What its keys begin with.
+    pub fn prefix(&self) -> &'static str {
+        self.prefix
+    }
+
+    /// Reads a document of this kind; `None` if the key is not one of its keys.
+    pub(super) fn read(&self, key: &Key, text: &str) -> Option<Result<Document, ReadError>> {
+        (self.lock_root)(key).map(|_| (self.read)(text))
+    }
+
+    /// The lock of a document of this kind; `None` if the key is not one of its keys.
+    pub(super) fn lock_root(&self, key: &Key) -> Option<LockRoot> {
+        (self.lock_root)(key)
+    }
+}
+
+fn lock_root_of<T: DocumentKind>(key: &Key) -> Option<LockRoot> {
+    T::parse_key(key).map(|key| T::lock_root(&key))
+}
+
+/// The key of what a producer did in a partition.
+pub type ProducerKey = (TopicPartition, ProducerId);

@@ -1,0 +1,61 @@
+//! The documents that a store keeps: a file per subject, a declaration per kind.
+//!
+//! A new kind is declared beside its value, in a file of its own; here it gets its `mod` and its line in [`KINDS`].
+
+mod client_metrics;
+mod consumer;
+mod group;
+mod key;
+mod kind;
+mod offset;
+mod partition;
+mod producer;
+mod topic;
+
+pub use client_metrics::Subscription;
+pub use consumer::{
+    ASSIGNORS, ConsumerGroup, ConsumerMember, MemberState, Partitions, SubscribedTopic, each, holds,
+};
+pub use group::{Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol};
+pub use key::{Key, KeyPart, MemberKey, OffsetKey, Prefix};
+pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ProducerKey, ReadError};
+pub use offset::{OffsetDocument, OffsetIndex, OffsetPartitions};
+pub use partition::PartitionDocument;
+pub use producer::{Counters, ProducedBatch, ProducerDocument};
+pub use topic::{TopicCollision, TopicDocument, TopicName};
+
+/// All kinds of documents.
+pub static KINDS: [AnyKind; 11] = [
+    AnyKind::of::<Counters>(),
+    AnyKind::of::<TopicDocument>(),
+    AnyKind::of::<TopicName>(),
+    AnyKind::of::<TopicCollision>(),
+    AnyKind::of::<PartitionDocument>(),
+    AnyKind::of::<ProducerDocument>(),
+    AnyKind::of::<Subscription>(),
+    AnyKind::of::<GroupDocument>(),
+    AnyKind::of::<MemberDocument>(),
+    AnyKind::of::<OffsetIndex>(),
+    AnyKind::of::<OffsetDocument>(),
+];
+
+fn kind_of(key: &Key) -> Option<&'static AnyKind> {
+    let prefix = key.kind();
+    KINDS.iter().find(|kind| kind.prefix() == prefix)
+}
+
+/// Reads the document of a key, whatever its kind.
+///
+/// # Errors
+/// No kind has such a key, or the text is not such a document.
+pub fn read(key: &Key, text: &str) -> Result<Document, ReadError> {
+    kind_of(key).and_then(|kind| kind.read(key, text)).unwrap_or(Err(ReadError::UnknownKind))
+}
+
+/// The lock that covers a document; `None` if no kind has such a key.
+pub fn lock_root(key: &Key) -> Option<LockRoot> {
+    kind_of(key)?.lock_root(key)
+}
+
+#[cfg(test)]
+mod tests;

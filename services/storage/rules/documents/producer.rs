@@ -1,0 +1,63 @@
+//! Idempotent producers (KIP-98), and the counter that gives them their ids.
+
+use kernel::TopicPartition;
+use serde::{Deserialize, Serialize};
+
+use super::key::Prefix;
+use super::kind::{DocumentKind, LockRoot, ProducerKey};
+
+/// Numbers that are given out once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Counters {
+    /// The next idempotent producer's id.
+    pub next_producer_id: i64,
+}
+
+/// There is one in a store.
+impl DocumentKind for Counters {
+    const PREFIX: &'static str = "counters";
+    type Key = ();
+
+    fn lock_root((): &()) -> LockRoot {
+        LockRoot::Store
+    }
+}
+
+/// What is remembered of an idempotent producer in one partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducerDocument {
+    /// Its epoch.
+    pub epoch: i16,
+    /// Its last batches, oldest first, five at most: as many as a producer may have in flight.
+    pub batches: Vec<ProducedBatch>,
+    /// When the last one was taken.
+    pub last_ms: i64,
+}
+
+/// A batch of an idempotent producer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProducedBatch {
+    /// The sequence number of its first record.
+    pub first_sequence: i32,
+    /// That of its last.
+    pub last_sequence: i32,
+    /// The offset of its first record.
+    pub base_offset: i64,
+}
+
+/// By partition and producer id.
+impl DocumentKind for ProducerDocument {
+    const PREFIX: &'static str = "producer";
+    type Key = ProducerKey;
+
+    fn lock_root((partition, _): &ProducerKey) -> LockRoot {
+        LockRoot::Partition(*partition)
+    }
+}
+
+impl ProducerDocument {
+    /// The keys of all producers of a partition.
+    pub fn of_partition(partition: TopicPartition) -> Prefix {
+        Prefix::of_partition(Self::PREFIX, partition)
+    }
+}

@@ -1,0 +1,141 @@
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kernel::{ProducerId, TopicId, TopicPartition};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::*;
+
+const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
+const AT: TopicPartition = TopicPartition { topic: TOPIC, partition: 0 };
+
+fn text(text: &str) -> Arc<str> {
+    Arc::from(text)
+}
+
+fn round_trips<T: DocumentKind>(key: &T::Key, expected: &str)
+where
+    T::Key: PartialEq + std::fmt::Debug,
+{
+    let written = T::key(key);
+    assert_eq!(written.as_str(), expected);
+    assert_eq!(T::parse_key(&written).as_ref(), Some(key));
+    assert_eq!(lock_root(&written), Some(T::lock_root(key)));
+}
+
+/// The texts are those of format 1: a store that was written by an earlier release has these keys.
+#[test]
+fn keys_are_read_as_they_are_written() {
+    let id = "00000000-0000-0000-0000-000000000001";
+    round_trips::<Counters>(&(), "counters");
+    round_trips::<TopicDocument>(&text("a/b"), "topic/a/b");
+    round_trips::<TopicName>(&TOPIC, &format!("topic-name/{id}"));
+    round_trips::<TopicCollision>(&text("a_b"), "topic-collision/a_b");
+    round_trips::<PartitionDocument>(&AT, &format!("partition/{id}/0"));
+    round_trips::<ProducerDocument>(&(AT, ProducerId(7)), &format!("producer/{id}/0/7"));
+    round_trips::<Subscription>(&text("s"), "client-metrics/s");
+    round_trips::<GroupDocument>(&text(""), "group/");
+    let member = MemberKey { group: text("a/b"), member: text("c/d") };
+    round_trips::<MemberDocument>(&member, "member/3/a/b/c/d");
+    round_trips::<OffsetIndex>(&text("g"), "offset-index/g");
+    let offset = OffsetKey { group: text("4/ü/"), topic: text("t"), partition: 7 };
+    round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7");
+}
+
+#[test]
+fn what_is_no_key_is_not_read() {
+    for key in ["", "topic-name/x", "partition/1", "producer/a/b", "nonsense/1", "counters/1", "topic"] {
+        let key = Key::from_text(key);
+        assert_eq!(lock_root(&key), None, "{key}");
+        assert_eq!(read(&key, "{}"), Err(ReadError::UnknownKind), "{key}");
+    }
+}
+
+#[test]
+fn no_two_kinds_have_one_prefix() {
+    let prefixes: BTreeSet<&str> = KINDS.iter().map(AnyKind::prefix).collect();
+    assert_eq!(prefixes.len(), KINDS.len());
+}
+
+#[test]
+fn a_prefix_covers_its_keys_and_no_others() {
+    let topics = TopicDocument::prefix();
+    let end = topics.end();
+    let keys = [
+        (TopicDocument::key(&text("")), true),
+        (TopicDocument::key(&text("\u{10ffff}")), true),
+        (TopicName::key(&TOPIC), false),
+        (TopicCollision::key(&text("a")), false),
+    ];
+    for (key, is_covered) in keys {
+        assert_eq!(topics.matches(&key), is_covered, "{key}");
+        assert_eq!(key.as_str() >= topics.as_str() && key.as_str() < end.as_str(), is_covered, "{key}");
+    }
+    let other = TopicPartition { partition: 10, ..AT };
+    let of_partition = ProducerDocument::of_partition(TopicPartition { partition: 1, ..AT });
+    assert!(!of_partition.matches(&ProducerDocument::key(&(other, ProducerId(1)))), "1 is not 10");
+}
+
+/// A kind whose second version renamed a field.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Renamed {
+    now: i32,
+}
+
+impl DocumentKind for Renamed {
+    const PREFIX: &'static str = "renamed";
+    const VERSION: u32 = 2;
+    type Key = ();
+
+    fn lock_root((): &()) -> LockRoot {
+        LockRoot::Store
+    }
+
+    fn upgrade(version: u32, json: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct First {
+            before: i32,
+        }
+        assert_eq!(version, 1);
+        serde_json::from_str(json).map(|First { before }| Self { now: before })
+    }
+}
+
+#[test]
+fn earlier_versions_are_upgraded_and_newer_ones_refused() {
+    let document = Document::new(Renamed { now: 7 });
+    let written = document.write().unwrap();
+    assert_eq!(written, "v2 {\"now\":7}");
+    assert_eq!(Document::read::<Renamed>(&written), Ok(document.clone()));
+    assert_eq!(Document::read::<Renamed>("{\"before\":7}"), Ok(document));
+    let newer = ReadError::Newer { version: 3, known: 2 };
+    assert_eq!(Document::read::<Renamed>("v3 {\"later\":7}"), Err(newer));
+    assert!(matches!(Document::read::<Renamed>("v2"), Err(ReadError::Damaged(_))));
+    assert!(matches!(Document::read::<Counters>("v2 {}"), Err(ReadError::Newer { .. })));
+}
+
+#[test]
+fn a_document_is_of_one_kind() {
+    let document = Document::new(TopicName(text("t")));
+    assert_eq!(document.get::<TopicName>(), Some(&TopicName(text("t"))));
+    assert_eq!(document.get::<TopicCollision>(), None);
+    assert!(document.get_arc::<Counters>().is_none());
+    assert_eq!(document.write().unwrap(), "\"t\"");
+    assert_ne!(document, Document::new(TopicCollision(vec![text("t")])));
+}
+
+#[test]
+fn locks_are_ordered() {
+    let mut roots = [
+        GroupDocument::lock_root(&text("g")),
+        PartitionDocument::lock_root(&AT),
+        TopicDocument::lock_root(&text("t")),
+        Counters::lock_root(&()),
+    ];
+    roots.sort();
+    let kinds = roots.iter().map(|root| matches!(root, LockRoot::Store | LockRoot::TopicName(_)));
+    assert_eq!(kinds.collect::<Vec<_>>(), [true, true, false, false]);
+    let producer = ProducerDocument::key(&(AT, ProducerId(1)));
+    assert_eq!(lock_root(&producer), Some(LockRoot::Partition(AT)), "a producer goes with its partition");
+}

@@ -1,0 +1,27 @@
+//! What assignors work on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kernel::TopicId;
+
+use crate::documents::Partitions;
+
+/// How many partitions each topic has.
+pub(in crate::groups::consumer) type Counts = BTreeMap<TopicId, i32>;
+
+/// A member, to an assignor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::groups::consumer) struct Candidate {
+    /// The topics that it subscribes to and that are there.
+    pub(in crate::groups::consumer) topics: BTreeSet<TopicId>,
+    /// What it was to read before.
+    pub(in crate::groups::consumer) before: Partitions,
+}
+
+pub(super) fn count(partitions: &Partitions) -> usize {
+    partitions.values().map(BTreeSet::len).sum()
+}
+
+pub(super) fn give(partitions: &mut Partitions, topic: TopicId, at: i32) {
+    partitions.entry(topic).or_default().insert(at);
+}

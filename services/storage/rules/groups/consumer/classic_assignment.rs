@@ -1,0 +1,21 @@
+//! Assignments as members of the classic protocol read them.
+
+use bytes::Bytes;
+use kernel::consumer_protocol::{version, write_assignment};
+use std::sync::Arc;
+
+use crate::documents::{GroupDocument, MemberDocument, Partitions};
+
+/// Partitions as a member's protocol says them.
+pub(super) fn classic_assignment(
+    group: &GroupDocument,
+    member: &MemberDocument,
+    partitions: &Partitions,
+) -> Bytes {
+    let named = partitions.iter().filter_map(|(topic, of_topic)| {
+        let name = group.consumer.as_ref()?.topic_name(*topic)?;
+        Some((Arc::clone(name), of_topic.clone()))
+    });
+    let version = member.protocols.first().map_or(0, |own| version(&own.metadata.0));
+    write_assignment(version, &named.collect())
+}

@@ -1,0 +1,82 @@
+//! One member's next step from what it reads to what it is to read.
+//!
+//! A partition is read by one member at a time: a member first lets go of what is not in its target, and gets what is
+//! only once nobody else has it. All that it takes is in the documents, so any broker can take any step.
+
+use kernel::TopicId;
+
+use crate::documents::{ConsumerMember, MemberState, Partitions, each, holds};
+
+/// Moves a member on as far as it can go now.
+///
+/// `owned` is what the member says it still holds, if it says so; `is_taken` tells whether another member has a
+/// partition.
+pub(super) fn next_assignment(
+    member: &mut ConsumerMember,
+    target_epoch: i32,
+    owned: Option<&Partitions>,
+    is_taken: impl Fn(TopicId, i32) -> bool,
+) {
+    match member.state {
+        MemberState::Stable if member.epoch == target_epoch => {}
+        MemberState::Stable | MemberState::Waiting => {
+            let epoch = member.epoch;
+            step(member, epoch, target_epoch, owned, is_taken);
+        }
+        MemberState::Revoking if still_owns(owned, &member.revoking) => {}
+        // It has let go, and so has come one epoch further.
+        MemberState::Revoking => {
+            let epoch = member.epoch.saturating_add(1);
+            step(member, epoch, target_epoch, owned, is_taken);
+        }
+    }
+}
+
+fn step(
+    member: &mut ConsumerMember,
+    epoch: i32,
+    target_epoch: i32,
+    owned: Option<&Partitions>,
+    is_taken: impl Fn(TopicId, i32) -> bool,
+) {
+    let (kept, revoked) = split(&member.assigned, |topic, at| holds(&member.target, topic, at));
+    if !revoked.is_empty() && still_owns(owned, &revoked) {
+        enter(member, MemberState::Revoking, epoch);
+        (member.assigned, member.revoking) = (kept, revoked);
+        return;
+    }
+    let (_, pending) = split(&member.target, |topic, at| holds(&kept, topic, at));
+    let (taken, free) = split(&pending, is_taken);
+    let state = if taken.is_empty() { MemberState::Stable } else { MemberState::Waiting };
+    enter(member, state, target_epoch);
+    member.assigned = kept;
+    for (topic, at) in each(&free) {
+        member.assigned.entry(topic).or_default().insert(at);
+    }
+    member.revoking.clear();
+}
+
+fn enter(member: &mut ConsumerMember, state: MemberState, epoch: i32) {
+    member.state = state;
+    if member.epoch != epoch {
+        (member.previous_epoch, member.epoch) = (member.epoch, epoch);
+    }
+}
+
+/// A member that does not say what it holds may hold all of it.
+fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
+    match owned {
+        Some(owned) => each(revoked).any(|(topic, at)| holds(owned, topic, at)),
+        None => true,
+    }
+}
+
+/// Those that fit, and the others.
+fn split(partitions: &Partitions, fits: impl Fn(TopicId, i32) -> bool) -> (Partitions, Partitions) {
+    let (mut fitting, mut others) = (Partitions::new(), Partitions::new());
+    for (topic, at) in each(partitions) {
+        let side = if fits(topic, at) { &mut fitting } else { &mut others };
+        side.entry(topic).or_default().insert(at);
+    }
+    (fitting, others)
+}

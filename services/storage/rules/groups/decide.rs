@@ -1,0 +1,156 @@
+//! What a command on a group needs, and what it comes to.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kernel::ErrorCode;
+
+use super::group::{Group, unknown_member};
+use super::{consumer, join, leave, offsets, protocols, sync, tick};
+use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Joined, Outcome, Refused};
+use crate::documents::{GroupDocument, MemberDocument, MemberKey};
+use crate::working_set::{Wanted, WorkingSet};
+
+pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
+    wanted.write::<GroupDocument>(group);
+    for member in joining_ids(command) {
+        wanted.write::<MemberDocument>(&MemberKey { group: Arc::clone(group), member: Arc::clone(member) });
+    }
+    for key in member_keys(group, set) {
+        match command {
+            // These look at the members, and leave them as they are.
+            GroupCommand::CommitOffsets { .. }
+            | GroupCommand::DeleteOffsets { .. }
+            | GroupCommand::ExpireOffsets { .. } => wanted.read::<MemberDocument>(&key),
+            _ => wanted.write::<MemberDocument>(&key),
+        };
+    }
+    offsets::needs(wanted, group, command, set);
+}
+
+/// The ids under which a command may add a member.
+fn joining_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
+    match command {
+        GroupCommand::Join(join) => vec![&join.fresh_id, &join.member.id],
+        GroupCommand::ConsumerHeartbeat(heartbeat) => vec![&heartbeat.member_id],
+        _ => Vec::new(),
+    }
+}
+
+fn member_keys(group: &Arc<str>, set: &WorkingSet<'_>) -> Vec<MemberKey> {
+    let members = set.get::<GroupDocument>(group).into_iter().flat_map(|document| &document.members);
+    members.map(|member| MemberKey { group: Arc::clone(group), member: Arc::clone(member) }).collect()
+}
+
+/// The topics that a command is about and brings no facts of; decided without them it would only say so.
+pub fn missing_topics(group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) -> BTreeSet<Arc<str>> {
+    consumer::missing_topics(Group::load(set, group).as_ref(), command)
+}
+
+pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupCommand) -> Outcome {
+    let missing = missing_topics(name, command, set);
+    if !missing.is_empty() {
+        return Ok(Applied::MissingTopics(missing));
+    }
+    match command {
+        GroupCommand::CommitOffsets { member, offsets, knows_epochs, now_ms } => offsets::commit(
+            set,
+            name,
+            &offsets::CommittingMember { member, knows_epochs: *knows_epochs },
+            offsets,
+            *now_ms,
+        ),
+        GroupCommand::DeleteOffsets { offsets } => offsets::delete(set, name, offsets),
+        GroupCommand::ExpireOffsets { now_ms, retention_ms, deleted_topics } => offsets::expire(
+            set,
+            name,
+            &offsets::Expiry { now_ms: *now_ms, retention_ms: *retention_ms, deleted_topics },
+        ),
+        GroupCommand::Delete => offsets::delete_group(set, name),
+        GroupCommand::Join(join) => {
+            let mut group = match Group::load(set, name) {
+                Some(group) => group,
+                None if join.member.id.is_empty() => Group::new(name, join.now_ms),
+                None => return Err(unknown_member()),
+            };
+            let joined = joined(&mut group, join)?;
+            group.store(set);
+            Ok(Applied::Joined(joined))
+        }
+        GroupCommand::Sync(sync) => {
+            let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
+            let synced = match group.document.consumer.is_some() {
+                true => consumer::sync(&mut group, sync)?,
+                false => sync::sync(&mut group, sync)?,
+            };
+            group.store(set);
+            Ok(Applied::Synced(synced))
+        }
+        GroupCommand::ConsumerHeartbeat(heartbeat) => {
+            let mut group = consumer_group(set, name, heartbeat)?;
+            let reply = consumer::heartbeat(&mut group, heartbeat)?;
+            group.store(set);
+            Ok(Applied::Heartbeat(reply))
+        }
+        GroupCommand::ConsumerLeave(leave) => {
+            let group = Group::load(set, name).filter(|group| group.document.consumer.is_some());
+            let mut group = group.ok_or_else(|| Refused::from(ErrorCode::GroupIdNotFound))?;
+            consumer::leave(&mut group, leave)?;
+            group.store(set);
+            Ok(Applied::Changed)
+        }
+        GroupCommand::Leave { members, now_ms } => {
+            let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
+            let left = match group.document.consumer.is_some() {
+                true => consumer::leave_classic(&mut group, members, *now_ms),
+                false => leave::leave(&mut group, members, *now_ms),
+            };
+            group.store(set);
+            Ok(Applied::Left(left))
+        }
+        GroupCommand::Tick { now_ms, heard } => {
+            if let Some(mut group) = Group::load(set, name) {
+                tick::tick(&mut group, *now_ms, heard);
+                group.store(set);
+            }
+            Ok(Applied::Changed)
+        }
+    }
+}
+
+/// A classic member joins. A group of the consumer protocol without members becomes a classic one.
+fn joined(group: &mut Group, join: &Join) -> Result<Joined, Refused> {
+    if group.document.consumer.is_some() && group.count() == 0 {
+        group.document = GroupDocument::empty(join.now_ms);
+    }
+    match group.document.consumer.is_some() {
+        true => consumer::join(group, join),
+        false => join::join(group, join),
+    }
+}
+
+/// The group of the consumer protocol that a heartbeat is for. A classic one is upgraded, if it can be, when the first
+/// member of the consumer protocol joins.
+fn consumer_group(
+    set: &WorkingSet<'_>,
+    name: &Arc<str>,
+    heartbeat: &ConsumerHeartbeat,
+) -> Result<Group, Refused> {
+    let not_found = || Refused::from(ErrorCode::GroupIdNotFound);
+    let mut group = match Group::load(set, name) {
+        Some(group) if group.document.consumer.is_some() => return Ok(group),
+        _ if !heartbeat.joins() => return Err(not_found()),
+        Some(group) => group,
+        None => Group::new(name, heartbeat.now_ms),
+    };
+    if group.count() == 0 {
+        group.document = GroupDocument::empty(heartbeat.now_ms);
+        group.document.protocol_type = Some(Arc::from(protocols::CONSUMER));
+        group.document.consumer = Some(Arc::default());
+    } else if consumer::can_upgrade(&group) {
+        consumer::upgrade(&mut group, &heartbeat.known_topics, heartbeat.now_ms);
+    } else {
+        return Err(not_found());
+    }
+    Ok(group)
+}

@@ -1,0 +1,346 @@
+//! A group with its members, while a change to it is decided.
+
+use std::sync::Arc;
+
+use kernel::ErrorCode;
+
+use super::protocols;
+use crate::commands::{MemberIdentity, Refused};
+use crate::documents::{
+    ConsumerMember, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberKey,
+};
+use crate::groups::view::GroupView;
+use crate::working_set::WorkingSet;
+
+/// A group and its members, in the order in which they came.
+pub(super) struct Group {
+    name: Arc<str>,
+    pub(super) document: GroupDocument,
+    stored: Option<Arc<GroupDocument>>,
+    members: Vec<Member>,
+    gone: Vec<Arc<str>>,
+}
+
+struct Member {
+    id: Arc<str>,
+    document: Arc<MemberDocument>,
+    stored: Option<Arc<MemberDocument>>,
+}
+
+impl Member {
+    fn is_changed(&self) -> bool {
+        self.stored.as_ref() != Some(&self.document)
+    }
+}
+
+pub(super) fn unknown_member() -> Refused {
+    ErrorCode::UnknownMemberId.into()
+}
+
+impl Group {
+    /// The group, if there is one.
+    pub(super) fn load(set: &WorkingSet<'_>, name: &Arc<str>) -> Option<Self> {
+        let stored = set.get_arc::<GroupDocument>(name)?;
+        let member = |id: &Arc<str>| {
+            let key = MemberKey { group: Arc::clone(name), member: Arc::clone(id) };
+            let document = set.get_arc::<MemberDocument>(&key)?;
+            Some(Member { id: Arc::clone(id), stored: Some(Arc::clone(&document)), document })
+        };
+        let members = stored.members.iter().filter_map(member).collect();
+        let document = (*stored).clone();
+        Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, gone: Vec::new() })
+    }
+
+    /// The group as it was read; its changes are thrown away.
+    pub(super) fn of_view(view: &GroupView) -> Self {
+        let member = |(id, document): &(Arc<str>, Arc<MemberDocument>)| Member {
+            id: Arc::clone(id),
+            document: Arc::clone(document),
+            stored: None,
+        };
+        let members = view.members.iter().map(member).collect();
+        let document = (*view.group).clone();
+        Self { name: Arc::from(""), document, stored: None, members, gone: Vec::new() }
+    }
+
+    /// A group that is not there yet.
+    pub(super) fn new(name: &Arc<str>, now_ms: i64) -> Self {
+        let document = GroupDocument::empty(now_ms);
+        Self { name: Arc::clone(name), document, stored: None, members: Vec::new(), gone: Vec::new() }
+    }
+
+    /// Puts what has changed into the set.
+    pub(super) fn store(mut self, set: &mut WorkingSet<'_>) {
+        self.document.members = self.members.iter().map(|member| Arc::clone(&member.id)).collect();
+        let key = |member: &Arc<str>| MemberKey { group: Arc::clone(&self.name), member: Arc::clone(member) };
+        for id in &self.gone {
+            if self.document.members.iter().all(|member| member != id) {
+                set.delete::<MemberDocument>(&key(id));
+            }
+        }
+        for member in self.members.iter().filter(|member| member.is_changed()) {
+            set.put::<MemberDocument>(&key(&member.id), Arc::clone(&member.document));
+        }
+        if self.stored.as_deref() != Some(&self.document) {
+            set.put::<GroupDocument>(&self.name, self.document);
+        }
+    }
+
+    /// The epoch of a group of the consumer protocol, which counts what has changed about it.
+    pub(super) fn group_epoch(&self) -> i32 {
+        self.document.generation
+    }
+
+    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.members.iter().map(|member| &member.id)
+    }
+
+    pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<str>, &MemberDocument)> {
+        self.members.iter().map(|member| (&member.id, &*member.document))
+    }
+
+    /// The documents of all members.
+    pub(super) fn documents(&self) -> Vec<&MemberDocument> {
+        self.members().map(|(_, member)| member).collect()
+    }
+
+    pub(super) fn member(&self, id: &str) -> Option<&MemberDocument> {
+        self.members.iter().find(|member| &*member.id == id).map(|member| &*member.document)
+    }
+
+    pub(super) fn member_mut(&mut self, id: &str) -> Option<&mut MemberDocument> {
+        let member = self.members.iter_mut().find(|member| &*member.id == id)?;
+        Some(Arc::make_mut(&mut member.document))
+    }
+
+    /// What a member of a group of the consumer protocol has besides.
+    pub(super) fn consumer(&self, id: &str) -> Option<&ConsumerMember> {
+        self.member(id)?.consumer.as_deref()
+    }
+
+    /// The same, to be changed.
+    pub(super) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerMember> {
+        self.member_mut(id)?.consumer.as_deref_mut()
+    }
+
+    /// Changes every member.
+    pub(super) fn each(&mut self, mut change: impl FnMut(&mut MemberDocument)) {
+        for member in &mut self.members {
+            change(Arc::make_mut(&mut member.document));
+        }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    pub(super) fn count_joined(&self) -> usize {
+        self.members().filter(|(_, member)| member.has_joined).count()
+    }
+
+    pub(super) fn is_leader(&self, id: &str) -> bool {
+        self.document.leader.as_deref() == Some(id)
+    }
+
+    /// The id of a static member.
+    pub(super) fn id_of_instance(&self, instance: &str) -> Option<&Arc<str>> {
+        let mut members = self.members();
+        members.find(|(_, member)| member.instance_id.as_deref() == Some(instance)).map(|(id, _)| id)
+    }
+
+    /// Checks that a request comes from a member.
+    pub(super) fn check_member(&self, member: &MemberIdentity) -> Result<(), Refused> {
+        match &member.instance_id {
+            None if self.member(&member.id).is_some() => Ok(()),
+            None => Err(unknown_member()),
+            Some(instance) => match self.id_of_instance(instance) {
+                Some(id) if *id == member.id => Ok(()),
+                // Another member has taken its group instance id.
+                Some(_) => Err(ErrorCode::FencedInstanceId.into()),
+                None => Err(unknown_member()),
+            },
+        }
+    }
+
+    /// The member that leaves. An admin removes a static member by its group instance id.
+    pub(super) fn leaving_member(&self, member: &MemberIdentity) -> Result<Arc<str>, ErrorCode> {
+        match &member.instance_id {
+            Some(instance) if member.id.is_empty() => {
+                self.id_of_instance(instance).cloned().ok_or(ErrorCode::UnknownMemberId)
+            }
+            _ => {
+                self.check_member(member).map_err(|refused| refused.error)?;
+                Ok(Arc::clone(&member.id))
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, id: Arc<str>, document: MemberDocument) {
+        self.document.pending.remove(&id);
+        if self.document.leader.is_none() && self.document.consumer.is_none() {
+            self.document.leader = Some(Arc::clone(&id));
+        }
+        self.members.push(Member { id, document: Arc::new(document), stored: None });
+    }
+
+    /// Gives a static member another member id: the client that had the old one is fenced.
+    pub(super) fn rename(&mut self, old: &Arc<str>, new: &Arc<str>) {
+        if self.is_leader(old) {
+            self.document.leader = Some(Arc::clone(new));
+        }
+        if let Some(member) = self.members.iter_mut().find(|member| member.id == *old) {
+            member.id = Arc::clone(new);
+            member.stored = None;
+            self.gone.push(Arc::clone(old));
+        }
+    }
+
+    /// Removes a member, and starts the rebalance that follows from that.
+    pub(super) fn remove(&mut self, id: &str, now_ms: i64) {
+        self.take_out(id);
+        match self.document.state {
+            GroupState::Stable | GroupState::CompletingRebalance => self.prepare(0, now_ms),
+            GroupState::PreparingRebalance => self.complete_if_all_joined(now_ms),
+            GroupState::Empty | GroupState::Assigning | GroupState::Reconciling => {}
+        }
+    }
+
+    /// Removes a member, and no more.
+    pub(super) fn take_out(&mut self, id: &str) {
+        let Some(index) = self.members.iter().position(|member| &*member.id == id) else { return };
+        self.gone.push(self.members.remove(index).id);
+        if self.is_leader(id) {
+            self.document.leader = self.members.first().map(|member| Arc::clone(&member.id));
+        }
+    }
+
+    /// Lets an id go that was given out and not used.
+    pub(super) fn remove_pending(&mut self, id: &str, now_ms: i64) {
+        self.document.pending.remove(id);
+        self.complete_if_all_joined(now_ms);
+    }
+
+    fn enter(&mut self, state: GroupState, now_ms: i64) {
+        self.document.state = state;
+        self.document.since_ms = now_ms;
+        self.document.deadline = None;
+    }
+
+    fn rebalance_timeout_ms(&self) -> i64 {
+        self.members().map(|(_, member)| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
+    }
+
+    /// Asks all members to join again. A group that was empty waits for more.
+    pub(super) fn prepare(&mut self, initial_delay_ms: i64, now_ms: i64) {
+        let was_empty = self.document.state == GroupState::Empty;
+        if self.document.state == GroupState::CompletingRebalance {
+            // Nobody was told the new assignments, and the old ones no longer hold.
+            self.each(|member| member.assignment = Default::default());
+        }
+        let timeout_ms = self.rebalance_timeout_ms();
+        self.enter(GroupState::PreparingRebalance, now_ms);
+        if !was_empty {
+            self.document.deadline = Some(Deadline { at_ms: now_ms + timeout_ms, initial: None });
+            self.complete_if_all_joined(now_ms);
+            return;
+        }
+        let initial = InitialDelay {
+            step_ms: initial_delay_ms,
+            left_ms: (timeout_ms - initial_delay_ms).max(0),
+            has_newcomer: false,
+        };
+        self.document.deadline = Some(Deadline { at_ms: now_ms + initial_delay_ms, initial: Some(initial) });
+        self.end_if_late(now_ms);
+    }
+
+    /// Begins the next generation if no member is missing.
+    pub(super) fn complete_if_all_joined(&mut self, now_ms: i64) {
+        let is_initial = self.document.deadline.is_some_and(|deadline| deadline.initial.is_some());
+        let all_joined = self.count_joined() == self.count() && self.document.pending.is_empty();
+        if self.document.state == GroupState::PreparingRebalance && !is_initial && all_joined {
+            self.complete(now_ms);
+        }
+    }
+
+    /// Does what is due at the group's deadline, if that has come.
+    pub(super) fn end_if_late(&mut self, now_ms: i64) {
+        let Some(deadline) = self.document.deadline.filter(|deadline| deadline.at_ms <= now_ms) else {
+            return;
+        };
+        match (self.document.state, deadline.initial) {
+            (GroupState::PreparingRebalance, Some(initial))
+                if initial.has_newcomer && initial.left_ms > 0 =>
+            {
+                let step_ms = initial.step_ms.min(initial.left_ms);
+                let left_ms = (initial.left_ms - initial.step_ms).max(0);
+                let initial = InitialDelay { left_ms, has_newcomer: false, ..initial };
+                self.document.deadline = Some(Deadline { at_ms: now_ms + step_ms, initial: Some(initial) });
+            }
+            (GroupState::PreparingRebalance, _) => self.complete(now_ms),
+            (GroupState::CompletingRebalance | GroupState::Stable, _) => self.drop_unsynced(now_ms),
+            (GroupState::Empty | GroupState::Assigning | GroupState::Reconciling, _) => {
+                self.document.deadline = None;
+            }
+        }
+    }
+
+    /// Begins the next generation with those who have joined. Static members may be late (KIP-345).
+    fn complete(&mut self, now_ms: i64) {
+        let late = self.members().filter(|(_, member)| !member.has_joined && member.instance_id.is_none());
+        for id in late.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
+            self.take_out(&id);
+        }
+        if !self.elect_joined_leader() && self.count() > 0 {
+            // Only static members, and none of them is back: their sessions decide.
+            let at_ms = now_ms + self.rebalance_timeout_ms();
+            self.document.deadline = Some(Deadline { at_ms, initial: None });
+            return;
+        }
+        self.document.generation = self.document.generation.wrapping_add(1).max(0);
+        if self.count() == 0 {
+            (self.document.protocol, self.document.leader) = (None, None);
+            self.enter(GroupState::Empty, now_ms);
+            return;
+        }
+        self.document.protocol = protocols::select(&self.documents());
+        self.enter(GroupState::CompletingRebalance, now_ms);
+        let at_ms = now_ms + self.rebalance_timeout_ms();
+        self.document.deadline = Some(Deadline { at_ms, initial: None });
+        self.each(|member| {
+            (member.has_joined, member.has_synced) = (false, false);
+            member.lease_ms = now_ms + i64::from(member.session_timeout_ms);
+        });
+    }
+
+    fn elect_joined_leader(&mut self) -> bool {
+        let leader = self.document.leader.as_deref().and_then(|leader| self.member(leader));
+        if leader.is_some_and(|leader| leader.has_joined) {
+            return true;
+        }
+        let joined = self.members().find(|(_, member)| member.has_joined).map(|(id, _)| Arc::clone(id));
+        let is_found = joined.is_some();
+        if is_found {
+            self.document.leader = joined;
+        }
+        is_found
+    }
+
+    /// Members that joined and then never asked for their assignment are out.
+    fn drop_unsynced(&mut self, now_ms: i64) {
+        self.document.deadline = None;
+        let silent = self.members().filter(|(_, member)| !member.has_synced);
+        let silent: Vec<_> = silent.map(|(id, _)| Arc::clone(id)).collect();
+        if silent.is_empty() {
+            return;
+        }
+        silent.iter().for_each(|id| self.take_out(id));
+        self.prepare(0, now_ms);
+    }
+
+    /// All members have their assignments.
+    pub(super) fn settle(&mut self, now_ms: i64) {
+        let deadline = self.document.deadline;
+        self.enter(GroupState::Stable, now_ms);
+        self.document.deadline = deadline;
+    }
+}

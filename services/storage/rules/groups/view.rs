@@ -1,0 +1,119 @@
+//! A group as it was read at one moment, and the answers that follow from it without a change.
+//!
+//! Joins and syncs that wait look at the group whenever it has changed; a heartbeat looks once.
+
+use std::sync::Arc;
+
+use kernel::ErrorCode;
+
+use super::assignors::elected_assignor;
+use crate::commands::{Joined, MemberIdentity, Synced};
+use crate::documents::{GroupDocument, GroupState, MemberDocument};
+
+/// A group and its members.
+#[derive(Debug, Clone)]
+pub struct GroupView {
+    /// The group.
+    pub group: Arc<GroupDocument>,
+    /// Its members by id, in the order in which they joined.
+    pub members: Vec<(Arc<str>, Arc<MemberDocument>)>,
+}
+
+impl GroupView {
+    /// A member by its id.
+    pub fn member(&self, id: &str) -> Option<&Arc<MemberDocument>> {
+        self.members.iter().find(|(own, _)| **own == *id).map(|(_, member)| member)
+    }
+
+    /// The assignor in use.
+    pub fn assignor(&self) -> Option<&str> {
+        let votes = || self.members.iter().map(|(_, member)| member.consumer.as_ref()?.assignor.as_deref());
+        match self.group.consumer.is_some() {
+            true => Some(elected_assignor(votes())),
+            false => self.group.protocol.as_deref(),
+        }
+    }
+}
+
+/// Why a member that is not in its group is refused: another one may have taken its group instance id.
+fn unknown_or_fenced(view: Option<&GroupView>, member: &MemberIdentity) -> ErrorCode {
+    let has_its_instance =
+        |other: &MemberDocument| other.instance_id.is_some() && other.instance_id == member.instance_id;
+    let is_taken = view.is_some_and(|view| view.members.iter().any(|(_, other)| has_its_instance(other)));
+    if is_taken { ErrorCode::FencedInstanceId } else { ErrorCode::UnknownMemberId }
+}
+
+/// The answer to a member that waits for the generation after `generation`; `None` as long as it is to wait.
+pub fn join_answer(
+    view: Option<&GroupView>,
+    member: &MemberIdentity,
+    generation: i32,
+) -> Option<Result<Joined, ErrorCode>> {
+    let present = view.and_then(|view| Some((view, view.member(&member.id)?)));
+    let Some((view, document)) = present else { return Some(Err(unknown_or_fenced(view, member))) };
+    let group = &view.group;
+    if group.consumer.is_some() {
+        // The group was moved to the consumer protocol meanwhile.
+        return Some(Err(ErrorCode::RebalanceInProgress));
+    }
+    let is_over = group.generation != generation
+        || (group.state != GroupState::PreparingRebalance && !document.has_joined);
+    is_over.then(|| {
+        Ok(Joined::In {
+            member: Arc::clone(&member.id),
+            lists_members: group.leader.as_ref() == Some(&member.id),
+            skips_assignment: false,
+            leader: group.leader.clone().unwrap_or_default(),
+        })
+    })
+}
+
+/// The answer to a member that waits for its assignment; `None` as long as it is to wait.
+pub fn sync_answer(view: Option<&GroupView>, member: &MemberIdentity) -> Option<Result<Synced, ErrorCode>> {
+    let present = view.and_then(|view| Some((&view.group, view.member(&member.id)?)));
+    let Some((group, document)) = present else { return Some(Err(unknown_or_fenced(view, member))) };
+    let is_over = group.consumer.is_some() || group.generation != member.generation;
+    match group.state {
+        _ if is_over => Some(Err(ErrorCode::RebalanceInProgress)),
+        GroupState::CompletingRebalance => None,
+        GroupState::Stable => Some(Ok(Synced::Assigned(document.assignment.0.clone()))),
+        _ => Some(Err(ErrorCode::RebalanceInProgress)),
+    }
+}
+
+/// Whether a heartbeat of the classic protocol comes from a member in its present generation.
+///
+/// # Errors
+/// Kafka's error for the member.
+pub fn check_heartbeat<'a>(
+    view: Option<&'a GroupView>,
+    member: &MemberIdentity,
+) -> Result<&'a GroupView, ErrorCode> {
+    let present = view.and_then(|view| Some((view, view.member(&member.id)?)));
+    let (found, document) = present.ok_or_else(|| unknown_or_fenced(view, member))?;
+    if member.instance_id.is_some() && member.instance_id != document.instance_id {
+        return Err(unknown_or_fenced(view, member));
+    }
+    let generation = match &document.consumer {
+        None => found.group.generation,
+        Some(own) if document.is_classic() => own.epoch,
+        // It has another heartbeat.
+        Some(_) => return Err(ErrorCode::UnknownMemberId),
+    };
+    if member.generation == generation { Ok(found) } else { Err(ErrorCode::IllegalGeneration) }
+}
+
+/// Whether a member may ask for the group's offsets: in a group of the consumer protocol only in its own epoch.
+///
+/// # Errors
+/// Kafka's error for the member.
+pub fn check_offset_fetch(
+    view: Option<&GroupView>,
+    member_id: &str,
+    member_epoch: i32,
+) -> Result<(), ErrorCode> {
+    let Some(view) = view.filter(|view| view.group.consumer.is_some()) else { return Ok(()) };
+    let member = view.member(member_id);
+    let own = member.and_then(|member| member.consumer.as_ref()).ok_or(ErrorCode::UnknownMemberId)?;
+    if own.epoch == member_epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
+}

@@ -1,0 +1,103 @@
+//! Idempotent producers: their ids, and where a batch stands in its producer's sequence (KIP-98, KIP-360).
+
+use kernel::records::NO_PRODUCER_EPOCH;
+use kernel::{ErrorCode, ProducerId, TopicPartition};
+
+use crate::commands::{Applied, BatchFacts, Outcome, Refused};
+use crate::documents::{Counters, ProducedBatch, ProducerDocument};
+use crate::working_set::WorkingSet;
+
+/// As many batches as an idempotent producer may have in flight, so that any of them can be recognised when it comes
+/// again (KIP-98).
+const REMEMBERED_BATCHES: usize = 5;
+
+pub(crate) enum Sequence {
+    Next,
+    Duplicate(ProducedBatch),
+}
+
+fn last_sequence(batch: &BatchFacts) -> i32 {
+    sequence_after(batch.base_sequence, batch.last_offset_delta)
+}
+
+/// Sequence numbers wrap from 2^31 - 1 to 0.
+fn sequence_after(sequence: i32, steps: i32) -> i32 {
+    ((i64::from(sequence) + i64::from(steps)) & i64::from(i32::MAX)) as i32
+}
+
+/// Where a batch stands in its producer's sequence.
+pub(crate) fn sequence(known: Option<&ProducerDocument>, batch: &BatchFacts) -> Result<Sequence, Refused> {
+    let epoch = batch.producer_epoch;
+    let last_epoch = known.map_or(NO_PRODUCER_EPOCH, |known| known.epoch);
+    if epoch < last_epoch {
+        let message = format!(
+            "Epoch of producer {} is {epoch}, which is smaller than the last seen epoch {last_epoch}",
+            batch.producer_id,
+        );
+        return Err(Refused::new(ErrorCode::InvalidProducerEpoch, message));
+    }
+    // A producer that is not remembered may begin anywhere: it may have been forgotten (KIP-360).
+    let Some(known) = known else { return Ok(Sequence::Next) };
+    let out_of_order = |expected: i32| {
+        let message = format!(
+            "Out of order sequence number for producer {}: {} (incoming), {expected} (expected)",
+            batch.producer_id, batch.base_sequence,
+        );
+        Err(Refused::new(ErrorCode::OutOfOrderSequenceNumber, message))
+    };
+    if epoch > known.epoch {
+        return if batch.base_sequence == 0 { Ok(Sequence::Next) } else { out_of_order(0) };
+    }
+    let (first, last) = (batch.base_sequence, last_sequence(batch));
+    let same = |produced: &&ProducedBatch| produced.first_sequence == first && produced.last_sequence == last;
+    if let Some(original) = known.batches.iter().find(same) {
+        return Ok(Sequence::Duplicate(*original));
+    }
+    match known.batches.last().map(|produced| sequence_after(produced.last_sequence, 1)) {
+        Some(expected) if expected != first => out_of_order(expected),
+        _ => Ok(Sequence::Next),
+    }
+}
+
+/// What is remembered of a producer after a batch.
+pub(crate) fn remember(
+    known: Option<&ProducerDocument>,
+    batch: &BatchFacts,
+    base_offset: i64,
+    now_ms: i64,
+) -> ProducerDocument {
+    let epoch = batch.producer_epoch;
+    let same_epoch = known.filter(|document| document.epoch == epoch);
+    let mut batches = same_epoch.map(|document| document.batches.clone()).unwrap_or_default();
+    if batches.len() == REMEMBERED_BATCHES {
+        batches.remove(0);
+    }
+    batches.push(ProducedBatch {
+        first_sequence: batch.base_sequence,
+        last_sequence: last_sequence(batch),
+        base_offset,
+    });
+    ProducerDocument { epoch, batches, last_ms: now_ms }
+}
+
+pub(crate) fn allocate_id(set: &mut WorkingSet<'_>) -> Outcome {
+    let mut counters = set.get::<Counters>(&()).copied().unwrap_or_default();
+    let id = counters.next_producer_id;
+    counters.next_producer_id += 1;
+    set.put::<Counters>(&(), counters);
+    Ok(Applied::Producer(ProducerId(id)))
+}
+
+pub(crate) fn expire(
+    set: &mut WorkingSet<'_>,
+    partition: TopicPartition,
+    producer: ProducerId,
+    unused_since_ms: i64,
+) -> Outcome {
+    let key = (partition, producer);
+    let is_unused = |document: &ProducerDocument| document.last_ms <= unused_since_ms;
+    if set.get::<ProducerDocument>(&key).is_some_and(is_unused) {
+        set.delete::<ProducerDocument>(&key);
+    }
+    Ok(Applied::Changed)
+}

@@ -1,0 +1,77 @@
+//! Deciding a command of a group without committing it, for calls that mostly change nothing.
+//!
+//! A heartbeat of the consumer protocol (KIP-848) is a question and an answer most of the time, and now and then a step
+//! of a rebalance. Which of the two it is, only the rules can tell. So they decide it on what has just been read; only
+//! if that changes something is it committed, and then decided again on what is there by then.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use rules::commands::{Applied, Command, GroupCommand};
+use rules::documents::{Document, DocumentKind, GroupDocument, Key, MemberDocument, MemberKey};
+use rules::groups::missing_topics;
+use rules::{Documents, Lookup, Needs, WorkingSet, decide, needs};
+
+use super::engine::Store;
+use crate::engines::StoreError;
+
+/// Documents that have been read, and which are known not to be there.
+#[derive(Default)]
+struct Snapshot(HashMap<Key, Option<Document>>);
+
+impl Documents for Snapshot {
+    fn lookup(&self, key: &Key) -> Lookup<'_> {
+        self.0.get(key).map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
+    }
+}
+
+/// What a dry run comes to.
+pub(crate) enum DryRun {
+    /// It changes nothing, and this is the answer.
+    Unchanged(Applied),
+    /// Facts about these topics are missing.
+    MissingTopics(BTreeSet<Arc<str>>),
+    /// It is to be committed, or might be refused.
+    Changes,
+}
+
+impl Store {
+    /// What a command of a group comes to on the group as it is.
+    pub(crate) async fn dry_run(
+        &self,
+        group: &Arc<str>,
+        command: &GroupCommand,
+    ) -> Result<DryRun, StoreError> {
+        let engine = self.engine().await?;
+        let mut snapshot = Snapshot::default();
+        // The group and its members as they were at one moment.
+        let view = self.group(group).await?;
+        let document = view.as_ref().map(|view| Document::new::<GroupDocument>(Arc::clone(&view.group)));
+        snapshot.0.insert(GroupDocument::key(group), document);
+        for (id, member) in view.into_iter().flat_map(|view| view.members) {
+            let key = MemberDocument::key(&MemberKey { group: Arc::clone(group), member: id });
+            snapshot.0.insert(key, Some(Document::new::<MemberDocument>(member)));
+        }
+        let missing = missing_topics(group, command, &WorkingSet::new(&snapshot));
+        if !missing.is_empty() {
+            return Ok(DryRun::MissingTopics(missing));
+        }
+        let command = Command::Group { group: Arc::clone(group), command: command.clone() };
+        loop {
+            let missing = needs(&command, &WorkingSet::new(&snapshot));
+            if missing == Needs::Done {
+                break;
+            }
+            let keys = missing.into_keys();
+            let found = engine.get(keys.clone()).await?;
+            snapshot.0.extend(keys.into_iter().zip(found));
+        }
+        let mut set = WorkingSet::new(&snapshot);
+        let outcome = decide(&mut set, &command);
+        let (changes, effects) = set.into_changes();
+        Ok(match outcome {
+            Ok(applied) if changes.is_empty() && effects.is_empty() => DryRun::Unchanged(applied),
+            _ => DryRun::Changes,
+        })
+    }
+}

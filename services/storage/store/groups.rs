@@ -1,0 +1,109 @@
+//! Look-ups of groups, subscriptions and producers.
+
+use std::sync::Arc;
+
+use kernel::{ProducerId, TopicPartition};
+use rules::documents::{
+    DocumentKind, GroupDocument, MemberDocument, MemberKey, OffsetDocument, OffsetIndex, OffsetKey,
+    PartitionDocument, ProducerDocument, Subscription,
+};
+use rules::groups::GroupView;
+
+use super::engine::Store;
+use crate::engines::StoreError;
+
+/// How far a group has come in a partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Committed {
+    /// The topic.
+    pub(crate) topic: Arc<str>,
+    /// The partition.
+    pub(crate) partition: i32,
+    /// The next offset that the group reads.
+    pub(crate) offset: i64,
+    /// The offset after the last record.
+    pub(crate) end: i64,
+}
+
+impl Store {
+    /// A group with its members, as they are at one moment.
+    pub(crate) async fn group(&self, group: &Arc<str>) -> Result<Option<GroupView>, StoreError> {
+        let engine = self.engine().await?;
+        let Some(mut document) = self.get_one::<GroupDocument>(group).await? else { return Ok(None) };
+        loop {
+            // The group is read again with its members: if others are in it by now, it is looked at anew.
+            let ids = document.members.clone();
+            let member = |id: &Arc<str>| MemberKey { group: Arc::clone(group), member: Arc::clone(id) };
+            let mut keys = vec![GroupDocument::key(group)];
+            keys.extend(ids.iter().map(|id| MemberDocument::key(&member(id))));
+            let mut found = engine.get(keys).await?.into_iter();
+            let again = found.next().flatten().and_then(|document| document.get_arc::<GroupDocument>());
+            let Some(again) = again else { return Ok(None) };
+            if again.members != ids {
+                document = again;
+                continue;
+            }
+            let member = |(id, document): (Arc<str>, Option<_>)| Some((id, rules_member(document)?));
+            let members = ids.into_iter().zip(found).filter_map(member).collect();
+            return Ok(Some(GroupView { group: again, members }));
+        }
+    }
+
+    /// All groups without their members, in the order of ids.
+    pub(crate) async fn groups(&self) -> Result<Vec<(Arc<str>, Arc<GroupDocument>)>, StoreError> {
+        self.scan::<GroupDocument>(GroupDocument::prefix()).await
+    }
+
+    /// The offsets that a group has committed, with their keys.
+    pub(crate) async fn offsets(
+        &self,
+        group: &Arc<str>,
+    ) -> Result<Vec<(OffsetKey, Arc<OffsetDocument>)>, StoreError> {
+        let Some(index) = self.get_one::<OffsetIndex>(group).await? else { return Ok(Vec::new()) };
+        let key = |(topic, partition): (&Arc<str>, i32)| OffsetKey {
+            group: Arc::clone(group),
+            topic: Arc::clone(topic),
+            partition,
+        };
+        let keys: Vec<OffsetKey> = index.each().map(key).collect();
+        let found = self.get::<OffsetDocument>(&keys).await?;
+        Ok(keys.into_iter().zip(found).filter_map(|(key, offset)| Some((key, offset?))).collect())
+    }
+
+    /// The offsets that a group has committed, with the ends of their logs. Those of topics that are not here are left
+    /// out.
+    pub(crate) async fn committed(&self, group: &Arc<str>) -> Result<Vec<Committed>, StoreError> {
+        let offsets = self.offsets(group).await?;
+        let at = |(key, offset): &(OffsetKey, Arc<OffsetDocument>)| TopicPartition {
+            topic: offset.topic_id,
+            partition: key.partition,
+        };
+        let logs = self.get::<PartitionDocument>(&offsets.iter().map(at).collect::<Vec<_>>()).await?;
+        let committed = offsets.into_iter().zip(logs).filter_map(|((key, offset), log)| {
+            let OffsetKey { topic, partition, .. } = key;
+            Some(Committed { topic, partition, offset: offset.offset, end: log?.end })
+        });
+        Ok(committed.collect())
+    }
+
+    /// All subscriptions to clients' metrics, in the order of names.
+    pub(crate) async fn client_metrics(&self) -> Result<Vec<(Arc<str>, Arc<Subscription>)>, StoreError> {
+        self.scan::<Subscription>(Subscription::prefix()).await
+    }
+
+    /// The idempotent producers of a partition, in the order of ids.
+    pub(crate) async fn producers(
+        &self,
+        partition: TopicPartition,
+    ) -> Result<Vec<(ProducerId, Arc<ProducerDocument>)>, StoreError> {
+        let found = self.scan::<ProducerDocument>(ProducerDocument::of_partition(partition)).await?;
+        let mut producers: Vec<_> = found.into_iter().map(|((_, id), producer)| (id, producer)).collect();
+        // As numbers compare, and not as their keys do.
+        producers.sort_by_key(|(id, _)| *id);
+        Ok(producers)
+    }
+}
+
+fn rules_member(document: Option<rules::documents::Document>) -> Option<Arc<MemberDocument>> {
+    document?.get_arc()
+}

@@ -1,0 +1,15 @@
+//! Bodies that cannot be read.
+
+use std::fmt;
+
+/// A body that is not what its API and version say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Malformed(pub String);
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "malformed body: {}", self.0)
+    }
+}
+
+impl std::error::Error for Malformed {}

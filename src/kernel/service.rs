@@ -1,0 +1,176 @@
+//! Where a stack ends: the port that every service implements, and how a kind of service registers itself.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::budget::Budget;
+use crate::clock::SharedClock;
+use crate::door::Door;
+use crate::ids::{IdSource, NodeId};
+use crate::metrics::Collect;
+use crate::ports::{BoxFuture, TopicDirectory};
+use crate::served::Served;
+use crate::settings::{NodeLimits, Setting, SettingFault, Settings, SettingsType};
+
+/// A service: a broker's storage, or a proxy to a cluster.
+///
+/// It is built without touching disk or network, then opened after the listeners are bound, so that a client that comes
+/// early waits for a moment instead of being refused. Calls that need what is still opening wait in the service.
+pub trait Service: Collect + Send + Sync {
+    /// The door that stacks end in.
+    fn door(&self) -> Door;
+
+    /// The APIs and versions that it can serve at this moment, without ApiVersions, which the stack answers.
+    fn served(&self) -> Served;
+
+    /// Whether it can serve calls now; if not, what it waits for, in words for the operator.
+    fn readiness(&self) -> Result<(), String>;
+
+    /// Opens what the service stands on. Called once.
+    ///
+    /// # Errors
+    /// A sentence with the cause and the remedy.
+    fn open(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// Background work; dropped when the service is to be closed.
+    fn run(self: Arc<Self>) -> BoxFuture<'static, ()>;
+
+    /// Ends what is under way, and closes what [`Service::open`] opened.
+    ///
+    /// # Errors
+    /// A sentence that says what was not closed cleanly.
+    fn close(&self) -> BoxFuture<'_, Result<(), String>>;
+
+    /// The service's topics.
+    fn topics(&self) -> Arc<dyn TopicDirectory>;
+
+    /// Where the service finds topics that may be another service's: told once all are built, and again after a reload.
+    fn set_directory(&self, directory: Arc<dyn TopicDirectory>);
+
+    /// What the start-up screen says of it: a verb and its object, such as `stores in` and a URL.
+    fn summary(&self) -> (&'static str, String);
+
+    /// The pages that it adds to the admin server, such as `groups`.
+    fn pages(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// One of those pages, as JSON.
+    ///
+    /// # Errors
+    /// Why it cannot be shown.
+    fn page(&self, name: &str) -> BoxFuture<'_, Result<Value, String>> {
+        let message = format!("there is no page {name:?}");
+        Box::pin(std::future::ready(Err(message)))
+    }
+}
+
+/// What the process tells each of its services.
+#[derive(Clone)]
+pub struct ServiceParts {
+    /// The cluster's id.
+    pub cluster_id: Arc<str>,
+    /// This broker's id.
+    pub node_id: NodeId,
+    /// The listeners as a Kafka broker's config shows them.
+    pub listeners: String,
+    /// Memory for the requests of all connections.
+    pub requests: Budget,
+    /// Memory for the replies of all connections.
+    pub replies: Budget,
+    /// The time.
+    pub clock: SharedClock,
+    /// Fresh ids.
+    pub ids: Arc<dyn IdSource>,
+}
+
+/// What a kind of service says of itself.
+pub trait RegisterService: 'static {
+    /// Its name in a config, as `kind`.
+    const NAME: &'static str;
+    /// What it is, in the reference.
+    const ABOUT: &'static str;
+    /// Its settings, a line each.
+    const SETTINGS: &'static [Setting];
+    /// The least that its table can hold, as JSON; the reference takes the defaults from it.
+    const SAMPLE: &'static str;
+    /// Its settings.
+    type Settings: SettingsType;
+
+    /// What is wrong with settings that are each sound by themselves.
+    fn check(settings: &Self::Settings, node: &NodeLimits) -> Vec<SettingFault>;
+
+    /// What no other service may have at the same time, such as a file, and the setting that names it.
+    fn holds(settings: &Self::Settings) -> Option<(&'static str, String)>;
+
+    /// Builds it.
+    ///
+    /// # Errors
+    /// A sentence for the operator.
+    fn build(settings: &Self::Settings, parts: ServiceParts) -> BuiltService;
+}
+
+/// A service, or why it cannot be built.
+pub type BuiltService = Result<Arc<dyn Service>, String>;
+
+/// A registered kind of service, its type forgotten.
+pub struct ServiceKind {
+    /// Its name in a config.
+    pub name: &'static str,
+    /// What it is.
+    pub about: &'static str,
+    /// Its settings, a line each.
+    pub settings: &'static [Setting],
+    /// See [`RegisterService::SAMPLE`].
+    pub sample: &'static str,
+    /// Decodes its settings.
+    pub decode: fn(Value) -> Result<Settings, String>,
+    /// See [`RegisterService::check`].
+    pub check: fn(&Settings, &NodeLimits) -> Vec<SettingFault>,
+    /// See [`RegisterService::holds`].
+    pub holds: fn(&Settings) -> Option<(&'static str, String)>,
+    /// See [`RegisterService::build`].
+    pub build: fn(&Settings, ServiceParts) -> BuiltService,
+}
+
+impl ServiceKind {
+    /// Forgets the type of a kind of service.
+    pub const fn of<S: RegisterService>() -> Self {
+        Self {
+            name: S::NAME,
+            about: S::ABOUT,
+            settings: S::SETTINGS,
+            sample: S::SAMPLE,
+            decode: Settings::decode::<S::Settings>,
+            check: check::<S>,
+            holds: holds::<S>,
+            build: build::<S>,
+        }
+    }
+}
+
+fn check<S: RegisterService>(settings: &Settings, node: &NodeLimits) -> Vec<SettingFault> {
+    settings.get::<S::Settings>().map(|settings| S::check(settings, node)).unwrap_or_default()
+}
+
+fn holds<S: RegisterService>(settings: &Settings) -> Option<(&'static str, String)> {
+    S::holds(settings.get::<S::Settings>()?)
+}
+
+fn build<S: RegisterService>(settings: &Settings, parts: ServiceParts) -> BuiltService {
+    S::build(settings.expect::<S::Settings>()?, parts)
+}
+
+impl fmt::Debug for ServiceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl PartialEq for ServiceKind {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name
+    }
+}

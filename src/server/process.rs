@@ -1,0 +1,96 @@
+//! What runs: listeners, the towers behind them, and the services below; from the first bind to the last close.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use config::Config;
+use futures_util::future::join_all;
+use parking_lot::RwLock;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tracing::info;
+
+use super::admin::{self, AdminState};
+use super::assembly::{self, Assembly, Common, Services};
+use super::banner::banner;
+use super::listener::{Listener, Port};
+use super::running::Running;
+
+/// The parts of the process that a config describes.
+pub(super) struct Process {
+    pub(super) config: Config,
+    pub(super) common: Common,
+    pub(super) assembly: Assembly,
+    pub(super) ports: BTreeMap<String, Port>,
+    /// The services of the config that are open.
+    pub(super) running: BTreeMap<String, Running>,
+    /// Services that a reload has replaced or removed, until their last connections have ended.
+    pub(super) retired: Vec<(String, Running)>,
+    /// Ends when the connections of a tower that a reload has replaced have ended.
+    pub(super) draining: JoinSet<()>,
+    pub(super) admin: Arc<RwLock<AdminState>>,
+}
+
+impl Process {
+    /// Binds, then opens: a client that connects while a store opens waits for a moment instead of being refused.
+    pub(super) async fn start(config: Config) -> Result<Self, String> {
+        let common = Common::of(&config);
+        let services = assembly::services(&config, &common, &Services::new())?;
+        let assembly = Assembly::build(&config, services, &common, &Assembly::default())?;
+        assembly.tell_directories();
+        let towers = assembly.towers(&config)?;
+        let chains = assembly::chains(&towers);
+        let mut ports = BTreeMap::new();
+        for (name, tower) in towers {
+            let (listener, drain_handle) = Listener::bind(&name, &config.listeners[&name], tower)?;
+            ports.insert(name, Port::open(listener, drain_handle));
+        }
+        let collectors = assembly.collectors(&common);
+        let admin = AdminState::new(&config, collectors, assembly.services().clone(), chains);
+        let admin = Arc::new(RwLock::new(admin));
+        let admin_address = start_admin(&config, &admin).await?;
+        let mut running = BTreeMap::new();
+        for (name, service) in assembly.services() {
+            running.insert(name.clone(), Running::open(name, service).await?);
+        }
+        let addresses: Vec<_> = ports.iter().map(|(name, port)| (name.clone(), port.address())).collect();
+        eprint!("{}", banner(&config, &addresses, assembly.services(), admin_address));
+        let (retired, draining) = (Vec::new(), JoinSet::new());
+        Ok(Self { config, common, assembly, ports, running, retired, draining, admin })
+    }
+
+    /// Lets calls end within the grace, then closes the services.
+    pub(super) async fn shut_down(self) {
+        let Self { config, ports, running, retired, mut draining, .. } = self;
+        info!("shutting down: no new requests; those under way may end");
+        let grace = config.node.shutdown_grace.0;
+        let ports = ports.into_values().map(|port| async move {
+            port.close().await.wind_down(grace).await;
+        });
+        let drained = tokio::time::timeout(grace, all_ended(&mut draining));
+        let _ = tokio::join!(join_all(ports), drained);
+        for (name, service) in retired.into_iter().chain(running) {
+            service.close(&name).await;
+        }
+        info!("stopped");
+    }
+}
+
+/// Returns once the connections of all towers that were replaced have ended.
+pub(super) async fn all_ended(draining: &mut JoinSet<()>) {
+    while draining.join_next().await.is_some() {}
+}
+
+async fn start_admin(config: &Config, state: &Arc<RwLock<AdminState>>) -> Result<Option<SocketAddr>, String> {
+    let Some(bind) = config.admin.bind else { return Ok(None) };
+    let cannot = |error: std::io::Error| {
+        format!(
+            "the admin server cannot bind {bind}: {error}; choose another address with --admin or [admin] bind, or \"off\""
+        )
+    };
+    let socket = TcpListener::bind(bind).await.map_err(cannot)?;
+    let address = socket.local_addr().map_err(cannot)?;
+    tokio::spawn(admin::serve(socket, Arc::clone(state)));
+    Ok(Some(address))
+}

@@ -1,0 +1,219 @@
+//! Puts another config in force while the process runs.
+//!
+//! First everything that can fail without harm: the new config is built whole, its new listeners are bound and its new
+//! services opened. If any of that fails, nothing was changed. Only then are towers swapped.
+//!
+//! A store can be open only once, so a service whose settings changed cannot be opened beside the one that it replaces.
+//! Its calls wait in it while the connections of the old tower are drained and the old service is closed; then it is
+//! opened. Should that fail, the config before is put in force again by these same steps.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use config::{Changes, Config};
+use kernel::drain::Drain;
+use tracing::{error, info, warn};
+
+use super::admin::AdminState;
+use super::assembly::{self, Assembly, Tower};
+use super::listener::{DrainHandle, Listener, Port};
+use super::process::{Process, all_ended};
+use super::running::Running;
+
+/// A config that was built whole and is not in force yet.
+struct Prepared {
+    config: Config,
+    assembly: Assembly,
+    admin: AdminState,
+    /// The towers of listeners that keep their ports.
+    towers: BTreeMap<String, Tower>,
+    /// Listeners on ports of their own: new ones, and those whose address changed.
+    bound: Vec<(String, Listener, DrainHandle)>,
+    /// New services.
+    opened: BTreeMap<String, Running>,
+    /// Services that can be opened only when those that they replace are closed.
+    to_open: BTreeSet<String>,
+}
+
+/// Why a config is not in force.
+enum Failure {
+    /// It could not be prepared.
+    NothingChanged(String),
+    /// It took effect, but a service that replaces another could not be opened.
+    NotOpened(String),
+}
+
+impl Process {
+    /// Puts `config` in the place of the one in force, and tells the operator how that went. When `stop` is given, it
+    /// waits for nothing more.
+    pub(super) async fn reload(&mut self, config: Config, stop: &Drain) {
+        let before = self.config.clone();
+        let changes = self.changes_to(&config);
+        if !changes.needs_restart.is_empty() {
+            let settings = changes.needs_restart.join(", ");
+            error!(
+                "SIGHUP: the new config was not taken, nothing changed: {settings} can change only with a restart"
+            );
+            return;
+        }
+        match self.change_to(config, &changes, stop).await {
+            Ok(()) if stop.has_started() => {}
+            Ok(()) => info!(
+                added = ?changes.added, removed = ?changes.removed, changed = ?changes.changed, kept = ?changes.kept,
+                services_added = ?changes.services_added, services_removed = ?changes.services_removed,
+                services_changed = ?changes.services_changed,
+                "SIGHUP: the new config is in force"
+            ),
+            Err(Failure::NothingChanged(message)) => {
+                error!("SIGHUP: the new config was not taken, nothing changed: {message}");
+            }
+            Err(Failure::NotOpened(message)) => {
+                error!("SIGHUP: {message}; going back to the config that was in force");
+                self.go_back(before, stop).await;
+            }
+        }
+    }
+
+    async fn go_back(&mut self, before: Config, stop: &Drain) {
+        let changes = self.changes_to(&before);
+        match self.change_to(before, &changes, stop).await {
+            Ok(()) => warn!("SIGHUP: the config before it serves again"),
+            Err(Failure::NothingChanged(message) | Failure::NotOpened(message)) => error!(
+                "SIGHUP: the config before it cannot serve again either: {message}; calls of services that are not \
+                 open wait. Once the cause is mended, send SIGHUP again"
+            ),
+        }
+    }
+
+    /// What `config` would change. A service that could not be opened counts as not there, so that it is tried again.
+    fn changes_to(&self, config: &Config) -> Changes {
+        let mut in_force = self.config.clone();
+        in_force.services.retain(|name, _| self.running.contains_key(name));
+        config::compare(&in_force, config)
+    }
+
+    async fn change_to(&mut self, config: Config, changes: &Changes, stop: &Drain) -> Result<(), Failure> {
+        let prepared = self.prepare(config, changes).await.map_err(Failure::NothingChanged)?;
+        let to_open = prepared.to_open.clone();
+        self.put_in_force(prepared, changes).await;
+        self.replace_services(&to_open, stop).await.map_err(Failure::NotOpened)
+    }
+
+    /// Everything that can fail without harm.
+    async fn prepare(&self, config: Config, changes: &Changes) -> Result<Prepared, String> {
+        let mut kept = self.assembly.services().clone();
+        kept.retain(|name, _| self.running.contains_key(name) && !changes.services_changed.contains(name));
+        let services = assembly::services(&config, &self.common, &kept)?;
+        let assembly = Assembly::build(&config, services, &self.common, &self.assembly)?;
+        let mut towers = assembly.towers(&config)?;
+        let chains = assembly::chains(&towers);
+        let collectors = assembly.collectors(&self.common);
+        let admin = AdminState::new(&config, collectors, assembly.services().clone(), chains);
+        let mut bound = Vec::new();
+        for (name, listener) in &config.listeners {
+            let before = self.config.listeners.get(name);
+            let needs_port = before.is_none_or(|before| before.bind != listener.bind);
+            if needs_port && let Some(tower) = towers.remove(name) {
+                let (listener, drain_handle) = Listener::bind(name, listener, tower)?;
+                bound.push((name.clone(), listener, drain_handle));
+            }
+        }
+        let to_open = self.to_open_late(&config, changes);
+        let opened = open_early(&assembly, &changes.services_added, &to_open).await?;
+        Ok(Prepared { config, assembly, admin, towers, bound, opened, to_open })
+    }
+
+    /// The services that change, and new ones that want what a changed or a removed one holds, such as a store under
+    /// another name.
+    fn to_open_late(&self, config: &Config, changes: &Changes) -> BTreeSet<String> {
+        let retiring = changes.services_changed.iter().chain(&changes.services_removed);
+        let freed: BTreeSet<String> = retiring.filter_map(|name| held(&self.config, name)).collect();
+        let late = changes.services_added.iter();
+        let late = late.filter(|name| held(config, name).is_some_and(|held| freed.contains(&held)));
+        late.chain(&changes.services_changed).cloned().collect()
+    }
+
+    /// Swaps what was prepared for what is there. Services that are replaced or removed retire: connections of old towers
+    /// still use them.
+    async fn put_in_force(&mut self, prepared: Prepared, changes: &Changes) {
+        let Prepared { config, assembly, admin, mut towers, bound, opened, to_open: _ } = prepared;
+        let grace = config.node.reload_drain.0;
+        while self.draining.try_join_next().is_some() {} // Those that have ended need not be remembered.
+        for name in &changes.changed {
+            if let (Some(port), Some(tower)) = (self.ports.get_mut(name), towers.remove(name)) {
+                let before = port.install(tower, &config.listeners[name]);
+                self.draining.spawn(before.wind_down(grace));
+            }
+        }
+        let moved = bound.iter().map(|(name, ..)| name).filter(|name| changes.changed.contains(name));
+        for name in changes.removed.iter().chain(moved) {
+            if let Some(port) = self.ports.remove(name) {
+                let drain_handle = port.close().await;
+                self.draining.spawn(drain_handle.wind_down(grace));
+            }
+        }
+        for (name, listener, drain_handle) in bound {
+            self.ports.insert(name, Port::open(listener, drain_handle));
+        }
+        for name in changes.services_changed.iter().chain(&changes.services_removed) {
+            self.retired.extend(self.running.remove_entry(name));
+        }
+        self.running.extend(opened);
+        assembly.tell_directories();
+        self.assembly = assembly;
+        *self.admin.write() = admin;
+        self.config = config;
+    }
+
+    /// Closes the services that have retired, and opens those that waited for that.
+    async fn replace_services(&mut self, to_open: &BTreeSet<String>, stop: &Drain) -> Result<(), String> {
+        if self.retired.is_empty() && to_open.is_empty() {
+            return Ok(());
+        }
+        // Connections of earlier reloads may use them too, so all are waited for. Each ends within `reload_drain`.
+        tokio::select! {
+            () = all_ended(&mut self.draining) => {}
+            // The shutdown closes those that have retired with all others.
+            () = stop.started() => return Ok(()),
+        }
+        for (name, service) in self.retired.drain(..) {
+            service.close(&name).await;
+        }
+        let mut failures = Vec::new();
+        for name in to_open {
+            let Some(service) = self.assembly.services().get(name) else { continue };
+            match Running::open(name, service).await {
+                Ok(running) => drop(self.running.insert(name.clone(), running)),
+                Err(message) => failures.push(message),
+            }
+        }
+        if failures.is_empty() { Ok(()) } else { Err(failures.join("; ")) }
+    }
+}
+
+/// What no other service may have beside this one.
+fn held(config: &Config, service: &str) -> Option<String> {
+    let service = config.services.get(service)?;
+    (service.kind.holds)(&service.settings).map(|(_, held)| held)
+}
+
+/// Opens new services, but for those that have to wait. If one cannot be opened, those that were are closed again.
+async fn open_early(
+    assembly: &Assembly,
+    added: &[String],
+    to_open_late: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Running>, String> {
+    let mut opened = BTreeMap::new();
+    for name in added.iter().filter(|name| !to_open_late.contains(*name)) {
+        let Some(service) = assembly.services().get(name) else { continue };
+        match Running::open(name, service).await {
+            Ok(running) => drop(opened.insert(name.clone(), running)),
+            Err(message) => {
+                for (name, running) in opened {
+                    running.close(&name).await;
+                }
+                return Err(message);
+            }
+        }
+    }
+    Ok(opened)
+}
