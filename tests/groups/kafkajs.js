@@ -1,8 +1,9 @@
 // Members of a group with kafkajs; README.md says how they are told what to do. It knows the eager protocol only.
 'use strict'
 
-const { Kafka, logLevel } = require('kafkajs')
+const { Kafka, PartitionAssigners, logLevel } = require('kafkajs')
 const readline = require('readline')
+const range = require('./range_assigner')
 
 const [bootstrap, groupId, topic] = process.argv.slice(2)
 const members = new Map()
@@ -15,7 +16,8 @@ async function add(name) {
   const retry = { initialRetryTime: 20, maxRetryTime: 200, retries: 1000 }
   const kafka = new Kafka({ clientId: name, brokers: [bootstrap], logLevel: logLevel.NOTHING, retry })
   const consumer = kafka.consumer({
-    groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000, maxWaitTimeInMs: 100, retry
+    groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000, maxWaitTimeInMs: 100, retry,
+    partitionAssigners: [PartitionAssigners.roundRobin, range]
   })
   members.set(name, consumer)
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => say(name, { assigned: payload.memberAssignment[topic] || [] }))

@@ -31,12 +31,12 @@ KAFKA_SETTINGS = [
 
 
 @contextmanager
-def yagura(binary, folder, admin="off"):
+def yagura(binary, folder, admin="off", config=CONFIG):
     """A broker on SQLite, which may be killed and started again."""
     broker = Broker(binary, "")
-    config = Path(folder, "y.toml")
-    config.write_text(CONFIG.format(address=broker.address, folder=folder, admin=admin))
-    broker.command = [binary, "run", str(config)]
+    file = Path(folder, "y.toml")
+    file.write_text(config.format(address=broker.address, folder=folder, admin=admin))
+    broker.command = [binary, "run", str(file)]
     broker.start()
     try:
         yield broker

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Topics, records and groups with librdkafka; README.md says how it is told what to do."""
+
+import json
+import sys
+import time
+
+from confluent_kafka import Consumer, Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+BOOTSTRAP, PARTITIONS = sys.argv[1], int(sys.argv[2])
+SECONDS_MAX = 10
+BASE = {"bootstrap.servers": BOOTSTRAP, "log_level": 0}
+
+
+def create(topic):
+    admin = AdminClient(BASE)  # it must live until there is a result
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(SECONDS_MAX)
+    return {}
+
+
+def produce(first, count, *topics):
+    first, count, failures = int(first), int(count), []
+    producer = Producer(BASE | {"enable.idempotence": True, "message.timeout.ms": SECONDS_MAX * 1000})
+
+    def delivered(error, _):
+        if error:
+            failures.append(str(error))
+
+    for topic in topics:
+        for n in range(first, first + count):
+            producer.produce(topic, f"record {n} of {topic}", str(n), n % PARTITIONS, delivered)
+        left = producer.flush(SECONDS_MAX + 1)
+        assert not left and not failures, f"not delivered to {topic}: {left} left, {failures[:1]}"
+    return {}
+
+
+def consume(group, count, topic):
+    consumer = Consumer(BASE | {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
+                                "fetch.wait.max.ms": 100})
+    consumer.subscribe([topic])
+    read, end = [], time.monotonic() + SECONDS_MAX
+    while len(read) < int(count) and time.monotonic() < end:
+        found = [one for one in consumer.consume(500, timeout=0.1) if not one.error()]
+        read += [[one.partition(), one.offset(), one.key().decode(), one.value().decode()] for one in found]
+    if read:
+        consumer.commit(asynchronous=False)
+    consumer.close()
+    return {"read": read}
+
+
+def main():
+    for line in sys.stdin:
+        word, *words = line.split()
+        try:
+            answer = {"create": create, "produce": produce, "consume": consume}[word](*words)
+        except Exception as error:  # noqa: BLE001: whatever it is, the driver is told
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        print(json.dumps(answer), flush=True)
+
+
+main()

@@ -1,0 +1,323 @@
+#!/usr/bin/env python3
+"""Real clients on two services in one stack: topics named scratch.* in memory, all others in SQLite.
+
+    run.py --binary PATH            starts `PATH run` on such a stack
+    run.py --bootstrap HOST:PORT    a broker that runs already and keeps all topics in one place, such as Apache Kafka:
+                                    proves the clients; what only two services do is left out
+
+Each client makes topics in both services, produces to them by name or by id, reads them back in a group, and commits.
+Then groups whose members are different clients, fetch sessions in both services on one connection, and a restart,
+after which only one service has anything left. Ends with "N passed, N failed".
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import sessions
+from calls import UNKNOWN_TOPIC, Caller, Log
+from clients import PARTITIONS, PROGRAMS, Client, ends
+
+import setting
+from members import Members, wait_until
+from setting import LOGS
+
+COUNT = 200  # records of one go
+SETTLE_SECONDS_MAX = 15
+FETCH_VERSIONS = [12, 13, 18]  # the last one by topic name, the first by id, and the latest
+SESSION_CHECKS = [("turns", "two fetch sessions by turns", sessions.check_turns),
+                  ("close", "one of two fetch sessions is closed", sessions.check_close)]
+# One producer can write to both services only while its metadata is fresh: it learns of one topic at a time, but renews
+# what it knows of all of them in one call, which is refused. kafkajs renews all with each new topic.
+HAVE_ONE_PRODUCER = ["java", "librdkafka"]
+CONFIG = """
+[admin]
+bind = "{admin}"
+[listeners.main]
+bind = "{address}"
+stack = ["limits", "framing", "metrics", "trace", "route"]
+[services.kept]
+kind = "storage"
+url = "sqlite://{folder}/y.db"
+auto_create_topics = false
+group_initial_rebalance_delay = "100ms"
+group_consumer_heartbeat_interval = "500ms"
+group_consumer_session_timeout = "6s"
+[services.scratch]
+kind = "storage"
+url = "memory://"
+auto_create_topics = false
+[route]
+default = "kept"
+[[route.rules]]
+topics = ["scratch.*"]
+to = "scratch"
+"""
+
+
+class Results:
+    """Runs checks one after the other and counts."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def check(self, name, check, *arguments):
+        started, fault = time.monotonic(), ""
+        try:
+            check(*arguments)
+        except Exception:  # noqa: BLE001: whatever it is, the others go on
+            fault = "\n" + traceback.format_exc(limit=-3)
+        self.passed, self.failed = self.passed + (not fault), self.failed + bool(fault)
+        print(f"{'FAIL' if fault else 'ok  '} {name:56} {time.monotonic() - started:5.1f} s{fault}", flush=True)
+
+
+def topics_of(client):
+    """One in each service; what is produced to which is known beforehand, so that a check can tell what is missing."""
+    return f"kept.{client}", f"scratch.{client}"
+
+
+def total(client):
+    return COUNT * (2 if client in HAVE_ONE_PRODUCER else 1)
+
+
+# --- each client alone
+
+
+def check_client(results, client, address):
+    kept, scratch = topics_of(client.name)
+    for topic in (kept, scratch):
+        results.check(f"{client.name} creates {topic}", client.create, topic)
+        results.check(f"{client.name} produces to {topic}", client.produce, 0, COUNT, topic)
+    if client.name in HAVE_ONE_PRODUCER:
+        name = f"{client.name} produces to both with one producer"
+        results.check(name, client.produce, COUNT, COUNT, kept, scratch)
+    for topic in (kept, scratch):
+        name = f"{client.name} reads {topic} in a group"
+        results.check(name, client.check_read, client.name, topic, total(client.name))
+    name = f"{client.name} has committed to both"
+    results.check(name, check_committed, address, client.name, (kept, scratch), ends(total(client.name)))
+
+
+def check_committed(address, group, topics, offsets):
+    """Both topics in one call: offsets are with the group, wherever the records are. Nothing follows what was read."""
+    with Caller(address) as caller:
+        found = caller.committed(group, *topics, partitions=PARTITIONS)
+        assert found == {topic: offsets for topic in topics}, f"{group} has committed {found}, not {offsets}"
+        for topic in topics:
+            assert caller.ends(topic, PARTITIONS) == offsets, f"{topic} ends at {caller.ends(topic, PARTITIONS)}"
+
+
+# --- groups whose members are different clients
+
+
+@contextmanager
+def group_of(address, group, mode, *members):
+    """One member for each (client, topic)."""
+    with ExitStack() as stack:
+        made = []
+        for number, (client, topic) in enumerate(members):
+            log = LOGS / f"routed-group-{group}-{number}-{client}.log"
+            made.append(Members(client, address, group, topic, mode, log))
+            stack.callback(made[-1].kill)
+        for one in made:
+            one.add()
+        yield made
+        for one in made:
+            one.end()
+
+
+def partitions_of(members):
+    """What the member of each program has."""
+    return [sorted(sum(one.assigned.values(), [])) for one in members]
+
+
+def is_shared(members, each):
+    """All partitions of a topic, so many for each."""
+    parts = partitions_of(members)
+    return sorted(sum(parts, [])) == list(range(PARTITIONS)) and all(len(part) in each for part in parts)
+
+
+def wait_shared(members, each):
+    wait_until(lambda: is_shared(members, each), lambda: f"shared: {partitions_of(members)}", SETTLE_SECONDS_MAX)
+
+
+def wait_read(members, count):
+    """Each has read its partitions from the beginning to the end, and nobody anything else."""
+    expected = [[(partition, offset) for partition in part for offset in range(ends(count)[partition])]
+                for part in partitions_of(members)]
+    wait_until(lambda: [sorted(one.committed()) for one in members] == expected,
+               lambda: f"read: {[len(one.committed()) for one in members]} of {count} records", SETTLE_SECONDS_MAX)
+
+
+def wait_committed(address, group, topics, count):
+    """Members say what they have read before they commit it."""
+    expected = {topic: ends(count) for topic in topics}
+    with Caller(address) as caller:
+        def committed():
+            return caller.committed(group, *topics, partitions=PARTITIONS)
+        wait_until(lambda: committed() == expected, lambda: f"committed: {committed()}", SETTLE_SECONDS_MAX)
+
+
+def check_classic_group(address, client):
+    """A member of each client in one group, on a topic that is not where the group is.
+
+    All of them read the same topic. The leader of a classic group asks for the metadata of all topics that its members
+    read, in one call. If those are in both services it is refused, and a Java leader asks again for ever.
+    """
+    topic, group = "scratch.shared", "shared"
+    client.create(topic)
+    with group_of(address, group, "eager", *((one, topic) for one in PROGRAMS)) as members:
+        wait_shared(members, each=[1])
+        for number in range(2):  # the second goes to fetch sessions that have records behind them
+            client.produce(number * COUNT, COUNT, topic)
+            wait_read(members, (number + 1) * COUNT)
+        wait_committed(address, group, [topic], 2 * COUNT)
+
+
+def check_consumer_group(address, client):
+    """KIP-848: the broker assigns, and members ask only for their own topics, so that one group reads both services."""
+    kept, scratch, group = "kept.next", "scratch.next", "next"
+    for topic in (kept, scratch):
+        client.create(topic)
+    members = [("java", scratch), ("librdkafka", scratch), ("librdkafka", kept)]
+    with group_of(address, group, "consumer", *members) as (java, librdkafka, other):
+        wait_shared([java, librdkafka], each=[1, 2])
+        wait_shared([other], each=[PARTITIONS])
+        for number in range(2):
+            client.produce(number * COUNT, COUNT, kept, scratch)
+            wait_read([java, librdkafka], (number + 1) * COUNT)
+            wait_read([other], (number + 1) * COUNT)
+        wait_committed(address, group, [kept, scratch], 2 * COUNT)
+
+
+# --- calls by topic id and by fetch session
+
+
+def check_raw(results, address, is_routed):
+    """Each check on a connection and topics of its own. Returns the logs of the first service."""
+    logs = []
+
+    def on_a_connection(name, check, *arguments):
+        with Caller(address) as caller:
+            pair = [Log(caller, f"{service}.{name}") for service in ("kept", "scratch")]
+            logs.append(pair[0])
+            check(caller, *arguments, pair)
+
+    for version in FETCH_VERSIONS:
+        for name, what, check in SESSION_CHECKS:
+            results.check(f"{what}, Fetch {version}", on_a_connection, f"{name}-{version}", check, version)
+    results.check("topics by id", on_a_connection, "by-id", sessions.check_by_id)
+    if is_routed:
+        results.check("topics of both in one call", on_a_connection, "refused", sessions.check_refusals)
+    return logs
+
+
+# --- where it all is
+
+
+def check_all_topics(address):
+    """Metadata for all topics is the default service's."""
+    with Caller(address) as caller:
+        names = {one["Name"] for one in caller.ask("Metadata", 12, Topics=None)["Topics"]}
+    expected = {topics_of(client)[0] for client in PROGRAMS} | {"kept.next"}
+    assert expected <= names, f"missing: {expected - names}"
+    assert not [name for name in names if name.startswith("scratch.")], f"topics of the other service: {names}"
+
+
+def check_store(binary, folder, logs):
+    """The file that is left is well, and has the records of the first service: so many, and none of the other's."""
+    file = f"{folder}/y.db"
+    verified = subprocess.run([binary, "store", "verify", file], capture_output=True, text=True, timeout=60)
+    said = verified.stdout + verified.stderr
+    assert verified.returncode == 0, said
+    expected = sum(map(total, PROGRAMS)) + 2 * COUNT + sum(log.end for log in logs)
+    assert re.search(rf"\b{expected} records\b", said), f"{expected} records were produced to kept.*: {said}"
+    content = Path(file).read_bytes()
+    for client in PROGRAMS:
+        kept, scratch = (f"record 7 of {topic}".encode() for topic in topics_of(client))
+        assert kept in content, f"{kept} is not in the store"
+        assert scratch not in content, f"{scratch} is in the store"
+
+
+def check_gone(address, client):
+    """Topics in memory are gone, and the offsets that a group has committed to them do not outlive them."""
+    topic, group = topics_of(client.name)[1], client.name
+    with Caller(address) as caller:
+        for name in [topics_of(one)[1] for one in PROGRAMS] + ["scratch.shared", "scratch.next"]:
+            found = caller.topic(name)
+            assert found["ErrorCode"] == UNKNOWN_TOPIC, f"{name} is still there: {found}"
+        client.create(topic)
+        found = caller.committed(group, topic, partitions=PARTITIONS)
+        assert found == {topic: [-1] * PARTITIONS}, f"{group} has committed to the {topic} of before: {found}"
+
+
+def stop(broker):
+    try:
+        broker.stop()
+    finally:
+        broker.kill()  # one that does not stop must not outlive the test
+
+
+def check_restart(results, broker, binary, folder, client, logs):
+    results.check("the broker stops", stop, broker)
+    results.check("the store has the records of kept.* only", check_store, binary, folder, logs)
+    results.check("the broker starts again", broker.start)
+    for name in PROGRAMS:
+        topic = topics_of(name)[0]
+        results.check(f"{topic} is as it was", client.check_read, "after", topic, total(name))
+    results.check("scratch.* is gone", check_gone, broker.address, client)
+
+
+def check_all(results, address, is_routed, after=lambda client, logs: None):
+    with ExitStack() as stack:
+        clients = {}
+        for name in PROGRAMS:
+            clients[name] = Client(name, address)
+            stack.callback(clients[name].end)
+        for client in clients.values():
+            check_client(results, client, address)
+        groups = [("classic", check_classic_group), ("KIP-848", check_consumer_group)]
+        for name, check in groups:
+            results.check(f"one group of different clients, {name}", check, address, clients["java"])
+        logs = check_raw(results, address, is_routed)
+        if is_routed:
+            results.check("Metadata for all topics", check_all_topics, address)
+        after(clients["librdkafka"], logs)
+
+
+def check_binary(results, binary):
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with setting.yagura(binary, folder, config=CONFIG) as broker:
+                check_all(results, broker.address, True, lambda client, logs: check_restart(
+                    results, broker, binary, folder, client, logs))
+        except (AssertionError, OSError) as error:
+            def fail():
+                raise error
+            results.check("the broker starts, and stops at the end", fail)
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    where = arguments.add_mutually_exclusive_group(required=True)
+    where.add_argument("--binary")
+    where.add_argument("--bootstrap")
+    options = arguments.parse_args()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    results = Results()
+    if options.binary:
+        check_binary(results, str(Path(options.binary).resolve()))
+    else:
+        check_all(results, options.bootstrap, False)
+    print(f"{results.passed} passed, {results.failed} failed")
+    return results.failed > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
