@@ -13,7 +13,7 @@ use crate::values::{AdminBind, host_port};
 /// What is wrong with a value that should be of this kind, if anything.
 ///
 /// The elements of arrays are not looked at.
-pub(crate) fn complaint(kind: ValueKind, value: &DeValue<'_>) -> Option<String> {
+pub(crate) fn type_error(kind: ValueKind, value: &DeValue<'_>) -> Option<String> {
     let fits = match (kind, value) {
         (ValueKind::Text, DeValue::String(text)) => !text.trim().is_empty(),
         (ValueKind::OneOf(names), DeValue::String(text)) => {
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     fn said(kind: ValueKind, toml: &str) -> Option<String> {
-        complaint(kind, DeValue::parse(toml).unwrap().get_ref())
+        type_error(kind, DeValue::parse(toml).unwrap().get_ref())
     }
 
     #[test]
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_complaint_says_what_was_expected() {
+    fn a_type_error_says_what_was_expected() {
         let below_4gib = ValueKind::Bytes { min: 1 << 10, below: 4 << 30 };
         let cases = [
             (ValueKind::Text, "' '", "expected a text, found a blank text"),

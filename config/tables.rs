@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue, ValueDeserializer};
 
 use crate::convert::to_json;
-use crate::kinds::complaint;
+use crate::kinds::type_error;
 use crate::nearest::instead;
 use crate::section::Section;
 use crate::sections::homes_of;
@@ -150,7 +150,7 @@ fn is_sound(sheet: &Sheet<'_>, path: &str, kind: ValueKind, value: &mut Value<'_
                 }
             }
         }
-        (kind, value) => match complaint(kind, value) {
+        (kind, value) => match type_error(kind, value) {
             Some(message) if matches!(kind, ValueKind::Secret) => {
                 sheet.fault_in_secret(span, format!("{path}: {message}"));
                 false

@@ -1,4 +1,4 @@
-//! For tests: the TOML in the module doc of a layer is the TOML that its settings read.
+//! For tests: parses the TOML in a layer's module doc as its settings.
 
 use std::collections::HashMap;
 

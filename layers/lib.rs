@@ -1,11 +1,11 @@
-//! The tower: the layers that stand between a client's connection and the services.
+//! The tower: the layers between a client's connection and the services.
 //!
 //! Two planes. Above [`framing`] a layer sees a stream of bytes ([`limits`]); below it a layer is a
-//! `tower::Layer` over calls ([`metrics`], [`trace`]), and [`route`] is where they end when there is more than one
-//! service. No layer knows another, and none knows a service: a config file names their order.
+//! `tower::Layer` over calls ([`metrics`], [`trace`]), and [`route`] is at the bottom when there is more than
+//! one service. No layer depends on another or on a service: a config file defines their order.
 //!
-//! A layer registers itself (`kernel::layer::RegisterLayer`) in its own file, with its settings and how it is built. To add
-//! one is to add that file, and two lines here: its `pub mod` and its entry in [`LAYERS`].
+//! A layer registers itself (`kernel::layer::RegisterLayer`) in its own file, with its settings and how it is
+//! built. To add one is to add that file, and two lines here: its `pub mod` and its entry in [`LAYERS`].
 
 use kernel::layer::LayerKind;
 
@@ -15,7 +15,7 @@ pub mod metrics;
 pub mod route;
 pub mod trace;
 
-// Not layers, but tools that several of them use.
+// Not layers, but utilities that several of them use.
 #[cfg(test)]
 mod doc_toml;
 mod log_throttle;

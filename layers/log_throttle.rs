@@ -1,4 +1,4 @@
-//! Limits a log line that anybody on the network can cause to one a second.
+//! Limits a log line that any network peer can cause to one per second.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ struct State {
 }
 
 impl LogThrottle {
-    /// `Some` if the line may be written, with the number of lines held back since the one before it.
+    /// `Some` if the line may be written, with the number of lines suppressed since the previous one.
     pub(crate) fn allow(&self) -> Option<u64> {
         let mut state = self.state.lock();
         let now = Instant::now();

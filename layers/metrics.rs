@@ -1,18 +1,17 @@
-//! Metrics: counts the calls of each API, how long they took, how large they were and what errors they met.
+//! Metrics: per API, counts calls and errors and measures latency and sizes.
 //!
-//! **Where it stands.** Best right below framing: it measures what stands below it. What each service had to
-//! do is counted apart, by `route`.
+//! **Where it stands.** Best directly below framing: it measures what is below it. The calls of each service
+//! are counted separately, by `route`.
 //!
 //! **What it reads and sets.** The header of each call, and the size of its body and of its reply. Replies of
-//! up to [`PEEK_BYTES_MAX`] are also walked by the schema for their first error code other than 0, at
-//! whatever depth it stands; in a larger one (records, long listings) an error is not seen. It changes
-//! nothing.
+//! up to [`PEEK_BYTES_MAX`] are also walked by the schema for their first error code other than 0, at any
+//! depth; in a larger one (records, long listings) an error is not seen. It changes nothing.
 //!
-//! **How it refuses.** It never does. A call that is given up, because its client left, counts as a call and
-//! no more.
+//! **How it refuses.** It never does. A call that is dropped because its client disconnected only counts as a
+//! call.
 //!
-//! Everything is allocated when the layer is built, but for the first error of its kind. The number of series
-//! is bounded by Kafka's APIs and error codes: an unknown key or code counts as `Unknown`.
+//! Everything is allocated when the layer is built, except for the first error of each API and code. The
+//! number of series is bounded by Kafka's APIs and error codes: an unknown key or code counts as `Unknown`.
 //!
 //! ```toml
 //! [layers.metrics]                         # has no settings
@@ -50,14 +49,14 @@ impl RegisterLayer for Metrics {
     const PLANE: Plane = Plane::Calls;
     type Settings = Settings;
 
-    /// All metrics layers count into one: an API's calls are one family, whichever stack they took.
+    /// All metrics layers share one: an API's calls are one family, whichever stack they took.
     fn build(_: &Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String> {
         let metrics = parts.shared(Metrics::default);
         Ok(Layer::Calls(Tier::new(parts.name, interest, MetricsLayer::new(metrics))))
     }
 }
 
-/// What the layer counts; shared by all stacks.
+/// The layer's metrics; shared by all stacks.
 #[derive(Debug)]
 pub struct Metrics {
     apis: PerApi<Numbers>,
@@ -89,7 +88,7 @@ impl Numbers {
     }
 }
 
-/// The name of a family, its help, and its number.
+/// A family's name, help, and counter.
 type Family = (&'static str, &'static str, fn(&Numbers) -> u64);
 
 const FAMILIES: &[Family] = &[
@@ -171,14 +170,14 @@ impl tower::Layer<Door> for MetricsLayer {
     }
 }
 
-/// A door whose calls are counted.
+/// A service that counts its calls.
 #[derive(Debug, Clone)]
 pub struct Metered {
     inner: Door,
     metrics: Arc<Metrics>,
 }
 
-/// Counts what a call becomes.
+/// Counts the outcome of a call.
 #[derive(Debug)]
 pub struct Meter {
     metrics: Arc<Metrics>,
@@ -225,7 +224,7 @@ impl Finish for Meter {
     }
 }
 
-/// The first error code other than 0 in a reply that is small enough to be looked at.
+/// The first error code other than 0 in a reply that is small enough to be walked.
 fn first_error(api: Api, version: i16, reply: &Reply) -> Result<Option<ErrorCode>, Malformed> {
     let Some(message) = api.message(Direction::Response) else { return Ok(None) };
     if reply.body_bytes() > PEEK_BYTES_MAX {

@@ -1,4 +1,4 @@
-//! A call's future that says what became of the call, without a second box for it.
+//! A call's future that reports the call's outcome, without a second box.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,12 +6,12 @@ use std::task::{Context, Poll, ready};
 
 use kernel::{Hangup, Reply, ReplyFuture};
 
-/// What a call became.
+/// The outcome of a call.
 pub(crate) type CallOutcome = Result<Option<Reply>, Hangup>;
 
-/// Is told, once, what became of a call; dropped untold when the call was given up.
+/// Gets the outcome of a call once; dropped without it when the call is dropped.
 pub(crate) trait Finish: Unpin {
-    /// The call ended so.
+    /// Reports the outcome.
     fn finish(self, outcome: &CallOutcome);
 }
 
@@ -23,14 +23,14 @@ impl<T: Finish> Finish for Option<T> {
     }
 }
 
-/// The future of a call below, with an observer that is told its outcome.
+/// The future of a call below, with an observer that gets its outcome.
 pub struct ObservedCall<T> {
     call: ReplyFuture,
     observer: Option<T>,
 }
 
 impl<T> ObservedCall<T> {
-    /// Tells `observer` what becomes of `call`.
+    /// Reports the outcome of `call` to `observer`.
     pub(crate) fn new(call: ReplyFuture, observer: T) -> Self {
         Self { call, observer: Some(observer) }
     }

@@ -2,7 +2,7 @@
 
 use kernel::Api;
 
-/// A value per API, made once, so that counting a call allocates nothing.
+/// A value per API, allocated once, so that counting a call allocates nothing.
 #[derive(Debug)]
 pub(crate) struct PerApi<T> {
     /// By key; `None` for keys that Kafka 4.1 does not use.
@@ -24,7 +24,7 @@ impl<T> PerApi<T> {
         known.and_then(Option::as_ref).unwrap_or(&self.unknown)
     }
 
-    /// All values, with the names of their APIs; no name comes twice.
+    /// All values, with the names of their APIs; names are unique.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&'static str, &T)> {
         let known = (0i16..).zip(&self.known);
         let known = known.filter_map(|(key, value)| value.as_ref().map(|value| (Api(key).name(), value)));

@@ -1,15 +1,15 @@
 //! Trace: one log line for each call, at level debug, with the target `yagura::call`.
 //!
-//! **Where it stands.** Anywhere below framing; the lower, the later its clock starts. Below a layer that
+//! **Where it stands.** Anywhere below framing; the lower, the later its timing starts. Below a layer that
 //! sets a principal it shows that principal.
 //!
 //! **What it reads and sets.** API, version, client id, principal, peer, the first three topic names in the
 //! request (and how many more there are), the sizes of request and reply without their headers, the time in
-//! microseconds, and what became of the call: `ok`, `none` (no reply was asked for), `hangup` with its
-//! reason, or `dropped` (the client left, or the call panicked). It changes nothing.
+//! microseconds, and the outcome: `ok`, `none` (no reply requested), `hangup` with its reason, or `dropped`
+//! (the client disconnected, or the call panicked). It changes nothing.
 //!
-//! **How it refuses.** It never does. When nobody listens to the target at debug, it does nothing at all: the
-//! body is not walked and nothing is allocated.
+//! **How it refuses.** It never does. If the target is not enabled at debug, it does nothing at all: the body
+//! is not walked and nothing is allocated.
 //!
 //! ```toml
 //! [layers.trace]                           # has no settings; the log level switches it
@@ -33,10 +33,10 @@ use crate::observed_call::{CallOutcome, Finish, ObservedCall};
 /// The target of the lines.
 pub const TARGET: &str = "yagura::call";
 
-/// Topic names that a line shows.
+/// Most topic names in a line.
 const TOPICS_SHOWN: usize = 3;
 
-/// Kafka's longest legal topic name; what is longer is cut, for a client may send anything.
+/// Kafka's longest legal topic name; longer ones are truncated, because a client may send anything.
 const NAME_CHARS_MAX: usize = 249;
 
 /// The settings of trace: none.
@@ -72,7 +72,7 @@ impl tower::Layer<Door> for Trace {
     }
 }
 
-/// A door whose calls are logged.
+/// A service that logs its calls.
 #[derive(Debug, Clone)]
 pub struct Traced {
     inner: Door,
@@ -130,7 +130,7 @@ impl CallLine {
     }
 }
 
-/// The first names, and the number of those that follow.
+/// The first names, and the number of the others.
 fn topics(call: &mut Call) -> String {
     let mut text = String::new();
     let mut count = 0usize;
@@ -174,8 +174,8 @@ impl Finish for CallLine {
 
 impl Drop for CallLine {
     fn drop(&mut self) {
-        // What a client wrote is given as a string value, which the log quotes: a line break in it makes no
-        // new line.
+        // Client input is logged as a string value, which the log quotes, so a line break in it cannot start
+        // a new line.
         tracing::debug!(
             target: TARGET,
             api = %self.api,
@@ -210,7 +210,7 @@ mod tests {
 
     type Fields = BTreeMap<String, String>;
 
-    /// Keeps the lines, if its level is high enough.
+    /// Records the lines, if the level is enabled.
     #[derive(Clone)]
     struct Log {
         level: Level,
@@ -250,8 +250,8 @@ mod tests {
         fn exit(&self, _: &Id) {}
     }
 
-    /// What is logged at `level` of Metadata calls of these bodies, which are answered, unanswered, hung up
-    /// and dropped in turn.
+    /// The log at `level` of Metadata calls with these bodies, which are answered, unanswered, hung up and
+    /// dropped in turn.
     async fn logged(level: Level, bodies: [&'static [u8]; 4]) -> Vec<Fields> {
         let log = Log { level, lines: Arc::default() };
         let _subscribed = tracing::subscriber::set_default(log.clone());

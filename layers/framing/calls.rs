@@ -1,7 +1,7 @@
-//! The calls of one connection that are under way, in the order of their requests.
+//! The calls in flight of one connection, in request order.
 //!
-//! A wake-up polls all that run. With the few calls that a connection has under way, that is cheaper than a
-//! waker and an allocation for each.
+//! Each wake-up polls all running calls. For the few calls that a connection has in flight, that is cheaper
+//! than a waker and an allocation for each.
 
 use std::any::Any;
 use std::collections::VecDeque;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll};
 
 use kernel::{Hangup, Header, Reply, ReplyFuture};
 
-/// What a call became.
+/// The outcome of a call.
 pub(super) enum EndedCall {
     Reply(Option<Reply>),
     HungUp(Hangup),
@@ -44,14 +44,14 @@ impl From<Result<Option<Reply>, Hangup>> for EndedCall {
 }
 
 impl Calls {
-    /// Calls that have not been taken.
+    /// The number of calls not yet taken.
     pub(super) fn len(&self) -> usize {
         self.slots.len()
     }
 
     /// Starts a call by entering the stack.
     pub(super) fn start(&mut self, header: Header, enter: impl FnOnce() -> ReplyFuture) {
-        // What a layer does before its first await runs in here.
+        // The code of layers before their first await runs here.
         let state = match catch_unwind(AssertUnwindSafe(enter)) {
             Ok(future) => State::Running(future),
             Err(panic) => State::Ended(EndedCall::Panicked(panic_text(&*panic))),
@@ -59,12 +59,12 @@ impl Calls {
         self.slots.push_back(Slot { header, state });
     }
 
-    /// Takes a place for a request that is answered here and now.
+    /// Adds a request that is answered immediately, in its order.
     pub(super) fn answer(&mut self, header: Header, answer: Result<Option<Reply>, Hangup>) {
         self.slots.push_back(Slot { header, state: State::Ended(EndedCall::from(answer)) });
     }
 
-    /// Moves all calls on, until the oldest has ended. Dropping this future stops none of them.
+    /// Polls all calls until the oldest has ended. Dropping this future cancels none of them.
     pub(super) async fn oldest_ended(&mut self) {
         poll_fn(|context| self.poll_oldest(context)).await;
     }
@@ -81,7 +81,7 @@ impl Calls {
         }
     }
 
-    /// Gives up all calls.
+    /// Drops all calls.
     pub(super) fn clear(&mut self) {
         self.slots.clear();
     }
@@ -100,7 +100,7 @@ impl Calls {
 impl Slot {
     fn poll(&mut self, context: &mut Context<'_>) {
         let State::Running(future) = &mut self.state else { return };
-        // A call that panicked is never polled again: its outcome takes its place.
+        // A call that panicked is never polled again: its outcome replaces it.
         let outcome = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(result)) => EndedCall::from(result),

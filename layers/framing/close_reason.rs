@@ -7,27 +7,27 @@ use std::fmt;
 pub enum CloseReason {
     /// The client closed it between two requests.
     Closed,
-    /// The client closed it in the middle of a request.
+    /// The client closed it within a request.
     CutShort,
     /// Reading or writing failed.
     Broken(String),
-    /// A request was not whole within `frame_timeout`.
+    /// A request was not complete within `frame_timeout`.
     Slow,
-    /// A frame that Kafka answers by closing: its length, its header, its API or version.
+    /// A frame for which Kafka closes the connection: invalid length, header, API or version.
     Refused(String),
     /// The client does not speak Kafka's protocol.
     ForeignProtocol(ForeignProtocol),
-    /// A layer or service hung up.
+    /// A layer or service closed it.
     HungUp(String),
-    /// A reply that was to be the last has been sent.
+    /// A reply that closes the connection has been sent.
     Finished,
-    /// The listener is being wound down; all that was under way has been answered.
+    /// The listener is draining; all calls in flight have been answered.
     Drained,
     /// A call panicked.
     Panicked(String),
 }
 
-/// A protocol that is not Kafka's, told by its first bytes.
+/// A foreign protocol, detected by its first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ForeignProtocol {
     /// A TLS ClientHello.
@@ -37,7 +37,7 @@ pub enum ForeignProtocol {
 }
 
 impl CloseReason {
-    /// What [`CloseReason::reason`] can be.
+    /// The possible values of [`CloseReason::reason`].
     pub const REASONS: [&'static str; 10] = [
         "closed",
         "cut_short",
@@ -89,8 +89,8 @@ impl fmt::Display for CloseReason {
 }
 
 impl ForeignProtocol {
-    /// Knows a protocol by the four bytes where Kafka has a length. As lengths they are all above 360 MB,
-    /// which no client's first request has.
+    /// Detects a protocol by the four bytes where Kafka has a length. As lengths they are all above 360 MB,
+    /// more than any client's first request.
     pub(super) fn known_by(first: [u8; 4]) -> Option<Self> {
         match &first {
             [0x16, 0x03, ..] => Some(ForeignProtocol::Tls),

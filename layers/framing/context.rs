@@ -1,4 +1,4 @@
-//! What every connection of a listener is served with.
+//! Shared state of a listener's connections.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use kernel::budget::Budget;
 
 use super::traffic::Traffic;
 
-/// What every connection of a listener is served with.
+/// Shared state of a listener's connections.
 pub(super) struct Context {
     pub(super) max_in_flight: usize,
     pub(super) frame_bytes_max: usize,

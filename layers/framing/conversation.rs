@@ -1,4 +1,4 @@
-//! One connection from its first byte to its last: requests in, calls under way, replies out.
+//! The loop of one connection: reads requests, runs calls, writes replies.
 
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use super::outbox::Outbox;
 use super::reader::{Frame, Reader};
 use super::versions;
 
-/// How long a client that was answered to the end has to close, before the connection is closed on what it
-/// still sends. Closing a socket with unread bytes in it resets the connection, which can destroy replies
-/// that the client has not read yet.
+/// How long a fully answered client has to close, before the connection is closed while it may still send.
+/// Closing a socket with unread bytes in it resets the connection, which can destroy replies that the client
+/// has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
 
 /// A connection being served.
 pub(super) struct Conversation<'a> {
     context: &'a Context,
     session: Arc<Session>,
-    /// What the client has been told that is served, or would have been when it connected.
+    /// The served APIs as of the client's last ApiVersions request, or of its connection.
     served: Served,
     lane: Arc<Lane>,
     reader: Reader,
     calls: Calls,
     outbox: Outbox,
     muted: Option<Pin<Box<Sleep>>>,
-    /// Why nothing more is read.
+    /// Why reading has stopped.
     end: Option<CloseReason>,
 }
 
@@ -59,11 +59,11 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Serves until there is nothing more to read, and nothing more to answer.
+    /// Serves until reading has stopped and every call is answered.
     ///
-    /// Every branch of the `select!` may be dropped at any time: reader, calls and outbox keep their progress
-    /// in themselves. They are all polled each time, so neither a client that does not read its replies nor
-    /// one that sends slowly holds up calls that are under way and what those hold.
+    /// Every branch of the `select!` may be dropped at any time: reader, calls and outbox keep their own
+    /// progress. All are polled each time, so neither a client that does not read its replies nor one that
+    /// sends slowly delays the calls in flight and what they hold.
     pub(super) async fn run(mut self) -> CloseReason {
         let drain = self.session.drain.clone();
         let mut draining = pin!(drain.started());
@@ -85,7 +85,7 @@ impl<'a> Conversation<'a> {
                 () = &mut draining, if self.end.is_none() => self.end = Some(CloseReason::Drained),
                 sent = self.outbox.flush(), if !self.outbox.is_idle() => match sent {
                     Ok(()) => self.mute(),
-                    // Nobody is left who could be answered.
+                    // The client can no longer be answered.
                     Err(error) => return CloseReason::Broken(error.to_string()),
                 },
                 () = self.calls.oldest_ended(), if self.calls.len() > 0 => {}
@@ -95,15 +95,15 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Whether another request may be read. What has been answered and not sent counts, so that a client that
-    /// does not read its replies cannot pile them up.
+    /// Whether another request may be read. Replies not yet sent count too, so that a client that does not
+    /// read its replies cannot accumulate them.
     fn may_read(&self) -> bool {
         let in_flight = self.calls.len() + self.outbox.len();
         let is_muted = self.muted.is_some() || self.outbox.will_mute();
         self.end.is_none() && !is_muted && in_flight < self.context.max_in_flight
     }
 
-    /// Queues the replies whose turn it is.
+    /// Queues the replies that are next in order.
     fn collect(&mut self) {
         while let Some((header, outcome)) = self.calls.take_ended() {
             match outcome {
@@ -124,7 +124,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Ends the connection after the replies that are queued; later calls are given up.
+    /// Ends the connection after the queued replies; later calls are dropped.
     fn hang_up(&mut self, end: CloseReason) {
         self.calls.clear();
         self.end = Some(end);
@@ -149,8 +149,8 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Begins the call of a frame, and of those behind it that have been read with it: so their replies can
-    /// leave together.
+    /// Starts the call of a frame and of the buffered frames after it, so that their replies can be sent
+    /// together.
     fn receive(&mut self, frame: Result<Frame, CloseReason>) {
         let mut next = Some(frame);
         while let Some(frame) = next.take() {
@@ -162,7 +162,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Gives a frame its meaning, and sends its call down the stack.
+    /// Parses a frame, and sends its call down the stack.
     fn try_begin(&mut self, frame: Frame) -> Result<(), CloseReason> {
         let Frame { bytes, lease } = frame;
         if versions::is_api_versions(&bytes) {
@@ -180,7 +180,7 @@ impl<'a> Conversation<'a> {
             session: Arc::clone(&self.session),
             ticket: self.lane.issue(),
         };
-        match versions::introduce(&mut call) {
+        match versions::note_client_software(&mut call) {
             Some(refusal) => self.calls.answer(header, refusal),
             None => {
                 let stack = &self.context.stack;
@@ -190,7 +190,7 @@ impl<'a> Conversation<'a> {
         Ok(())
     }
 
-    /// Says goodbye. Errors are of no more interest: all that the client is owed has been written.
+    /// Closes the connection. Errors are ignored: all replies have been written.
     async fn close(&mut self, end: &CloseReason) {
         let is_closed = timeout(self.context.frame_timeout, self.outbox.shutdown()).await;
         if matches!(end, CloseReason::Drained | CloseReason::Finished) && matches!(is_closed, Ok(Ok(()))) {

@@ -1,4 +1,4 @@
-//! How long a sender may take for a frame.
+//! The time limit for receiving a frame.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// The time that a sender has left for its frame. It runs only while Yagura waits for the sender, never while
-/// the sender waits for Yagura; a frame that arrives in one piece never starts it, and costs no timer.
+/// The time left to receive a frame. It runs only while Yagura waits for the sender, never while the sender
+/// waits for Yagura; a frame that arrives in one piece never starts it, and costs no timer.
 #[derive(Debug)]
 pub(super) struct FrameTimeout {
     limit: Duration,
@@ -20,7 +20,7 @@ impl FrameTimeout {
         Self { limit, left: limit, running: None }
     }
 
-    /// Waits on: starts the clock if it stands, and says whether the time is over.
+    /// Starts the clock if it is stopped, and returns whether the time is over.
     pub(super) fn poll_is_over(&mut self, context: &mut Context<'_>) -> bool {
         let left = self.left;
         let (_, alarm) = self.running.get_or_insert_with(|| (Instant::now(), Box::pin(sleep(left))));
@@ -34,7 +34,7 @@ impl FrameTimeout {
         }
     }
 
-    /// Gives the next frame its full time.
+    /// Resets the time for the next frame.
     pub(super) fn renew(&mut self) {
         self.running = None;
         self.left = self.limit;

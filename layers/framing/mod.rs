@@ -1,21 +1,20 @@
 //! Framing: turns a connection's stream of bytes into calls, and their replies back into bytes.
 //!
-//! **Where it stands.** First below the byte-stream layers (`limits`, later `tls`) and above every layer that
-//! sees calls: each of those needs what framing makes. All of a connection happens in one task; a call costs
-//! no spawn.
+//! ****Where it stands.** First below the byte-stream layers (`limits`, later `tls`) and above every layer
+//! that sees calls, because framing makes the calls. A connection runs in one task; a call costs no spawn.
 //!
 //! **What it reads and sets.** It reads the length and the header of each request, and of ApiVersions 3+ the
 //! names of the client's software, which it sets in the session (KIP-511). Every call gets its ticket here,
-//! in order of arrival. It asks the stack what it serves when a connection begins, and again with each ApiVersions
-//! request of it: a client is served what it was last told.
+//! in order of arrival. It takes the served versions from the stack when a connection begins, and again with
+//! each ApiVersions request: a client is served the versions of its last response.
 //!
-//! **Order and bounds.** Up to `max_in_flight` calls of a connection are under way or waiting to be sent;
-//! replies leave in the order of the requests, whatever their correlation ids. Frames of up to 16 KiB are
-//! read through a buffer that an idle connection does not have. A larger one must have sent 16 KiB before it
-//! may reserve anything; then it reserves its whole length from the request memory, first come first served,
-//! and is read straight into place. A frame must be whole within `frame_timeout` of its first byte; the clock
-//! stands still while Yagura itself does not read (no request memory yet, too many calls under way, a muted
-//! client). The largest frame is `frame_bytes_max` or the request memory, whichever is less.
+//! **Order and bounds.** Up to `max_in_flight` calls of a connection are running or waiting to be sent;
+//! replies are sent in the order of the requests, whatever their correlation ids. Frames of up to 16 KiB are
+//! read through a buffer that an idle connection does not have. For a larger one, 16 KiB must have arrived
+//! before anything is reserved; then its whole length is reserved from the request memory, first come first
+//! served, and it is read directly into place. A frame must be complete within `frame_timeout` of its first
+//! byte; the clock is stopped while Yagura itself does not read (no request memory yet, too many calls in
+//! flight, a muted client). The largest frame is `frame_bytes_max` or the request memory, whichever is less.
 //!
 //! **How it refuses.** By closing, as Kafka does: a length below 8 or above the largest frame, a header cut
 //! short, an API or version that the stack does not serve. Replies to earlier requests are sent first. The
@@ -24,9 +23,8 @@
 //! closes that connection and no other.
 //!
 //! **Raw tokens.** After SaslHandshake 0 the client's frames are bare SASL tokens without Kafka's header.
-//! Such a mode of a session would take hold where `conversation.rs` gives a frame its meaning (`try_begin`):
-//! the reader above it only knows lengths, and the replies below it only need a prefix without correlation
-//! id.
+//! Such a mode of a session would be handled where `conversation.rs` parses a frame (`try_begin`): the reader
+//! above it only knows lengths, and the replies below it only need a prefix without correlation id.
 //!
 //! ```toml
 //! [layers.framing]
@@ -71,7 +69,7 @@ pub use traffic::Traffic;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Most calls of one connection that are under way, or answered and not sent yet.
+    /// Most calls of one connection that are running, or answered and not sent yet.
     pub max_in_flight: usize,
     /// The largest request, without its length prefix.
     pub frame_bytes_max: ByteSize,
@@ -109,8 +107,8 @@ impl RegisterLayer for Framing {
     ];
     type Settings = Settings;
 
-    /// A frame that is larger than the whole pool of request bytes could never be read. Where the config leaves
-    /// `frame_bytes_max` out, framing takes the lesser of the two.
+    /// A frame larger than the whole request memory could never be read. If the config omits
+    /// `frame_bytes_max`, framing takes the lesser of the two.
     fn check(settings: &Settings, node: &NodeLimits) -> Vec<SettingFault> {
         if settings.frame_bytes_max <= node.request_memory {
             return Vec::new();
@@ -140,10 +138,10 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Framing over `stack`, whose large requests draw on `requests`.
+    /// Framing over `stack`; large requests reserve memory from `requests`.
     pub fn new(settings: &Settings, stack: Arc<Stack>, requests: Budget, traffic: Arc<Traffic>) -> Self {
         let context = Context {
-            // The config refuses 0; should it come here, one at a time is the least that makes progress.
+            // The config refuses 0; if it gets here, 1 is the minimum that makes progress.
             max_in_flight: settings.max_in_flight.max(1),
             frame_bytes_max: settings.frame_bytes_max.as_usize().min(requests.bytes_max()),
             frame_timeout: settings.frame_timeout.0,
@@ -154,10 +152,10 @@ impl Framing {
         Self { context, foreign_protocols: LogThrottle::default() }
     }
 
-    /// Serves a connection until it ends, and says why it did; that is the caller's to log.
+    /// Serves a connection until it ends, and returns the reason, which the caller logs.
     ///
-    /// Once the session's drain has started, what is under way is finished and sent; how long that may take
-    /// is the caller's to limit, by dropping this future.
+    /// Once the session's drain has started, calls in flight are finished and their replies sent; the caller
+    /// limits the time by dropping this future.
     async fn serve_connection(&self, connection: Connection) -> CloseReason {
         let Connection { stream, session, guards } = connection;
         let session = Arc::new(session);
@@ -171,7 +169,7 @@ impl Framing {
         reason
     }
 
-    /// The client knows nothing of Kafka's protocol, so only the operator can be told.
+    /// The client does not speak Kafka's protocol, so only the operator is informed.
     fn warn_of(&self, protocol: ForeignProtocol, session: &Session) {
         if let Some(held_back) = self.foreign_protocols.allow() {
             let (listener, peer) = (&*session.listener, session.peer);

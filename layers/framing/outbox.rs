@@ -1,6 +1,6 @@
 //! Replies on their way to the client.
 //!
-//! Like the reader, it keeps all progress in itself: a dropped [`Outbox::flush`] loses nothing.
+//! Like the reader, it keeps its own progress: dropping [`Outbox::flush`] loses nothing.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,32 +19,31 @@ use tokio::io::{AsyncWrite, AsyncWriteExt, WriteHalf};
 
 use super::traffic::Traffic;
 
-/// A part up to this size is copied behind the one before it: cheaper than a slice of its own in the system
-/// call.
+/// A part up to this size is appended to the previous one: cheaper than a separate slice in the system call.
 const COPIED_BYTES_MAX: usize = 1 << 10;
 
-/// Most parts that one system call is given.
+/// Most parts per system call.
 const PARTS_MAX: usize = 64;
 
 /// The writing side of a connection.
 pub(super) struct Outbox {
     half: WriteHalf<Box<dyn ByteStream>>,
-    /// What is to be written, in order; the first may have been written in part.
+    /// The parts to write, in order; the first may be partly written.
     parts: VecDeque<Bytes>,
-    /// Small parts that come behind `parts`.
+    /// Small parts that follow `parts`.
     small: BytesMut,
     queued_bytes: u64,
     written_bytes: u64,
     unsent: VecDeque<Unsent>,
     is_flushed: bool,
-    /// The longest mute that queued replies ask for.
+    /// The longest mute requested by queued replies.
     mute: Option<Duration>,
     traffic: Arc<Traffic>,
 }
 
-/// A reply that has not been written whole.
+/// A reply that is not completely written.
 struct Unsent {
-    /// The count of written bytes at which it has been.
+    /// The count of written bytes at which it is complete.
     end: u64,
     _lease: Lease,
 }
@@ -64,7 +63,7 @@ impl Outbox {
         }
     }
 
-    /// Queues a reply behind those before it.
+    /// Queues a reply.
     pub(super) fn push(&mut self, header: &Header, reply: Reply) {
         let (prefix, prefix_bytes) = frame::response_prefix(header, &reply);
         self.queued_bytes += (prefix_bytes + reply.body_bytes()) as u64;
@@ -83,7 +82,7 @@ impl Outbox {
         self.is_flushed = false;
     }
 
-    /// Replies that have not been written whole.
+    /// The number of replies not completely written.
     pub(super) fn len(&self) -> usize {
         self.unsent.len()
     }
@@ -98,7 +97,7 @@ impl Outbox {
         self.mute.is_some()
     }
 
-    /// The mute that the replies asked for which have been sent now.
+    /// The mute requested by the replies that have been sent.
     pub(super) fn take_mute(&mut self) -> Option<Duration> {
         self.mute.take()
     }
@@ -108,7 +107,7 @@ impl Outbox {
         poll_fn(|context| self.poll_flush(context)).await
     }
 
-    /// Tells the client that nothing follows.
+    /// Shuts down the writing side.
     pub(super) async fn shutdown(&mut self) -> io::Result<()> {
         self.half.shutdown().await
     }
@@ -185,7 +184,7 @@ mod tests {
 
         let one = 8 + body.len();
         let mut received = vec![0; one];
-        // A flush that is dropped half-way, as the client reads one reply and then no more.
+        // A flush that is dropped half-way, because the client reads one reply and then stops.
         tokio::select! {
             result = outbox.flush() => panic!("a pipe of 100 bytes took it all: {result:?}"),
             result = async { client.read_exact(&mut received).await } => assert_eq!(result.unwrap(), one),

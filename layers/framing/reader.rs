@@ -1,7 +1,8 @@
-//! Cuts a connection's bytes into frames.
+//! Splits a connection's bytes into frames.
 //!
-//! All progress is kept in [`Reader`] and none in the futures that it hands out, so a caller may drop one of
-//! these half-way (a `select!` does) and lose neither a byte nor its place in the queue for request memory.
+//! All progress is kept in [`Reader`] and none in the futures that it returns, so a caller may drop one of
+//! these half-way (a `select!` does) and lose neither a byte nor its position in the queue for request
+//! memory.
 
 use std::future::poll_fn;
 use std::io;
@@ -24,7 +25,7 @@ use super::traffic::Traffic;
 /// The shortest request: its key, its version and its correlation id.
 pub(super) const HEADER_BYTES_MIN: usize = 8;
 
-/// Most bytes that a connection may have read without a place in the request memory.
+/// Most bytes that a connection may have read without reserving request memory.
 pub(super) const SMALL_BYTES: usize = 16 << 10;
 
 /// A frame up to this size that shares its buffer with others is copied out of it. It costs no more than
@@ -33,7 +34,7 @@ const COPIED_BYTES_MAX: usize = 1 << 10;
 
 const PREFIX_BYTES: usize = 4;
 
-/// A whole request without its length, and the request memory that it holds.
+/// A complete request without its length, and its lease on the request memory.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) bytes: Bytes,
@@ -43,8 +44,7 @@ pub(super) struct Frame {
 /// The reading side of a connection.
 pub(super) struct Reader {
     half: ReadHalf<Box<dyn ByteStream>>,
-    /// Bytes that are no whole frame yet, from the length of the first; empty and unallocated on an idle
-    /// connection.
+    /// Unparsed bytes, starting with a length prefix; empty and unallocated on an idle connection.
     buffer: BytesMut,
     large: Stage,
     is_first: bool,
@@ -54,13 +54,13 @@ pub(super) struct Reader {
     traffic: Arc<Traffic>,
 }
 
-/// How far a frame that is too large for the buffer has come.
+/// The stage of a frame that is too large for the buffer.
 enum Stage {
     /// There is none.
     None,
-    /// It waits for its memory; its head is in the buffer.
+    /// It waits for request memory; its head is in the buffer.
     Reserving { length: usize, lease: BoxFuture<'static, Lease> },
-    /// It is read into place.
+    /// It is being read into place.
     Reading(Large),
 }
 
@@ -98,7 +98,7 @@ impl Reader {
         }
     }
 
-    /// The next frame, or why there will be none.
+    /// The next frame, or why there is none.
     pub(super) async fn next(&mut self) -> Result<Frame, CloseReason> {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -108,7 +108,7 @@ impl Reader {
         if !matches!(self.large, Stage::None) {
             return None;
         }
-        match self.look() {
+        match self.parse_buffer() {
             Ok(Held::Whole(bytes)) => Some(Ok(Frame { bytes, lease: Lease::default() })),
             Ok(_) => None,
             Err(end) => Some(Err(end)),
@@ -120,12 +120,12 @@ impl Reader {
         self.frame_timeout.pause();
     }
 
-    /// Reads and forgets until the client closes.
+    /// Reads and discards until the client closes.
     pub(super) async fn discard(&mut self) {
         while poll_fn(|context| self.poll_discard(context)).await {}
     }
 
-    /// Says whether there may be more.
+    /// Returns whether there may be more.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<bool> {
         let mut space = [MaybeUninit::<u8>::uninit(); SMALL_BYTES];
         let mut waste = ReadBuf::uninit(&mut space);
@@ -136,7 +136,7 @@ impl Reader {
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
         loop {
             match &mut self.large {
-                Stage::None => match self.look()? {
+                Stage::None => match self.parse_buffer()? {
                     Held::Whole(bytes) => return Poll::Ready(Ok(Frame { bytes, lease: Lease::default() })),
                     Held::Part => ready!(self.poll_fill(context))?,
                     Held::Head(length) => self.reserve(length),
@@ -159,10 +159,10 @@ impl Reader {
         }
     }
 
-    /// Judges what is in the buffer, and takes a frame out of it if one is whole.
-    fn look(&mut self) -> Result<Held, CloseReason> {
+    /// Checks the buffer, and takes a frame out of it if one is complete.
+    fn parse_buffer(&mut self) -> Result<Held, CloseReason> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(Held::Part) };
-        let length = self.judge(*prefix)?;
+        let length = self.check_length(*prefix)?;
         let end = PREFIX_BYTES + length;
         if end <= self.buffer.len() {
             self.is_first = false;
@@ -172,8 +172,8 @@ impl Reader {
         Ok(if self.buffer.len() < SMALL_BYTES { Held::Part } else { Held::Head(length) })
     }
 
-    /// The length that a prefix gives, if a frame may be as long. It allocates nothing by itself.
-    fn judge(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, CloseReason> {
+    /// The length in a prefix, if it is valid. It allocates nothing by itself.
+    fn check_length(&self, prefix: [u8; PREFIX_BYTES]) -> Result<usize, CloseReason> {
         if self.is_first
             && let Some(protocol) = ForeignProtocol::known_by(prefix)
         {
@@ -203,10 +203,10 @@ impl Reader {
         frame
     }
 
-    /// Reads what is there, as far as the buffer may grow.
+    /// Reads what has arrived, up to the buffer's limit.
     ///
-    /// The bytes come over the stack: so a connection that only waits has no buffer, and what arrives in one
-    /// piece is kept in exactly its size.
+    /// The bytes are read into an array on the call stack, so an idle connection has no buffer, and what
+    /// arrives in one piece is kept in exactly its size.
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), CloseReason>> {
         let mut space = [MaybeUninit::<u8>::uninit(); SMALL_BYTES];
         let mut read = ReadBuf::uninit(&mut space[self.buffer.len()..]);
@@ -221,7 +221,7 @@ impl Reader {
         }
     }
 
-    /// Counts what was read; nothing read is the end.
+    /// Counts what was read; 0 bytes mean the end.
     fn count(&self, read: io::Result<usize>) -> Result<(), CloseReason> {
         match read {
             Ok(0) if self.buffer.is_empty() && matches!(self.large, Stage::None) => Err(CloseReason::Closed),
@@ -234,7 +234,7 @@ impl Reader {
         }
     }
 
-    /// Waits on for a sender in the middle of its frame, unless it has had its time.
+    /// Waits for the rest of a frame, unless its time is over.
     fn poll_frame_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CloseReason>> {
         match self.frame_timeout.poll_is_over(context) {
             true => Poll::Ready(Err(CloseReason::Slow)),
@@ -242,7 +242,7 @@ impl Reader {
         }
     }
 
-    /// Queues for the memory of a large frame. The wait is not the sender's fault, so its clock stands.
+    /// Waits for the memory of a large frame. The wait is not the sender's fault, so its clock is stopped.
     fn reserve(&mut self, length: usize) {
         self.is_first = false;
         self.frame_timeout.pause();
@@ -250,14 +250,14 @@ impl Reader {
         self.large = Stage::Reserving { length, lease: Box::pin(async move { requests.take(length).await }) };
     }
 
-    /// The place of a large frame, with its head in it.
+    /// The memory of a large frame, with its head copied into it.
     fn place(&mut self, length: usize, lease: Lease) -> Large {
         let mut bytes = BytesMut::with_capacity(length);
         bytes.extend_from_slice(&mem::take(&mut self.buffer)[PREFIX_BYTES..]);
         Large { bytes, length, lease }
     }
 
-    /// The large frame, if it is whole.
+    /// The large frame, if it is complete.
     fn take_large(&mut self) -> Option<Frame> {
         match mem::replace(&mut self.large, Stage::None) {
             Stage::Reading(Large { bytes, length, lease }) if bytes.len() == length => {
@@ -273,7 +273,7 @@ impl Reader {
 }
 
 impl Large {
-    /// Reads straight into the frame, as much of it as is there.
+    /// Reads directly into the frame, as much as has arrived.
     fn poll_read(
         &mut self,
         half: &mut ReadHalf<Box<dyn ByteStream>>,
@@ -281,7 +281,8 @@ impl Large {
     ) -> Poll<io::Result<usize>> {
         let missing = self.length - self.bytes.len();
         let mut rest = (&mut self.bytes).limit(missing);
-        // This future keeps nothing between polls, so a new one each time goes on where the last one stopped.
+        // This future keeps no state between polls, so a new one each time continues where the last one
+        // stopped.
         let read = pin!(half.read_buf(&mut rest));
         read.poll(context)
     }

@@ -1,11 +1,11 @@
-//! What framing counts, for all listeners together.
+//! Framing's metrics, for all listeners together.
 
 use kernel::budget::Budget;
 use kernel::metrics::{Collect, Counter, MetricKind, Page};
 
 use super::CloseReason;
 
-/// The counters of framing. One serves all listeners, as a page of metrics may name a family only once.
+/// The counters of framing, shared by all listeners, because a metrics page may name a family only once.
 #[derive(Debug)]
 pub struct Traffic {
     requests: Budget,
@@ -18,7 +18,7 @@ pub struct Traffic {
     ended: [Counter; CloseReason::REASONS.len()],
 }
 
-/// Counts a connection as open until it is dropped, also where its task is dropped.
+/// Counts a connection as open until dropped, even if its task is dropped.
 pub(super) struct Open<'a>(&'a Traffic);
 
 impl Drop for Open<'_> {
@@ -28,7 +28,7 @@ impl Drop for Open<'_> {
 }
 
 impl Traffic {
-    /// Counters that are all 0, beside the pool whose use is shown with them.
+    /// Zeroed counters, and the pool whose use is shown with them.
     pub fn new(requests: Budget) -> Self {
         Self {
             requests,
@@ -44,12 +44,12 @@ impl Traffic {
 
     /// Connections that are open now.
     pub fn connections_open(&self) -> u64 {
-        // In this order: what is closed now was opened before.
+        // In this order, because what is closed was opened before.
         let closed = self.closed.get();
         self.opened.get().saturating_sub(closed)
     }
 
-    /// Frames that were answered by closing.
+    /// Frames for which the connection was closed.
     pub fn frames_refused(&self) -> u64 {
         self.frames_refused.get()
     }

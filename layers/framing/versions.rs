@@ -1,4 +1,4 @@
-//! Which APIs and versions a connection is served, and what ApiVersions says of its client.
+//! The APIs and versions that a connection is served, and the client software in ApiVersions.
 
 use bytes::{Buf, BufMut, BytesMut};
 use kernel::session::ClientSoftware;
@@ -9,7 +9,7 @@ pub(super) fn is_api_versions(frame: &[u8]) -> bool {
     frame.starts_with(&Api::API_VERSIONS.0.to_be_bytes())
 }
 
-/// Whether this API is served at this version; the error says why not.
+/// Checks that this API is served at this version; the error says why not.
 pub(super) fn check(served: &Served, header: &Header) -> Result<(), String> {
     let Header { api, version, client_id, .. } = header;
     let client = client_id.as_deref().unwrap_or("");
@@ -26,8 +26,8 @@ pub(super) fn check(served: &Served, header: &Header) -> Result<(), String> {
 /// The answer to an ApiVersions request of a version that is not served: error 35 in version 0, with the
 /// range of ApiVersions itself, so that the client can ask again (KIP-511).
 ///
-/// Only the first 8 bytes of the frame are read, because nobody knows what a later version's header looks
-/// like. The caller has checked that they are there.
+/// Only the first 8 bytes of the frame are read, because the header of a later version is unknown. The caller
+/// has checked that they are there.
 pub(super) fn answer_unknown_api_versions(served: &Served, mut frame: &[u8]) -> Option<(Header, Reply)> {
     let (api, version, correlation_id) = (Api(frame.get_i16()), frame.get_i16(), frame.get_i32());
     if api != Api::API_VERSIONS {
@@ -45,7 +45,7 @@ pub(super) fn answer_unknown_api_versions(served: &Served, mut frame: &[u8]) -> 
 
 /// Sets the client's software in the session, from an ApiVersions 3+ request. `Some` is the refusal of a
 /// request whose names Kafka would not accept either.
-pub(super) fn introduce(call: &mut Call) -> Option<Result<Option<Reply>, Hangup>> {
+pub(super) fn note_client_software(call: &mut Call) -> Option<Result<Option<Reply>, Hangup>> {
     if call.header.api != Api::API_VERSIONS || call.header.version < 3 {
         return None;
     }

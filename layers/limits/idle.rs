@@ -11,11 +11,10 @@ use kernel::stream::ByteStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// A stream with a clock that every byte sets back.
+/// A stream with a timer that every byte resets.
 ///
-/// A byte only notes the time. The alarm, when it rings, looks whether it should have been set back and is
-/// then set again: so a busy connection touches the timer once in `timeout`, and an idle one wakes the
-/// process no more often.
+/// A byte only records the time. When the timer fires, it checks that time and is set again if needed. So a
+/// busy connection sets the timer once per `timeout`, and an idle one wakes the process no more often.
 pub(super) struct IdleTimeout {
     stream: Box<dyn ByteStream>,
     timeout: Duration,
@@ -31,7 +30,7 @@ impl IdleTimeout {
         Self { stream, timeout, last_byte: Instant::now(), alarm, is_over: false, closed }
     }
 
-    /// Notes that something came of a poll, or looks at the clock when nothing did.
+    /// Records the time of a poll with progress, or checks the timer after one without.
     fn watch<T>(&mut self, context: &mut Context<'_>, polled: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         match polled {
             Poll::Pending => self.poll_idle(context),
@@ -45,7 +44,7 @@ impl IdleTimeout {
     fn poll_idle<T>(&mut self, context: &mut Context<'_>) -> Poll<io::Result<T>> {
         loop {
             ready!(self.alarm.as_mut().poll(context));
-            // A timeout beyond the end of time never comes.
+            // A timeout beyond the largest instant never fires.
             let Some(due) = self.last_byte.checked_add(self.timeout) else { return Poll::Pending };
             if Instant::now() >= due {
                 break;

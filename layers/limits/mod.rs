@@ -1,17 +1,17 @@
 //! Limits: how many connections a listener takes, and how long one may be idle.
 //!
 //! **Where it stands.** Above framing, among the layers that see a stream of bytes; first of them, so that a
-//! refused connection has cost nothing else (no TLS handshake).
+//! refused connection costs nothing else (no TLS handshake).
 //!
-//! **What it reads and sets.** It reads the listener and the client's address from the session. It leaves a
-//! guard on the connection, which stops counting it however it ends, and wraps the stream in a clock that
-//! any byte sets back, in either direction. An IPv4 address is the same address when it is
-//! written as an IPv6 one (`::ffff:10.0.0.1`).
+//! **What it reads and sets.** It reads the listener and the client's address from the session. It puts a
+//! guard on the connection, which stops counting it however it ends, and wraps the stream in a timer that any
+//! byte resets, in either direction. An IPv4-mapped IPv6 address (`::ffff:10.0.0.1`) counts as the IPv4
+//! address.
 //!
-//! **How it refuses.** By closing, before a byte is read: Kafka has no other word for it. Refusals are
-//! counted, and the log says once a second what was refused and which setting did it. An idle connection is
-//! closed like one that broke; a call under way does not keep it, as in Kafka, so `idle_timeout` should
-//! exceed the longest wait of a client (a rebalance takes up to five minutes).
+//! **How it refuses.** By closing, before a byte is read: Kafka's protocol has no other way. Refusals are
+//! counted, and logged at most once a second with the setting that caused them. An idle connection is closed
+//! like a broken one; a call in flight does not keep it open, as in Kafka, so `idle_timeout` should exceed
+//! the longest wait of a client (a rebalance takes up to five minutes).
 //!
 //! ```toml
 //! [layers.limits]
@@ -92,9 +92,9 @@ impl RegisterLayer for Limits {
     }
 }
 
-/// The layer. Listeners that share it are counted apart.
+/// The layer. Listeners that share it are counted separately.
 pub struct Limits {
-    /// Its name in the config, which tells its numbers from those of another `limits`.
+    /// Its name in the config, which labels its metrics.
     name: Arc<str>,
     settings: Settings,
     open: Arc<OpenConnections>,
@@ -114,14 +114,14 @@ struct ListenerCount {
     by_address: HashMap<IpAddr, usize>,
 }
 
-/// Counts a connection as open until it is dropped.
+/// Counts a connection as open until dropped.
 struct OpenGuard {
     open: Arc<OpenConnections>,
     listener: Arc<str>,
     address: IpAddr,
 }
 
-/// Which limit has been reached, and its value.
+/// The limit that has been reached, and its value.
 enum Exceeded {
     Listener(usize),
     Address(usize),
@@ -163,7 +163,7 @@ impl Drop for OpenGuard {
 }
 
 impl Limits {
-    /// The layer of this name with these settings, and no connection yet.
+    /// A layer of this name with these settings, without connections.
     pub fn new(name: &str, settings: &Settings) -> Self {
         Self {
             name: Arc::from(name),
@@ -243,7 +243,7 @@ mod tests {
 
     use super::*;
 
-    /// A connection, beside the client's end of it.
+    /// A connection, and the client's end of it.
     fn connection(listener: &str, address: &str) -> (tokio::io::DuplexStream, Connection) {
         let (pipe, server) = tokio::io::duplex(100);
         let peer = SocketAddr::new(address.parse().unwrap(), 50_000);

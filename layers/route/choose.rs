@@ -9,21 +9,21 @@ use kernel::{Api, Call, Malformed, TopicId};
 use super::rules::{Candidates, Rules};
 use super::sessions::SessionHolders;
 
-/// The service of a call, by its index.
+/// The index of a call's service.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// This one.
+    /// This service.
     Service(usize),
-    /// There is none: its topics belong to more than one.
+    /// None: its topics belong to more than one.
     SpansServices,
-    /// Not known before the names of these topics are.
+    /// Depends on the names of these topics.
     NeedsNames(Named),
 }
 
 /// What a request names.
 #[derive(Debug, Default)]
 pub(super) struct Named {
-    /// The service of the topics so far.
+    /// The service of the topics seen so far.
     service: Option<usize>,
     spans_services: bool,
     /// Topics without a name.
@@ -34,7 +34,7 @@ pub(super) struct Named {
     session_epoch: i64,
 }
 
-/// Finds the service of a call, without looking into its body where no rule with topics can apply.
+/// Finds the service of a call; reads its body only if a rule with topics can apply.
 ///
 /// # Errors
 /// The body cannot be read.
@@ -63,9 +63,9 @@ pub(super) fn choose(rules: &Rules, call: &mut Call, owner: Owner) -> Result<Cho
 }
 
 impl Named {
-    /// The service of the call that named this, once its topics have names; `None` if they belong to more than one.
+    /// The service of the call, once its topics have names; `None` if they belong to more than one.
     ///
-    /// An id that nobody knows binds the call to no service, for every one gives the same answer to it.
+    /// An unknown id does not decide the service, because every service gives the same error for it.
     pub(super) fn with_names(mut self, rules: &Rules, call: &Call, topics: &[TopicFacts]) -> Option<usize> {
         let candidates = rules.candidates(call);
         for topic in topics {
@@ -101,8 +101,8 @@ impl Named {
     }
 
     fn decide(&self, candidates: &Candidates<'_>) -> Option<usize> {
-        // Epoch 0 asks for a new session and -1 for none; the session named beside them is only to be closed, wherever
-        // it is.
+        // Epoch 0 requests a new session and -1 none; a session id given with them is only to be closed, in
+        // whichever service.
         let is_incremental = self.session_epoch > 0;
         match (self.service, self.session_holder) {
             _ if self.spans_services => None,

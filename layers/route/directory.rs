@@ -1,4 +1,4 @@
-//! The topics of all services as clients see them: each where the rules lead to by its name.
+//! The topics of all services as clients see them: each in the service that the rules give for its name.
 
 use std::sync::{Arc, Weak};
 
@@ -10,10 +10,10 @@ use kernel::service::Service;
 
 use super::rules::Rules;
 
-/// Finds topics in the services that the rules lead to. A topic whose name leads to another service than the one that
-/// has it is not there: no client could reach it.
+/// Finds topics in the services that the rules give for them. A topic whose name is routed to another service
+/// than the one that has it is left out: no client could reach it.
 ///
-/// Services have it as well (see [`Service::set_directory`]), so it does not keep them alive.
+/// Services hold it as well (see [`Service::set_directory`]), so its references to them are weak.
 pub(super) struct RoutedDirectory {
     rules: Arc<Rules>,
     services: Vec<(String, Weak<dyn Service>)>,
@@ -32,7 +32,7 @@ impl RoutedDirectory {
         Ok(service.topics())
     }
 
-    /// Leaves out what no client could reach in this service.
+    /// Filters out topics that no client could reach in this service.
     fn reachable(&self, service: usize, mut topics: Vec<TopicFacts>) -> Vec<TopicFacts> {
         topics.retain(|topic| self.rules.service_of_topic(&topic.name) == service);
         topics
@@ -69,8 +69,8 @@ impl RoutedDirectory {
         Ok(try_join_all(asked).await?.into_iter().flatten().collect())
     }
 
-    /// Asks the services at the same time and goes on when every id is known, so that one that does not answer holds up
-    /// only who needs it.
+    /// Queries the services concurrently and returns when every id is known, so that an unresponsive one
+    /// delays only the calls that need it.
     async fn find_ids(&self, mut ids: Vec<TopicId>) -> Result<Vec<TopicFacts>, String> {
         ids.sort_unstable();
         ids.dedup();
@@ -89,7 +89,7 @@ impl RoutedDirectory {
             }
         }
         match failure {
-            // Who did not answer may have the topics that are missing.
+            // A service that did not answer may have the missing topics.
             Some(cause) if found.len() < ids.len() => Err(cause),
             _ => Ok(found),
         }

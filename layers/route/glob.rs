@@ -1,12 +1,12 @@
 //! Patterns for topic names.
 
-/// Whether `text` as a whole matches `pattern`, where `*` stands for any run of characters and `?` for any
-/// one.
+/// Whether `text` as a whole matches `pattern`, where `*` matches any sequence of characters and `?` any one
+/// character.
 ///
-/// The time is bounded by the product of the lengths, whatever a client calls its topics.
+/// The time is bounded by the product of the lengths, for any topic names.
 pub(super) fn matches(pattern: &str, text: &str) -> bool {
     let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to go on when the last star has to take one character more.
+    // Where to resume when the last star has to match one more character.
     let mut last_star = None;
     loop {
         match (pattern.next(), text.clone().next()) {

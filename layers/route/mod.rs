@@ -1,25 +1,26 @@
-//! Route: gives each call to the service that a rule names.
+//! Route: sends each call to the service that a rule names.
 //!
-//! **Where it stands.** At the bottom of a stack; the services are behind it.
+//! **Where it stands.** At the bottom of a stack, above the services.
 //!
-//! **What it reads and sets.** Listener, API, and the topics in the request, which it looks for only where a rule with
-//! topics could apply. The rules are tried in order; the first whose lists all match wins (an empty list matches
-//! everything), and else the default. In topics `*` stands for any run of characters and `?` for one. A call that names
-//! no topic, such as one for all topics, goes by the rules without topics. It changes nothing in the call.
+//! **What it reads and sets.** Listener, API, and the topics in the request, which it reads only where a rule
+//! with topics could apply. The rules are tried in order; the first whose lists all match applies (an empty
+//! list matches everything), or else the default. In topics `*` matches any sequence of characters and `?`
+//! one. A call that names no topic, such as one for all topics, is routed by the rules without topics. It
+//! changes nothing in the call.
 //!
-//! - *Topic ids* (Produce 13, Fetch 13 and later): the names are looked up in the directories of all services, and the
-//!   rules decide by them. An id that nobody knows decides nothing, so the call goes where its other topics are, or as
-//!   if it named none. If a service that could know the id does not answer, the call is refused with
-//!   LEADER_NOT_AVAILABLE, and the client tries again.
-//! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics these name, because one
-//!   service coordinates a group. Rules with listeners and APIs only do.
-//! - *Fetch sessions* (KIP-227): an incremental Fetch that names no topic goes to the service that made its session,
-//!   which route learns from the replies and keeps for the connection.
+//! - *Topic ids* (Produce 13, Fetch 13 and later): the names are looked up in the directories of all
+//!   services, and the rules decide by them. An unknown id decides nothing: the call is routed by its other
+//!   topics, or as if it named none. If a service that could have the id does not answer, the call is refused
+//!   with LEADER_NOT_AVAILABLE, and the client retries.
+//! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics they name,
+//!   because one service coordinates a group. Rules with only listeners and APIs do.
+//! - *Fetch sessions* (KIP-227): an incremental Fetch that names no topic goes to the service that made its
+//!   session, which route learns from the replies and remembers for the connection.
 //!
 //! **How it refuses.** Calls are not split yet: one whose topics belong to different services is refused with
-//! INVALID_REQUEST and a message that says so. So is an incremental Fetch that names topics of another service than
-//! holds its session; the client then closes the session and starts anew. A body that cannot be read closes the
-//! connection, as Kafka does.
+//! INVALID_REQUEST and a message that says so. So is an incremental Fetch with topics of another service than
+//! the one that holds its session; the client then closes the session and opens a new one. A body that cannot
+//! be read closes the connection, as Kafka does.
 //!
 //! ```toml
 //! [route]
@@ -65,11 +66,11 @@ use sessions::SessionHolders;
 
 pub use settings::{Rule, Settings};
 
-/// What a client is told whose topics belong to different services.
+/// The error message when topics belong to different services.
 const SPLIT: &str = "the topics of this request belong to different services, and Yagura does not split \
                      requests yet: ask for the topics of each service apart";
 
-/// What a client is told whose topics cannot be looked up.
+/// The error message when topics cannot be looked up.
 const NO_NAMES: &str = "the topics of this request could not be looked up by their ids: try again";
 
 /// The router; cloning shares it.
@@ -78,12 +79,12 @@ pub struct Route {
     table: Arc<Table>,
 }
 
-/// The rules, and the services that they lead to.
+/// The rules and their services.
 struct Table {
     rules: Arc<Rules>,
     services: Vec<Destination>,
     directory: Arc<RoutedDirectory>,
-    /// Has the fetch sessions of each connection.
+    /// Owns the fetch sessions in each connection's state.
     owner: Owner,
     failed_lookups: LogThrottle,
 }
@@ -95,18 +96,18 @@ struct Destination {
     latency_us: PerApi<Histogram>,
 }
 
-/// Times a call of a service, and learns from its reply which fetch session the service holds.
+/// Measures a call of a service, and learns from its reply which fetch session the service holds.
 pub struct Timer {
     table: Arc<Table>,
     service: usize,
     api: Api,
     began: Instant,
-    /// Of a Fetch whose reply may name a session.
+    /// For a Fetch whose reply may name a session.
     fetching: Option<Arc<Session>>,
 }
 
 impl Route {
-    /// A router over services by their names.
+    /// A router over named services.
     ///
     /// # Errors
     /// What is wrong with the settings, in one sentence each.
@@ -129,8 +130,8 @@ impl Route {
         Ok(Self { table: Arc::new(Table { rules, services, directory, owner, failed_lookups }) })
     }
 
-    /// What can be served now: what the default service can, and what the others can of the APIs that a rule leads to
-    /// them. An API that may go to several services is served at the versions that all of them have.
+    /// What can be served now: the APIs of the default service, and those that rules send to the others. An
+    /// API that may go to several services is served at the versions that all of them have.
     pub fn served(&self) -> Served {
         let Table { rules, services, .. } = &*self.table;
         let default = rules.default_service();
@@ -141,7 +142,7 @@ impl Route {
         served
     }
 
-    /// The topics of all services, each where the rules lead to by its name.
+    /// The topics of all services, each in the service that the rules give for its name.
     pub fn directory(&self) -> Arc<dyn TopicDirectory> {
         self.table.directory.clone()
     }
@@ -163,7 +164,7 @@ impl Table {
         ObservedCall::new(self.services[service].door.enter(call), Some(timer))
     }
 
-    /// Looks the names of the topics up that the call has ids of, and gives it to their service.
+    /// Looks up the names of the call's topic ids, and sends the call to their service.
     async fn enter_by_id(self: Arc<Self>, mut named: Named, call: Call) -> CallOutcome {
         let topics = match self.directory.by_id(mem::take(&mut named.ids)).await {
             Ok(topics) => topics,
@@ -206,7 +207,7 @@ impl Service<Call> for Route {
     }
 }
 
-/// A call that comes to no service.
+/// A call without a service.
 fn answered(outcome: CallOutcome) -> ObservedCall<Option<Timer>> {
     ObservedCall::new(Box::pin(ready(outcome)), None)
 }

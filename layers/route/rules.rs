@@ -1,4 +1,4 @@
-//! The rules, with the names in them looked up, and which of them a call or a topic can come under.
+//! The resolved rules, and which of them can apply to a call or a topic.
 
 use kernel::schema::{Direction, Field, Kind, Mark};
 use kernel::{Api, Call};
@@ -6,8 +6,8 @@ use kernel::{Api, Call};
 use super::glob;
 use super::settings::{Rule, Settings};
 
-/// APIs of groups and transactions. Rules with topics do not apply to them, whatever topics they name: one service
-/// coordinates a group or a transaction, also where its members read topics of several services.
+/// APIs of groups and transactions. Rules with topics do not apply to them, whatever topics they name: one
+/// service coordinates a group or a transaction, even if its members read topics of several services.
 const COORDINATOR_APIS: &[Api] = &[
     Api::OFFSET_COMMIT,
     Api::OFFSET_FETCH,
@@ -38,14 +38,14 @@ const COORDINATOR_APIS: &[Api] = &[
     Api(92), // DeleteShareGroupOffsets
 ];
 
-/// All rules, over services that are known by their index.
+/// All rules, with services by index.
 #[derive(Debug)]
 pub(super) struct Rules {
     rules: Vec<ResolvedRule>,
     default: usize,
 }
 
-/// A rule whose names have been looked up.
+/// A rule with resolved names.
 #[derive(Debug)]
 struct ResolvedRule {
     listeners: Vec<String>,
@@ -54,12 +54,12 @@ struct ResolvedRule {
     to: usize,
 }
 
-/// What can decide a call, as far as its listener and API tell.
+/// The rules that can apply to a call, by its listener and API.
 #[derive(Debug)]
 pub(super) struct Candidates<'a> {
     /// The rules with topics, in their order.
     with_topics: Vec<&'a ResolvedRule>,
-    /// The service of a topic that none of them takes, and of a call that names no topic.
+    /// The service of a topic that none of them matches, and of a call that names no topic.
     pub(super) otherwise: usize,
 }
 
@@ -93,7 +93,7 @@ impl ResolvedRule {
         self.listeners.is_empty() || self.listeners.iter().any(|name| name == listener)
     }
 
-    /// Whether calls of this API can come under the rule.
+    /// Whether the rule can apply to calls of this API.
     fn matches_api(&self, api: Api) -> bool {
         let is_named = self.apis.is_empty() || self.apis.contains(&api);
         is_named && (!self.has_topics() || !COORDINATOR_APIS.contains(&api))
@@ -105,8 +105,8 @@ impl ResolvedRule {
 }
 
 impl Rules {
-    /// The rules of these settings, over services by their names. The error says in one sentence each what is wrong
-    /// with the settings.
+    /// The rules of these settings, over named services. The error has one sentence for each fault in the
+    /// settings.
     pub(super) fn new(settings: &Settings, services: &[&str]) -> Result<Self, String> {
         let mut faults = Vec::new();
         let default = find(services, &settings.default).unwrap_or_else(|fault| {
@@ -123,7 +123,7 @@ impl Rules {
         if faults.is_empty() { Ok(Self { rules, default }) } else { Err(faults.join("\n")) }
     }
 
-    /// The service of calls and topics that no rule takes.
+    /// The service of calls and topics that no rule matches.
     pub(super) fn default_service(&self) -> usize {
         self.default
     }
@@ -133,7 +133,7 @@ impl Rules {
         self.rules.iter().any(ResolvedRule::has_topics)
     }
 
-    /// What can decide this call.
+    /// The rules that can apply to this call.
     pub(super) fn candidates(&self, call: &Call) -> Candidates<'_> {
         let mut with_topics = Vec::new();
         for rule in &self.rules {
@@ -141,7 +141,7 @@ impl Rules {
                 continue;
             }
             if !rule.has_topics() {
-                // It takes all that is left; what follows is out of reach.
+                // It matches all that is left, so later rules are unreachable.
                 return Candidates { with_topics, otherwise: rule.to };
             }
             with_topics.push(rule);
@@ -149,13 +149,13 @@ impl Rules {
         Candidates { with_topics, otherwise: self.default }
     }
 
-    /// The service that has a topic of this name, whoever asks.
+    /// The service of a topic of this name, for any listener and API.
     pub(super) fn service_of_topic(&self, topic: &str) -> usize {
         let rule = self.rules.iter().find(|rule| rule.matches_topic(topic));
         rule.map_or(self.default, |rule| rule.to)
     }
 
-    /// Whether a rule can lead a call of this API to this service.
+    /// Whether a rule can send a call of this API to this service.
     pub(super) fn can_lead(&self, api: Api, service: usize) -> bool {
         let leads = |rule: &ResolvedRule| {
             rule.to == service && rule.matches_api(api) && (!rule.has_topics() || names_topics(api))
@@ -182,7 +182,7 @@ fn find(services: &[&str], name: &str) -> Result<usize, String> {
     services.iter().position(|service| *service == name).ok_or_else(known)
 }
 
-/// Whether requests of this API name topics, or have their ids.
+/// Whether requests of this API have topic names or ids.
 fn names_topics(api: Api) -> bool {
     fn any(fields: &[Field]) -> bool {
         let is_topic = |field: &Field| matches!(field.mark, Mark::TopicName | Mark::TopicId);

@@ -1,7 +1,7 @@
-//! Which service holds which fetch session of a connection (KIP-227).
+//! The services that hold a connection's fetch sessions (KIP-227).
 //!
-//! A client names its partitions once, and later only what changes: an incremental Fetch may name no topic at all, and
-//! only the service that made its session knows what it asks for.
+//! A client names its partitions once, and later only what changes: an incremental Fetch may name no topic at
+//! all, and only the service that made its session knows which partitions it requests.
 
 use std::collections::VecDeque;
 
@@ -11,12 +11,13 @@ use parking_lot::Mutex;
 /// The first version of Fetch that has sessions.
 pub(super) const SESSIONS_FROM: i16 = 7;
 
-/// Sessions that are remembered for one connection. A client has one with each service; a proxy that shares a
+/// Most sessions remembered per connection. A client has one with each service; a proxy that shares a
 /// connection among a few clients has a few.
 const REMEMBERED_MAX: usize = 16;
 
-/// Where the error code of a Fetch response stands. All versions with sessions (7 to 18) begin with throttle_time_ms
-/// (int32), error_code (int16) and session_id (int32): only tagged fields, which stand at the end, have come since.
+/// The offset of the error code in a Fetch response. All versions with sessions (7 to 18) begin with
+/// throttle_time_ms (int32), error_code (int16) and session_id (int32): only tagged fields, which come last,
+/// have been added since.
 const ERROR_CODE_AT: usize = 4;
 
 /// The fetch sessions of one connection and the services that hold them, the least recently used first.
@@ -40,11 +41,11 @@ impl SessionHolders {
     }
 }
 
-/// The session that a response to Fetch 7 or later tells its client of; `None` if there is none, or an error instead.
+/// The session id in a response to Fetch 7 or later; `None` if there is none, or an error.
 ///
-/// A refusal repeats the id that the client sent, so an id beside an error says nothing.
+/// A refusal repeats the id that the client sent, so an id with an error means nothing.
 pub(super) fn session_in(reply: &Reply) -> Option<i32> {
-    // The body comes in parts, and nothing keeps the first from being shorter than this.
+    // The body comes in parts, and the first may be shorter than this.
     let mut bytes = reply.body.iter().flat_map(|part| part.iter().copied()).skip(ERROR_CODE_AT);
     let error_code = i16::from_be_bytes([bytes.next()?, bytes.next()?]);
     let id = i32::from_be_bytes([bytes.next()?, bytes.next()?, bytes.next()?, bytes.next()?]);

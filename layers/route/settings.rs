@@ -1,4 +1,4 @@
-//! What a config says of the route.
+//! The settings of route.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Settings {
     pub rules: Vec<Rule>,
 }
 
-/// A rule; an empty list matches everything, but one at least must say something.
+/// A rule; an empty list matches everything, but at least one must not be empty.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {

@@ -1,4 +1,4 @@
-//! What the broker does by itself: retention, offsets that nobody needs any more, and the time of groups.
+//! Background tasks: retention, expiry of offsets, and timeouts of groups.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     tokio::join!(lease_renewal::run(Arc::clone(&broker)), maintain(&broker));
 }
 
-/// Applies retention now and then.
+/// Applies retention periodically.
 async fn maintain(broker: &Broker) {
     let every = broker.settings.retention_interval.0;
     let mut ticks = tokio::time::interval(every);
@@ -40,7 +40,7 @@ async fn maintain(broker: &Broker) {
     }
 }
 
-/// Looks for offsets that are too old, or whose topics were deleted.
+/// Deletes offsets that have expired or whose topics were deleted.
 async fn expire_offsets(broker: &Broker) -> Result<(), StoreError> {
     for (group, _) in broker.store.groups().await? {
         let offsets = broker.store.offsets(&group).await?;
@@ -55,7 +55,8 @@ async fn expire_offsets(broker: &Broker) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Those topics that no service has. The store's own count as there also where calls for them are routed elsewhere.
+/// The topics that no service has. The store's own topics count as existing even where calls for them are
+/// routed elsewhere.
 async fn deleted(broker: &Broker, mut topics: BTreeSet<TopicId>) -> Result<BTreeSet<TopicId>, StoreError> {
     for id in broker.store.topics_by_id(topics.iter().copied().collect()).await?.into_keys() {
         topics.remove(&id);

@@ -14,7 +14,7 @@ use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
 use crate::telemetry::Telemetry;
 
-/// What the broker tells clients of itself.
+/// What the broker tells clients about itself.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeFacts {
     /// The cluster's id.
@@ -23,7 +23,7 @@ pub(crate) struct NodeFacts {
     pub(crate) node_id: NodeId,
     /// The largest request, in bytes.
     pub(crate) request_bytes_max: usize,
-    /// The `listeners` as a broker config shows them.
+    /// The `listeners` in the form of the broker config.
     pub(crate) listeners: String,
 }
 
@@ -37,7 +37,7 @@ pub(crate) struct BrokerParts {
     pub(crate) replies: Budget,
 }
 
-/// The broker: a store, and what no store is told.
+/// The broker: a store, and state that is only in memory.
 pub(crate) struct Broker {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
@@ -49,7 +49,7 @@ pub(crate) struct Broker {
     pub(crate) telemetry: Telemetry,
     /// Owns the broker's state in sessions.
     pub(crate) owner: Owner,
-    /// Topics that may be another service's; the store's own until there is word of others.
+    /// Finds topics, which may belong to another service; finds only its own until `set_directory`.
     directory: RwLock<Arc<dyn TopicDirectory>>,
 }
 
@@ -75,22 +75,22 @@ impl Broker {
         (opener, broker)
     }
 
-    /// Where topics are found that may be another service's.
+    /// The directory of topics, which may belong to another service.
     pub(crate) fn directory(&self) -> Arc<dyn TopicDirectory> {
         Arc::clone(&self.directory.read())
     }
 
-    /// Looks for topics in another place from now on.
+    /// Replaces the directory of topics.
     pub(crate) fn set_directory(&self, directory: Arc<dyn TopicDirectory>) {
         *self.directory.write() = directory;
     }
 
-    /// An id that nobody has.
+    /// A new unique id.
     pub(crate) fn fresh_id(&self) -> uuid::Uuid {
         self.ids.fresh()
     }
 
-    /// A topic's id that nobody has, and that command-line tools would not take for an option.
+    /// A new unique topic id that does not begin with `-`, which command-line tools would take for an option.
     pub(crate) fn fresh_topic_id(&self) -> TopicId {
         loop {
             let id = TopicId(self.fresh_id());

@@ -1,4 +1,4 @@
-//! One table of all APIs that the broker serves: versions and handler. It stands above `apis`, which know nothing of it.
+//! The table of all APIs that the broker serves: versions and handlers. `apis` does not depend on it.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ struct Row {
     handle: fn(Arc<Broker>, Call) -> ReplyFuture,
 }
 
-/// A row is `NAME => module` for the versions of Kafka 4.1, and `NAME up to VERSION => module` for fewer. The module has
-/// `async fn handle(&Broker, &mut Call) -> Answer`.
+/// A row is `NAME => module` for the versions of Kafka 4.1, and `NAME up to VERSION => module` for fewer. The
+/// module has `async fn handle(&Broker, &mut Call) -> Answer`.
 macro_rules! rows {
     ($($api:ident $(up to $max:literal)? => $module:ident,)*) => {
         &[$(Row {
@@ -117,7 +117,7 @@ pub(crate) fn door(broker: &Arc<Broker>) -> Door {
     })
 }
 
-/// What becomes of a call that its API could not answer.
+/// Turns the answer of an API into a reply, or an error into its response.
 fn finish(call: &Call, answer: Answer) -> Result<Option<Reply>, Hangup> {
     match answer {
         Ok(reply) => Ok(reply),
@@ -125,7 +125,7 @@ fn finish(call: &Call, answer: Answer) -> Result<Option<Reply>, Hangup> {
             Err(Hangup::because(format!("{} version {}: {malformed}", call.header.api, call.header.version)))
         }
         Err(ApiError::Store(error)) => {
-            // The engine has told the operator, once; this is for who looks for one request.
+            // The engine has logged the error, once; this line helps to find one request.
             debug!(api = %call.header.api, %error, "a request failed because the store did");
             call.refuse(ErrorCode::KafkaStorageError, &error.0)
         }

@@ -11,14 +11,14 @@ use crate::store::{Committed, Store};
 /// The page's name.
 pub(crate) const NAME: &str = "groups";
 
-/// Groups that are shown; a page must end.
+/// Groups that are shown, which bounds the page.
 const GROUPS_SHOWN_MAX: usize = 1_000;
 
 /// All groups of a store, with their members and their lag.
 pub(crate) async fn groups(store: &Store) -> Result<Value, StoreError> {
     let mut shown = Vec::new();
     for (id, _) in store.groups().await?.into_iter().take(GROUPS_SHOWN_MAX) {
-        // It may have ended since.
+        // It may have been deleted since.
         if let Some(view) = store.group(&id).await? {
             shown.push(group(&id, &view, &store.committed(&id).await?));
         }

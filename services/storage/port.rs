@@ -1,4 +1,4 @@
-//! The storage service as the trunk sees it: how it is registered, opened, kept and closed.
+//! The storage service as the trunk sees it: how it is registered, opened, run and closed.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ impl RegisterService for Storage {
         settings.faults()
     }
 
-    /// Two services on one store would each believe that it is theirs.
+    /// Two services must not share a store: each would assume that it is the only one.
     fn holds(settings: &Settings) -> Option<(&'static str, String)> {
         (!settings.url.starts_with("memory:")).then(|| ("url", settings.url.clone()))
     }

@@ -12,12 +12,12 @@ use crate::engines;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// Where the bytes are: `sqlite://FILE` or `memory://`.
+    /// The URL of the store: `sqlite://FILE` or `memory://`.
     pub url: String,
     /// Whether a Metadata request may create the topics it names, if its client allows that.
     #[serde(default = "default_auto_create_topics")]
     pub auto_create_topics: bool,
-    /// Partitions of a topic whose creator does not say how many.
+    /// Partitions of a topic whose creator sets no number.
     #[serde(default = "default_partitions")]
     pub default_partitions: i32,
     /// How often retention is applied and garbage removed.
@@ -26,19 +26,19 @@ pub struct Settings {
     /// How long a new group waits for more members before its first rebalance ends.
     #[serde(default = "default_group_initial_rebalance_delay")]
     pub group_initial_rebalance_delay: Span,
-    /// The shortest session that a group member may ask for.
+    /// The shortest session timeout that a group member may request.
     #[serde(default = "default_group_min_session_timeout")]
     pub group_min_session_timeout: Span,
-    /// The longest.
+    /// The longest session timeout.
     #[serde(default = "default_group_max_session_timeout")]
     pub group_max_session_timeout: Span,
     /// Members that a group may have.
     #[serde(default = "default_group_max_size")]
     pub group_max_size: usize,
-    /// The session of a member of the consumer protocol, whose broker says how long it is.
+    /// The session timeout of members of the consumer protocol, which the broker sets.
     #[serde(default = "default_group_consumer_session_timeout")]
     pub group_consumer_session_timeout: Span,
-    /// How often such a member is to be heard of.
+    /// The heartbeat interval of such members.
     #[serde(default = "default_group_consumer_heartbeat_interval")]
     pub group_consumer_heartbeat_interval: Span,
     /// How long committed offsets are kept after their group was last in use.
@@ -52,7 +52,7 @@ pub struct Settings {
     pub queue_bytes_max: ByteSize,
 }
 
-/// The settings, a line each.
+/// The settings, one line each.
 pub(crate) const REFERENCE: &[Setting] = &[
     Setting::required(
         "url",
@@ -181,7 +181,7 @@ impl Settings {
         }
     }
 
-    /// Checks what the types do not.
+    /// Checks what the types cannot.
     pub(crate) fn faults(&self) -> Vec<SettingFault> {
         let fault =
             |setting, message: String| vec![SettingFault { setting, message, concerns_default: true }];
@@ -213,7 +213,7 @@ impl Settings {
         Vec::new()
     }
 
-    /// The store's URL as any client may read it: without a password.
+    /// The store's URL without its password, which any client may read.
     pub(crate) fn url_masked(&self) -> String {
         let parts = self.url.split_once("://");
         let parts = parts.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));

@@ -1,4 +1,4 @@
-//! `yagura completions`: a script for the shell that completes commands and options.
+//! `yagura completions`: shell completion scripts.
 
 use std::process::ExitCode;
 
@@ -7,7 +7,7 @@ use clap_complete::Shell;
 
 use super::output::{self, Failure};
 
-/// Print a script that teaches a shell to complete yagura's commands.
+/// Print a shell completion script.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yagura completions bash > /etc/bash_completion.d/yagura")]
 pub(crate) struct Completions {

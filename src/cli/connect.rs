@@ -1,4 +1,4 @@
-//! The options that every client command shares: which cluster, and how long to wait for it.
+//! The options shared by all client commands: bootstrap brokers and timeout.
 
 use std::sync::Arc;
 
@@ -39,7 +39,7 @@ impl Connect {
         Ok(Arc::new(Cluster::connect(settings).await?))
     }
 
-    /// How long to wait.
+    /// The timeout.
     pub(crate) fn timeout(&self) -> std::time::Duration {
         self.timeout.0
     }
@@ -56,7 +56,7 @@ fn bootstrap(text: &str) -> Result<Bootstrap, String> {
 }
 
 fn host_port(address: &str) -> Result<String, String> {
-    // The colons within the brackets of an IPv6 address do not begin a port.
+    // Colons inside the brackets of an IPv6 address do not start a port.
     let after_host = address.rfind(']').map_or(0, |bracket| bracket + 1);
     let (host, port) = match address[after_host..].rfind(':') {
         Some(colon) => (&address[..after_host + colon], &address[after_host + colon + 1..]),

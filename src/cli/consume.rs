@@ -1,7 +1,7 @@
-//! `yagura consume`: records to stdout, a line each.
+//! `yagura consume`: prints records to stdout, one per line.
 //!
-//! Like `cat` it reads what is there and ends; with `--follow`, like `tail -f`, it goes on. What has been fetched is
-//! flushed before more is waited for, so that a pipe sees each record as soon as it is there.
+//! Like `cat` it reads to the end and stops; with `--follow`, like `tail -f`, it continues. Output is flushed
+//! before waiting for more records, so that a pipe sees each record immediately.
 
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
@@ -39,19 +39,19 @@ pub(crate) struct Consume {
     /// End after this many records.
     #[arg(long, value_name = "N")]
     count: Option<u64>,
-    /// Wait for more at the end, for ever.
+    /// Wait for new records at the end until interrupted.
     #[arg(long, short)]
     follow: bool,
     /// Print the key and this before the value. \t is a tab.
     #[arg(long, value_name = "S", value_parser = output::separator)]
     key_separator: Option<String>,
-    /// Print the headers and a tab before all else, as KEY=VALUE,KEY=VALUE.
+    /// Print the headers and a tab first, as KEY=VALUE,KEY=VALUE.
     #[arg(long)]
     header: bool,
-    /// Values as they are, or a JSON object with all there is, as `produce --format json` reads it.
+    /// The value as it is, or a JSON object with all fields, as `produce --format json` reads it.
     #[arg(long, value_enum, default_value_t = LineFormat::Value)]
     format: LineFormat,
-    /// What stands for a null key, value or header.
+    /// Text to print for a null key, value or header.
     #[arg(long, value_name = "TEXT", default_value = "null")]
     null_value: String,
     #[command(flatten)]
@@ -69,12 +69,12 @@ impl Consume {
         let mut consumer = Consumer::open(cluster, &self.topic, assignments, Settings::default()).await?;
         let mut output = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
         let copied = self.copy(&mut consumer, &mut output).await;
-        // What was read before a failure is printed all the same.
+        // Records read before a failure are still printed.
         output.flush()?;
         copied.map(|()| ExitCode::SUCCESS)
     }
 
-    /// What to read of each partition.
+    /// The offsets to read of each partition.
     async fn assignments(&self, cluster: &Arc<Cluster>) -> Result<Vec<Assignment>, Failure> {
         let topic = cluster.topic(&self.topic).await?;
         let mut partitions = self.partition.clone();
@@ -113,7 +113,7 @@ impl Consume {
         Ok(())
     }
 
-    /// Writes at most `limit` records, and says how many.
+    /// Writes at most `limit` records, and returns how many.
     fn write_all(&self, part: &Fetched, limit: u64, output: &mut impl Write) -> Result<u64, Failure> {
         let mut written = 0;
         let mut records = part.records();
@@ -172,7 +172,7 @@ mod tests {
         consume: Consume,
     }
 
-    /// What a command line prints of a record.
+    /// The output of a command line for one record.
     fn printed(options: &str, record: &Record) -> String {
         let words = format!("consume t {options}");
         let line = Line::try_parse_from(words.split_whitespace()).unwrap();

@@ -8,7 +8,7 @@ use kernel::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::client::Cluster;
-use crate::client::groups::{Group as Described, GroupMember, TopicIndex};
+use crate::client::groups::{GroupDescription, GroupMember, TopicIndex};
 
 use super::connect::Connect;
 use super::output::{self, Failure, Format};
@@ -16,7 +16,7 @@ use super::start::Start;
 
 /// List, describe, reset and delete consumer groups.
 #[derive(Debug, Args)]
-pub(crate) struct Group {
+pub(crate) struct GroupArgs {
     #[command(subcommand)]
     verb: Verb,
 }
@@ -40,7 +40,7 @@ struct List {
     connect: Connect,
 }
 
-/// Show members, what each reads, how far the group has come, and its lag.
+/// Show members, their assignments, committed offsets, and lag.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yagura group describe billing")]
 struct Describe {
@@ -71,7 +71,7 @@ struct Reset {
     /// Where to: earliest, latest, an offset (17), the last few (-17), or a time in ms (@1700000000000).
     #[arg(long, value_name = "PLACE", allow_hyphen_values = true)]
     to: Start,
-    /// Carry it out.
+    /// Apply the plan.
     #[arg(long)]
     execute: bool,
     #[command(flatten)]
@@ -89,7 +89,7 @@ struct Delete {
     connect: Connect,
 }
 
-impl Group {
+impl GroupArgs {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         match self.verb {
             Verb::List(args) => args.run().await,
@@ -146,10 +146,10 @@ impl Describe {
     }
 }
 
-/// All that is shown of a group.
+/// The description of a group.
 struct Description {
-    group: Described,
-    /// Of each partition that is read or was: the committed offset, and the end of the log.
+    group: GroupDescription,
+    /// For each assigned or committed partition: the committed offset, and the log end offset.
     places: BTreeMap<TopicIndex, (Option<i64>, i64)>,
 }
 
@@ -180,7 +180,7 @@ impl Description {
     }
 
     fn text(&self) -> String {
-        let Described { id, state, assignor, members } = &self.group;
+        let GroupDescription { id, state, assignor, members } = &self.group;
         let assignor = if assignor.is_empty() { String::new() } else { format!(", assignor {assignor}") };
         let members = output::count(members.len() as u64, "member");
         let mut rows = vec![row(["topic", "partition", "committed", "end", "lag", "member", "host"])];
@@ -261,7 +261,7 @@ impl Reset {
         if self.execute {
             cluster.commit_for(group, &plan).await?;
         } else {
-            output::complain("nothing has been changed; add --execute to carry this out");
+            output::print_error("nothing has been changed; add --execute to carry this out");
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -1,11 +1,12 @@
-//! Records as JSON, one object a line: what `consume --format json` writes and `produce --format json` reads.
+//! Records as JSON, one object per line, as `consume --format json` writes and `produce --format json` reads
+//! them.
 //!
 //! ```json
 //! {"topic":"t","partition":0,"offset":7,"timestamp":1700000000000,"key":"k","value":"v","headers":[{"key":"h","value":"x"}]}
 //! ```
 //!
-//! Bytes that are not UTF-8 stand in base64 under `key_base64` and `value_base64` instead, so that nothing is lost on
-//! the way out and in again. Null is JSON's null: a null value is a tombstone.
+//! Bytes that are not UTF-8 are written in base64 as `key_base64` and `value_base64` instead, so that a round
+//! trip loses nothing. Null is JSON's null: a null value is a tombstone.
 
 use std::fmt;
 
@@ -27,7 +28,7 @@ pub(crate) struct Incoming {
     pub(crate) timestamp: Option<i64>,
 }
 
-/// The object as it is written. What was not given differs from null.
+/// The object as written. An absent field differs from null.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
@@ -41,7 +42,7 @@ struct Fields {
     headers: Headers,
     partition: Option<i32>,
     timestamp: Option<i64>,
-    // Where a consumed record came from; it gets a place of its own.
+    // The origin of a consumed record; ignored, because the produced record gets its own.
     #[serde(rename = "topic")]
     _topic: Option<de::IgnoredAny>,
     #[serde(rename = "offset")]
@@ -85,7 +86,7 @@ fn bytes(
     }
 }
 
-/// Headers in order, of which several may have the same key: a list of objects, or one object for short.
+/// Headers in order, possibly with repeated keys: a list of objects, or one object as a short form.
 #[derive(Default)]
 struct Headers(Vec<Header>);
 
@@ -160,7 +161,7 @@ struct OutgoingHeader<'a>(&'a kernel::records::RecordHeader);
 impl Serialize for OutgoingHeader<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;
-        // A header's key is UTF-8 by Kafka's definition; what is not is shown as well as can be.
+        // A header's key is UTF-8 by Kafka's definition; invalid bytes are replaced.
         map.serialize_entry("key", &String::from_utf8_lossy(&self.0.key))?;
         write_bytes(&mut map, "value", "value_base64", self.0.value.as_deref())?;
         map.end()
@@ -195,7 +196,7 @@ fn to_base64(bytes: &[u8]) -> String {
     text
 }
 
-/// Padding may be left out.
+/// Padding is optional.
 fn from_base64(text: &str) -> Option<Vec<u8>> {
     let digits = text.trim_end_matches('=').as_bytes();
     let mut bytes = Vec::with_capacity(digits.len() / 4 * 3 + 2);

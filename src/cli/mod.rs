@@ -1,8 +1,8 @@
-//! The command line: what can be asked of the `yagura` binary, and who does it.
+//! The command line of the `yagura` binary: parsing and dispatch.
 //!
-//! Commands that serve go to [`crate::server`]; the others are clients of a running broker ([`crate::client`]), but for
-//! `store`, which works on a file. Exit codes: 0 it worked, 1 it failed (the reason is on stderr), 2 the command line
-//! was wrong.
+//! Commands that serve use [`crate::server`]; the others are clients of a running broker ([`crate::client`]),
+//! except `store`, which works on a file. Exit codes: 0 success, 1 failure (the reason is on stderr), 2 wrong
+//! command line.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -53,7 +53,7 @@ enum Command {
     Check(Check),
     Explain(Explain),
     Topic(topic::Topic),
-    Group(group::Group),
+    Group(group::GroupArgs),
     Produce(produce::Produce),
     Consume(consume::Consume),
     Perf(perf::Perf),
@@ -73,7 +73,7 @@ pub struct Broker {
     /// The address to listen on [default: 127.0.0.1:9092].
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// What clients are told to connect to [default: the address they connected to].
+    /// The address advertised to clients [default: the address they connected to].
     #[arg(long, value_name = "HOST:PORT", value_parser = config::host_port)]
     pub advertise: Option<HostPort>,
     /// Where metrics and health are served over HTTP, or "off" [default: 127.0.0.1:9464].
@@ -105,12 +105,12 @@ pub struct Explain {
     pub file: PathBuf,
 }
 
-/// Reads the process' command line and does what it says.
+/// Parses the process' command line and runs the command.
 pub fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) => {
-            // Help that is piped into a pager which has closed is no failure, and there is nobody to tell.
+            // Writing help to a closed pager is not a failure, and there is no output left to report it on.
             let _ = error.print();
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! What commands print, and how they end.
+//! Output and exit codes of commands.
 
 use std::fmt;
 use std::future::Future;
@@ -17,14 +17,14 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Why a command ends early.
+/// Why a command fails or stops early.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// With a sentence for stderr and exit code 1.
     Failed(String),
     /// With a sentence for stderr and exit code 2.
     Usage(String),
-    /// Quietly: whoever read the output has had enough.
+    /// Silently: the reader has closed stdout.
     BrokenPipe,
 }
 
@@ -32,11 +32,11 @@ impl Failure {
     pub(crate) fn exit(self) -> ExitCode {
         match self {
             Failure::Failed(text) => {
-                complain(text);
+                print_error(text);
                 ExitCode::FAILURE
             }
             Failure::Usage(text) => {
-                complain(text);
+                print_error(text);
                 ExitCode::from(2)
             }
             Failure::BrokenPipe => ExitCode::SUCCESS,
@@ -50,7 +50,7 @@ impl From<Error> for Failure {
     }
 }
 
-/// For errors of stdout; others are turned into sentences where they happen.
+/// For errors of stdout; others are turned into sentences where they occur.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         match error.kind() {
@@ -60,13 +60,13 @@ impl From<io::Error> for Failure {
     }
 }
 
-/// Tells the user of something that went wrong.
-pub(crate) fn complain(text: impl fmt::Display) {
-    // When stderr is closed there is nobody to tell.
+/// Reports a failure to the user.
+pub(crate) fn print_error(text: impl fmt::Display) {
+    // A closed stderr is ignored: there is no other output for the message.
     let _ = writeln!(io::stderr(), "yagura: {text}");
 }
 
-/// Prints a text that ends its own lines.
+/// Prints a text that includes its line ends.
 pub(crate) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
@@ -83,7 +83,7 @@ pub(crate) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Failed(format!("cannot start the runtime: {error}")))?;
     let done = runtime.block_on(command);
-    // A name that is still being looked up must not hold the exit.
+    // A pending name lookup must not delay the exit.
     runtime.shutdown_background();
     done
 }
@@ -97,7 +97,7 @@ pub(crate) fn progress(length: u64, template: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(style.progress_chars("=> "))
 }
 
-/// Rows under each other, each column as wide as its widest cell; numbers to the right.
+/// A table, each column as wide as its widest cell; numbers are right-aligned.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let width =
@@ -132,7 +132,7 @@ pub(crate) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// A separator, in which `\t`, `\n`, `\0` and `\\` stand for what shells make hard to type.
+/// A separator with the escapes `\t`, `\n`, `\0` and `\\`, because shells make these characters hard to type.
 pub(crate) fn separator(text: &str) -> Result<String, String> {
     let mut plain = String::new();
     let mut letters = text.chars();

@@ -1,17 +1,17 @@
-//! A place in a partition, as `--from` and `--to` say it.
+//! A position in a partition, as given to `--from` and `--to`.
 
 use std::str::FromStr;
 
-/// A place in a partition.
+/// A position in a partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Start {
-    /// The first record that is still there.
+    /// The log start offset.
     Earliest,
-    /// Behind the last record.
+    /// The log end offset.
     Latest,
     /// This offset.
     Offset(i64),
-    /// So many offsets before the end.
+    /// This many offsets before the end.
     Last(i64),
     /// The first record of this time or later, in ms since the epoch.
     Timestamp(i64),
@@ -38,13 +38,13 @@ impl FromStr for Start {
 }
 
 impl Start {
-    /// The offset in a partition that begins at `earliest` and whose next record will get `latest`.
+    /// The offset in a partition with the given log start (`earliest`) and log end (`latest`) offsets.
     pub(crate) fn offset(self, earliest: i64, latest: i64, at_time: Option<i64>) -> Result<i64, String> {
         match self {
             Start::Earliest => Ok(earliest),
             Start::Latest => Ok(latest),
             Start::Last(count) => Ok((latest - count).max(earliest)),
-            // Nothing as young as that: what comes next will be.
+            // No record is that recent: start at the log end.
             Start::Timestamp(_) => Ok(at_time.unwrap_or(latest)),
             Start::Offset(offset) if (earliest..=latest).contains(&offset) => Ok(offset),
             Start::Offset(offset) => Err(format!(

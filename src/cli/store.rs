@@ -1,4 +1,4 @@
-//! `yagura store`: what can be done to a SQLite store's file while a broker has it open.
+//! `yagura store`: backup and verification of a SQLite store's file, also while a broker has it open.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -23,13 +23,13 @@ enum Verb {
     Verify(Verify),
 }
 
-/// Copy a store as it stands at one moment.
+/// Copy a consistent snapshot of a store.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yagura store backup yagura.db /backup/yagura.db")]
 struct Backup {
     /// The store's file.
     source: PathBuf,
-    /// The file to make.
+    /// The file to create.
     target: PathBuf,
 }
 

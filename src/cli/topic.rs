@@ -84,7 +84,7 @@ struct Describe {
 struct Alter {
     /// The topic.
     name: String,
-    /// How many partitions it is to have; never fewer than it has.
+    /// The new number of partitions; it cannot be lowered.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
     partitions: Option<i32>,
     /// A config to set; may be given several times.
@@ -186,10 +186,10 @@ impl Describe {
     }
 }
 
-/// All that is shown of a topic.
+/// The description of a topic.
 struct Description {
     topic: Arc<cluster::Topic>,
-    /// Of each partition: its leader's address, its first offset, and the one after its last.
+    /// For each partition: its leader's address, log start offset and log end offset.
     places: Vec<(String, i64, i64)>,
     configs: Vec<Config>,
 }
@@ -293,7 +293,7 @@ impl Delete {
                 }
                 // The other topics are still deleted.
                 Err(error) => {
-                    output::complain(error);
+                    output::print_error(error);
                     code = ExitCode::FAILURE;
                 }
             }

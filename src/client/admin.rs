@@ -1,7 +1,7 @@
-//! Topics: created, changed, deleted, and what their configs are.
+//! Topics: create, alter and delete them, and describe their configs.
 //!
-//! A change is asked for once. After a broken connection nobody knows whether it was made, and asking again would
-//! answer "exists already" for a topic that this very call created; the caller is told and can look.
+//! A change is requested once. After a broken connection its outcome is unknown, and a retry would report
+//! "exists already" for a topic that this call created; the caller gets the error and can check.
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
@@ -18,11 +18,11 @@ use kafka_protocol::protocol::StrBytes;
 use super::cluster::Cluster;
 use super::error::{About, Error};
 
-/// Kafka's number for configs that belong to a topic.
+/// Kafka's config resource type for topics.
 const TOPIC_RESOURCE: i8 = 2;
-/// Kafka's number for a config value that was set on the topic itself.
+/// Kafka's config source for a value set on the topic itself.
 const SOURCE_TOPIC: i8 = 1;
-/// Kafka's number for a config value that nobody has set.
+/// Kafka's config source for a default value.
 const SOURCE_DEFAULT: i8 = 5;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
@@ -32,11 +32,11 @@ const DELETE: i8 = 1;
 pub struct Config {
     /// Its name.
     pub name: String,
-    /// Its value; `None` when it is secret.
+    /// Its value; `None` when it is sensitive.
     pub value: Option<String>,
     /// Whether it was set on the topic itself.
     pub is_of_topic: bool,
-    /// Whether nobody has set it anywhere.
+    /// Whether it is the default.
     pub is_default: bool,
 }
 
@@ -51,7 +51,7 @@ impl Cluster {
         let configs = configs.iter().map(|(name, value)| {
             CreatableTopicConfig::default().with_name(text(name)).with_value(Some(text(value)))
         });
-        // -1 leaves it to the broker (KIP-464).
+        // -1 means the broker's default (KIP-464).
         let topic = CreatableTopic::default()
             .with_name(TopicName(text(name)))
             .with_num_partitions(partitions.unwrap_or(-1))
@@ -70,7 +70,7 @@ impl Cluster {
         }
     }
 
-    /// Deletes a topic and all it holds.
+    /// Deletes a topic and its records.
     pub async fn delete_topic(&self, name: &str) -> Result<(), Error> {
         let connection = self.controller().await?;
         let request = DeleteTopicsRequest::default().with_timeout_ms(self.timeout_ms());
@@ -91,7 +91,7 @@ impl Cluster {
         }
     }
 
-    /// Raises the number of a topic's partitions to `count`.
+    /// Increases the number of a topic's partitions to `count`.
     pub async fn create_partitions(&self, name: &str, count: i32) -> Result<(), Error> {
         let topic = CreatePartitionsTopic::default()
             .with_name(TopicName(text(name)))

@@ -1,7 +1,7 @@
-//! What can go wrong between this client and a broker, as sentences that say what to do about it.
+//! Client errors, as sentences that say what to do.
 //!
-//! An [`Error`] is made where the facts are known and told once, by whoever handles it. Its [`ErrorKind`] is for
-//! decisions (try again? fetch new metadata?), its `Display` is for people and names Kafka's error as Kafka does.
+//! An [`Error`] is made where the facts are known and reported once, where it is handled. Its [`ErrorKind`]
+//! is for decisions (retry, refresh metadata); its `Display` is for people and names errors as Kafka does.
 
 use std::fmt;
 use std::time::Duration;
@@ -9,42 +9,42 @@ use std::time::Duration;
 use kernel::ErrorCode;
 use kernel::units::Span;
 
-/// What sort of failure it was.
+/// The kind of the failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
     /// No connection could be made.
     Unreachable,
-    /// The connection broke; what was asked on it may or may not have happened.
+    /// The connection broke; its requests may or may not have taken effect.
     Disconnected,
-    /// No answer came in time; what was asked may or may not have happened.
+    /// The request timed out; it may or may not have taken effect.
     TimedOut,
-    /// Broker and client have no version of the API in common.
+    /// Broker and client have no common version of the API.
     Unsupported,
-    /// What came is not what the protocol says.
+    /// The response violates the protocol.
     Malformed,
-    /// The caller asked for something that cannot be.
+    /// The caller's request is invalid.
     Misused,
-    /// The broker answered with this error.
+    /// The broker responded with this error.
     Kafka(ErrorCode),
 }
 
-/// A failure: a [`ErrorKind`] and a sentence.
+/// A failure: an [`ErrorKind`] and a sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
     text: String,
 }
 
-/// What a broker's error code was about; an empty one is about the request as a whole.
+/// The subject of a broker's error code; an empty one means the request as a whole.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct About<'a> {
-    /// The broker that answered.
+    /// The broker that responded.
     pub address: &'a str,
     /// The topic.
     pub topic: Option<&'a str>,
     /// The partition of that topic.
     pub partition: Option<i32>,
-    /// What the broker said beside the code.
+    /// The broker's error message.
     pub message: Option<&'a str>,
 }
 
@@ -69,7 +69,7 @@ impl Error {
         )
     }
 
-    /// No answer came in time.
+    /// The request timed out.
     pub fn timed_out(address: &str, what: &str, after: Duration) -> Self {
         let after = Span(after);
         let text = format!(
@@ -83,23 +83,23 @@ impl Error {
         Self::new(ErrorKind::Unsupported, text)
     }
 
-    /// What came is not what the protocol says.
+    /// The response violates the protocol.
     pub fn malformed(address: &str, cause: impl fmt::Display) -> Self {
         let text = format!("{address} sent what this client cannot read: {cause}; is it a Kafka broker?");
         Self::new(ErrorKind::Malformed, text)
     }
 
-    /// What was stored cannot be read.
+    /// Stored data cannot be read.
     pub fn unreadable(text: String) -> Self {
         Self::new(ErrorKind::Malformed, text)
     }
 
-    /// The caller asked for something that cannot be.
+    /// The caller's request is invalid.
     pub fn misused(text: impl Into<String>) -> Self {
         Self::new(ErrorKind::Misused, text.into())
     }
 
-    /// The broker answered with an error code.
+    /// The broker responded with an error code.
     pub fn kafka(code: ErrorCode, about: About<'_>) -> Self {
         Self::new(ErrorKind::Kafka(code), sentence(code, &about))
     }
@@ -112,7 +112,7 @@ impl Error {
         }
     }
 
-    /// Several failures of which any success would have done; of the last one's kind. `None` for none.
+    /// Combines the failures of alternatives; its kind is that of the last one. `None` if there are none.
     pub fn joined(mut failures: Vec<Error>) -> Option<Error> {
         failures.dedup();
         let kind = failures.last()?.kind;
@@ -120,12 +120,12 @@ impl Error {
         Some(Self::new(kind, texts.join("; and ")))
     }
 
-    /// What sort of failure it was.
+    /// The kind of the failure.
     pub fn kind(&self) -> ErrorKind {
         self.kind
     }
 
-    /// The broker's error, if it was one.
+    /// The broker's error code, if it is one.
     pub fn code(&self) -> Option<ErrorCode> {
         match self.kind {
             ErrorKind::Kafka(code) => Some(code),
@@ -133,7 +133,7 @@ impl Error {
         }
     }
 
-    /// Whether the same may succeed a little later.
+    /// Whether a retry may succeed.
     pub fn is_retriable(&self) -> bool {
         match self.kind {
             ErrorKind::Unreachable | ErrorKind::Disconnected | ErrorKind::TimedOut => true,
@@ -142,7 +142,7 @@ impl Error {
         }
     }
 
-    /// Whether it says that the metadata at hand are out of date.
+    /// Whether it means that the cached metadata are stale.
     pub fn needs_metadata(&self) -> bool {
         match self.kind {
             ErrorKind::Unreachable | ErrorKind::Disconnected | ErrorKind::TimedOut => true,
@@ -212,7 +212,7 @@ fn sentence(code: ErrorCode, about: &About<'_>) -> String {
     }
 }
 
-/// What to do about a code that has no sentence of its own.
+/// The advice for a code without its own sentence.
 fn advice(code: ErrorCode) -> &'static str {
     match code {
         ErrorCode::LeaderNotAvailable | ErrorCode::NotLeaderOrFollower | ErrorCode::ReplicaNotAvailable => {

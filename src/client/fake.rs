@@ -1,4 +1,4 @@
-//! A broker for tests: a socket and a function that answers.
+//! A fake broker for tests: a socket and a function that responds.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,17 +17,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::cluster::{Cluster, Settings};
 
-/// What the broker does about a request.
+/// The broker's reaction to a request.
 pub(crate) enum Act {
-    /// Answers with this body.
+    /// Responds with this body.
     Answer(Bytes),
-    /// Says nothing, as for a Produce with acks=0.
+    /// Sends no response, as for a Produce with acks=0.
     Silence,
     /// Closes the connection.
     Hangup,
 }
 
-/// Starts a broker that asks `act` about every request, and gives its address.
+/// Starts a broker that calls `act` for every request, and returns its address.
 pub(crate) async fn start(act: impl Fn(&Header, Bytes) -> Act + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -60,14 +60,14 @@ async fn serve(mut stream: TcpStream, act: &(impl Fn(&Header, Bytes) -> Act + Se
     }
 }
 
-/// An answer of this API's version.
+/// A response in this API's version.
 pub(crate) fn answer<T: Encodable>(response: &T, version: i16) -> Act {
     let mut body = BytesMut::new();
     response.encode(&mut body, version).unwrap();
     Act::Answer(body.freeze())
 }
 
-/// The answer to ApiVersions: all that Kafka 4.1 has.
+/// The response to ApiVersions: all of Kafka 4.1.
 pub(crate) fn versions(header: &Header) -> Act {
     let keys = Api::all().map(|api| {
         let versions = api.versions();
@@ -79,7 +79,7 @@ pub(crate) fn versions(header: &Header) -> Act {
     answer(&ApiVersionsResponse::default().with_api_keys(keys.collect()), header.version)
 }
 
-/// The answer to Metadata: one broker, 0, at `address`, which leads all partitions of topic `t`.
+/// The response to Metadata: one broker, 0, at `address`, which leads all partitions of topic `t`.
 pub(crate) fn metadata(header: &Header, address: &str, partitions: i32) -> Act {
     let (host, port) = address.split_once(':').unwrap();
     let broker = MetadataResponseBroker::default()

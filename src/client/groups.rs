@@ -1,4 +1,4 @@
-//! Consumer groups: which there are, who is in one, how far it has come, and setting it back.
+//! Consumer groups: list, describe, read and reset committed offsets, delete.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -24,22 +24,22 @@ use super::retry::Retry;
 /// A partition of a topic.
 pub type TopicIndex = (String, i32);
 
-/// A group, as a list shows it.
+/// A group in a listing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedGroup {
     /// Its id.
     pub id: String,
-    /// Kafka's name of its state; empty from a broker that does not say.
+    /// Kafka's name of its state; empty if the broker does not send it.
     pub state: String,
-    /// What its members are, such as `consumer`.
+    /// Its protocol type, such as `consumer`.
     pub protocol_type: String,
-    /// Kafka's name of its protocol, `classic` or `consumer`; empty from a broker that does not say.
+    /// Kafka's group type, `classic` or `consumer`; empty if the broker does not send it.
     pub kind: String,
 }
 
 /// A group and its members.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub struct GroupDescription {
     /// Its id.
     pub id: String,
     /// Kafka's name of its state.
@@ -53,20 +53,20 @@ pub struct Group {
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupMember {
-    /// Its id in the group.
+    /// Its member id.
     pub id: String,
-    /// A static member's own id.
+    /// Its group instance id, if it is a static member.
     pub instance_id: Option<String>,
-    /// What the client calls itself.
+    /// Its client id.
     pub client_id: String,
-    /// Where it is.
+    /// Its host.
     pub host: String,
-    /// What it reads, if it is a consumer.
+    /// Its assigned partitions, if it is a consumer.
     pub partitions: Vec<TopicIndex>,
 }
 
 impl Cluster {
-    /// The broker that looks after a group.
+    /// The coordinator of a group.
     async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, Error> {
         let mut retry = Retry::within(self.timeout());
         loop {
@@ -112,7 +112,7 @@ impl Cluster {
     }
 
     /// A group and its members; `None` if there is no such group.
-    pub async fn describe_group(&self, id: &str) -> Result<Option<Group>, Error> {
+    pub async fn describe_group(&self, id: &str) -> Result<Option<GroupDescription>, Error> {
         let connection = self.coordinator(id).await?;
         let request = DescribeGroupsRequest::default().with_groups(vec![group_id(id)]);
         let response = connection.ask(&request).await?;
@@ -123,7 +123,7 @@ impl Cluster {
         if group.group_state.as_str() == "Dead" {
             return describe_consumer_group(&connection, id).await;
         }
-        Ok(Some(Group {
+        Ok(Some(GroupDescription {
             id: id.to_owned(),
             state: group.group_state.to_string(),
             assignor: group.protocol_data.to_string(),
@@ -150,7 +150,7 @@ impl Cluster {
         Ok(committed)
     }
 
-    /// Commits offsets for a group that has no members at the moment.
+    /// Commits offsets for a group without active members.
     pub async fn commit_for(&self, id: &str, offsets: &BTreeMap<TopicIndex, i64>) -> Result<(), Error> {
         let mut topics: BTreeMap<&str, Vec<OffsetCommitRequestPartition>> = BTreeMap::new();
         for ((topic, partition), offset) in offsets {
@@ -189,8 +189,11 @@ impl Cluster {
     }
 }
 
-/// A group of the consumer protocol (KIP-848), from a broker that knows of those.
-async fn describe_consumer_group(connection: &Connection, id: &str) -> Result<Option<Group>, Error> {
+/// A group of the consumer protocol (KIP-848), if the broker supports it.
+async fn describe_consumer_group(
+    connection: &Connection,
+    id: &str,
+) -> Result<Option<GroupDescription>, Error> {
     if connection.version::<ConsumerGroupDescribeRequest>().is_err() {
         return Ok(None);
     }
@@ -203,7 +206,7 @@ async fn describe_consumer_group(connection: &Connection, id: &str) -> Result<Op
         return Ok(None);
     }
     Error::check(group.error_code, About { address: connection.address(), ..About::default() })?;
-    Ok(Some(Group {
+    Ok(Some(GroupDescription {
         id: id.to_owned(),
         state: group.group_state.to_string(),
         assignor: group.assignor_name.to_string(),
@@ -223,7 +226,7 @@ fn about<'a>(address: &'a str, place: &'a TopicIndex) -> About<'a> {
     About { address, topic: Some(&place.0), partition: Some(place.1), message: None }
 }
 
-/// What a member of a classic group reads, if it is a consumer: anything else's assignment means nothing to others.
+/// The assigned partitions of a classic group's member, if it is a consumer: other assignments are opaque.
 fn read_member(member: &DescribedGroupMember) -> GroupMember {
     let assigned = read_assignment(&member.member_assignment).unwrap_or_default();
     let partitions = assigned

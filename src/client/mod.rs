@@ -1,17 +1,17 @@
-//! A small Kafka client: what the command line and the tests talk to a broker with.
+//! A small Kafka client for the command line and the tests.
 //!
-//! It is not a library for applications. It joins no consumer groups, and knows no transactions and no TLS; what it does know
-//! it does as Kafka's own clients do, so that the broker is used as they use it:
+//! It is not a library for applications. It joins no consumer groups, and has no transactions and no TLS.
+//! Otherwise it behaves as Kafka's own clients do, so that the broker is used as they use it:
 //!
-//! - [`connection`]: one TCP connection, many requests in flight, versions agreed upon at the start.
+//! - [`connection`]: one TCP connection, many requests in flight, versions negotiated at the start.
 //! - [`cluster`]: bootstrap, metadata, a connection to each leader, new metadata when a leader moves.
-//! - [`producer`]: batches by partition, linger, acks, codecs, idempotence, retries that keep the order.
+//! - [`producer`]: batches by partition, linger, acks, codecs, idempotence, retries that preserve order.
 //! - [`consumer`]: long polls by partition from an offset, decoded by [`kernel::records`].
-//! - [`admin`] and [`offsets`]: topics, their configs, their ends.
-//! - [`groups`]: consumer groups, seen from outside.
+//! - [`admin`] and [`offsets`]: topics, their configs, and offsets.
+//! - [`groups`]: administration of consumer groups.
 //! - [`error`]: every failure as a sentence that says what to do.
 //!
-//! An answer is walked by [`kernel::schema::walk`] before it is decoded: this side of the wire is not trusted either.
+//! A response is checked by [`kernel::schema::walk`] before it is decoded: brokers are not trusted either.
 
 pub mod admin;
 pub mod cluster;

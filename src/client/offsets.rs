@@ -1,4 +1,4 @@
-//! Where partitions begin and end, and where a point in time lies in them.
+//! ListOffsets: the first and last offsets of partitions, and offsets by timestamp.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use super::connection::Connection;
 use super::error::{About, Error};
 use super::retry::Retry;
 
-/// Asks for the first offset that is still there.
+/// The timestamp that requests the log start offset.
 pub const EARLIEST: i64 = -2;
-/// Asks for the offset that the next record will get.
+/// The timestamp that requests the log end offset.
 pub const LATEST: i64 = -1;
 
 impl Cluster {
-    /// For each (partition, timestamp in ms since the epoch): the offset of the first record of that time or later,
-    /// or `None` when there is none. [`EARLIEST`] and [`LATEST`] are timestamps too. In the order asked.
+    /// For each (partition, timestamp in ms since the epoch): the offset of the first record of that time or
+    /// later, or `None` when there is none. [`EARLIEST`] and [`LATEST`] are timestamps too. In request order.
     pub async fn list_offsets(&self, topic: &str, asked: &[(i32, i64)]) -> Result<Vec<Option<i64>>, Error> {
         let mut retry = Retry::within(self.timeout());
         loop {
@@ -31,7 +31,7 @@ impl Cluster {
         }
     }
 
-    /// The first offset of each partition, and the one that its next record will get.
+    /// The log start offset and log end offset of each partition.
     pub async fn ends(&self, topic: &str, partitions: &[i32]) -> Result<Vec<(i64, i64)>, Error> {
         let ask = |timestamp: i64| partitions.iter().map(|at| (*at, timestamp)).collect::<Vec<_>>();
         let earliest = self.list_offsets(topic, &ask(EARLIEST)).await?;
@@ -65,7 +65,7 @@ impl Cluster {
         Ok(found)
     }
 
-    /// The places in `asked`, by the connection that answers for them.
+    /// Indexes into `asked`, grouped by the connection to the leader.
     async fn by_leader(
         &self,
         topic: &Topic,

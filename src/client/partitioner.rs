@@ -1,12 +1,12 @@
-//! Chooses a partition as Kafka's own producer does: by key, and without one, a partition at a time.
+//! Chooses a partition as Kafka's own producer does: by key hash, or sticky without a key.
 //!
-//! A key's partition is murmur2 of the key, so that records of one key written by any client share a partition.
-//! Records without a key stay with one partition until a batch's worth has gone there (KIP-480, KIP-794): spreading them
-//! one by one would make every batch small.
+//! A key's partition is murmur2 of the key, so that records of one key written by any client share a
+//! partition. Records without a key stick to one partition until a batch's worth has been sent there
+//! (KIP-480, KIP-794): spreading them one by one would make every batch small.
 
 use std::hash::{BuildHasher, RandomState};
 
-/// The state of the choice for records without a key.
+/// The state of the sticky partitioner.
 #[derive(Debug)]
 pub struct Partitioner {
     sticky_bytes: usize,
@@ -17,7 +17,7 @@ pub struct Partitioner {
 }
 
 impl Partitioner {
-    /// Stays with a partition for `sticky_bytes` of records without keys.
+    /// Keeps a partition for `sticky_bytes` of records without keys.
     pub fn new(sticky_bytes: usize) -> Self {
         let mut partitioner =
             Self { sticky_bytes, partition: 0, bytes_there: 0, random: RandomState::new(), draws: 0 };
@@ -32,7 +32,8 @@ impl Partitioner {
         }
         if self.bytes_there >= self.sticky_bytes {
             self.bytes_there = 0;
-            // Any but the last one, so that two producers do not march in step and every change is one.
+            // A random one other than the last, so that producers do not move in lockstep and each switch
+            // changes the partition.
             self.partition = self.partition % count + 1 + self.draw() % count.saturating_sub(1).max(1);
         }
         self.bytes_there += record_bytes;
@@ -41,7 +42,7 @@ impl Partitioner {
 
     fn draw(&mut self) -> usize {
         self.draws += 1;
-        // 32 bits, so that a little arithmetic on the number cannot overflow.
+        // 32 bits, so that arithmetic on the number cannot overflow.
         self.random.hash_one(self.draws) as u32 as usize
     }
 }

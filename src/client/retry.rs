@@ -1,4 +1,4 @@
-//! How long, and how often, something is tried again.
+//! Retries, limited by time and number.
 
 use std::time::Duration;
 
@@ -11,8 +11,8 @@ use super::error::Error;
 const BACKOFF: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 
-/// The attempts at one thing, bounded by time. A topic that is unknown is asked for a few times only: a broker that
-/// lags behind its cluster learns of it within moments, and for a name that is misspelt nobody wants to wait.
+/// The attempts at one operation, bounded by time. An unknown topic is retried a few times only: a broker
+/// with stale metadata catches up quickly, and a misspelt name should fail fast.
 #[derive(Debug)]
 pub(crate) struct Retry {
     deadline: Instant,
@@ -26,13 +26,13 @@ impl Retry {
         Self { deadline: Instant::now() + timeout, backoff: BACKOFF, unknown_topics_left: 2 }
     }
 
-    /// Lets an unknown topic be asked for this often more: it may be about to be created.
+    /// Retries an unknown topic this many more times: it may be about to be created.
     pub(crate) fn unknown_topics(mut self, attempts: u32) -> Self {
         self.unknown_topics_left = attempts;
         self
     }
 
-    /// Waits before the next attempt, or gives the error back when there is to be none.
+    /// Waits before the next attempt, or returns the error when there is none.
     pub(crate) async fn pause(&mut self, error: Error) -> Result<(), Error> {
         if error.code() == Some(ErrorCode::UnknownTopicOrPartition) {
             match self.unknown_topics_left.checked_sub(1) {

@@ -1,4 +1,4 @@
-//! Which version of each API both sides speak.
+//! Version negotiation.
 
 use std::collections::HashMap;
 
@@ -8,14 +8,15 @@ use kernel::Api;
 
 use super::error::Error;
 
-/// First and last version of each API that this client speaks. Produce and Fetch end before topics travel by id
-/// (Produce 13, Fetch 13): this client knows them by name. What is not here goes by what `kafka-protocol` encodes.
-const SPOKEN: &[(Api, i16, i16)] = &[
+/// First and last version of each API that this client supports. Produce and Fetch stop before topic ids
+/// (Produce 13, Fetch 13): this client uses names. APIs not listed use the versions that `kafka-protocol`
+/// encodes.
+const SUPPORTED: &[(Api, i16, i16)] = &[
     (Api::PRODUCE, 3, 11),
     (Api::FETCH, 4, 12),
     (Api::LIST_OFFSETS, 1, 7),
     (Api::METADATA, 4, 12),
-    // One group a request, and topics by name.
+    // One group per request, and topics by name.
     (Api::FIND_COORDINATOR, 0, 3),
     (Api::OFFSET_FETCH, 2, 7),
     (Api::OFFSET_COMMIT, 2, 9),
@@ -31,21 +32,21 @@ const SPOKEN: &[(Api, i16, i16)] = &[
     (Api::INCREMENTAL_ALTER_CONFIGS, 0, 1),
 ];
 
-/// What one broker offers.
+/// The versions that one broker supports.
 #[derive(Debug, Clone, Default)]
 pub struct Versions(HashMap<i16, (i16, i16)>);
 
 impl Versions {
-    /// What the broker said.
+    /// The broker's response.
     pub fn offered(response: &ApiVersionsResponse) -> Self {
         let keys = response.api_keys.iter();
         Self(keys.map(|key| (key.api_key, (key.min_version, key.max_version))).collect())
     }
 
-    /// The latest version of an API that both sides speak.
+    /// The latest version of an API that both sides support.
     pub fn common<R: Request>(&self, address: &str) -> Result<i16, Error> {
         let api = Api(R::KEY);
-        let (min, max) = spoken::<R>();
+        let (min, max) = supported::<R>();
         let Some((offered_min, offered_max)) = self.0.get(&R::KEY) else {
             return Err(Error::unsupported(format!(
                 "{address} does not offer {api}; use a broker that does, or a newer one"
@@ -61,8 +62,8 @@ impl Versions {
     }
 }
 
-fn spoken<R: Request>() -> (i16, i16) {
-    let listed = SPOKEN.iter().find(|(api, _, _)| api.0 == R::KEY);
+fn supported<R: Request>() -> (i16, i16) {
+    let listed = SUPPORTED.iter().find(|(api, _, _)| api.0 == R::KEY);
     listed.map_or((R::VERSIONS.min, R::VERSIONS.max), |(_, min, max)| (*min, *max))
 }
 

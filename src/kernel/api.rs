@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::schema::{self, Direction, Message, Versions};
 
-/// The key of a Kafka API as it came over the wire: any number, known to Kafka or not.
+/// The key of a Kafka API as read from the wire: any number, whether Kafka defines it or not.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Api(pub i16);
 
@@ -70,8 +70,8 @@ impl Api {
         }
     }
 
-    /// The version of the response header. ApiVersions always answers with 0, because a client that asks does not
-    /// yet know what the broker speaks (KIP-511).
+    /// The version of the response header. ApiVersions always uses 0, because the client does not know the
+    /// broker's versions yet (KIP-511).
     pub fn response_header_version(self, version: i16) -> i16 {
         match self.message(Direction::Response) {
             Some(message) if self != Api::API_VERSIONS && message.flexible.contains(version) => 1,

@@ -1,6 +1,6 @@
-//! ApiVersions: what a stack speaks, told by the stack itself.
+//! ApiVersions: the APIs and versions that a stack serves, answered by the stack itself.
 //!
-//! Framing has checked what the client says of its software, and answers versions that are not served (KIP-511).
+//! Framing has validated the client's software name and version, and answers unsupported versions (KIP-511).
 
 use kafka_protocol::messages::api_versions_response::{ApiVersion, FinalizedFeatureKey, SupportedFeatureKey};
 use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
@@ -15,7 +15,7 @@ use crate::served::{Feature, Served, ServedApi};
 /// Versions before this one have no features.
 const FEATURES_FROM: i16 = 3;
 
-/// Answers ApiVersions from what `served` gives when the call comes.
+/// Answers ApiVersions from what `served` returns at the time of the call.
 pub(crate) fn door(served: impl Fn() -> Served + Send + Sync + 'static) -> Door {
     Door::from_fn(move |mut call| {
         let reply = answer(&mut call, &served()).map(Some).map_err(|malformed| {

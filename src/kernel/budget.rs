@@ -1,4 +1,4 @@
-//! A pool of bytes that frames and replies draw on, first come first served.
+//! A pool of bytes for frames and replies, first come first served.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub struct Budget {
     bytes_max: usize,
 }
 
-/// Bytes drawn from a [`Budget`]; they go back when it is dropped.
+/// Bytes reserved from a [`Budget`]; released on drop.
 #[derive(Debug, Default)]
 pub struct Lease(#[allow(dead_code)] Option<OwnedSemaphorePermit>);
 
@@ -27,18 +27,18 @@ impl Budget {
         self.bytes_max
     }
 
-    /// Bytes that are out now.
+    /// Bytes reserved at the moment.
     pub fn bytes_in_use(&self) -> usize {
         self.bytes_max - self.pool.available_permits()
     }
 
-    /// Waits until `bytes` are free and takes them. A demand larger than the pool waits for the whole pool: it is the
-    /// caller's to refuse what it cannot hold.
+    /// Waits until `bytes` are free and takes them. A request larger than the pool waits for the whole pool;
+    /// the caller must reject what the pool cannot hold.
     ///
-    /// The queue is fair, so a large demand is not starved by small ones behind it.
+    /// The queue is fair, so small requests do not starve a large one before them.
     pub async fn take(&self, bytes: usize) -> Lease {
         let permits = bytes.min(self.bytes_max) as u32;
-        // The semaphore is never closed; were it, having no lease is the harmless side.
+        // The semaphore is never closed; if it were, no lease is the safe result.
         Lease(Arc::clone(&self.pool).acquire_many_owned(permits).await.ok())
     }
 }

@@ -16,19 +16,19 @@ use crate::ticket::Ticket;
 /// The request header, whatever its version.
 #[derive(Debug, Clone)]
 pub struct Header {
-    /// The API asked for; framing lets unknown keys through only where a stack wants them.
+    /// The API; framing passes unknown keys only to a stack that serves them.
     pub api: Api,
     /// Its version.
     pub version: i16,
-    /// Echoed in the reply. Clients repeat these, so nothing may be looked up by it.
+    /// Echoed in the reply. Clients may reuse one, so it must not serve as a lookup key.
     pub correlation_id: i32,
-    /// What the client calls itself.
+    /// The client's id, as the client sent it.
     pub client_id: Option<Arc<str>>,
 }
 
-/// The body of a request: raw bytes until somebody asks.
+/// The body of a request: raw bytes until it is decoded.
 ///
-/// A body that nobody changes reaches its service as the very bytes that came in.
+/// A body that no layer changes reaches the service byte for byte.
 #[derive(Debug)]
 pub struct Body {
     raw: Bytes,
@@ -38,7 +38,7 @@ pub struct Body {
 }
 
 impl Body {
-    /// A body, with the request memory that it holds.
+    /// A body and its lease on the request memory.
     pub fn new(raw: Bytes, lease: Lease) -> Self {
         Self { raw, lease: Arc::new(lease), is_checked: false, is_decoded: false }
     }
@@ -48,18 +48,18 @@ impl Body {
         &self.raw
     }
 
-    /// Whether anybody has decoded it.
+    /// Whether it has been decoded.
     pub fn is_decoded(&self) -> bool {
         self.is_decoded
     }
 
-    /// Gives the bytes and their request memory back; for a call that parks once it knows what is asked. It can no
-    /// longer be decoded or refused after that.
+    /// Releases the bytes and their request memory; for a call that parks after decoding. It cannot be
+    /// decoded or refused afterwards.
     pub fn release(&mut self) {
         *self = Self::new(Bytes::new(), Lease::default());
     }
 
-    /// A share in the request memory of this body; what outlives the call keeps it as long as it keeps slices.
+    /// A shared lease on this body's request memory; keep it as long as slices of the body outlive the call.
     pub fn lease(&self) -> Arc<Lease> {
         Arc::clone(&self.lease)
     }
@@ -68,18 +68,18 @@ impl Body {
 /// One request of one connection.
 #[derive(Debug)]
 pub struct Call {
-    /// What is asked, and how.
+    /// The request header.
     pub header: Header,
-    /// The request itself.
+    /// The request body.
     pub body: Body,
     /// The connection it came from.
     pub session: Arc<Session>,
-    /// Its place among the calls of that connection.
+    /// Its position in the order of that connection's calls.
     pub ticket: Ticket,
 }
 
 impl Call {
-    /// Checks the bounds of the body once; later calls are free.
+    /// Checks the bounds of the body once; later invocations are free.
     pub fn check(&mut self) -> Result<(), Malformed> {
         if self.body.is_checked {
             return Ok(());
@@ -108,7 +108,7 @@ impl Call {
         Ok(())
     }
 
-    /// Replaces values of the body where `edit` gives another, and leaves the rest byte for byte.
+    /// Replaces the values for which `edit` returns another; the rest stays byte for byte.
     pub fn rewrite(
         &mut self,
         edit: impl FnMut(&walk::Found<'_>) -> Option<walk::Replacement>,
@@ -121,7 +121,7 @@ impl Call {
         Ok(())
     }
 
-    /// Puts another body in place of the present one.
+    /// Replaces the body.
     pub fn replace_body<T: Encodable>(&mut self, message: &T) -> Result<(), Malformed> {
         self.body.raw = encode(message, self.header.version)?;
         self.body.is_checked = false;
@@ -130,7 +130,7 @@ impl Call {
 
     /// The reply with this response, encoded at the version of the call.
     ///
-    /// An encoding error is a bug of the room that built the response (a field set that this version lacks).
+    /// An encoding error is a bug in the code that built the response (a field that this version lacks).
     pub fn reply<T: Encodable>(&self, response: &T) -> Result<Reply, Malformed> {
         encode(response, self.header.version).map(Reply::new)
     }

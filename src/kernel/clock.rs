@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Tells the time; a simulation brings its own.
+/// The time source; a simulation supplies its own.
 pub trait Clock: Send + Sync {
     /// Milliseconds since the Unix epoch, which is what Kafka's timestamps count.
     fn now_ms(&self) -> i64;
 }
 
-/// A clock that rooms share.
+/// A shared clock.
 pub type SharedClock = Arc<dyn Clock>;
 
 /// The machine's wall clock.
@@ -27,7 +27,7 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that stands still until it is moved; for tests.
+/// A clock that changes only when advanced; for tests.
 #[derive(Debug, Default)]
 pub struct ManualClock(AtomicI64);
 
@@ -37,7 +37,7 @@ impl ManualClock {
         Self(AtomicI64::new(now_ms))
     }
 
-    /// Moves the clock by `ms`, which may be negative.
+    /// Advances the clock by `ms`, which may be negative.
     pub fn advance(&self, ms: i64) {
         self.0.fetch_add(ms, Ordering::SeqCst);
     }

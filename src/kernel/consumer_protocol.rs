@@ -1,31 +1,32 @@
-//! What consumers tell each other through JoinGroup and SyncGroup: subscriptions and assignments (KIP-429, KIP-792).
+//! The embedded consumer protocol of JoinGroup and SyncGroup: subscriptions and assignments (KIP-429,
+//! KIP-792).
 //!
-//! To the classic protocol these are a client's own bytes, and anybody may send any. So every count is held against the
-//! bytes that are left before anything is allocated for it.
+//! The classic protocol treats these bytes as opaque, so they are untrusted: every count is checked against
+//! the remaining bytes before anything is allocated for it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-/// The latest version that Kafka 4.1 knows. A later one begins like it.
+/// The latest version in Kafka 4.1. Later versions start with the same fields.
 const VERSION_MAX: i16 = 3;
-/// From this version on a member says what it holds.
+/// First version with the member's owned partitions.
 const OWNED_FROM: i16 = 1;
 
-/// NamedPartitions by topic.
+/// Partitions by topic name.
 pub type NamedPartitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
 
-/// What a consumer says of itself.
+/// A consumer's subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ConsumerSubscription {
     /// The topics that it subscribes to.
     pub topics: BTreeSet<Arc<str>>,
-    /// What it holds.
+    /// The partitions that it owns.
     pub owned: NamedPartitions,
 }
 
-/// The version that the bytes begin with, as far as it is known here.
+/// The version prefix, clamped to the known versions.
 pub fn version(bytes: &Bytes) -> i16 {
     match **bytes {
         [high, low, ..] => i16::from_be_bytes([high, low]).clamp(0, VERSION_MAX),
@@ -69,7 +70,7 @@ pub fn write_assignment(version: i16, partitions: &NamedPartitions) -> Bytes {
     bytes.freeze()
 }
 
-/// The bytes that have not been read yet.
+/// The unread bytes.
 struct Reader(Bytes);
 
 impl Reader {
@@ -78,7 +79,7 @@ impl Reader {
         (version >= 0).then_some(version)
     }
 
-    /// How many follow; each takes at least two bytes.
+    /// The number of elements that follow; each takes at least two bytes.
     fn count(&mut self) -> Option<usize> {
         let count = usize::try_from(self.0.try_get_i32().ok()?).ok()?;
         (count <= self.0.remaining() / 2).then_some(count)
@@ -150,7 +151,7 @@ mod tests {
         for at in 2..whole.len() - 3 {
             let mut bent = whole.to_vec();
             bent[at..at + 4].copy_from_slice(&i32::MAX.to_be_bytes());
-            // Whatever comes of it, nothing is allocated for two thousand million topics.
+            // Any result is fine, as long as nothing is allocated for two thousand million topics.
             let _ = read_subscription(&Bytes::from(bent));
         }
         assert_eq!(read_assignment(&Bytes::from_static(b"share 0")), None);

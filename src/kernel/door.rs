@@ -1,4 +1,4 @@
-//! The boundary between a layer and what stands below it.
+//! The boundary between a layer and the layer or service below it.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -13,7 +13,7 @@ use tower::Service;
 use crate::call::Call;
 use crate::reply::Reply;
 
-/// The connection is to be closed; the text tells the operator why.
+/// The connection must be closed; the text is the reason, for the operator.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hangup(pub Cow<'static, str>);
 
@@ -38,13 +38,13 @@ impl From<Infallible> for Hangup {
     }
 }
 
-/// What a call becomes: a reply, no reply (a Produce with acks=0), or a closed connection.
+/// The outcome of a call: a reply, no reply (a Produce with acks=0), or a closed connection.
 pub type ReplyFuture = Pin<Box<dyn Future<Output = Result<Option<Reply>, Hangup>> + Send>>;
 
-/// A layer or service whose type is forgotten, so that a config file may order them.
+/// A type-erased layer or service, so that a config file can define the order.
 ///
-/// Below framing a service is always ready: whatever must wait waits in its own future, so that one busy service
-/// cannot stop another. A door therefore never asks `poll_ready`.
+/// Below framing a service is always ready: waiting happens in the call's future, so that one busy service
+/// cannot block another. A door therefore never asks `poll_ready`.
 #[derive(Clone)]
 pub struct Door(Arc<dyn Enter>);
 
@@ -82,7 +82,7 @@ impl Door {
         Self(Arc::new(Room(service)))
     }
 
-    /// A door to a function that already gives a boxed future, which saves the second box.
+    /// A door to a function that returns a boxed future, which avoids a second box.
     pub fn from_fn(handler: impl Fn(Call) -> ReplyFuture + Send + Sync + 'static) -> Self {
         Self(Arc::new(Handler(handler)))
     }
@@ -92,7 +92,7 @@ impl Door {
         self.0.enter(call)
     }
 
-    /// Whether two doors lead into the very same room.
+    /// Whether two doors lead to the same service.
     pub fn same_as(&self, other: &Door) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }

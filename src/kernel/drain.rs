@@ -1,35 +1,35 @@
-//! The sign that a listener is to be wound down: no new frames, finish what is under way.
+//! The signal to drain a listener: no new frames, finish the calls in flight.
 
 use tokio::sync::watch;
 
-/// The side that gives the sign.
+/// The sending side.
 #[derive(Debug)]
 pub struct DrainSignal(watch::Sender<bool>);
 
-/// The side that waits for it. Cloning is cheap.
+/// The receiving side. Cloning is cheap.
 #[derive(Debug, Clone)]
 pub struct Drain(watch::Receiver<bool>);
 
-/// A fresh pair.
+/// A new pair.
 pub fn drain() -> (DrainSignal, Drain) {
     let (sender, receiver) = watch::channel(false);
     (DrainSignal(sender), Drain(receiver))
 }
 
 impl DrainSignal {
-    /// Tells everybody to wind down.
+    /// Starts the drain.
     pub fn start(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Drain {
-    /// Whether the sign has been given.
+    /// Whether the drain has started.
     pub fn has_started(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Returns once the sign is given. A signal that was dropped counts as given: nobody is left who could.
+    /// Returns once the drain has started. A dropped [`Drain`] counts as started.
     pub async fn started(&self) {
         let mut receiver = self.0.clone();
         let _ = receiver.wait_for(|started| *started).await;

@@ -11,8 +11,8 @@ use crate::reply::Reply;
 
 /// Splits a frame (without its length) into header and body.
 ///
-/// The header's version follows from API and version, so an unknown API is read with header 1, which only its
-/// correlation id and client id depend on.
+/// The header's version follows from API and version, so an unknown API is read with header 1; only its
+/// correlation id and client id depend on that.
 pub fn parse_request(mut frame: Bytes) -> Result<(Header, Bytes), Malformed> {
     let short = || Malformed("the frame ends within the request header".to_owned());
     if frame.len() < 8 {
@@ -42,7 +42,7 @@ fn take_client_id(frame: &mut Bytes) -> Result<Option<Arc<str>>, Malformed> {
     if frame.len() < length {
         return Err(Malformed("the frame ends within the client id".to_owned()));
     }
-    // It is a name for logs and quotas, and Kafka takes any: what is not UTF-8 is replaced, not refused.
+    // It is a name for logs and quotas, and Kafka accepts any: invalid UTF-8 is replaced, not refused.
     Ok(Some(Arc::from(String::from_utf8_lossy(&frame.split_to(length)))))
 }
 
@@ -76,8 +76,8 @@ fn take_varint(bytes: &mut Bytes) -> Option<u32> {
     None
 }
 
-/// What goes before a reply's body: the length of all that follows, the correlation id, and the empty tagged fields
-/// of a flexible response header.
+/// The prefix of a reply's body: the length of the rest, the correlation id, and the empty tagged fields of a
+/// flexible response header.
 pub fn response_prefix(header: &Header, reply: &Reply) -> ([u8; 9], usize) {
     let flexible = header.api.response_header_version(header.version) >= 1;
     let prefix_length = if flexible { 9 } else { 8 };

@@ -8,13 +8,13 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-/// A topic's id (KIP-516): it names one life of a topic, while the name may be deleted and created again.
+/// A topic's id (KIP-516). A topic that is deleted and created again gets a new id under the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TopicId(pub Uuid);
 
 impl TopicId {
-    /// "No id": what requests by name carry.
+    /// "No id", as in requests by name.
     pub const ZERO: TopicId = TopicId(Uuid::nil());
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for TopicId {
     }
 }
 
-/// One partition of one life of a topic.
+/// A partition of a topic, by topic id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct TopicPartition {
     /// The topic.
@@ -44,9 +44,9 @@ pub struct NodeId(pub i32);
 #[serde(transparent)]
 pub struct ProducerId(pub i64);
 
-/// Gives ids that nobody has; a simulation brings its own, as it does the time.
+/// Generates unique ids; a simulation supplies its own, as with the clock.
 pub trait IdSource: Send + Sync {
-    /// A fresh id.
+    /// A new id.
     fn fresh(&self) -> Uuid;
 }
 
@@ -61,7 +61,7 @@ impl IdSource for RandomIds {
     }
 }
 
-/// Ids that count up, for tests.
+/// Sequential ids, for tests.
 #[derive(Debug, Default)]
 pub struct CountingIds(AtomicU64);
 

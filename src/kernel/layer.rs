@@ -1,7 +1,8 @@
-//! How a layer registers itself: its name in a config, its settings, where it may stand, and how it is built.
+//! How a layer registers itself: its name in a config, its settings, its plane, and how it is built.
 //!
-//! A layer implements [`RegisterLayer`] beside its code, and stands in the one list of its crate. Everything else (the
-//! config, its errors, the reference, the assembly of towers) works on that list and names no layer.
+//! A layer implements [`RegisterLayer`] beside its code, and is listed once in its crate. Everything else
+//! (the config, its errors, the reference, the assembly of towers) works on that list and refers to no layer
+//! by name.
 
 use std::any::Any;
 use std::fmt;
@@ -29,15 +30,15 @@ pub enum Plane {
     Calls,
 }
 
-/// What a layer says of itself.
+/// A layer's registration.
 pub trait RegisterLayer: 'static {
     /// Its name in a config.
     const NAME: &'static str;
-    /// What it is for, in the reference.
+    /// Its purpose, for the reference.
     const ABOUT: &'static str;
     /// Where it may stand.
     const PLANE: Plane;
-    /// Its settings, a line each.
+    /// Descriptions of its settings.
     const SETTINGS: &'static [Setting] = &[];
     /// Facts about a call or its session that the layers below can rely on, such as `principal`.
     const PROVIDES: &'static [&'static str] = &[];
@@ -46,7 +47,7 @@ pub trait RegisterLayer: 'static {
     /// Its settings.
     type Settings: SettingsType;
 
-    /// What is wrong with settings that are each sound by themselves.
+    /// Problems in the combination of settings that are each valid.
     fn check(_: &Self::Settings, _: &NodeLimits) -> Vec<SettingFault> {
         Vec::new()
     }
@@ -54,23 +55,23 @@ pub trait RegisterLayer: 'static {
     /// Builds the layer.
     ///
     /// # Errors
-    /// A sentence for the operator: what could not be had, and what to do.
+    /// A sentence for the operator: what failed, and what to do.
     fn build(settings: &Self::Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String>;
 }
 
-/// A registered layer, its type forgotten.
+/// A registered layer, type-erased.
 pub struct LayerKind {
     /// Its name in a config.
     pub name: &'static str,
-    /// What it is for.
+    /// Its purpose.
     pub about: &'static str,
     /// Where it may stand.
     pub plane: Plane,
-    /// Its settings, a line each.
+    /// Descriptions of its settings.
     pub settings: &'static [Setting],
-    /// What layers below can rely on.
+    /// Facts that it provides to the layers below.
     pub provides: &'static [&'static str],
-    /// What a layer above must provide.
+    /// Facts that it requires from a layer above.
     pub requires: &'static [&'static str],
     /// Decodes its settings.
     pub decode: fn(Value) -> Result<Settings, String>,
@@ -81,7 +82,7 @@ pub struct LayerKind {
 }
 
 impl LayerKind {
-    /// Forgets a layer's type.
+    /// Erases a layer's type.
     pub const fn of<L: RegisterLayer>() -> Self {
         Self {
             name: L::NAME,
@@ -117,7 +118,7 @@ fn build<L: RegisterLayer>(settings: &Settings, parts: &mut LayerParts<'_>) -> R
     L::build(settings.expect::<L::Settings>()?, parts)
 }
 
-/// A layer that was built. Stacks that name it share it.
+/// A built layer, shared by the stacks that name it.
 #[derive(Clone)]
 pub enum Layer {
     /// Above framing.
@@ -130,11 +131,11 @@ pub enum Layer {
 
 /// Serves connections: bytes to calls, replies to bytes.
 pub trait Framer: Send + Sync {
-    /// Serves a connection until it ends, and says why it did.
+    /// Serves a connection until it ends, and returns the reason.
     fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = String> + Send + '_>>;
 }
 
-/// What a layer is built from, beside its settings.
+/// What a layer is built from, besides its settings.
 pub struct LayerParts<'a> {
     /// Its name in the config.
     pub name: &'a str,
@@ -152,24 +153,24 @@ impl<'a> LayerParts<'a> {
         Self { name, requests, replies, shared, collectors: Vec::new() }
     }
 
-    /// Shows numbers of this layer's own on the metrics page.
+    /// Adds this layer's own metrics to the metrics page.
     pub fn collect(&mut self, numbers: Arc<dyn Collect>) {
         self.collectors.push(numbers);
     }
 
-    /// Numbers that all layers of this type in the process share, because a metrics page may name a family only once.
-    /// They outlive a reload.
+    /// Metrics shared by all layers of this type in the process, because a metrics page may name a family
+    /// only once. They survive a reload.
     pub fn shared<T: Collect + Any>(&self, make: impl FnOnce() -> T) -> Arc<T> {
         self.shared.get(make)
     }
 
-    /// What is to be shown beside the numbers that are shared.
+    /// The collectors of this layer's own metrics.
     pub fn into_collectors(self) -> Vec<Arc<dyn Collect>> {
         self.collectors
     }
 }
 
-/// What layers of one type share, by their type; one for the process.
+/// Metrics shared by layers of one type, keyed by type; one per process.
 #[derive(Default)]
 pub struct Shared(Mutex<Vec<SharedNumbers>>);
 
@@ -189,7 +190,7 @@ impl Shared {
         })
     }
 
-    /// All that is shared, for the metrics page.
+    /// All shared metrics, for the metrics page.
     pub fn collectors(&self) -> Vec<Arc<dyn Collect>> {
         self.0.lock().iter().map(|numbers| Arc::clone(&numbers.collect)).collect()
     }

@@ -1,9 +1,9 @@
-//! The words that every room of Yagura speaks.
+//! The types that all layers and services of Yagura share.
 //!
-//! A client's request is a [`Call`]; it climbs down a [`Stack`] of layers, each behind a [`Door`], to a service, and a
-//! [`Reply`] climbs back. What a connection knows of itself is its [`Session`]; in which order its calls take effect is
-//! kept by their [`Ticket`]s. [`schema`] holds Kafka's message definitions as data, [`records`] reads record batches.
-//! There are no sockets and no files in here.
+//! A client's request is a [`Call`]; it passes down a [`Stack`] of layers, each behind a [`Door`], to a
+//! service, and a [`Reply`] returns. A connection's state is its [`Session`]; [`Ticket`]s keep the order in
+//! which its calls take effect. [`schema`] holds Kafka's message definitions as data, [`records`] reads
+//! record batches. It uses no sockets and no files.
 
 pub mod api;
 mod api_versions;

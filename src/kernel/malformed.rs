@@ -1,8 +1,8 @@
-//! Bodies that cannot be read.
+//! Malformed bodies.
 
 use std::fmt;
 
-/// A body that is not what its API and version say.
+/// A body that does not match the schema of its API and version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Malformed(pub String);
 

@@ -1,13 +1,13 @@
-//! Counters and histograms, and the text that Prometheus reads them in.
+//! Counters and histograms, and their Prometheus text format.
 //!
-//! Each room owns its numbers and writes them when asked ([`Collect`]); there is no global registry. The text is
-//! Prometheus' exposition format, version 0.0.4.
+//! Each component owns its metrics and writes them on request ([`Collect`]); there is no global registry. The
+//! text is Prometheus' exposition format, version 0.0.4.
 
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A number that only grows.
+/// A monotonic counter.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
@@ -23,11 +23,11 @@ impl Counter {
     }
 }
 
-/// How often a value fell under each of a few bounds.
+/// A histogram with fixed bucket bounds.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [u64],
-    /// One count per bound, and one for what lies above the last.
+    /// One count per bound, and one for values above the last.
     counts: Vec<AtomicU64>,
     sum: AtomicU64,
 }
@@ -61,35 +61,36 @@ impl Histogram {
     }
 }
 
-/// A room that has numbers to show.
+/// A component that has metrics.
 pub trait Collect: Send + Sync {
-    /// Writes the present values.
+    /// Writes the current values.
     fn collect(&self, page: &mut Page);
 }
 
 /// The kind of a metric family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows.
+    /// A counter: only goes up.
     Counter,
-    /// Goes up and down.
+    /// A gauge: goes up and down.
     Gauge,
-    /// Counts under bounds.
+    /// A histogram.
     Histogram,
 }
 
 /// A page of metrics in Prometheus' text format.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// Name and lines of each family: the format wants all of a family in one place, whoever writes to it.
+    /// Name and lines of each family: the format requires a family's lines to be contiguous, whichever
+    /// component writes them.
     families: Vec<(String, String)>,
-    /// Where each family is among them: clients can bring many.
+    /// Index of each family by name: clients can cause many.
     places: HashMap<String, usize>,
     current: usize,
 }
 
 impl Page {
-    /// Starts a family, or goes on with it; the samples that follow belong to it.
+    /// Starts or continues a family; the samples that follow belong to it.
     pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         if let Some(known) = self.places.get(name) {
             self.current = *known;
@@ -110,7 +111,8 @@ impl Page {
         self.line("", labels, None, value);
     }
 
-    /// A histogram of the family. `scale` turns the recorded unit into the exposed one (1e-6 for microseconds).
+    /// A histogram of the family. `scale` turns the recorded unit into the exposed one (1e-6 for
+    /// microseconds).
     pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram, scale: f64) {
         let mut below = 0;
         for (index, count) in histogram.counts.iter().enumerate() {

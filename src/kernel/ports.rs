@@ -1,4 +1,4 @@
-//! What a room may ask of another without knowing it.
+//! Interfaces through which components use each other.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,7 +9,7 @@ use crate::ids::TopicId;
 /// A future behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// What anybody may know of a topic, whichever service has it.
+/// The facts about a topic that every service has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopicFacts {
     /// Its name.
@@ -20,7 +20,7 @@ pub struct TopicFacts {
     pub partitions: i32,
 }
 
-/// Finds topics by name and by id, many at once. Those that nobody has are left out of the answers.
+/// Finds topics by name and by id, many at once. Unknown topics are left out of the results.
 ///
 /// # Errors
 /// Each method says in a sentence why the topics cannot be looked up now.
@@ -28,7 +28,7 @@ pub trait TopicDirectory: Send + Sync {
     /// Topics by name.
     fn by_name(&self, names: Vec<Arc<str>>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>>;
 
-    /// Topics by id, for where the wire has ids and somebody needs names.
+    /// Topics by id, for requests that carry ids where names are needed.
     fn by_id(&self, ids: Vec<TopicId>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>>;
 
     /// All topics.

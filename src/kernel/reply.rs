@@ -1,4 +1,4 @@
-//! What climbs back up: the body of a response, and what the connection must do about it.
+//! The reply to a call: a response body, and what the connection must do after it.
 
 use std::time::Duration;
 
@@ -6,16 +6,16 @@ use bytes::Bytes;
 
 use crate::budget::Lease;
 
-/// The answer to one call. The framing layer puts length, correlation id and header before the body.
+/// The reply to one call. The framing layer prepends length, correlation id and header.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// The response body, in parts that are sent one after the other.
+    /// The response body, in parts that are sent in order.
     pub body: Vec<Bytes>,
-    /// Keeps the connection from being read for this long after the reply was sent (quotas, failed logins).
+    /// Mutes the connection for this long after the reply has been sent (quotas, failed authentication).
     pub mute: Option<Duration>,
     /// Closes the connection once the reply has been sent.
     pub close: bool,
-    /// Reply memory that is given back once the reply has been sent.
+    /// Reply memory that is released once the reply has been sent.
     pub lease: Lease,
 }
 

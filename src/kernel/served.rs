@@ -1,4 +1,4 @@
-//! What a stack and its service can serve: APIs with their versions, and features.
+//! What a stack or service serves: APIs with their versions, and features.
 
 use crate::api::Api;
 
@@ -11,7 +11,8 @@ pub struct ServedApi {
     pub min: i16,
     /// The highest version that is advertised and served.
     pub max: i16,
-    /// The lowest version that is served; Kafka 4 advertises Produce from 0 and serves it from 3 (KAFKA-18659).
+    /// The lowest version that is served; Kafka 4 advertises Produce from 0 and serves it from 3
+    /// (KAFKA-18659).
     pub served_min: i16,
 }
 
@@ -19,7 +20,7 @@ impl ServedApi {
     /// All versions that Kafka 4.1 has of an API, advertised as Kafka does.
     pub fn all_versions(api: Api) -> Self {
         let versions = api.versions();
-        // Older librdkafka takes a higher minimum for a broker that knows no compression (KAFKA-18659).
+        // Older librdkafka takes a higher minimum to mean no compression support (KAFKA-18659).
         let min = if api == Api::PRODUCE { 0 } else { versions.min };
         Self { api, min, max: versions.max, served_min: versions.min }
     }
@@ -44,13 +45,13 @@ impl ServedApi {
 /// A feature of Kafka at the levels that are supported (KIP-584).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Feature {
-    /// Kafka's name of it, such as `group.version`.
+    /// Kafka's name for it, such as `group.version`.
     pub name: &'static str,
     /// The lowest level that is supported.
     pub min: i16,
     /// The highest.
     pub max: i16,
-    /// The level in use; 0 for none.
+    /// The finalized level; 0 for none.
     pub finalized: i16,
 }
 
@@ -58,9 +59,9 @@ pub struct Feature {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Served {
     apis: Vec<ServedApi>,
-    /// Features; one that is absent is at level 0 to clients.
+    /// Features; clients see an absent one at level 0.
     pub features: Vec<Feature>,
-    /// Counts changes of the features; clients take -1 for "the broker does not know yet".
+    /// The epoch of the finalized features; -1 means unknown to clients.
     pub features_epoch: i64,
 }
 
@@ -82,7 +83,7 @@ impl Served {
         self.apis.binary_search_by_key(&api, |served| served.api).ok().map(|index| &self.apis[index])
     }
 
-    /// Adds an API, or puts other versions of it in place of those that are there.
+    /// Adds an API, or replaces its versions.
     pub fn insert(&mut self, served: ServedApi) {
         match self.apis.binary_search_by_key(&served.api, |served| served.api) {
             Ok(index) => self.apis[index] = served,
@@ -90,12 +91,12 @@ impl Served {
         }
     }
 
-    /// Takes an API out: to clients it does not exist.
+    /// Removes an API: to clients it does not exist.
     pub fn hide(&mut self, api: Api) {
         self.apis.retain(|served| served.api != api);
     }
 
-    /// Lowers the highest version of an API, which goes out if nothing is left of it.
+    /// Lowers the highest version of an API, and removes the API if no version is left.
     pub fn lower(&mut self, api: Api, max: i16) {
         if let Some(served) = self.find(api).copied() {
             let lowered = ServedApi { max: served.max.min(max), ..served };
@@ -103,8 +104,8 @@ impl Served {
         }
     }
 
-    /// Adds what another service serves of the APIs that `reaches`. An API that both serve is served at the versions
-    /// that both have: its calls may go to either.
+    /// Adds the APIs of another service for which `reaches` is true. An API of both is served at their common
+    /// versions: its calls may go to either.
     pub fn merge(&mut self, other: &Served, reaches: impl Fn(Api) -> bool) {
         for served in other.apis.iter().filter(|served| reaches(served.api)) {
             match self.find(served.api).copied() {

@@ -1,4 +1,4 @@
-//! Where a stack ends: the port that every service implements, and how a kind of service registers itself.
+//! The trait that every service implements, and how a kind of service registers itself.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,40 +16,40 @@ use crate::settings::{NodeLimits, Setting, SettingFault, Settings, SettingsType}
 
 /// A service: a broker's storage, or a proxy to a cluster.
 ///
-/// It is built without touching disk or network, then opened after the listeners are bound, so that a client that comes
-/// early waits for a moment instead of being refused. Calls that need what is still opening wait in the service.
+/// It is built without touching disk or network, then opened after the listeners are bound, so that an early
+/// client waits instead of being refused. Calls that need what is still opening wait in the service.
 pub trait Service: Collect + Send + Sync {
-    /// The door that stacks end in.
+    /// The door at the bottom of a stack.
     fn door(&self) -> Door;
 
     /// The APIs and versions that it can serve at this moment, without ApiVersions, which the stack answers.
     fn served(&self) -> Served;
 
-    /// Whether it can serve calls now; if not, what it waits for, in words for the operator.
+    /// Whether it can serve calls now; if not, what it waits for, as text for the operator.
     fn readiness(&self) -> Result<(), String>;
 
-    /// Opens what the service stands on. Called once.
+    /// Opens the service's resources. Called once.
     ///
     /// # Errors
     /// A sentence with the cause and the remedy.
     fn open(&self) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Background work; dropped when the service is to be closed.
+    /// Background work; dropped before the service is closed.
     fn run(self: Arc<Self>) -> BoxFuture<'static, ()>;
 
-    /// Ends what is under way, and closes what [`Service::open`] opened.
+    /// Finishes the work in flight, and closes what [`Service::open`] opened.
     ///
     /// # Errors
-    /// A sentence that says what was not closed cleanly.
+    /// A sentence saying what was not closed cleanly.
     fn close(&self) -> BoxFuture<'_, Result<(), String>>;
 
     /// The service's topics.
     fn topics(&self) -> Arc<dyn TopicDirectory>;
 
-    /// Where the service finds topics that may be another service's: told once all are built, and again after a reload.
+    /// Sets the directory for topics of other services: called once all are built, and again after a reload.
     fn set_directory(&self, directory: Arc<dyn TopicDirectory>);
 
-    /// What the start-up screen says of it: a verb and its object, such as `stores in` and a URL.
+    /// Its line on the start-up screen: a verb and its object, such as `stores in` and a URL.
     fn summary(&self) -> (&'static str, String);
 
     /// The pages that it adds to the admin server, such as `groups`.
@@ -67,7 +67,7 @@ pub trait Service: Collect + Send + Sync {
     }
 }
 
-/// What the process tells each of its services.
+/// What the process supplies to each service.
 #[derive(Clone)]
 pub struct ServiceParts {
     /// The cluster's id.
@@ -80,13 +80,13 @@ pub struct ServiceParts {
     pub requests: Budget,
     /// Memory for the replies of all connections.
     pub replies: Budget,
-    /// The time.
+    /// The clock.
     pub clock: SharedClock,
-    /// Fresh ids.
+    /// The source of new ids.
     pub ids: Arc<dyn IdSource>,
 }
 
-/// What a kind of service says of itself.
+/// The registration of a kind of service.
 pub trait RegisterService: 'static {
     /// Its name in a config, as `kind`.
     const NAME: &'static str;
@@ -94,15 +94,15 @@ pub trait RegisterService: 'static {
     const ABOUT: &'static str;
     /// Its settings, a line each.
     const SETTINGS: &'static [Setting];
-    /// The least that its table can hold, as JSON; the reference takes the defaults from it.
+    /// Its minimal table, as JSON; the reference takes the defaults from it.
     const SAMPLE: &'static str;
     /// Its settings.
     type Settings: SettingsType;
 
-    /// What is wrong with settings that are each sound by themselves.
+    /// Problems in the combination of settings that are each valid.
     fn check(settings: &Self::Settings, node: &NodeLimits) -> Vec<SettingFault>;
 
-    /// What no other service may have at the same time, such as a file, and the setting that names it.
+    /// An exclusive resource, such as a file, and the setting that names it.
     fn holds(settings: &Self::Settings) -> Option<(&'static str, String)>;
 
     /// Builds it.
@@ -115,7 +115,7 @@ pub trait RegisterService: 'static {
 /// A service, or why it cannot be built.
 pub type BuiltService = Result<Arc<dyn Service>, String>;
 
-/// A registered kind of service, its type forgotten.
+/// A registered kind of service, type-erased.
 pub struct ServiceKind {
     /// Its name in a config.
     pub name: &'static str,
@@ -136,7 +136,7 @@ pub struct ServiceKind {
 }
 
 impl ServiceKind {
-    /// Forgets the type of a kind of service.
+    /// Erases the type of a kind of service.
     pub const fn of<S: RegisterService>() -> Self {
         Self {
             name: S::NAME,

@@ -1,4 +1,4 @@
-//! What is known of one client connection.
+//! The state of one client connection.
 
 use std::any::Any;
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ pub struct HostPort {
     pub port: u16,
 }
 
-/// The client library, as ApiVersions 3+ tells it (KIP-511).
+/// The client library, as sent in ApiVersions 3+ (KIP-511).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientSoftware {
     /// Such as `apache-kafka-java`.
@@ -30,7 +30,7 @@ pub struct ClientSoftware {
 /// One connection. Stacks are shared by connections, sessions are not.
 #[derive(Debug)]
 pub struct Session {
-    /// Counts up over the life of the process.
+    /// A number that increases over the life of the process.
     pub id: u64,
     /// The client's address.
     pub peer: SocketAddr,
@@ -38,21 +38,21 @@ pub struct Session {
     pub local: SocketAddr,
     /// The name of the listener in the config.
     pub listener: Arc<str>,
-    /// The address that this client is told to connect to.
+    /// The address advertised to this client.
     pub advertised: HostPort,
-    /// Told to wind down.
+    /// The drain signal.
     pub drain: Drain,
     principal: RwLock<Arc<str>>,
     software: OnceLock<ClientSoftware>,
     state: Mutex<Vec<(Owner, Arc<dyn Any + Send + Sync>)>>,
 }
 
-/// A layer or service that keeps state in sessions. Each has its own, also where two are of one kind.
+/// Identifies a layer or service that keeps state in sessions. Two of the same kind have separate state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner(u64);
 
 impl Owner {
-    /// An owner that no other is equal to.
+    /// A unique owner.
     #[allow(clippy::new_without_default)] // A default is expected to equal itself.
     pub fn new() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -60,7 +60,7 @@ impl Owner {
     }
 }
 
-/// Kafka's principal of a client that has not said who it is.
+/// Kafka's principal for an unauthenticated client.
 pub const ANONYMOUS: &str = "User:ANONYMOUS";
 
 impl Session {
@@ -86,17 +86,17 @@ impl Session {
         }
     }
 
-    /// Who the client is, in Kafka's form `Type:name`.
+    /// The client's principal, in Kafka's form `Type:name`.
     pub fn principal(&self) -> Arc<str> {
         Arc::clone(&self.principal.read())
     }
 
-    /// Sets who the client is; for the layer that authenticated it.
+    /// Sets the principal; for the layer that authenticated the client.
     pub fn set_principal(&self, principal: Arc<str>) {
         *self.principal.write() = principal;
     }
 
-    /// The client library, once it has said so.
+    /// The client library, once announced.
     pub fn software(&self) -> Option<&ClientSoftware> {
         self.software.get()
     }
@@ -108,7 +108,7 @@ impl Session {
 
     /// The state that a layer or service keeps for this connection, made at first use.
     ///
-    /// States are told apart by their owner and their type, so that no room has to know another's.
+    /// States are keyed by owner and type, so that layers need not know each other's.
     pub fn state<T: Any + Send + Sync + Default>(&self, owner: Owner) -> Arc<T> {
         let mut states = self.state.lock();
         let of_owner = states.iter().filter(|(other, _)| *other == owner);
@@ -124,7 +124,7 @@ impl Session {
     pub fn for_tests() -> Arc<Session> {
         let address = SocketAddr::from(([127, 0, 0, 1], 9092));
         let advertised = HostPort { host: "localhost".to_owned(), port: 9092 };
-        // The signal is leaked, because a dropped one counts as given.
+        // The sender is leaked, because a dropped one counts as started.
         let (signal, drain) = crate::drain::drain();
         std::mem::forget(signal);
         Arc::new(Session::new(0, address, address, Arc::from("test"), advertised, drain))

@@ -1,8 +1,8 @@
-//! What a config may say of a layer or a service: the line of each setting, and settings whose type only their owner
-//! knows.
+//! The settings of layers and services: a description of each setting, and type-erased values.
 //!
-//! Errors and the README's config reference are made of the lines, so a layer or service describes its settings once,
-//! beside the code that uses them. Values are decoded by serde from JSON, whatever the file was written in.
+//! Errors and the README's config reference are generated from the descriptions, so a layer or service
+//! describes its settings once, beside the code that uses them. Values are decoded by serde from JSON,
+//! whatever the file format.
 
 use std::any::Any;
 use std::fmt;
@@ -19,9 +19,9 @@ use crate::units::ByteSize;
 pub struct Setting {
     /// The key.
     pub name: &'static str,
-    /// What its value may be.
+    /// The allowed values.
     pub value: ValueKind,
-    /// What holds if it is left out.
+    /// What applies if it is omitted.
     pub left_out: LeftOut,
     /// What it does, for the reference.
     pub about: &'static str,
@@ -33,12 +33,12 @@ impl Setting {
         Self { name, value, left_out: LeftOut::Default, about }
     }
 
-    /// A setting that cannot be left out.
+    /// A required setting.
     pub const fn required(name: &'static str, value: ValueKind, about: &'static str) -> Self {
         Self { name, value, left_out: LeftOut::Required, about }
     }
 
-    /// A setting without a default value; `means` says what holds instead.
+    /// A setting without a default value; `means` says what applies instead.
     pub const fn optional(
         name: &'static str,
         value: ValueKind,
@@ -49,21 +49,21 @@ impl Setting {
     }
 }
 
-/// What happens when a setting is left out.
+/// What applies when a setting is omitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
-    /// The default of its `Settings` holds.
+    /// The default of its `Settings`.
     Default,
-    /// It cannot be left out.
+    /// It is required.
     Required,
-    /// It has no default value; this happens instead.
+    /// It has no default value; this applies instead.
     Means(&'static str),
 }
 
-/// What a setting's value may be.
+/// The allowed values of a setting.
 #[derive(Clone, Copy)]
 pub enum ValueKind {
-    /// A text that is not blank.
+    /// A non-blank string.
     Text,
     /// One of these words.
     OneOf(&'static [&'static str]),
@@ -71,21 +71,21 @@ pub enum ValueKind {
     Flag,
     /// A whole number.
     Number {
-        /// The least.
+        /// The minimum.
         min: i64,
-        /// The greatest; `i64::MAX` for no bound.
+        /// The maximum; `i64::MAX` for none.
         max: i64,
     },
     /// A [`ByteSize`].
     Bytes {
-        /// The least.
+        /// The minimum.
         min: u64,
-        /// It is less than this; `u64::MAX` for no bound.
+        /// Exclusive upper bound; `u64::MAX` for none.
         below: u64,
     },
-    /// A [`crate::units::Span`] of at least so many ms.
+    /// A [`crate::units::Span`] of at least this length.
     Span {
-        /// The least, in ms.
+        /// The minimum, in ms.
         min_ms: u128,
     },
     /// An address and port to listen on.
@@ -94,9 +94,9 @@ pub enum ValueKind {
     AddressOrOff,
     /// A host and port to connect to.
     HostPort,
-    /// A text that is never shown.
+    /// A secret string, never shown.
     Secret,
-    /// An array of texts.
+    /// An array of strings.
     Texts,
     /// An array of tables.
     Tables {
@@ -111,7 +111,7 @@ pub enum ValueKind {
 pub const ANY_TIME: ValueKind = ValueKind::Span { min_ms: 0 };
 /// A duration that is not zero.
 pub const SOME_TIME: ValueKind = ValueKind::Span { min_ms: 1 };
-/// A count that sizes a queue or a semaphore, which all end somewhere.
+/// A count that sizes a queue or a semaphore, which all have an upper limit.
 pub const COUNT: ValueKind = ValueKind::Number { min: 1, max: 10_000_000 };
 
 /// What was expected.
@@ -156,14 +156,14 @@ pub fn one_of(names: &[&str]) -> String {
     format!("{lead}{}", quoted.join(", "))
 }
 
-/// What is wrong with one setting, seen together with others.
+/// A problem of one setting in combination with others.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingFault {
     /// The setting.
     pub setting: &'static str,
-    /// What is wrong and what would be right; the path of the setting is put before it.
+    /// What is wrong and what would be right; the setting's path is prepended.
     pub message: String,
-    /// Whether it is wrong also where the file leaves the setting out.
+    /// Whether it applies even if the file omits the setting.
     pub concerns_default: bool,
 }
 
@@ -176,7 +176,7 @@ pub struct NodeLimits {
     pub reply_memory: ByteSize,
 }
 
-/// The settings of a layer or a service. Their type is known to their owner alone; everybody else can compare and show
+/// The settings of a layer or a service. Only their owner knows their type; other code can compare and show
 /// them.
 #[derive(Clone)]
 pub struct Settings(Arc<dyn AnySettings>);
@@ -196,7 +196,7 @@ impl<T: Serialize + PartialEq + fmt::Debug + Send + Sync + 'static> AnySettings 
     }
 }
 
-/// Bounds of a settings type.
+/// What a settings type must implement.
 pub trait SettingsType:
     Serialize + DeserializeOwned + PartialEq + fmt::Debug + Send + Sync + 'static
 {
@@ -213,7 +213,7 @@ impl Settings {
     /// Decodes settings of this type.
     ///
     /// # Errors
-    /// What serde did not like.
+    /// The serde error.
     pub fn decode<T: SettingsType>(value: Value) -> Result<Self, String> {
         serde_json::from_value::<T>(value).map(Self::new).map_err(|error| error.to_string())
     }
@@ -231,7 +231,7 @@ impl Settings {
         self.get().ok_or_else(|| format!("{self:?} are another kind's settings: this is a bug of Yagura"))
     }
 
-    /// All settings with their values. Those that are left out and have no default are not there.
+    /// All settings with their values. Omitted settings without a default are not included.
     pub fn to_json(&self) -> Value {
         match self.0.to_json() {
             Value::Object(mut map) => {

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::door::Hangup;
 use crate::session::Session;
 
-/// A connection's two-way stream of bytes: a socket, or what `tls` makes of it.
+/// A connection's bidirectional byte stream: a socket, or a TLS stream over it.
 pub trait ByteStream: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
@@ -18,9 +18,9 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> ByteStream for T {}
 pub struct Connection {
     /// The bytes.
     pub stream: Box<dyn ByteStream>,
-    /// What is known of it; shared once framing begins.
+    /// Its session; shared once framing begins.
     pub session: Session,
-    /// Kept until the connection ends, such as its place among the connections of its address.
+    /// Guards kept until the connection ends, such as its count in a connection limit.
     pub guards: Vec<Box<dyn Any + Send>>,
 }
 

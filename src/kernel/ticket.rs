@@ -1,11 +1,11 @@
-//! In which order the calls of one connection take effect.
+//! The order in which the calls of one connection take effect.
 //!
-//! Kafka handles one call of a connection at a time; here several are under way, so that a slow store's latency is
-//! hidden. A client must not notice: commands enter the engine in the order in which they were sent, and a read waits
-//! for the same connection's earlier writes. Replies are put in order by framing, not here.
+//! Kafka handles one call of a connection at a time; here several are in flight, to hide the latency of a
+//! slow store. Clients must not notice: commands enter the engine in the order of the requests, and a read
+//! waits for the earlier writes of its connection. Framing orders the replies, not this module.
 //!
-//! A call moves through three stages, each of which later calls may wait for. A dropped ticket has passed all of them.
-//! A call that is split shares its ticket: it has come as far as the part that is furthest behind.
+//! A call moves through three stages, each of which later calls may wait for. A dropped ticket has passed all
+//! of them. The parts of a split call share its ticket: its stage is that of the slowest part.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,30 +14,30 @@ use std::task::{Poll, Waker};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// How far a call has come.
+/// The stage of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Stage {
-    /// Somewhere in the layers; nobody knows yet what it will do.
-    Climbing,
+    /// In the layers; its commands are not known yet.
+    InLayers,
     /// Its commands are in the engine's queue.
     Entered,
-    /// It changes nothing any more: its writes are durable, or it is a read.
+    /// Its writes are durable, or it is a read.
     Settled,
-    /// Its reply is on its way out.
+    /// Its reply is being sent.
     Left,
 }
 
-/// How far one call has come.
+/// The stage of one call.
 #[derive(Debug)]
 enum Progress {
-    /// It is whole, as nearly all calls are.
+    /// Not split, as nearly all calls are.
     Whole(Stage),
-    /// It was split: the stage of each part.
+    /// Split: the stage of each part.
     Parts(Vec<Stage>),
 }
 
 impl Progress {
-    /// The stage that all of the call has reached.
+    /// The stage that all parts have reached.
     fn stage(&self) -> Stage {
         match self {
             Progress::Whole(stage) => *stage,
@@ -56,7 +56,7 @@ impl Progress {
     }
 }
 
-/// The calls of one connection that have not all left.
+/// The stages of a connection's unfinished calls.
 #[derive(Debug, Default)]
 pub struct Lane {
     state: Mutex<LaneState>,
@@ -102,7 +102,7 @@ impl Lane {
     pub fn issue(self: &Arc<Self>) -> Ticket {
         let mut state = self.lock();
         let number = state.first + state.stages.len() as u64;
-        state.stages.push_back(Progress::Whole(Stage::Climbing));
+        state.stages.push_back(Progress::Whole(Stage::InLayers));
         Ticket { lane: Arc::clone(self), number, part: 0 }
     }
 
@@ -136,12 +136,12 @@ impl Lane {
     }
 }
 
-/// One call's place in its connection's lane.
+/// One call's position in its connection's lane.
 #[derive(Debug)]
 pub struct Ticket {
     lane: Arc<Lane>,
     number: u64,
-    /// Which part of a call that was split.
+    /// The part's index, if the call was split.
     part: usize,
 }
 
@@ -171,19 +171,20 @@ impl Ticket {
         self.lane.all_before(self.number, Stage::Entered).await;
     }
 
-    /// Lets the next call's commands in.
+    /// Lets the next call enqueue its commands.
     pub fn entered(&self) {
         self.lane.advance(self.number, self.part, Stage::Entered);
     }
 
-    /// Says that this call writes nothing, and waits until all earlier writes of its connection are durable.
+    /// Declares that this call writes nothing, and waits until all earlier writes of its connection are
+    /// durable.
     pub async fn after_writes(&self) {
         self.lane.advance(self.number, self.part, Stage::Settled);
         self.lane.all_before(self.number, Stage::Settled).await;
     }
 
-    /// Waits until this call's reply is the next to be sent. A large reply is filled only then, so that finished
-    /// replies do not pile up behind a slow one.
+    /// Waits until this call's reply is the next to be sent. A large reply is built only then, so that
+    /// finished replies do not accumulate behind a slow one.
     pub async fn front(&self) {
         self.lane.all_before(self.number, Stage::Left).await;
     }

@@ -1,4 +1,4 @@
-//! Byte sizes and durations as people write them in a config: `"10MiB"`, `"30s"`.
+//! Byte sizes and durations as written in a config: `"10MiB"`, `"30s"`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -32,7 +32,7 @@ const TIME_UNITS_MS: &[(&str, u64)] =
     &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
 impl ByteSize {
-    /// The size as a count in memory.
+    /// The size as a `usize`.
     pub fn as_usize(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }

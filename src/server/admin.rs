@@ -24,13 +24,13 @@ use tracing::{debug, warn};
 
 use super::assembly::Services;
 
-/// Connections at a time: a scraper or two and a person.
+/// Most concurrent connections: enough for a few scrapers and operators.
 const CONNECTIONS_MAX: usize = 32;
 
-/// A client that says nothing is dropped.
+/// The header timeout: silent clients are disconnected.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What there is to show; a reload replaces it.
+/// The state to show; a reload replaces it.
 pub(super) struct AdminState {
     token: Option<Secret>,
     config: Value,
@@ -56,13 +56,13 @@ impl AdminState {
             (name.clone(), shown)
         });
         let token = config.admin.token.clone();
-        // Secrets mask themselves when they are serialized.
+        // Secrets are masked when serialized.
         let config =
             serde_json::to_value(config).unwrap_or_else(|error| json!({ "error": error.to_string() }));
         Self { token, config, stack: Value::Object(stack.collect()), collectors, services }
     }
 
-    /// What the services that are not ready wait for, a line each.
+    /// What each service that is not ready waits for, one per line.
     fn waiting(&self) -> String {
         let waiting =
             self.services.iter().filter_map(|(name, service)| Some((name, service.readiness().err()?)));
@@ -74,7 +74,7 @@ impl AdminState {
         self.services.values().flat_map(|service| service.pages().iter().copied()).collect()
     }
 
-    /// What is said of a page that is not there.
+    /// The text for a page that does not exist.
     fn known_pages(&self) -> String {
         let added: String = self.pages().iter().map(|page| format!("/{page}, ")).collect();
         format!("there are /metrics, /livez, /readyz, {added}/stack and /config\n")
@@ -102,7 +102,7 @@ fn chain(chain: &Chain) -> Value {
     json!({ "api": chain.api.name(), "key": chain.api.0, "layers": layers.collect::<Vec<_>>() })
 }
 
-/// Answers until it is dropped.
+/// Serves requests until dropped.
 pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -141,11 +141,11 @@ pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) {
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
 
-/// How a request is answered.
+/// The response to a request.
 enum AdminAnswer {
-    /// With this.
+    /// This response.
     Response(Response<Full<Bytes>>),
-    /// By the services that have this page, which may have to ask their store.
+    /// A page of the services that have it, which may query their stores.
     OfServices(String),
 }
 
@@ -156,13 +156,13 @@ fn answer(request: &Request<Incoming>, state: &RwLock<AdminState>) -> AdminAnswe
     }
     let state = state.read();
     let path = request.uri().path();
-    // Health is for load balancers, which have no token and learn nothing from it but names of services.
+    // Health checks come from load balancers, which have no token. They reveal only names of services.
     match path {
         "/livez" => return AdminAnswer::Response(respond(StatusCode::OK, TEXT, "ok\n".to_owned())),
         "/readyz" => return AdminAnswer::Response(readiness(&state)),
         _ => {}
     }
-    if state.token.as_ref().is_some_and(|token| !bears(request, token)) {
+    if state.token.as_ref().is_some_and(|token| !has_token(request, token)) {
         let mut refused =
             respond(StatusCode::UNAUTHORIZED, TEXT, "send Authorization: Bearer TOKEN\n".to_owned());
         refused.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -188,7 +188,7 @@ fn readiness(state: &AdminState) -> Response<Full<Bytes>> {
     }
 }
 
-/// A page of all services that have it, by service.
+/// A page of all services that have it, keyed by service.
 async fn answer_page(state: &RwLock<AdminState>, page: &str) -> Response<Full<Bytes>> {
     let mut services = state.read().services.clone();
     services.retain(|_, service| service.pages().contains(&page));
@@ -204,7 +204,7 @@ async fn answer_page(state: &RwLock<AdminState>, page: &str) -> Response<Full<By
     respond(StatusCode::OK, JSON, pretty(&Value::Object(all)))
 }
 
-fn bears(request: &Request<Incoming>, token: &Secret) -> bool {
+fn has_token(request: &Request<Incoming>, token: &Secret) -> bool {
     let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
     header.and_then(|header| header.strip_prefix(b"Bearer ")).is_some_and(|given| token.matches(given))
 }

@@ -1,4 +1,4 @@
-//! Builds the towers that a config describes, of whatever kinds of layers and services it names.
+//! Builds the towers that a config describes, from any registered kinds of layers and services.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use kernel::stream::StreamLayer;
 use kernel::{Door, NodeId, Served};
 use layers::route::{Route, Settings as RouteSettings};
 
-/// What all towers of the process share, before and after a reload.
+/// State shared by all towers of the process, across reloads.
 pub(super) struct Common {
     /// Memory for the requests of all connections.
     requests: Budget,
     /// Memory for the replies of all connections.
     replies: Budget,
-    /// Numbers that layers of one type share.
+    /// Metrics shared by layers of one type.
     shared: Shared,
 }
 
@@ -38,7 +38,7 @@ impl Common {
 /// Services by name.
 pub(super) type Services = BTreeMap<String, Arc<dyn Service>>;
 
-/// Builds the services of a config, without opening them; those in `kept` stay the objects that they are.
+/// Builds the services of a config, without opening them; those in `kept` are reused.
 pub(super) fn services(config: &Config, common: &Common, kept: &Services) -> Result<Services, String> {
     let parts = service_parts(config, common);
     let mut services = Services::new();
@@ -67,7 +67,7 @@ fn service_parts(config: &Config, common: &Common) -> ServiceParts {
     }
 }
 
-/// A layer, and what it was built from: a reload that changes nothing of that keeps the layer.
+/// A layer and its config: a reload that does not change the config keeps the layer.
 #[derive(Clone)]
 struct BuiltLayer {
     config: LayerConfig,
@@ -84,17 +84,17 @@ impl BuiltLayer {
     }
 }
 
-/// The route, and what it was built from.
+/// The route, its settings and services.
 #[derive(Clone)]
 struct BuiltRoute {
     settings: RouteSettings,
-    /// The services that it leads to.
+    /// Its target services.
     services: Vec<(String, Arc<dyn Service>)>,
     route: Route,
 }
 
 impl BuiltRoute {
-    /// Builds the route, or keeps the one before if neither the settings nor a service would be another.
+    /// Builds the route, or keeps the previous one if neither settings nor services changed.
     fn over(services: &Services, settings: &RouteSettings, before: Option<&Self>) -> Result<Self, String> {
         let to = settings.rules.iter().map(|rule| rule.to.as_str());
         let names: BTreeSet<&str> = to.chain([settings.default.as_str()]).collect();
@@ -119,18 +119,18 @@ fn are_same(before: &[(String, Arc<dyn Service>)], after: &[(String, Arc<dyn Ser
         && before.iter().zip(after).all(|(one, other)| one.0 == other.0 && Arc::ptr_eq(&one.1, &other.1))
 }
 
-/// What stands behind one listener.
+/// The tower of one listener.
 pub(super) struct Tower {
     pub(super) stream_layers: Vec<Arc<dyn StreamLayer>>,
     pub(super) framer: Arc<dyn Framer>,
     pub(super) stack: Arc<Stack>,
 }
 
-/// Asked what is served at this moment.
+/// Returns what is served at this moment.
 type ServedNow = Box<dyn Fn() -> Served + Send + Sync>;
 
-/// The parts that the towers of a config are made of. A layer that several stacks name is one layer: its limits and its
-/// numbers are for all of them.
+/// The parts of a config's towers. A layer that several stacks name is one layer: they share its limits and
+/// its metrics.
 #[derive(Clone, Default)]
 pub(super) struct Assembly {
     layers: BTreeMap<String, BuiltLayer>,
@@ -139,8 +139,8 @@ pub(super) struct Assembly {
 }
 
 impl Assembly {
-    /// Builds what a config has above its services. What would be the same as `before` is kept, so that limits keep
-    /// counting through a reload.
+    /// Builds the layers and the route of a config. Those that are unchanged from `before` are kept, so that
+    /// limits keep counting across a reload.
     pub(super) fn build(
         config: &Config,
         services: Services,
@@ -162,12 +162,12 @@ impl Assembly {
         Ok(Self { layers, route, services })
     }
 
-    /// The services that the towers stand on.
+    /// The services below the towers.
     pub(super) fn services(&self) -> &Services {
         &self.services
     }
 
-    /// Tells every service where topics are found: by the route if that leads to it, else among its own.
+    /// Sets every service's topic directory: the route's if the route leads to it, else its own.
     pub(super) fn tell_directories(&self) {
         for (name, service) in &self.services {
             let route = self.route.as_ref().filter(|route| route.leads_to(name));
@@ -179,7 +179,7 @@ impl Assembly {
         }
     }
 
-    /// Everything that has numbers to show.
+    /// Everything that has metrics.
     pub(super) fn collectors(&self, common: &Common) -> Vec<Arc<dyn Collect>> {
         let mut collectors = common.shared.collectors();
         collectors.extend(self.layers.values().flat_map(|layer| layer.collectors.iter().cloned()));

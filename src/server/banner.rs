@@ -1,4 +1,4 @@
-//! The one screen that a broker prints when it is ready.
+//! The start-up screen that a broker prints when it is ready.
 
 use std::fmt::Write;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use config::{Config, show_host_port};
 
 use super::assembly::Services;
 
-/// The screen: version, listeners, services, admin address, and a line to try it with.
+/// The screen: version, listeners, services, admin address, and an example command.
 pub(super) fn banner(
     config: &Config,
     listeners: &[(String, SocketAddr)],

@@ -1,7 +1,7 @@
-//! Accepts connections and hands each to its listener's present tower.
+//! Accepts connections and passes each to its listener's current tower.
 //!
-//! A listener outlives its towers: a reload installs another one, new connections go there, and those of the old one
-//! are drained.
+//! A listener outlives its towers: a reload installs a new tower, new connections use it, and those of the
+//! old tower are drained.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -33,14 +33,14 @@ pub(super) struct Listener {
     sessions: Arc<AtomicU64>,
 }
 
-/// A tower in use, and the connections on it.
+/// A tower and its connections.
 struct TowerGeneration {
     tower: Tower,
     advertise: Option<HostPort>,
     drain: Drain,
-    /// Given when connections that have not ended in time are to be dropped.
+    /// Signals that connections still open after the grace period must be dropped.
     cut: Drain,
-    /// Each connection holds a clone; once all are dropped, the receiver in [`DrainHandle`] hears of it.
+    /// Each connection holds a clone; once all are dropped, the channel of [`DrainHandle`] closes.
     alive: Mutex<Option<mpsc::Sender<()>>>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct DrainHandle {
 }
 
 impl DrainHandle {
-    /// Stops reading, lets calls end within `grace`, then drops what is left.
+    /// Stops reading, lets calls finish within `grace`, then drops the remaining connections.
     pub(super) async fn wind_down(mut self, grace: Duration) {
         self.drain.start();
         drop(self.generation.alive.lock().take());
@@ -80,7 +80,7 @@ fn generation(tower: Tower, settings: &Settings) -> (Arc<TowerGeneration>, Drain
     (Arc::clone(&generation), DrainHandle { generation, drain: drain_signal, cut: cut_signal, ended })
 }
 
-/// A listener that accepts, and how to change or end it.
+/// An accepting listener, and how to change or close it.
 pub(super) struct Port {
     address: SocketAddr,
     generation: Arc<RwLock<Arc<TowerGeneration>>>,
@@ -100,17 +100,17 @@ impl Port {
         self.address
     }
 
-    /// New connections go to `tower` from now on. Those of the tower before are the caller's to drain.
+    /// Sends new connections to `tower` from now on. The caller must drain those of the previous tower.
     pub(super) fn install(&mut self, tower: Tower, settings: &Settings) -> DrainHandle {
         let (next, drain_handle) = generation(tower, settings);
         *self.generation.write() = next;
         std::mem::replace(&mut self.drain_handle, drain_handle)
     }
 
-    /// Gives the port up. The connections are the caller's to drain.
+    /// Closes the port. The caller must drain the connections.
     pub(super) async fn close(self) -> DrainHandle {
         self.accepting.abort();
-        // Once the task has ended, its socket is closed, and the port can be bound again.
+        // Once the task has ended, its socket is closed and the port can be bound again.
         let _ = self.accepting.await;
         self.drain_handle
     }
@@ -145,13 +145,13 @@ impl Listener {
         ))
     }
 
-    /// Accepts until it is dropped.
+    /// Accepts until dropped.
     async fn accept(self) {
         loop {
             match self.socket.accept().await {
-                Ok((stream, peer)) => self.welcome(stream, peer),
+                Ok((stream, peer)) => self.start_serving(stream, peer),
                 Err(error) => {
-                    // Usually "too many open files". Waiting is better than a loop that burns a core.
+                    // Usually "too many open files". A pause avoids a busy loop.
                     warn!(listener = %self.name, %error, "a connection could not be accepted; raise the limit on open files if this goes on");
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
@@ -159,11 +159,11 @@ impl Listener {
         }
     }
 
-    fn welcome(&self, stream: TcpStream, peer: SocketAddr) {
+    fn start_serving(&self, stream: TcpStream, peer: SocketAddr) {
         let generation = Arc::clone(&self.generation.read());
         let alive = generation.alive.lock().clone();
         let Some(alive) = alive else { return };
-        let Ok(local) = stream.local_addr() else { return }; // It has hung up already.
+        let Ok(local) = stream.local_addr() else { return }; // The client has disconnected already.
         if let Err(error) = stream.set_nodelay(true) {
             debug!(%peer, %error, "TCP_NODELAY could not be set");
         }
@@ -174,7 +174,7 @@ impl Listener {
         tokio::spawn(async move {
             let connection = Connection { stream: Box::new(stream), session, guards: Vec::new() };
             tokio::select! {
-                () = climb(&generation, connection) => {}
+                () = serve(&generation, connection) => {}
                 () = generation.cut.started() => {}
             }
             drop(alive);
@@ -184,13 +184,13 @@ impl Listener {
 
 fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-    // A broker that was restarted takes its port back at once.
+    // A restarted broker can bind its port again immediately.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// What a client is told when the config names nothing: the address that it has reached us at.
+/// The advertised address when the config has none: the address that the client connected to.
 fn connected_to(local: SocketAddr) -> HostPort {
     let host = match local.ip() {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string()),
@@ -199,7 +199,7 @@ fn connected_to(local: SocketAddr) -> HostPort {
     HostPort { host, port: local.port() }
 }
 
-async fn climb(generation: &TowerGeneration, mut connection: Connection) {
+async fn serve(generation: &TowerGeneration, mut connection: Connection) {
     let peer = connection.session.peer;
     for layer in &generation.tower.stream_layers {
         connection = match layer.admit(connection).await {

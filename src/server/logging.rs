@@ -1,4 +1,4 @@
-//! What is written to standard error.
+//! Logging to standard error.
 
 use config::{Log, LogFormat};
 use tracing_subscriber::filter::LevelFilter;
@@ -6,13 +6,13 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
-/// The level that is written, which a reload may change.
+/// The log level, which a reload may change.
 pub(super) struct LogLevel(reload::Handle<LevelFilter, Registry>);
 
 impl LogLevel {
-    /// Writes this level and those above it from now on.
+    /// Sets the log level.
     pub(super) fn set(&self, level: &str) {
-        // It fails only once the subscriber is gone, and then nobody writes.
+        // It fails only when the subscriber has been dropped, and then nothing is logged.
         let _ = self.0.reload(parse(level));
     }
 }

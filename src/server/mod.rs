@@ -1,9 +1,9 @@
 //! From a config to a running tower.
 //!
-//! [`run`] starts the process and hears signals; [`process`] is what then runs: listeners, towers and services. [`reload`]
-//! puts another config in force. [`assembly`] builds towers of whatever kinds of layers and services there are,
-//! [`running`] opens and closes services, [`listener`] accepts connections, [`admin`] answers HTTP, [`logging`] and
-//! [`banner`] talk to the operator, and [`allocator`] keeps memory warm.
+//! [`run`] starts the process and handles signals; [`process`] is the running state: listeners, towers and
+//! services. [`reload`] applies another config. [`assembly`] builds towers from any kinds of layers and
+//! services, [`running`] opens and closes services, [`listener`] accepts connections, [`admin`] serves HTTP,
+//! [`logging`] and [`banner`] inform the operator, and [`allocator`] tunes the C allocator.
 
 mod admin;
 mod allocator;
@@ -23,20 +23,20 @@ use std::process::ExitCode;
 use config::{AdminBind, Config, Fault, Faults, Overrides};
 use kernel::session::HostPort;
 
-/// What `yagura broker` lays over the shipped config.
+/// The flags of `yagura broker`, which override the shipped config.
 #[derive(Debug, Clone, Default)]
 pub struct BrokerArgs {
     /// The store's URL.
     pub storage: Option<String>,
     /// Where to listen.
     pub listen: Option<SocketAddr>,
-    /// What clients are told to connect to.
+    /// The address advertised to clients.
     pub advertise: Option<HostPort>,
     /// Where the admin server listens, or off.
     pub admin: Option<AdminBind>,
 }
 
-/// `yagura broker`: the shipped config with flags laid over it.
+/// `yagura broker`: the shipped config, overridden by flags.
 pub fn broker(args: BrokerArgs) -> ExitCode {
     let BrokerArgs { storage, listen, advertise, admin } = args;
     let overrides = Overrides { storage, listen, advertise, admin };
@@ -55,7 +55,7 @@ pub fn run_file(file: &Path) -> ExitCode {
     }
 }
 
-/// `yagura check FILE`: every fault of a config, or a word that there is none.
+/// `yagura check FILE`: every fault of a config, or a confirmation that there is none.
 pub fn check(file: &Path) -> ExitCode {
     match load_and_build(file) {
         Ok(_) => {

@@ -1,4 +1,5 @@
-//! What runs: listeners, the towers behind them, and the services below; from the first bind to the last close.
+//! The running process: listeners, their towers and the services below, from the first bind to the last
+//! close.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,13 +28,13 @@ pub(super) struct Process {
     pub(super) running: BTreeMap<String, Running>,
     /// Services that a reload has replaced or removed, until their last connections have ended.
     pub(super) retired: Vec<(String, Running)>,
-    /// Ends when the connections of a tower that a reload has replaced have ended.
+    /// Drains of towers that a reload has replaced.
     pub(super) draining: JoinSet<()>,
     pub(super) admin: Arc<RwLock<AdminState>>,
 }
 
 impl Process {
-    /// Binds, then opens: a client that connects while a store opens waits for a moment instead of being refused.
+    /// Binds, then opens: a client that connects while a store opens waits instead of being refused.
     pub(super) async fn start(config: Config) -> Result<Self, String> {
         let common = Common::of(&config);
         let services = assembly::services(&config, &common, &Services::new())?;
@@ -60,7 +61,7 @@ impl Process {
         Ok(Self { config, common, assembly, ports, running, retired, draining, admin })
     }
 
-    /// Lets calls end within the grace, then closes the services.
+    /// Lets calls finish within the grace period, then closes the services.
     pub(super) async fn shut_down(self) {
         let Self { config, ports, running, retired, mut draining, .. } = self;
         info!("shutting down: no new requests; those under way may end");
@@ -77,7 +78,7 @@ impl Process {
     }
 }
 
-/// Returns once the connections of all towers that were replaced have ended.
+/// Returns once the connections of all replaced towers have ended.
 pub(super) async fn all_ended(draining: &mut JoinSet<()>) {
     while draining.join_next().await.is_some() {}
 }

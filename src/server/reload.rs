@@ -1,11 +1,11 @@
-//! Puts another config in force while the process runs.
+//! Applies another config while the process runs.
 //!
-//! First everything that can fail without harm: the new config is built whole, its new listeners are bound and its new
-//! services opened. If any of that fails, nothing was changed. Only then are towers swapped.
+//! First come the steps that can fail safely: the new config is built completely, its new listeners are bound
+//! and its new services opened. If any of these fails, nothing has changed. Only then are towers swapped.
 //!
-//! A store can be open only once, so a service whose settings changed cannot be opened beside the one that it replaces.
-//! Its calls wait in it while the connections of the old tower are drained and the old service is closed; then it is
-//! opened. Should that fail, the config before is put in force again by these same steps.
+//! A store can be open only once, so a service whose settings changed cannot be opened beside the one that it
+//! replaces. Its calls wait in it while the connections of the old tower are drained and the old service is
+//! closed; then it is opened. If that fails, the previous config is applied again by the same steps.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,32 +19,32 @@ use super::listener::{DrainHandle, Listener, Port};
 use super::process::{Process, all_ended};
 use super::running::Running;
 
-/// A config that was built whole and is not in force yet.
+/// A config that is built but not applied yet.
 struct Prepared {
     config: Config,
     assembly: Assembly,
     admin: AdminState,
     /// The towers of listeners that keep their ports.
     towers: BTreeMap<String, Tower>,
-    /// Listeners on ports of their own: new ones, and those whose address changed.
+    /// Listeners on newly bound ports: new ones, and those whose address changed.
     bound: Vec<(String, Listener, DrainHandle)>,
     /// New services.
     opened: BTreeMap<String, Running>,
-    /// Services that can be opened only when those that they replace are closed.
+    /// Services that can be opened only after those that they replace are closed.
     to_open: BTreeSet<String>,
 }
 
-/// Why a config is not in force.
+/// Why a config was not applied.
 enum Failure {
     /// It could not be prepared.
     NothingChanged(String),
-    /// It took effect, but a service that replaces another could not be opened.
+    /// It was applied, but a service that replaces another could not be opened.
     NotOpened(String),
 }
 
 impl Process {
-    /// Puts `config` in the place of the one in force, and tells the operator how that went. When `stop` is given, it
-    /// waits for nothing more.
+    /// Replaces the current config by `config`, and logs the result. Once `stop` has started, it stops
+    /// waiting.
     pub(super) async fn reload(&mut self, config: Config, stop: &Drain) {
         let before = self.config.clone();
         let changes = self.changes_to(&config);
@@ -68,12 +68,12 @@ impl Process {
             }
             Err(Failure::NotOpened(message)) => {
                 error!("SIGHUP: {message}; going back to the config that was in force");
-                self.go_back(before, stop).await;
+                self.restore(before, stop).await;
             }
         }
     }
 
-    async fn go_back(&mut self, before: Config, stop: &Drain) {
+    async fn restore(&mut self, before: Config, stop: &Drain) {
         let changes = self.changes_to(&before);
         match self.change_to(before, &changes, stop).await {
             Ok(()) => warn!("SIGHUP: the config before it serves again"),
@@ -84,7 +84,8 @@ impl Process {
         }
     }
 
-    /// What `config` would change. A service that could not be opened counts as not there, so that it is tried again.
+    /// What `config` would change. A service that could not be opened counts as absent, so that it is tried
+    /// again.
     fn changes_to(&self, config: &Config) -> Changes {
         let mut in_force = self.config.clone();
         in_force.services.retain(|name, _| self.running.contains_key(name));
@@ -98,7 +99,7 @@ impl Process {
         self.replace_services(&to_open, stop).await.map_err(Failure::NotOpened)
     }
 
-    /// Everything that can fail without harm.
+    /// The steps that can fail safely.
     async fn prepare(&self, config: Config, changes: &Changes) -> Result<Prepared, String> {
         let mut kept = self.assembly.services().clone();
         kept.retain(|name, _| self.running.contains_key(name) && !changes.services_changed.contains(name));
@@ -122,8 +123,8 @@ impl Process {
         Ok(Prepared { config, assembly, admin, towers, bound, opened, to_open })
     }
 
-    /// The services that change, and new ones that want what a changed or a removed one holds, such as a store under
-    /// another name.
+    /// The changed services, and new ones that need the exclusive resource of a changed or removed one, such
+    /// as a store under another name.
     fn to_open_late(&self, config: &Config, changes: &Changes) -> BTreeSet<String> {
         let retiring = changes.services_changed.iter().chain(&changes.services_removed);
         let freed: BTreeSet<String> = retiring.filter_map(|name| held(&self.config, name)).collect();
@@ -132,12 +133,12 @@ impl Process {
         late.chain(&changes.services_changed).cloned().collect()
     }
 
-    /// Swaps what was prepared for what is there. Services that are replaced or removed retire: connections of old towers
+    /// Swaps in what was prepared. Services that are replaced or removed retire: connections of old towers
     /// still use them.
     async fn put_in_force(&mut self, prepared: Prepared, changes: &Changes) {
         let Prepared { config, assembly, admin, mut towers, bound, opened, to_open: _ } = prepared;
         let grace = config.node.reload_drain.0;
-        while self.draining.try_join_next().is_some() {} // Those that have ended need not be remembered.
+        while self.draining.try_join_next().is_some() {} // Discards those that have ended.
         for name in &changes.changed {
             if let (Some(port), Some(tower)) = (self.ports.get_mut(name), towers.remove(name)) {
                 let before = port.install(tower, &config.listeners[name]);
@@ -164,15 +165,16 @@ impl Process {
         self.config = config;
     }
 
-    /// Closes the services that have retired, and opens those that waited for that.
+    /// Closes the retired services, and opens those that waited for them.
     async fn replace_services(&mut self, to_open: &BTreeSet<String>, stop: &Drain) -> Result<(), String> {
         if self.retired.is_empty() && to_open.is_empty() {
             return Ok(());
         }
-        // Connections of earlier reloads may use them too, so all are waited for. Each ends within `reload_drain`.
+        // Connections of earlier reloads may use them too, so it waits for all. Each ends within
+        // `reload_drain`.
         tokio::select! {
             () = all_ended(&mut self.draining) => {}
-            // The shutdown closes those that have retired with all others.
+            // The shutdown closes retired services with all others.
             () = stop.started() => return Ok(()),
         }
         for (name, service) in self.retired.drain(..) {
@@ -190,13 +192,14 @@ impl Process {
     }
 }
 
-/// What no other service may have beside this one.
+/// The exclusive resource of this service.
 fn held(config: &Config, service: &str) -> Option<String> {
     let service = config.services.get(service)?;
     (service.kind.holds)(&service.settings).map(|(_, held)| held)
 }
 
-/// Opens new services, but for those that have to wait. If one cannot be opened, those that were are closed again.
+/// Opens new services, except those that have to wait. If one cannot be opened, those that were are closed
+/// again.
 async fn open_early(
     assembly: &Assembly,
     added: &[String],

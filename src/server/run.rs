@@ -1,4 +1,4 @@
-//! The life of the process: start, reload on SIGHUP, stop on SIGTERM or SIGINT.
+//! The process: start, reload on SIGHUP, stop on SIGTERM or SIGINT.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,18 +14,18 @@ use super::allocator;
 use super::logging::{self, LogLevel};
 use super::process::Process;
 
-/// How often the memory of a load that is over goes back to the system.
+/// How often free memory is returned to the system.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Where the config came from, which is where a reload looks.
+/// The source of the config, which a reload reads again.
 pub(super) enum Source {
-    /// The shipped config and flags: there is nothing to read again.
+    /// The shipped config and flags: nothing to read again.
     Flags,
     /// A file.
     File(PathBuf),
 }
 
-/// Runs a config until it is told to stop.
+/// Runs a config until it is signalled to stop.
 pub(super) fn serve(config: Config, source: Source) -> ExitCode {
     let log_level = logging::start(&config.log);
     raise_open_files_limit();
@@ -36,7 +36,7 @@ pub(super) fn serve(config: Config, source: Source) -> ExitCode {
     };
     match runtime.block_on(Server::start(config, source, log_level)) {
         Ok(server) => {
-            runtime.block_on(server.live());
+            runtime.block_on(server.run());
             ExitCode::SUCCESS
         }
         Err(message) => failure(&message),
@@ -48,7 +48,7 @@ fn failure(message: &str) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Each connection is a file; the usual soft limit of 1024 is far below what the machine allows.
+/// Each connection is an open file; the usual soft limit of 1024 is far below the hard limit.
 fn raise_open_files_limit() {
     if let Err(error) = rlimit::increase_nofile_limit(rlimit::INFINITY) {
         warn!(%error, "the limit on open files could not be raised; `ulimit -n` bounds the connections");
@@ -63,21 +63,20 @@ struct Server {
 }
 
 struct Signals {
-    /// Given by SIGTERM and by SIGINT.
+    /// Started by SIGTERM and SIGINT.
     stop: Drain,
     reload: Signal,
 }
 
 impl Signals {
     fn catch() -> std::io::Result<Self> {
-        // A write past RLIMIT_FSIZE raises SIGXFSZ, which kills. Caught, it becomes an error of that write, and so a
-        // KAFKA_STORAGE_ERROR.
-        // The handler stays when the stream of signals is dropped.
+        // A write past RLIMIT_FSIZE raises SIGXFSZ, which kills the process. Once caught, the write fails
+        // instead, and gives a KAFKA_STORAGE_ERROR. The handler stays when the stream of signals is dropped.
         drop(signal(SignalKind::from_raw(25))?);
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (stop_signal, stop) = drain();
-        // A sign that stays given, so that a reload under way sees it too.
+        // A signal that stays set, so that a reload in progress sees it too.
         tokio::spawn(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -97,7 +96,7 @@ impl Server {
         Ok(Self { process, source, log_level, signals })
     }
 
-    async fn live(mut self) {
+    async fn run(mut self) {
         while !self.signals.stop.has_started() {
             tokio::select! {
                 () = self.signals.stop.started() => {}
@@ -107,7 +106,7 @@ impl Server {
         self.process.shut_down().await;
     }
 
-    /// Reads the file again and puts what it changed in force. A bad file changes nothing.
+    /// Reads the file again and applies the changes. A bad file changes nothing.
     async fn reload(&mut self) {
         let Source::File(path) = &self.source else {
             warn!("SIGHUP: this broker runs on flags, there is no file to read again; use `yagura run FILE`");
@@ -121,7 +120,7 @@ impl Server {
     }
 }
 
-/// Gives the memory of a load that is over back to the system, for as long as the process lives.
+/// Returns free memory to the system periodically, while the process runs.
 async fn give_back_memory() {
     let mut ticks = tokio::time::interval(GIVE_BACK_INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,4 +1,4 @@
-//! Services while they are open.
+//! Open services.
 
 use std::future::ready;
 use std::sync::Arc;
@@ -22,7 +22,8 @@ impl Running {
     /// A sentence with the cause and the remedy.
     pub(super) async fn open(name: &str, service: &Arc<dyn Service>) -> Result<Self, String> {
         if let Err(message) = service.open().await {
-            // What was opened before it failed is let go, so that it can be opened again. That it failed is known.
+            // Closes what was opened before the failure, so that it can be opened again. Its own error is
+            // secondary.
             let _ = service.close().await;
             return Err(format!("service {name}: {message}"));
         }
@@ -31,20 +32,20 @@ impl Running {
         Ok(Self { service, work })
     }
 
-    /// Ends its work and closes it.
+    /// Stops its background work and closes it.
     pub(super) async fn close(self, name: &str) {
         self.work.abort();
-        // Until its task has ended, the work may still use what is to be closed.
+        // Until its task has ended, the background work may still use the service.
         let _ = self.work.await;
         if let Err(error) = self.service.close().await {
             error!(service = %name, %error, "the store was not closed cleanly; nothing acknowledged is lost");
         }
-        // The directory knows services, and this one may be among them: they would keep each other for ever.
+        // The directory references services, possibly including this one: the cycle would leak both.
         self.service.set_directory(Arc::new(NoTopics));
     }
 }
 
-/// What a service that is closed finds.
+/// The topic directory of a closed service.
 struct NoTopics;
 
 type Found = Result<Vec<TopicFacts>, String>;

@@ -61,7 +61,6 @@ const WITH_DEFAULT_FEATURES: &[(&str, &str)] = &[
     ("serde", "only std, which all of it needs"),
     ("serde_json", "only std, which all of it needs"),
     ("snap", "it has no features"),
-    ("socket2", "none of its features is on by default"),
 ];
 
 fn holds(faults: &[String]) {

@@ -1,4 +1,4 @@
-//! How connections end, and that nobody else notices.
+//! How connections end, without effect on other connections.
 
 use kernel::layer::{Framer, RegisterLayer};
 use kernel::settings::{NodeLimits, SettingFault};
@@ -98,7 +98,7 @@ async fn a_foreign_protocol_is_known_by_its_first_bytes() {
         client.send(bytes).await;
         assert_eq!(client.expect_end().await, CloseReason::ForeignProtocol(protocol));
     }
-    // Later in a connection the same bytes are a length like any other.
+    // Later in a connection the same bytes are treated as a length.
     let mut client = rig.connect();
     client.send([request("echo"), b"GET / HTTP/1.1\r\n".to_vec()].concat()).await;
     client.expect("echo").await;

@@ -1,4 +1,4 @@
-//! Frames of all sizes, whole and broken, fast and slow.
+//! Frames of all sizes, valid and invalid, fast and slow.
 
 use tokio::time::Instant;
 
@@ -123,7 +123,7 @@ async fn an_idle_connection_stays() {
 
 #[tokio::test(start_paused = true)]
 async fn a_random_stream_is_answered_or_closed() {
-    // A small linear generator: the same bytes in each run.
+    // A linear congruential generator: the same bytes in each run.
     let mut state = 1u64;
     for round in 0..200 {
         let rig = Rig::new();

@@ -1,4 +1,4 @@
-//! Framing over a pipe, above a stack that does what a request's body tells it to.
+//! Framing over a pipe, above a stack that is scripted by the request's body.
 
 mod endings;
 mod frames;
@@ -24,7 +24,7 @@ use tokio::time::{sleep, timeout};
 
 use super::{CloseReason, Framing, Settings, Traffic};
 
-/// Time stands still in these tests, so a test that would hang fails after this long, at once.
+/// Time is paused in these tests, so a test that would hang fails immediately.
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// Produce, and Metadata up to a version.
@@ -33,7 +33,7 @@ fn served(metadata_max: i16) -> Served {
     Served::new([range(Api::PRODUCE, 0, 13, 3), range(Api::METADATA, 0, metadata_max, 0)])
 }
 
-/// A stack whose calls do what their bodies say, and what they did.
+/// A stack whose calls are scripted by their bodies, and the log of the calls.
 struct Script {
     started: AtomicUsize,
     ended: Mutex<Vec<String>>,
@@ -64,14 +64,14 @@ impl Script {
                 _ => {}
             }
             self.ended.lock().push(line.clone());
-            // Until here it holds its ticket and its memory.
+            // Its ticket and its memory are held until here.
             drop(call);
             Ok(Some(reply))
         })
     }
 }
 
-/// Framing over a stack, with all that stands around them.
+/// Framing over a stack, with its surroundings.
 struct Rig {
     framing: Arc<Framing>,
     script: Arc<Script>,
@@ -102,7 +102,7 @@ impl Rig {
         Self::build(Settings::default(), 1 << 20, rig.script, door)
     }
 
-    /// The scripted stack, which serves what `served` gives.
+    /// The scripted stack, which serves what `served` returns.
     fn offering(served: impl Fn() -> Served + Send + Sync + 'static) -> Self {
         let script = Self::new().script;
         let played = Arc::clone(&script);
@@ -171,7 +171,7 @@ impl Client {
         assert_eq!(String::from_utf8_lossy(&body), line);
     }
 
-    /// Expects that nothing follows, and says why the connection ended.
+    /// Expects the end, and returns why the connection ended.
     async fn expect_end(mut self) -> CloseReason {
         let mut rest = Vec::new();
         timeout(HOUR, self.pipe.read_to_end(&mut rest)).await.unwrap().unwrap();
@@ -190,7 +190,7 @@ fn request(line: &str) -> Vec<u8> {
     request_of(Api::METADATA, 1, 7, line.as_bytes())
 }
 
-/// Lets everything happen that needs no more than a millisecond.
+/// Lets everything run that takes at most a millisecond.
 async fn settle() {
     sleep(Duration::from_millis(1)).await;
 }

@@ -1,4 +1,4 @@
-//! Replies leave in the order of the requests, and no more calls are under way than may be.
+//! Replies are sent in the order of the requests, and calls in flight are limited.
 
 use bytes::Bytes;
 use kernel::ErrorCode;
@@ -88,7 +88,7 @@ async fn a_client_that_does_not_read_its_replies_is_not_read_either_and_not_blam
     let (mut replies, mut requests) = tokio::io::split(pipe);
     let sender = tokio::spawn(async move { requests.write_all(&["echo"; 50].map(request).concat()).await });
     sleep(HOUR).await;
-    // A reply takes 12 bytes: 5 are in the pipe, 4 are under way.
+    // A reply takes 12 bytes: 5 are in the pipe, 4 are in flight.
     assert!((4..=9).contains(&rig.script.started()), "{} were started", rig.script.started());
     let mut received = vec![0; 50 * 12];
     timeout(HOUR, replies.read_exact(&mut received)).await.unwrap().unwrap();

@@ -48,7 +48,7 @@ async fn a_header_cut_short_closes() {
     let rig = Rig::new();
     let mut client = rig.connect();
     let mut frame = request("echo");
-    // The client id says that it is longer than the frame.
+    // The client id's length exceeds the frame.
     frame[12..14].copy_from_slice(&1000i16.to_be_bytes());
     client.send(frame).await;
     assert!(matches!(client.expect_end().await, CloseReason::Refused(_)));
@@ -103,7 +103,7 @@ async fn a_client_is_served_what_it_was_last_told() {
     client.receive().await;
     client.send(metadata(2)).await;
     client.expect("echo").await;
-    // What was served is served no more, to a client that has heard of it.
+    // What was served is no longer served, to a client that has been told so.
     newest.store(0, Ordering::SeqCst);
     client.send(metadata(2)).await;
     client.expect("echo").await;

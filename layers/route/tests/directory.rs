@@ -22,7 +22,7 @@ async fn topics_are_found_where_the_rules_lead_to() {
     ]);
     let directory = route.directory();
     let found = directory.by_name(wanted(&["orders", "legacy.orders", "legacy.lost", "none"])).await;
-    // The other service has a legacy.lost, which no client can reach.
+    // The other service has a topic legacy.lost, which no client can reach.
     assert_eq!(names(found), ["legacy.orders", "orders"]);
     let found = directory.by_id(vec![UNKNOWN, LEGACY_LOST, LEGACY_ORDERS, ORDERS, ORDERS]).await;
     assert_eq!(names(found), ["legacy.orders", "orders"]);

@@ -1,4 +1,4 @@
-//! Services that say who answered, and directories that count how often they are asked.
+//! Services that identify themselves in replies, and directories that count their lookups.
 
 use std::future::{pending, ready};
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use super::{LEGACY_LOST, LEGACY_ORDERS, ORDERS};
 
-/// A service that answers with its name; a Fetch with a response of its session before that.
+/// A service that responds with its name, for a Fetch after a response with its session.
 pub(super) struct FakeService {
     pub(super) name: &'static str,
     pub(super) session: i64,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// A route of legacy.* to `legacy`, and its services' topics.
+/// A route that sends legacy.* to `legacy`, and its services' topics.
 fn legacy_route(is_down: impl Fn(&str) -> bool) -> (Route, Vec<Arc<fake::FakeTopics>>) {
     let mut named = Vec::new();
     let mut all_topics = Vec::new();

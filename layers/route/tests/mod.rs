@@ -1,4 +1,4 @@
-//! Which service a call comes to.
+//! The choice of service for a call.
 
 mod directory;
 mod fake;
@@ -18,9 +18,9 @@ use fake::{FakeService, services};
 /// Topics of `local` and `legacy`.
 const ORDERS: TopicId = TopicId(Uuid::from_u128(1));
 const LEGACY_ORDERS: TopicId = TopicId(Uuid::from_u128(2));
-/// A topic of `local` whose name leads to `legacy` where legacy.* does.
+/// A topic of `local` whose name is routed to `legacy` where legacy.* is.
 const LEGACY_LOST: TopicId = TopicId(Uuid::from_u128(3));
-/// Nobody's.
+/// A topic of no service.
 const UNKNOWN: TopicId = TopicId(Uuid::from_u128(4));
 
 fn rule(listeners: &[&str], apis: &[&str], topics: &[&str], to: &str) -> Rule {
@@ -168,7 +168,7 @@ fn what_is_served_is_what_every_service_serves_that_a_call_can_come_to() {
     let served = Route::new(&settings, vec![local.clone(), legacy.clone()]).unwrap().served();
     assert_eq!(served.find(Api::FETCH), Some(&range(Api::FETCH, 6, 12)));
     assert_eq!(served.find(Api::DELETE_RECORDS), Some(&range(Api::DELETE_RECORDS, 0, 2)));
-    // The rule leads neither groups there, nor what names no topic.
+    // The rule applies neither to groups nor to calls without topics.
     assert_eq!(served.find(Api::OFFSET_COMMIT), Some(&range(Api::OFFSET_COMMIT, 2, 9)));
     assert_eq!(served.find(Api::HEARTBEAT), Some(&range(Api::HEARTBEAT, 0, 4)));
     assert_eq!(served.find(Api::DESCRIBE_ACLS), None);

@@ -16,7 +16,7 @@ fn fetch(session: &Arc<Session>, id: i64, epoch: i64, topics: &[TopicId]) -> Cal
     call
 }
 
-/// What [`FakeService::new`] gives.
+/// The session ids of [`FakeService::new`].
 const LOCAL: i64 = 100;
 const LEGACY: i64 = 200;
 
@@ -56,6 +56,6 @@ async fn topics_of_another_service_do_not_get_into_a_session() {
     let response = value::decode(message, 13, &reply.contiguous()).unwrap();
     let invalid_request = Value::Int(i64::from(ErrorCode::InvalidRequest.code()));
     assert_eq!(response.get("ErrorCode"), Some(&invalid_request));
-    // What the client does then: it closes the session, and asks for all of its topics.
+    // The client then closes the session, and requests all of its topics.
     assert_eq!(service_of(&route, fetch(&session, LEGACY, 0, &[ORDERS])).await, "local");
 }

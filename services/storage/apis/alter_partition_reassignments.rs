@@ -1,4 +1,4 @@
-//! AlterPartitionReassignments (KIP-455): a partition's one replica is where it belongs, and nothing is on its way.
+//! AlterPartitionReassignments (KIP-455): a partition has one replica, this broker, and is never reassigned.
 
 use kafka_protocol::messages::alter_partition_reassignments_request::{
     ReassignablePartition, ReassignableTopic,
@@ -8,6 +8,7 @@ use kafka_protocol::messages::alter_partition_reassignments_response::{
 };
 use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
 use kernel::{Call, ErrorCode, NodeId};
+use rules::commands::Refused;
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
@@ -15,7 +16,6 @@ use crate::apis::common::requests::check_assignment;
 use crate::apis::common::text;
 use crate::broker::Broker;
 use crate::store::TopicRef;
-use rules::commands::Refused;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: AlterPartitionReassignmentsRequest = call.decode()?;
@@ -48,7 +48,7 @@ fn unknown(error: ErrorCode) -> Refused {
     Refused::new(error, "This server does not host this topic-partition.")
 }
 
-/// The only place that a partition can be sent to is the one where it is.
+/// A partition can be assigned only to this broker, which already has it.
 fn check(asked: &ReassignablePartition, node: NodeId) -> Result<(), Refused> {
     match &asked.replicas {
         Some(replicas) => check_assignment(replicas, node),

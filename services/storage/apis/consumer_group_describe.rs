@@ -7,19 +7,18 @@ use kafka_protocol::messages::consumer_group_describe_response::{
 };
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
 use kernel::{Call, ErrorCode};
+use rules::documents::{ConsumerGroup, MemberDocument, Partitions};
+use rules::groups::{GroupView, subscribed_names};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{check_group_id, store_failed};
 use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
-use crate::apis::common::text;
-use crate::apis::common::text::{to_arc, to_wire, to_wire_nullable};
+use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
-use rules::documents::{ConsumerGroup, MemberDocument, Partitions};
-use rules::groups::{GroupView, subscribed_names};
 
-/// From this version on a member's protocol is told.
+/// From this version on the response has the member type.
 const TYPES_FROM: i16 = 1;
-/// Kafka's numbers of the protocols, and of not telling.
+/// Kafka's member types.
 const CLASSIC: i8 = 0;
 const CONSUMER: i8 = 1;
 const UNTOLD: i8 = -1;
@@ -47,7 +46,7 @@ async fn describe(broker: &Broker, call: &Call, id: GroupId) -> DescribedGroup {
         let described = DescribedGroup::default().with_group_id(id.clone());
         described
             .with_error_code(ErrorCode::GroupIdNotFound.code())
-            .with_error_message(text::sentence(message))
+            .with_error_message(text::error_message(message))
     };
     match broker.store.group(&to_arc(&id.0)).await {
         Ok(Some(view)) => match &view.group.consumer {
@@ -93,13 +92,13 @@ fn described_member(id: &Arc<str>, member: &MemberDocument, group: &ConsumerGrou
     described
         .with_rack_id(to_wire_nullable(own.rack.as_ref()))
         .with_member_epoch(own.epoch)
-        // Kafka tells a missing regular expression as an empty one.
+        // Kafka sends an empty string for a missing regular expression.
         .with_subscribed_topic_regex(Some(own.regex.as_ref().map(to_wire).unwrap_or_default()))
         .with_assignment(assignment(&own.assigned, group))
         .with_target_assignment(assignment(&own.target, group))
 }
 
-/// Topics that are gone have no name, and are left out.
+/// Deleted topics have no name and are left out.
 fn assignment(partitions: &Partitions, group: &ConsumerGroup) -> Assignment {
     let of_topic = partitions.iter().filter_map(|(topic, of_topic)| {
         let name = group.topic_name(*topic)?;

@@ -1,4 +1,4 @@
-//! ConsumerGroupHeartbeat: a member of the consumer protocol joins, lives, hears what it is to read, and goes (KIP-848).
+//! ConsumerGroupHeartbeat (KIP-848): a member joins, renews its session, gets its assignment, and leaves.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,29 +8,25 @@ use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeart
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode, TopicId};
 use regex_lite::RegexBuilder;
-
-use crate::apis::common::answer::Answer;
-use crate::apis::common::groups::{add_facts, commit_refusable, commit_with_topics, store_failed};
-use crate::apis::common::requests;
-use crate::apis::common::text;
-use crate::apis::common::text::{to_arc, to_arc_nullable, to_wire};
-use crate::broker::Broker;
-use crate::engines::StoreError;
-use crate::store::DryRun;
 use rules::commands::{
     Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, JOIN_EPOCH, KnownTopics,
     LEAVE_STATIC_EPOCH, Outcome, Refused, ResolvedRegex,
 };
 use rules::documents::{ASSIGNORS, MemberDocument, MemberKey, Partitions};
 
-/// Before this version the broker gives a member its id.
-const OWN_ID_FROM: i16 = 1;
-/// Epochs that say more than how far a member has come.
-const JOINS: i32 = JOIN_EPOCH;
-const LEAVES_FOR_A_WHILE: i32 = LEAVE_STATIC_EPOCH;
-/// Kafka's "as before".
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{add_facts, commit_refusable, commit_with_topics, store_failed};
+use crate::apis::common::requests;
+use crate::apis::common::text::{self, to_arc, to_arc_nullable, to_wire};
+use crate::broker::Broker;
+use crate::engines::StoreError;
+use crate::store::DryRun;
+
+/// Before this version the broker generates the member id.
+const CLIENT_MEMBER_ID_FROM: i16 = 1;
+/// Kafka's "unchanged since the last heartbeat".
 const UNCHANGED: i32 = -1;
-/// How long a regular expression may be, and what it may take once it is compiled, in bytes: it is tried on every topic.
+/// Limits on a regular expression and on its compiled form, in bytes: it is matched against every topic.
 const REGEX_LENGTH_MAX: usize = 1024;
 const REGEX_BYTES_MAX: usize = 32 << 10;
 
@@ -39,13 +35,13 @@ type Result<T> = std::result::Result<T, Refused>;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let mut request: ConsumerGroupHeartbeatRequest = call.decode()?;
     let response = match check(broker, &mut request, call.header.version) {
-        Ok(()) if request.member_epoch < JOINS => leave(broker, call, &request).await,
+        Ok(()) if request.member_epoch < JOIN_EPOCH => leave(broker, call, &request).await,
         Ok(()) => heartbeat(broker, call, &request).await,
         Err(refused) => Err(refused),
     };
     let response = response.unwrap_or_else(|Refused { error, message }| {
         let response = ConsumerGroupHeartbeatResponse::default().with_error_code(error.code());
-        response.with_error_message(text::sentence(message))
+        response.with_error_message(text::error_message(message))
     });
     Ok(Some(call.reply(&response)?))
 }
@@ -53,7 +49,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 fn check(broker: &Broker, request: &mut ConsumerGroupHeartbeatRequest, version: i16) -> Result<()> {
     let is_empty = |text: &Option<StrBytes>| text.as_ref().is_some_and(|text| text.is_empty());
     let invalid = |message: &str| Err(requests::invalid_request(message));
-    if version < OWN_ID_FROM && request.member_epoch == JOINS && request.member_id.is_empty() {
+    if version < CLIENT_MEMBER_ID_FROM && request.member_epoch == JOIN_EPOCH && request.member_id.is_empty() {
         request.member_id = StrBytes::from_string(broker.fresh_id().to_string());
     }
     if request.group_id.is_empty() || request.member_id.is_empty() {
@@ -63,11 +59,11 @@ fn check(broker: &Broker, request: &mut ConsumerGroupHeartbeatRequest, version: 
         return invalid("an instance id or a rack id is null or has at least one character");
     }
     match request.member_epoch {
-        JOINS => check_join(request)?,
-        LEAVES_FOR_A_WHILE if request.instance_id.is_none() => {
+        JOIN_EPOCH => check_join(request)?,
+        LEAVE_STATIC_EPOCH if request.instance_id.is_none() => {
             return invalid("only a static member goes for a while (epoch -2)");
         }
-        ..LEAVES_FOR_A_WHILE => return invalid("there is no epoch below -2"),
+        ..LEAVE_STATIC_EPOCH => return invalid("there is no epoch below -2"),
         _ => {}
     }
     match &request.server_assignor {
@@ -103,7 +99,7 @@ async fn heartbeat(
     let heartbeat = command(broker, call, request, regex);
     let member = Arc::clone(&heartbeat.member_id);
     let command = GroupCommand::ConsumerHeartbeat(Box::new(heartbeat));
-    // What the connection has sent before is decided before.
+    // Earlier calls of the connection are decided first.
     call.ticket.turn().await;
     let applied = match decide(broker, call, &group, command).await.map_err(failed)? {
         Ok(applied) => applied,
@@ -116,7 +112,7 @@ async fn heartbeat(
     }
 }
 
-/// Answers from the group as it is if the heartbeat changes nothing, as most do not; else commits it.
+/// Answers from the current group if the heartbeat changes nothing, as is usual; otherwise commits it.
 async fn decide(
     broker: &Broker,
     call: &Call,
@@ -164,8 +160,8 @@ fn command(
     }
 }
 
-/// The topics that match the member's regular expression now: the one that it sends, or else the one that it has sent.
-/// Topics come and go, so every heartbeat looks anew.
+/// The topics that match the member's regular expression: the one in the request, or else the stored one.
+/// Topics are created and deleted, so every heartbeat resolves it again.
 async fn resolved_regex(
     broker: &Broker,
     call: &Call,
@@ -176,7 +172,7 @@ async fn resolved_regex(
     let regex = match to_arc_nullable(request.subscribed_topic_regex.as_ref()) {
         Some(regex) => Some(regex),
         None => {
-            // This one document, and not the group: most members have no regular expression, and all come by here.
+            // One document, not the group: every heartbeat runs this, and most members have no expression.
             let key = MemberKey { group: Arc::clone(group), member: to_arc(&request.member_id) };
             let member = broker.store.get_one::<MemberDocument>(&key).await.map_err(failed)?;
             member.and_then(|member| member.consumer.as_ref().and_then(|own| own.regex.clone()))

@@ -1,10 +1,11 @@
-//! DeleteRecords: lets logs begin later.
+//! DeleteRecords: advances the log start offset.
 
 use kafka_protocol::messages::delete_records_response::{
     DeleteRecordsPartitionResult, DeleteRecordsTopicResult,
 };
 use kafka_protocol::messages::{DeleteRecordsRequest, DeleteRecordsResponse};
 use kernel::{Call, ErrorCode};
+use rules::commands::{Applied, Command, Outcome};
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
@@ -12,9 +13,8 @@ use crate::apis::common::requests::{by_topic, keep_last};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::store::TopicRef;
-use rules::commands::{Applied, Command, Outcome};
 
-/// What Kafka answers where there is no low watermark to tell.
+/// Kafka's "no low watermark".
 const NO_WATERMARK: i64 = -1;
 
 /// A partition, as the request names it.
@@ -36,7 +36,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// The partitions, and the offset that each is to begin at.
+/// The partitions and their requested log start offsets.
 fn wanted(request: &DeleteRecordsRequest) -> Vec<(PartitionRef, i64)> {
     let mut wanted = Vec::new();
     for topic in &request.topics {
@@ -112,7 +112,7 @@ mod tests {
         told
     }
 
-    // The answers are those of Kafka 4.1.1. Each is asked for at every version: to delete what is gone is no error.
+    // The answers are those of Kafka 4.1.1. Every version sends the same request: deleting again is no error.
     #[tokio::test]
     async fn logs_begin_later_and_never_earlier() {
         let broker = broker().await;

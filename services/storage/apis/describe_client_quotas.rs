@@ -1,16 +1,16 @@
-//! DescribeClientQuotas (KIP-546): nobody has a quota yet, so that every filter that makes sense finds none.
+//! DescribeClientQuotas (KIP-546): there are no client quotas yet, so every valid filter matches none.
 
 use kafka_protocol::messages::describe_client_quotas_request::ComponentData;
 use kafka_protocol::messages::{DescribeClientQuotasRequest, DescribeClientQuotasResponse};
 use kernel::{Call, ErrorCode};
+use rules::commands::Refused;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::requests::invalid_request;
 use crate::apis::common::text;
 use crate::broker::Broker;
-use rules::commands::Refused;
 
-/// How a component is matched: this very name, the default entity, or any.
+/// Match types of a filter component: exact name, default entity, or any.
 const EXACT: i8 = 0;
 const DEFAULT: i8 = 1;
 const SPECIFIED: i8 = 2;

@@ -5,8 +5,7 @@ use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeCluster
 use kernel::{Call, ErrorCode};
 
 use crate::apis::common::answer::Answer;
-use crate::apis::common::operations;
-use crate::apis::common::text;
+use crate::apis::common::{operations, text};
 use crate::broker::Broker;
 
 /// Endpoint types (KIP-919).
@@ -30,7 +29,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 fn describe(broker: &Broker, call: &Call, request: &DescribeClusterRequest) -> DescribeClusterResponse {
     let node = BrokerId(broker.node.node_id.0);
     let advertised = &call.session.advertised;
-    // Never fenced: a broker that answers is in service.
+    // Never fenced: the broker is up if it answers.
     let this_broker = DescribeClusterBroker::default()
         .with_broker_id(node)
         .with_host(text::str_bytes(&advertised.host))
@@ -46,11 +45,11 @@ fn describe(broker: &Broker, call: &Call, request: &DescribeClusterRequest) -> D
         .with_cluster_authorized_operations(operations)
 }
 
-/// The refusal says, as Kafka's does, that it is a broker that answers.
+/// As in Kafka, a refusal has the endpoint type of a broker.
 fn refuse(error: ErrorCode, message: String) -> DescribeClusterResponse {
     DescribeClusterResponse::default()
         .with_error_code(error.code())
-        .with_error_message(text::sentence(message))
+        .with_error_message(text::error_message(message))
 }
 
 #[cfg(test)]

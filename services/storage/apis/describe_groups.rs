@@ -5,19 +5,18 @@ use std::sync::Arc;
 use kafka_protocol::messages::describe_groups_response::{DescribedGroup, DescribedGroupMember};
 use kafka_protocol::messages::{DescribeGroupsRequest, DescribeGroupsResponse, GroupId};
 use kernel::{Call, ErrorCode};
+use rules::documents::{GroupState, MemberDocument};
+use rules::groups::GroupView;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::store_failed;
 use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
-use crate::apis::common::text;
-use crate::apis::common::text::{to_arc, to_wire, to_wire_nullable};
+use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
-use rules::documents::{GroupState, MemberDocument};
-use rules::groups::GroupView;
 
-/// Kafka's name for the state of a group that is not there.
+/// Kafka's state of a group that does not exist.
 const DEAD: &str = "Dead";
-/// From this version on a group that is not there is an error (KIP-1043).
+/// From this version on a group that does not exist is an error (KIP-1043).
 const NOT_FOUND_FROM: i16 = 6;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -55,12 +54,12 @@ fn not_found(described: DescribedGroup, message: String) -> DescribedGroup {
     described
         .with_group_state(text::str_bytes(DEAD))
         .with_error_code(ErrorCode::GroupIdNotFound.code())
-        .with_error_message(text::sentence(message))
+        .with_error_message(text::error_message(message))
 }
 
 fn of_view(described: DescribedGroup, view: &GroupView) -> DescribedGroup {
     let group = &view.group;
-    // What members have agreed on counts only once it is in use.
+    // The selected protocol is shown only in the Stable state.
     let protocol = group.protocol.clone().filter(|_| group.state == GroupState::Stable);
     let member = |(id, member): &(Arc<str>, Arc<MemberDocument>)| {
         let metadata = protocol.as_ref().and_then(|protocol| member.metadata(protocol));

@@ -8,14 +8,14 @@ use kafka_protocol::messages::describe_log_dirs_response::{
 };
 use kafka_protocol::messages::{DescribeLogDirsRequest, DescribeLogDirsResponse};
 use kernel::{Call, TopicPartition};
+use rules::documents::TopicDocument;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::text;
 use crate::broker::Broker;
 use crate::engines::StoreError;
-use rules::documents::TopicDocument;
 
-/// A topic, and those of its partitions that are asked for.
+/// A topic and its requested partitions.
 type Wanted = (Arc<TopicDocument>, Vec<TopicPartition>);
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -29,17 +29,17 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         let sized = partitions.iter().filter_map(|at| Some((at.partition, *sizes.get(at)?)));
         let sized: Vec<_> = sized.map(|(index, bytes)| partition(index, bytes)).collect();
         let described = DescribeLogDirsTopic::default().with_name(text::topic_name(&topic.name));
-        // Like Kafka, which looks through its logs for what was asked, it says nothing of what is not there.
+        // Partitions that do not exist are left out, as in Kafka, which filters its logs by the request.
         (!sized.is_empty()).then(|| described.with_partitions(sized))
     };
-    // The store does not know how large it may grow: -1, the default of total and usable bytes, says so.
+    // The store does not know its limit, so total and usable bytes stay at their default of -1 (unknown).
     let directory = DescribeLogDirsResult::default()
         .with_log_dir(text::str_bytes(&broker.settings.url_masked()))
         .with_topics(wanted.iter().filter_map(describe).collect());
     Ok(Some(call.reply(&DescribeLogDirsResponse::default().with_results(vec![directory]))?))
 }
 
-/// The topics that are asked for and are there, in the order of names.
+/// The requested topics that exist, in the order of names.
 async fn wanted(broker: &Broker, request: &DescribeLogDirsRequest) -> Result<Vec<Wanted>, StoreError> {
     let Some(asked) = &request.topics else {
         let whole = |topic: Arc<TopicDocument>| {
@@ -61,7 +61,7 @@ async fn wanted(broker: &Broker, request: &DescribeLogDirsRequest) -> Result<Vec
     Ok(indexes.into_iter().filter_map(chosen).collect())
 }
 
-/// Never a future replica, and never behind: there is one replica, and it leads.
+/// The only replica is the leader: it is never a future replica and has no lag.
 fn partition(index: i32, bytes: u64) -> DescribeLogDirsPartition {
     DescribeLogDirsPartition::default()
         .with_partition_index(index)
@@ -73,11 +73,11 @@ mod tests {
     use kafka_protocol::messages::describe_log_dirs_request::DescribableLogDirTopic;
     use kernel::records::{Batch, Codec};
     use kernel::{Api, Ticket};
+    use rules::commands::{Append, Command};
 
     use super::super::testing::{self, NOW_MS, ask, topic};
     use super::*;
     use crate::apis::testing::versions;
-    use rules::commands::{Append, Command};
 
     fn asked(topics: &[(&str, &[i32])]) -> Option<Vec<DescribableLogDirTopic>> {
         let topic = |(name, partitions): &(&str, &[i32])| {
@@ -88,7 +88,7 @@ mod tests {
         Some(topics.iter().map(topic).collect())
     }
 
-    /// The partitions that are told, with their sizes.
+    /// The listed partitions and their sizes.
     fn seen(directory: &DescribeLogDirsResult) -> Vec<(String, i64)> {
         let of_topic = |topic: &DescribeLogDirsTopic| -> Vec<(String, i64)> {
             let of_partition = |partition: &DescribeLogDirsPartition| {

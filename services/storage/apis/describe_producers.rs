@@ -1,4 +1,4 @@
-//! DescribeProducers (KIP-664): the idempotent producers that a partition remembers.
+//! DescribeProducers (KIP-664): the active idempotent producers of a partition.
 
 use std::sync::Arc;
 
@@ -8,6 +8,8 @@ use kafka_protocol::messages::describe_producers_response::{
 };
 use kafka_protocol::messages::{DescribeProducersRequest, DescribeProducersResponse};
 use kernel::{Call, ErrorCode, ProducerId, TopicPartition};
+use rules::documents::ProducerDocument;
+use rules::topics::check_topic_name;
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
@@ -15,8 +17,6 @@ use crate::apis::common::text;
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::store::{TopicRef, Topics};
-use rules::documents::ProducerDocument;
-use rules::topics::check_topic_name;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeProducersRequest = call.decode()?;
@@ -44,10 +44,10 @@ fn refused(response: PartitionResponse, topic: &TopicRequest, topics: &Topics) -
     match check_topic_name(name) {
         Err(refused) => unknown
             .with_error_code(ErrorCode::InvalidTopicException.code())
-            .with_error_message(text::sentence(refused.message)),
-        // Kafka has no words for a partition that a topic does not have.
+            .with_error_message(text::error_message(refused.message)),
+        // Kafka sends no message for an unknown partition of an existing topic.
         Ok(()) if topics.topic(&TopicRef::new(false, &topic.name, Uuid::nil())).is_some() => unknown,
-        Ok(()) => unknown.with_error_message(text::sentence(format!("there is no topic {name:?}"))),
+        Ok(()) => unknown.with_error_message(text::error_message(format!("there is no topic {name:?}"))),
     }
 }
 
@@ -58,7 +58,7 @@ async fn producers(broker: &Broker, at: TopicPartition) -> Result<Vec<ProducerSt
             .with_producer_epoch(producer.epoch.into())
             .with_last_sequence(producer.batches.last().map_or(-1, |batch| batch.last_sequence))
             .with_last_timestamp(producer.last_ms)
-            // It is in no transaction.
+            // There is no transaction.
             .with_coordinator_epoch(-1)
             .with_current_txn_start_offset(-1)
     };

@@ -1,7 +1,7 @@
-//! DescribeQuorum (KIP-595): there is no Raft here; a broker alone is what a quorum of one is.
+//! DescribeQuorum (KIP-595): there is no Raft here; the one broker answers as a quorum of one.
 //!
-//! What Kafka keeps in the log of its metadata topic is in the store, whose commits are durable on return. So the quorum
-//! has no log to be behind in: its end and high watermark are told as 0.
+//! What Kafka keeps in its metadata log is in the store, whose commits are durable on return. So the quorum
+//! has no log: log end offset and high watermark are 0.
 
 use kafka_protocol::messages::describe_quorum_response::{
     Listener, Node, PartitionData, ReplicaState, TopicData,
@@ -15,7 +15,7 @@ use crate::apis::common::text;
 use crate::apis::common::topics::CLUSTER_METADATA_TOPIC;
 use crate::broker::Broker;
 
-/// From this version on there are messages and nodes (KIP-853).
+/// From this version on the response has error messages and nodes (KIP-853).
 const NODES_FROM: i16 = 2;
 /// The first leader epoch of a quorum.
 const LEADER_EPOCH: i32 = 1;
@@ -48,7 +48,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// Kafka says nothing by an empty text here, and not by null.
+/// Kafka sends an empty string here, not null, for "no message".
 fn no_message() -> Option<StrBytes> {
     Some(StrBytes::default())
 }
@@ -74,13 +74,13 @@ fn unknown(index: i32, has_message: bool) -> PartitionData {
         .with_error_code(ErrorCode::UnknownTopicOrPartition.code());
     let message =
         format!("only partition 0 of {CLUSTER_METADATA_TOPIC} has a quorum, and it is asked for alone");
-    if has_message { partition.with_error_message(text::sentence(message)) } else { partition }
+    if has_message { partition.with_error_message(text::error_message(message)) } else { partition }
 }
 
 fn node(broker: &Broker, call: &Call) -> Node {
     let advertised = &call.session.advertised;
     let listener = Listener::default()
-        // Kafka's admin client takes no other.
+        // Kafka's admin client requires upper case.
         .with_name(text::str_bytes(&call.session.listener.to_uppercase()))
         .with_host(text::str_bytes(&advertised.host))
         .with_port(advertised.port);

@@ -38,7 +38,7 @@ pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
         DescribeUserScramCredentialsResult::default()
             .with_user(user)
             .with_error_code(error.code())
-            .with_error_message(text::sentence(message))
+            .with_error_message(text::error_message(message))
     };
     let results = users.into_iter().map(result).collect();
     let response = DescribeUserScramCredentialsResponse::default().with_results(results);

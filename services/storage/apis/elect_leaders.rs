@@ -1,4 +1,4 @@
-//! ElectLeaders (KIP-183, KIP-460): every partition has the leader it prefers, so that there is nothing to elect.
+//! ElectLeaders (KIP-183, KIP-460): every partition has its preferred leader, so no election is needed.
 
 use kafka_protocol::messages::elect_leaders_request::TopicPartitions;
 use kafka_protocol::messages::elect_leaders_response::{PartitionResult, ReplicaElectionResult};
@@ -15,7 +15,7 @@ use crate::store::TopicRef;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ElectLeadersRequest = call.decode()?;
     call.ticket.after_writes().await;
-    // Who asks for all hears only of those that got another leader.
+    // A request for all partitions (null) lists only those that got another leader: none.
     let asked = request.topic_partitions.unwrap_or_default();
     let named = |topic: &TopicPartitions| TopicRef::new(false, &topic.topic, Uuid::nil());
     let topics = broker.store.find_topics(asked.iter().map(named).collect()).await?;
@@ -42,5 +42,5 @@ fn result(index: i32, error: Option<ErrorCode>) -> PartitionResult {
     PartitionResult::default()
         .with_partition_id(index)
         .with_error_code(error.code())
-        .with_error_message(text::sentence(message.to_owned()))
+        .with_error_message(text::error_message(message.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! FindCoordinator: one broker coordinates every group.
+//! FindCoordinator: this broker is the coordinator of every group.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -6,8 +6,7 @@ use kafka_protocol::protocol::StrBytes;
 use kernel::Call;
 
 use crate::apis::common::answer::Answer;
-use crate::apis::common::requests;
-use crate::apis::common::text;
+use crate::apis::common::{requests, text};
 use crate::broker::Broker;
 
 /// Key types.
@@ -15,7 +14,7 @@ const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
 const SHARE: i8 = 2;
 
-/// From this version on several keys are asked at once (KIP-699).
+/// From this version on a request has several keys (KIP-699).
 const BATCHED_SINCE: i16 = 4;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -28,7 +27,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
             FindCoordinatorResponse::default().with_coordinators(coordinators)
         }
         false => {
-            // Kafka puts the name of "no error" here.
+            // Kafka sends the name of "no error" here.
             let is_found = found.error_code == 0;
             let none = is_found.then(|| StrBytes::from_static_str("NONE"));
             FindCoordinatorResponse::default()
@@ -44,8 +43,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 
 /// The coordinator of every key of a type.
 fn coordinator(broker: &Broker, call: &Call, key_type: i8) -> Coordinator {
-    // The Java client gives up on INVALID_REQUEST and shows the sentence; every error that says "not available" it
-    // would retry until its application times out.
+    // The Java client treats INVALID_REQUEST as fatal and shows the message; it would retry every "not
+    // available" error until the application times out.
     let refused = match key_type {
         GROUP => {
             let advertised = &call.session.advertised;

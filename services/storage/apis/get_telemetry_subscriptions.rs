@@ -1,4 +1,4 @@
-//! GetTelemetrySubscriptions (KIP-714): which of its metrics a client is to push, and how often.
+//! GetTelemetrySubscriptions (KIP-714): which metrics a client pushes, and how often.
 
 use kafka_protocol::messages::{GetTelemetrySubscriptionsRequest, GetTelemetrySubscriptionsResponse};
 use kernel::Call;
@@ -9,10 +9,10 @@ use crate::apis::common::text;
 use crate::broker::Broker;
 use crate::telemetry::{Client, asked_of};
 
-/// How metrics may be compressed, the best first, as Kafka numbers the codecs: zstd, lz4, gzip, snappy.
+/// Accepted compression types in order of preference, by Kafka's codec ids: zstd, lz4, gzip, snappy.
 const COMPRESSION: [i8; 4] = [4, 3, 1, 2];
-/// The longest push, once it is uncompressed. A client with hundreds of metrics sends a tenth of it; Kafka takes 1 MiB, but
-/// what is read from so much can be fifty times as long in memory.
+/// Limit on an uncompressed push. A client with hundreds of metrics sends a tenth of it. Kafka accepts 1 MiB,
+/// but the decoded metrics can take fifty times as much memory.
 pub(super) const BYTES_MAX: usize = 256 << 10;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -30,13 +30,13 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         .with_accepted_compression_types(COMPRESSION.to_vec())
         .with_push_interval_ms(asked.interval_ms)
         .with_telemetry_max_bytes(BYTES_MAX as i32)
-        // Sums from the client's start: a push that is lost then loses nothing.
+        // Cumulative since the client's start, so that a lost push loses no data.
         .with_delta_temporality(false)
         .with_requested_metrics(asked.metrics.iter().map(|name| text::str_bytes(name)).collect());
     Ok(Some(call.reply(&response)?))
 }
 
-/// The client at the other end.
+/// The client of the connection.
 pub(super) fn client(call: &Call, instance: Uuid) -> Client {
     let software = call.session.software();
     Client {

@@ -1,18 +1,18 @@
-//! Heartbeat: a member lives. Nothing is written; its lease is renewed in time with those of others.
+//! Heartbeat: restarts a member's session timeout. Nothing is written; leases are renewed together later.
 
 use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 use kernel::{Call, ErrorCode};
+use rules::documents::GroupState;
+use rules::groups::{check_heartbeat, must_join_again};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{check_group_id, identity, store_failed};
 use crate::apis::common::text::to_arc;
 use crate::broker::Broker;
-use rules::documents::GroupState;
-use rules::groups::{check_heartbeat, must_join_again};
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: HeartbeatRequest = call.decode()?;
-    // A heartbeat that was sent behind a join or a leave is about what those have made of the group.
+    // A heartbeat sent after a join or a leave must see the group as they left it.
     call.ticket.after_writes().await;
     let code = heartbeat(broker, call, &request).await.err().map_or(0, |error| error.code());
     Ok(Some(call.reply(&HeartbeatResponse::default().with_error_code(code))?))

@@ -1,15 +1,15 @@
-//! InitProducerId: a fresh id for an idempotent producer (KIP-98).
+//! InitProducerId: a new producer id for an idempotent producer (KIP-98).
 //!
-//! A producer that already has an id and asks again (KIP-360) gets a fresh one, as from Kafka: only transactions keep
-//! their id. There are no transactions yet.
+//! A producer that already has an id and asks again (KIP-360) gets a new one, as in Kafka: only transactional
+//! producers keep their id. There are no transactions yet.
 
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 use kernel::{Call, ErrorCode};
+use rules::commands::{Applied, Command};
 use tracing::warn;
 
 use crate::apis::common::answer::Answer;
 use crate::broker::Broker;
-use rules::commands::{Applied, Command};
 
 const NO_ID: i64 = -1;
 const NO_EPOCH: i16 = -1;
@@ -30,7 +30,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 }
 
 fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
-    // Either both or neither; before KIP-360 there was neither.
+    // Producer id and epoch are both set or both absent; before KIP-360 both are absent.
     if (request.producer_id.0 == NO_ID) != (request.producer_epoch == NO_EPOCH) {
         return Err(ErrorCode::InvalidRequest);
     }
@@ -38,8 +38,8 @@ fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
         None => Ok(()),
         Some(id) if id.is_empty() => Err(ErrorCode::InvalidRequest),
         Some(id) => {
-            // The response has no room for a sentence, and this is the one error that every client library takes as
-            // final: others are tried again for minutes.
+            // The response has no message field, and this is the one error that every client library treats
+            // as fatal; others are retried for minutes.
             let id = id.as_str();
             warn!(
                 transactional_id = id,

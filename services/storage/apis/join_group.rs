@@ -1,4 +1,4 @@
-//! JoinGroup: a member comes, and waits until all others have.
+//! JoinGroup: a member joins, and waits until all others have joined.
 
 use std::sync::Arc;
 
@@ -7,21 +7,20 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
+use rules::commands::{Applied, GroupCommand, Join, Joined, KnownTopics, MemberIdentity};
+use rules::documents::{Blob, MemberProtocol};
+use rules::groups::{CONSUMER, GroupView, join_answer};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{
     NO_GENERATION, check_group_id, commit_with_topics, identity, store_failed, wait_for,
 };
-use crate::apis::common::text;
-use crate::apis::common::text::{to_arc, to_wire, to_wire_nullable};
+use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
-use rules::commands::{Applied, GroupCommand, Join, Joined, KnownTopics, MemberIdentity};
-use rules::documents::{Blob, MemberProtocol};
-use rules::groups::{CONSUMER, GroupView, join_answer};
 
-/// From this version on a newcomer is given its id first (KIP-394).
+/// From this version on a new member gets its member id first (KIP-394).
 const KNOWN_ID_FROM: i16 = 4;
-/// From this version on the leader can be told that it need not assign (KIP-814).
+/// From this version on the leader can be told to skip the assignment (KIP-814).
 const SKIPS_ASSIGNMENT_FROM: i16 = 9;
 /// From this version on a protocol's name may be null (KIP-559).
 const NULL_PROTOCOL_FROM: i16 = 7;
@@ -31,7 +30,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let version = call.header.version;
     let asked = asked(broker, call, &request);
     drop(request);
-    // All of it has been copied out, so that a parked call holds no request memory.
+    // Everything has been copied out of the request, so that a waiting call holds no request memory.
     call.body.release();
     let response = match asked {
         Ok((group, asked)) => {
@@ -44,7 +43,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&for_version(response, version))?))
 }
 
-/// The request on memory of its own, or why it is refused as it stands.
+/// The request, copied out of its frame, or why it is invalid.
 fn asked(
     broker: &Broker,
     call: &Call,
@@ -60,7 +59,7 @@ fn asked(
     if !(least..=most).contains(&timeout) {
         return Err(refused(ErrorCode::InvalidSessionTimeout));
     }
-    // Version 0 has one timeout for both.
+    // Version 0 has one timeout for session and rebalance.
     let rebalance_timeout_ms = match version {
         0 => request.session_timeout_ms,
         _ => request.rebalance_timeout_ms,
@@ -111,7 +110,7 @@ async fn join(
                 Some(answer.and_then(|joined| response(view, &joined)))
             });
             Ok(joined.await.unwrap_or_else(|error| match error {
-                // A member that has left is unknown, and is told no id.
+                // The member has left: the response has no member id.
                 ErrorCode::UnknownMemberId => refusal(StrBytes::default(), error),
                 _ => refusal(to_wire(&waiting.id), error),
             }))
@@ -127,7 +126,7 @@ async fn join(
     }
 }
 
-/// The response to a member that is in its group, or is to come again.
+/// The response to a member that has joined, or must join again with its new member id.
 fn response(view: Option<&GroupView>, joined: &Joined) -> Result<JoinGroupResponse, ErrorCode> {
     match joined {
         Joined::IdRequired(id) => Ok(refusal(to_wire(id), ErrorCode::MemberIdRequired)),
@@ -158,7 +157,7 @@ fn of_generation(view: &GroupView, member: &Arc<str>, lists_members: bool) -> Jo
     JoinGroupResponse::default()
         .with_generation_id(group.generation)
         .with_protocol_type(to_wire_nullable(group.protocol_type.as_ref()))
-        // An assignor without a name is told as none, as in Kafka.
+        // An empty protocol name is sent as null, as in Kafka.
         .with_protocol_name(Some(to_wire(&protocol)).filter(|name| !name.is_empty()))
         .with_leader(to_wire_nullable(group.leader.as_ref()).unwrap_or_default())
         .with_member_id(to_wire(member))
@@ -166,7 +165,7 @@ fn of_generation(view: &GroupView, member: &Arc<str>, lists_members: bool) -> Jo
 }
 
 fn refusal(member: StrBytes, error: ErrorCode) -> JoinGroupResponse {
-    // A group that is full does not know its member any more.
+    // A full group has not kept the member.
     let member = if error == ErrorCode::GroupMaxSizeReached { StrBytes::default() } else { member };
     JoinGroupResponse::default()
         .with_error_code(error.code())

@@ -1,15 +1,15 @@
-//! LeaveGroup: members go, and the others share what they had.
+//! LeaveGroup: members leave, and their partitions are reassigned.
 
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::leave_group_response::MemberResponse;
 use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 use kernel::{Call, ErrorCode};
+use rules::commands::{Applied, GroupCommand, LeftMember};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{NO_GENERATION, check_group_id, commit, identity};
 use crate::apis::common::text::to_arc;
 use crate::broker::Broker;
-use rules::commands::{Applied, GroupCommand, LeftMember};
 
 /// From this version on several members leave at once (KIP-345).
 const BATCHED_FROM: i16 = 3;

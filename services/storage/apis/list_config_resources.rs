@@ -1,4 +1,4 @@
-//! ListConfigResources (KIP-1142): what has configs that DescribeConfigs shows.
+//! ListConfigResources (KIP-1142): the resources that DescribeConfigs has configs for.
 
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
@@ -8,13 +8,13 @@ use crate::apis::common::answer::Answer;
 use crate::apis::common::text;
 use crate::broker::Broker;
 
-/// Kafka's numbers for what has configs.
+/// Kafka's config resource types.
 const TOPIC: i8 = 2;
 const BROKER: i8 = 4;
 const BROKER_LOGGER: i8 = 8;
 const CLIENT_METRICS: i8 = 16;
 const GROUP: i8 = 32;
-/// Before this version clients can ask for nothing but client metrics (KIP-714).
+/// Before this version the API lists only client metrics subscriptions (KIP-714).
 const TYPES_FROM: i16 = 1;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {

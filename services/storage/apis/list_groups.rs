@@ -6,24 +6,24 @@ use kafka_protocol::messages::list_groups_response::ListedGroup;
 use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::Call;
+use rules::documents::GroupDocument;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::store_failed;
-use crate::apis::common::text;
-use crate::apis::common::text::{to_wire, to_wire_nullable};
+use crate::apis::common::text::{self, to_wire, to_wire_nullable};
 use crate::broker::Broker;
-use rules::documents::GroupDocument;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ListGroupsRequest = call.decode()?;
-    // Kafka takes blanks around a state, and none around a type.
+    // Kafka trims blanks around a state, but not around a type.
     let states: Vec<StrBytes> =
         request.states_filter.iter().map(|state| text::str_bytes(state.trim())).collect();
     call.ticket.after_writes().await;
     let response = match broker.store.groups().await {
         Ok(groups) => {
             let wanted = |(_, group): &(Arc<str>, Arc<GroupDocument>)| {
-                fits(&states, group.state.name()) && fits(&request.types_filter, group.type_name())
+                matches_filter(&states, group.state.name())
+                    && matches_filter(&request.types_filter, group.type_name())
             };
             let listed = groups.into_iter().filter(wanted).map(|(id, group)| listed(&id, &group));
             ListGroupsResponse::default().with_groups(listed.collect())
@@ -33,8 +33,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&for_version(response, call.header.version))?))
 }
 
-/// An empty filter lets everything through. Kafka reads names in any case.
-fn fits(filter: &[StrBytes], name: &str) -> bool {
+/// An empty filter matches everything. Names are case-insensitive, as in Kafka.
+fn matches_filter(filter: &[StrBytes], name: &str) -> bool {
     filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(name))
 }
 
@@ -46,7 +46,7 @@ fn listed(id: &Arc<str>, group: &GroupDocument) -> ListedGroup {
         .with_group_type(text::str_bytes(group.type_name()))
 }
 
-/// Versions before those that have states and types cannot be given any.
+/// Clears states and types in versions that do not have them.
 fn for_version(mut response: ListGroupsResponse, version: i16) -> ListGroupsResponse {
     for group in &mut response.groups {
         if version < 4 {

@@ -1,4 +1,4 @@
-//! ListPartitionReassignments (KIP-455): a partition has one replica, the store, and is never on its way elsewhere.
+//! ListPartitionReassignments (KIP-455): a partition has one replica, the store, and is never reassigned.
 
 use kafka_protocol::messages::{ListPartitionReassignmentsRequest, ListPartitionReassignmentsResponse};
 use kernel::Call;

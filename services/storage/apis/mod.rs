@@ -1,4 +1,4 @@
-//! A file per Kafka API, one function each: decode, command or read, reply.
+//! One file per Kafka API, one function each: decode, command or read, reply.
 
 pub(crate) mod alter_configs;
 pub(crate) mod alter_partition_reassignments;

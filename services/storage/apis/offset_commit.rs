@@ -1,4 +1,4 @@
-//! OffsetCommit: remembers how far a group has come.
+//! OffsetCommit: stores the committed offsets of a group.
 
 use std::sync::Arc;
 
@@ -10,6 +10,8 @@ use kafka_protocol::messages::offset_commit_response::{
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use kernel::{Call, ErrorCode};
+use rules::commands::{CommittedOffset, GroupCommand};
+use rules::documents::OffsetDocument;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::directory::DirectoryTopics;
@@ -18,21 +20,19 @@ use crate::apis::common::requests::by_topic;
 use crate::apis::common::text::to_arc;
 use crate::broker::Broker;
 use crate::store::TopicRef;
-use rules::commands::{CommittedOffset, GroupCommand};
-use rules::documents::OffsetDocument;
 
-/// Kafka's `offset.metadata.max.bytes`, which counts what Java takes for characters.
+/// Kafka's `offset.metadata.max.bytes`, which counts Java's UTF-16 code units.
 const METADATA_UNITS_MAX: usize = 4096;
 /// From this version on topics are named by id (KIP-848).
 const BY_ID_FROM: i16 = 10;
-/// From this version on a member hears of epochs (KIP-848).
+/// From this version on a client understands member epoch errors (KIP-848).
 const EPOCHS_FROM: i16 = 9;
-/// Before this version a group that is not there is one whose generation is over.
+/// Before this version the error for an unknown group is ILLEGAL_GENERATION.
 const UNKNOWN_GROUP_FROM: i16 = 9;
-/// Kafka's "keep it as long as the broker does".
+/// Kafka's "use the broker's offset retention".
 const BROKERS_RETENTION: i64 = -1;
 
-/// A partition, as the request names it, and what becomes of it.
+/// A partition, as the request names it, and its result.
 type Row = (TopicRef, i32, Result<(), ErrorCode>);
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -133,7 +133,7 @@ async fn commit_all(
             .await;
     match committed {
         Ok(_) => {
-            // A commit says that its member lives.
+            // A commit restarts the member's session timeout.
             if !id.is_empty() {
                 broker.coordinator.heard(&group, &id);
             }

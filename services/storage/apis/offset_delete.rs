@@ -1,4 +1,4 @@
-//! OffsetDelete: forgets committed offsets (KIP-496).
+//! OffsetDelete (KIP-496): deletes committed offsets.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use kafka_protocol::messages::offset_delete_response::{
 };
 use kafka_protocol::messages::{OffsetDeleteRequest, OffsetDeleteResponse};
 use kernel::{Call, ErrorCode};
+use rules::commands::{Applied, GroupCommand};
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
@@ -18,7 +19,6 @@ use crate::apis::common::groups::{check_group_id, commit, store_failed};
 use crate::apis::common::text::to_arc;
 use crate::broker::Broker;
 use crate::store::TopicRef;
-use rules::commands::{Applied, GroupCommand};
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetDeleteRequest = call.decode()?;

@@ -1,4 +1,4 @@
-//! OffsetFetch: how far groups have come.
+//! OffsetFetch: the committed offsets of groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -12,29 +12,28 @@ use kafka_protocol::messages::offset_fetch_response::{
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use kernel::{Call, ErrorCode};
+use rules::documents::{OffsetDocument, OffsetKey};
+use rules::groups::check_offset_fetch;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::directory::DirectoryTopics;
 use crate::apis::common::groups::store_failed;
-use crate::apis::common::text;
-use crate::apis::common::text::{to_arc, to_wire};
+use crate::apis::common::text::{self, to_arc, to_wire};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::store::TopicRef;
-use rules::documents::{OffsetDocument, OffsetKey};
-use rules::groups::check_offset_fetch;
 
-/// From this version on several groups are asked for at once (KIP-709).
+/// From this version on a request has several groups (KIP-709).
 const BATCHED_FROM: i16 = 8;
 /// From this version on topics are named by id (KIP-848).
 const BY_ID_FROM: i16 = 10;
-/// What Kafka answers where nothing was committed.
+/// Kafka's "no committed offset".
 const NO_OFFSET: i64 = -1;
 const NO_EPOCH: i32 = -1;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetFetchRequest = call.decode()?;
-    // A member reads what it has committed before.
+    // A member must read its own earlier commits.
     call.ticket.after_writes().await;
     let by_id = call.header.version >= BY_ID_FROM;
     let response = match call.header.version >= BATCHED_FROM {
@@ -97,7 +96,7 @@ async fn one_group(
     }
 }
 
-/// A member of a group of the consumer protocol asks in its epoch; who is no member, such as a tool, says neither.
+/// A consumer protocol member sends its id and epoch; a client that is no member, such as a tool, neither.
 async fn check_member(
     broker: &Broker,
     call: &Call,
@@ -131,7 +130,7 @@ async fn some_topics(
     let mut found = Vec::with_capacity(asked.len());
     for (topic, asked) in named.iter().zip(asked) {
         let facts = topics.topic(topic);
-        // Who asks by name hears of an unknown topic as of one that nothing was committed for.
+        // By name, an unknown topic is answered like one without committed offsets.
         let error = (by_id && facts.is_none()).then_some(ErrorCode::UnknownTopicId);
         let partition = |index: i32| {
             let offset = facts.and_then(|facts| {
@@ -161,7 +160,7 @@ async fn all_topics(
     let topics = DirectoryTopics::find(broker, &named).await?;
     let mut found = Vec::with_capacity(of_topics.len());
     for (name, offsets) in of_topics {
-        // An offset does not outlive its topic.
+        // A deleted topic has no committed offsets.
         let Some(facts) = topics.topic(&TopicRef::Name(Arc::clone(&name))) else { continue };
         let own = offsets.iter().filter(|(_, offset)| offset.topic_id == facts.id);
         let partitions: Vec<_> =

@@ -1,4 +1,4 @@
-//! OffsetForLeaderEpoch: where a leader epoch ends, by which a consumer notices that records it has read are gone.
+//! OffsetForLeaderEpoch: the end offset of a leader epoch, by which consumers detect log truncation.
 
 use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderPartition;
 use kafka_protocol::messages::offset_for_leader_epoch_response::{
@@ -6,14 +6,13 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 };
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use kernel::{Call, ErrorCode, TopicPartition};
+use rules::documents::PartitionDocument;
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
-use crate::apis::common::epochs;
-use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
+use crate::apis::common::epochs::{self, check_leader_epoch, end_of_epoch};
 use crate::broker::Broker;
 use crate::store::TopicRef;
-use rules::documents::PartitionDocument;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetForLeaderEpochRequest = call.decode()?;
@@ -40,7 +39,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&OffsetForLeaderEpochResponse::default().with_topics(results))?))
 }
 
-/// The epoch with the offset after its last record; `None` if it is later than any the log has.
+/// The epoch and its end offset; `None` if the log has no such epoch yet.
 fn find(
     log: &PartitionDocument,
     partition: &OffsetForLeaderPartition,

@@ -1,4 +1,4 @@
-//! PushTelemetry (KIP-714): a client's metrics, which `/metrics` then shows.
+//! PushTelemetry (KIP-714): stores a client's metrics, which `/metrics` then shows.
 
 use bytes::Bytes;
 use kafka_protocol::messages::{PushTelemetryRequest, PushTelemetryResponse};

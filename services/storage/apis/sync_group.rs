@@ -1,20 +1,19 @@
-//! SyncGroup: the leader brings the assignments of all, the others wait for theirs.
+//! SyncGroup: the leader sends the assignments of all members, the others wait for theirs.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kernel::{Call, ErrorCode};
-
-use crate::apis::common::answer::Answer;
-use crate::apis::common::groups::{check_group_id, commit, identity, wait_for};
-use crate::apis::common::text;
-use crate::apis::common::text::{to_arc, to_arc_nullable, to_wire, to_wire_nullable};
-use crate::broker::Broker;
 use rules::commands::{Applied, GroupCommand, Sync, Synced};
 use rules::groups::{CONSUMER, GroupView, sync_answer};
 
-/// From this version on both sides name protocol type and name (KIP-559).
+use crate::apis::common::answer::Answer;
+use crate::apis::common::groups::{check_group_id, commit, identity, wait_for};
+use crate::apis::common::text::{self, to_arc, to_arc_nullable, to_wire, to_wire_nullable};
+use crate::broker::Broker;
+
+/// From this version on request and response have protocol type and name (KIP-559).
 const PROTOCOL_FROM: i16 = 5;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -23,7 +22,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let group = to_arc(&request.group_id.0);
     let sync = asked(broker, &request);
     drop(request);
-    // All of it has been copied out, so that a parked call holds no request memory.
+    // Everything has been copied out of the request, so that a waiting call holds no request memory.
     call.body.release();
     let response = match is_good {
         Ok(()) => synced(broker, call, &group, sync).await,
@@ -34,7 +33,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// From KIP-559 on a member must say the protocol type and name that it expects.
+/// From KIP-559 on a member must send the protocol type and name that it expects.
 fn check_protocol(call: &Call, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
     let is_said = request.protocol_type.is_some() && request.protocol_name.is_some();
     match call.header.version < PROTOCOL_FROM || is_said {

@@ -1,4 +1,4 @@
-//! What the tests of the APIs stand on: a broker over the memory engine, topics, batches, and calls through the door.
+//! Helpers for the API tests: a broker over the memory engine, topics, batches, and calls through the door.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -11,15 +11,15 @@ use kernel::clock::ManualClock;
 use kernel::ids::RandomIds;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{Api, Call, Hangup, NodeId, Reply, Session, Ticket, TopicPartition};
+use rules::commands::{Append, Applied, Command};
+use rules::documents::TopicDocument;
 
 use crate::broker::{Broker, BrokerParts, NodeFacts};
 use crate::dispatch;
 use crate::engines::memory::Memory;
 use crate::settings::Settings;
-use rules::commands::{Append, Applied, Command};
-use rules::documents::TopicDocument;
 
-/// The time on the broker's clock, which stands still.
+/// The time of the broker's clock, which is stopped.
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
 /// A broker with an open, empty store.
@@ -43,13 +43,13 @@ pub(crate) fn broker_with_replies(bytes: usize) -> Arc<Broker> {
     Arc::new(broker)
 }
 
-/// A topic that is there.
+/// The stored topic.
 pub(crate) async fn stored(broker: &Broker, name: &str) -> Arc<TopicDocument> {
     let found = broker.store.get_one::<TopicDocument>(&Arc::from(name)).await;
     found.expect("the store is open").expect("the topic is there")
 }
 
-/// The versions that Kafka 4.1 serves of an API.
+/// The versions of an API that Kafka 4.1 supports.
 pub(crate) fn versions(api: Api) -> RangeInclusive<i16> {
     api.versions().min..=api.versions().max
 }
@@ -71,7 +71,7 @@ pub(crate) async fn topic(
     }
 }
 
-/// Appends a batch, and gives its base offset.
+/// Appends a batch and returns its base offset.
 pub(crate) async fn append(broker: &Broker, partition: TopicPartition, batch: Bytes) -> i64 {
     let batch = Batch::check(batch).expect("a test's batch is whole");
     let command = Command::Append(Append::new(partition, &batch, NOW_MS));
@@ -100,7 +100,7 @@ fn build(mut builder: BatchBuilder, timestamps: &[i64]) -> Bytes {
     builder.build().expect("a test's batch can be built")
 }
 
-/// Sends a request on a connection, and gives what a stack would get.
+/// Sends a request on a connection and returns what the stack would get.
 pub(crate) async fn send<Q: Encodable>(
     broker: &Arc<Broker>,
     connection: &Arc<Session>,
@@ -113,7 +113,7 @@ pub(crate) async fn send<Q: Encodable>(
     dispatch::door(broker).enter(call).await
 }
 
-/// Asks on a connection, and decodes the reply to its last byte.
+/// Sends a request on a connection and decodes the reply to its last byte.
 pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
     broker: &Arc<Broker>,
     connection: &Arc<Session>,
@@ -129,7 +129,7 @@ pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
     decoded
 }
 
-/// Asks on a connection of its own.
+/// Sends a request on a new connection.
 pub(crate) async fn ask<Q: Encodable, R: Decodable>(
     broker: &Arc<Broker>,
     api: Api,

@@ -1,13 +1,13 @@
-//! UnregisterBroker (KIP-500): brokers that are gone leave nothing behind that could be unregistered.
+//! UnregisterBroker (KIP-500): there are no broker registrations, so there is nothing to unregister.
 
 use kafka_protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
 use kernel::{Call, ErrorCode};
+use rules::commands::Refused;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::requests::invalid_request;
 use crate::apis::common::text;
 use crate::broker::Broker;
-use rules::commands::Refused;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: UnregisterBrokerRequest = call.decode()?;

@@ -1,4 +1,4 @@
-//! UpdateFeatures (KIP-584): features stay at the level that this release has.
+//! UpdateFeatures (KIP-584): feature levels are fixed by the release.
 
 use kafka_protocol::messages::update_features_request::FeatureUpdateKey;
 use kafka_protocol::messages::update_features_response::UpdatableFeatureResult;
@@ -10,7 +10,7 @@ use crate::apis::common::features::FEATURES;
 use crate::apis::common::text;
 use crate::broker::Broker;
 
-/// From this version on a request says what kind of change it is, and, from the next on, a feature has no result of its own.
+/// From this version on a request has upgrade types; from the next on, a response has no feature results.
 const KINDS_FROM: i16 = 1;
 const RESULTS_UNTIL: i16 = 1;
 /// Upgrade, safe downgrade, unsafe downgrade.
@@ -23,14 +23,14 @@ pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     let response = match refused {
         Some(message) => UpdateFeaturesResponse::default()
             .with_error_code(ErrorCode::InvalidUpdateVersion.code())
-            .with_error_message(text::sentence(message)),
+            .with_error_message(text::error_message(message)),
         None if version <= RESULTS_UNTIL => {
             let result = |update: FeatureUpdateKey| {
-                // Kafka has a sentence here too where nothing went wrong.
+                // Kafka sends a message here even without an error.
                 let message = format!("{} is at this level", update.feature.as_str());
                 UpdatableFeatureResult::default()
                     .with_feature(update.feature)
-                    .with_error_message(text::sentence(message))
+                    .with_error_message(text::error_message(message))
             };
             let results = request.feature_updates.into_iter().map(result).collect();
             UpdateFeaturesResponse::default().with_error_message(None).with_results(results)
@@ -40,7 +40,7 @@ pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// Why a feature cannot be so; `None` if it is so already.
+/// Why a feature cannot have the requested level; `None` if it already has it.
 fn refusal(update: &FeatureUpdateKey, version: i16) -> Option<String> {
     let (name, level) = (update.feature.as_str(), update.max_version_level);
     let Some((_, own_level)) = FEATURES.iter().find(|(own, _)| *own == name) else {

@@ -1,8 +1,8 @@
-//! Lets time pass for groups: renews leases, lets those of silent members lapse, ends waits that are over.
+//! Drives the timeouts of groups: renews leases, and sends ticks when sessions or waits time out.
 //!
-//! It sleeps until the next thing is due, so that a broker without groups never wakes. What it finds due goes to the store
-//! as ticks, those of all groups in one commit: a thousand groups cost one write in a renewal period. The rules check
-//! every tick against what is stored by then, so a tick that comes late or twice does no harm.
+//! It sleeps until the next timeout, so a broker without groups never wakes. Due ticks of all groups go to
+//! the store in one commit: a thousand groups cost one write per renewal period. The rules check every tick
+//! against the stored state, so a late or repeated tick is harmless.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -18,14 +18,14 @@ use super::Coordinator;
 use crate::broker::Broker;
 use crate::engines::StoreError;
 
-/// It does not wake more often than this, whatever is due.
+/// The shortest pause between two ticks.
 const PAUSE_MS_MIN: i64 = 10;
-/// Until it tries again when the store has failed.
+/// The pause after the store has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Runs as long as the process.
 pub(crate) async fn run(broker: Arc<Broker>) {
-    if let Err(error) = begin(&broker).await {
+    if let Err(error) = renew_all(&broker).await {
         warn!(%error, "group members that were there before are not given a fresh session");
     }
     loop {
@@ -38,7 +38,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
                 let pause_ms = (due_ms - broker.clock.now_ms()).max(PAUSE_MS_MIN);
                 Duration::from_millis(pause_ms.unsigned_abs())
             }
-            // The engine has told the operator.
+            // The engine has logged the error.
             Err(_) => PAUSE_AFTER_FAILURE,
         };
         tokio::select! {
@@ -48,8 +48,8 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     }
 }
 
-/// After an outage every member has a whole session to be heard from again: it could not reach anybody.
-async fn begin(broker: &Broker) -> Result<(), StoreError> {
+/// After an outage every member gets a full session timeout: it could not reach any broker.
+async fn renew_all(broker: &Broker) -> Result<(), StoreError> {
     for (group, view) in views(broker).await? {
         for (member, _) in &view.members {
             broker.coordinator.heard(&group, member);
@@ -58,11 +58,11 @@ async fn begin(broker: &Broker) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// The groups in which time matters.
+/// The groups that have timeouts.
 async fn views(broker: &Broker) -> Result<Vec<(Arc<str>, GroupView)>, StoreError> {
     let mut views = Vec::new();
     for (group, document) in broker.store.groups().await? {
-        if has_time(&document)
+        if has_timeouts(&document)
             && let Some(view) = broker.store.group(&group).await?
         {
             views.push((group, view));
@@ -71,11 +71,11 @@ async fn views(broker: &Broker) -> Result<Vec<(Arc<str>, GroupView)>, StoreError
     Ok(views)
 }
 
-fn has_time(group: &GroupDocument) -> bool {
+fn has_timeouts(group: &GroupDocument) -> bool {
     !group.members.is_empty() || !group.pending.is_empty() || group.deadline.is_some()
 }
 
-/// Does what is due. Says when something will be next, in ms; `None` if nothing will.
+/// Sends the ticks that are due. Returns when the next one is due, in ms; `None` if none is.
 pub(crate) async fn tick(broker: &Broker) -> Result<Option<i64>, StoreError> {
     let now_ms = broker.clock.now_ms();
     let views = views(broker).await?;
@@ -86,18 +86,18 @@ pub(crate) async fn tick(broker: &Broker) -> Result<Option<i64>, StoreError> {
     };
     let members: HashSet<MemberKey> = views.iter().flat_map(keys).collect();
     broker.coordinator.keep_only(|key| members.contains(key));
-    let looks: Vec<(Arc<str>, Look)> = views
+    let checks: Vec<(Arc<str>, GroupCheck)> = views
         .into_iter()
-        .map(|(group, view)| (Arc::clone(&group), look(&broker.coordinator, &group, &view, now_ms)))
+        .map(|(group, view)| (Arc::clone(&group), check(&broker.coordinator, &group, &view, now_ms)))
         .collect();
-    // When one lease must be renewed all are that can be: the next write is then a whole period away.
-    let renews = looks.iter().any(|(_, look)| look.must_renew);
-    let next_ms = looks.iter().filter_map(|(_, look)| look.next_ms).min();
-    let due = looks.into_iter().filter(|(_, look)| look.is_due || (renews && !look.heard.is_empty()));
+    // If one lease must be renewed, all that can be are: the next write is then a whole period away.
+    let renews = checks.iter().any(|(_, check)| check.must_renew);
+    let next_ms = checks.iter().filter_map(|(_, check)| check.next_ms).min();
+    let due = checks.into_iter().filter(|(_, check)| check.is_due || (renews && !check.heard.is_empty()));
     let commands: Vec<Command> = due
-        .map(|(group, look)| Command::Group {
+        .map(|(group, check)| Command::Group {
             group,
-            command: GroupCommand::Tick { now_ms, heard: look.heard },
+            command: GroupCommand::Tick { now_ms, heard: check.heard },
         })
         .collect();
     if commands.is_empty() {
@@ -107,56 +107,63 @@ pub(crate) async fn tick(broker: &Broker) -> Result<Option<i64>, StoreError> {
     Ok(Some(now_ms))
 }
 
-/// What time means for one group.
+/// What is due in one group.
 #[derive(Default)]
-struct Look {
-    /// Something is to be done now.
+struct GroupCheck {
+    /// A timeout has passed.
     is_due: bool,
     /// A lease is half over, and its member has been heard from since.
     must_renew: bool,
     /// Members whose leases can be renewed, and until when.
     heard: BTreeMap<Arc<str>, i64>,
-    /// When to look again.
+    /// When to check again.
     next_ms: Option<i64>,
 }
 
-impl Look {
+impl GroupCheck {
     fn due_at(&mut self, at_ms: i64, now_ms: i64) {
         self.is_due |= at_ms <= now_ms;
-        self.again_at(at_ms);
+        self.check_at(at_ms);
     }
 
-    fn again_at(&mut self, at_ms: i64) {
+    fn check_at(&mut self, at_ms: i64) {
         self.next_ms = Some(self.next_ms.map_or(at_ms, |next_ms| next_ms.min(at_ms)));
     }
 }
 
-fn look(coordinator: &Coordinator, group: &Arc<str>, view: &GroupView, now_ms: i64) -> Look {
-    let mut look = Look::default();
-    view.group.deadline.iter().for_each(|deadline| look.due_at(deadline.at_ms, now_ms));
-    view.group.pending.values().for_each(|until_ms| look.due_at(*until_ms, now_ms));
+fn check(coordinator: &Coordinator, group: &Arc<str>, view: &GroupView, now_ms: i64) -> GroupCheck {
+    let mut check = GroupCheck::default();
+    view.group.deadline.iter().for_each(|deadline| check.due_at(deadline.at_ms, now_ms));
+    view.group.pending.values().for_each(|until_ms| check.due_at(*until_ms, now_ms));
     for (id, member) in &view.members {
         let heard_ms = coordinator.last_heard(&super::key(group, id), now_ms);
-        look_at(&mut look, id, member, heard_ms, now_ms);
+        check_member(&mut check, id, member, heard_ms, now_ms);
     }
-    look
+    check
 }
 
-fn look_at(look: &mut Look, id: &Arc<str>, member: &MemberDocument, heard_ms: Option<i64>, now_ms: i64) {
+fn check_member(
+    check: &mut GroupCheck,
+    id: &Arc<str>,
+    member: &MemberDocument,
+    heard_ms: Option<i64>,
+    now_ms: i64,
+) {
     let session_ms = i64::from(member.session_timeout_ms);
     let renewed_ms = heard_ms.map_or(member.lease_ms, |heard_ms| heard_ms + session_ms);
     let half_over_ms = member.lease_ms - session_ms / 2;
-    // A quarter of a session is worth a write; less waits for the next one, unless the lease is about to lapse.
+    // A renewal by a quarter of a session is worth a write; a shorter one waits, unless the lease is about to
+    // expire.
     let is_worth_it = renewed_ms - member.lease_ms >= session_ms / 4;
     if renewed_ms > member.lease_ms && (is_worth_it || now_ms >= member.lease_ms) {
-        look.heard.insert(Arc::clone(id), renewed_ms);
-        look.must_renew |= half_over_ms <= now_ms;
+        check.heard.insert(Arc::clone(id), renewed_ms);
+        check.must_renew |= half_over_ms <= now_ms;
     } else if member.has_joined {
-        // It waits for the group, whose deadline is looked at.
+        // It waits for the rebalance, whose deadline is checked instead.
         return;
     } else if member.lease_ms <= now_ms {
-        look.is_due = true;
+        check.is_due = true;
     }
     let checks = [half_over_ms, member.lease_ms - session_ms / 4, member.lease_ms];
-    look.again_at(checks.into_iter().find(|at_ms| *at_ms > now_ms).unwrap_or(now_ms));
+    check.check_at(checks.into_iter().find(|at_ms| *at_ms > now_ms).unwrap_or(now_ms));
 }

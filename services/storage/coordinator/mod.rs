@@ -1,8 +1,8 @@
-//! What this broker knows of group members that no store is told: when each was last heard from.
+//! When this broker last heard from each group member, which is kept only in memory.
 //!
-//! A heartbeat writes nothing. It is noted here, and [`lease_renewal`] renews the leases of all members in batches, well
-//! before they lapse. A broker that dies takes these notes with it, and nothing is lost: its members are heard from by the
-//! next broker before their leases have lapsed, or join again.
+//! A heartbeat writes nothing. It is recorded here, and [`lease_renewal`] renews the leases of all members in
+//! batches, well before they expire. If a broker fails, its records are lost without harm: the members reach
+//! the next broker before their leases expire, or rejoin.
 
 pub(crate) mod lease_renewal;
 
@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use rules::documents::MemberKey;
 use tokio::sync::Notify;
 
-/// When members were last heard from, and the means to wake the renewal of their leases.
+/// When members were last heard from, and a signal that wakes the lease renewal.
 pub(crate) struct Coordinator {
     members: Mutex<HashMap<MemberKey, LastHeard>>,
     clock: SharedClock,
@@ -25,7 +25,7 @@ pub(crate) struct Coordinator {
 #[derive(Debug, Clone, Copy, Default)]
 struct LastHeard {
     at_ms: i64,
-    /// Calls of the member that wait here for its group: it cannot say anything else meanwhile.
+    /// Calls of the member that wait here for its group: it can send no heartbeat meanwhile.
     waiting: usize,
 }
 
@@ -34,25 +34,25 @@ fn key(group: &Arc<str>, member: &Arc<str>) -> MemberKey {
 }
 
 impl Coordinator {
-    /// Nobody has been heard from.
+    /// No member has been heard from.
     pub(crate) fn new(clock: SharedClock) -> Self {
         Self { members: Mutex::default(), clock, changed: Notify::new() }
     }
 
-    /// Notes that a member has been heard from.
+    /// Records that a member has been heard from.
     pub(crate) fn heard(&self, group: &Arc<str>, member: &Arc<str>) {
         let now_ms = self.clock.now_ms();
         self.members.lock().entry(key(group, member)).or_default().at_ms = now_ms;
     }
 
-    /// Notes that a call of a member waits, until the guard is dropped.
+    /// Records that a call of a member waits, until the guard is dropped.
     pub(crate) fn waits(self: &Arc<Self>, group: &Arc<str>, member: &Arc<str>) -> Waiting {
         let key = key(group, member);
         self.members.lock().entry(key.clone()).or_default().waiting += 1;
         Waiting { coordinator: Arc::clone(self), key }
     }
 
-    /// Tells the renewal of leases that a group has changed, and with it the time at which something is due.
+    /// Wakes the lease renewal: a group has changed, and its timeouts may have changed with it.
     pub(crate) fn group_changed(&self) {
         self.changed.notify_one();
     }
@@ -64,7 +64,7 @@ impl Coordinator {
         Some(if heard.waiting > 0 { now_ms } else { heard.at_ms })
     }
 
-    /// Forgets members that are gone.
+    /// Removes the records of former members.
     fn keep_only(&self, is_member: impl Fn(&MemberKey) -> bool) {
         self.members.lock().retain(|key, heard| heard.waiting > 0 || is_member(key));
     }

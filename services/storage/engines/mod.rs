@@ -1,8 +1,8 @@
-//! Where commands become durable: one trait of a few verbs, one folder per engine.
+//! Storage engines, which make commands durable: one trait of a few verbs, one folder per engine.
 //!
-//! An engine runs the rules and stores what they decide. What Kafka means is written in `rules`, never here. What an engine
-//! keeps beside documents and batches (numbers of partitions, packed keys, sizes) is its own, and so are the limits that
-//! follow from it.
+//! An engine runs the rules and stores what they decide. Kafka's semantics are in `rules`, never here. What
+//! an engine keeps besides documents and batches (partition numbers, packed keys, sizes) is private to it,
+//! and so are the limits that follow from it.
 
 pub mod memory;
 #[cfg(test)]
@@ -30,25 +30,25 @@ pub use watch::{Subject, Watch, Watchers};
 /// An engine over an open store, or why it cannot be opened.
 pub type OpenedEngine = Result<Arc<dyn Engine>, StoreError>;
 
-/// How a store's URL chooses its engine.
+/// How a store's URL selects its engine.
 pub struct EngineKind {
     /// The part before `://`.
     scheme: &'static str,
-    /// What a URL looks like, for errors and the reference.
+    /// The form of a URL, for errors and the reference.
     form: &'static str,
-    /// Whether the part after `://` is one.
+    /// Whether the part after `://` is valid.
     accepts: fn(&str) -> bool,
     /// Opens the store; the text is the part after `://`. It may block.
     open: fn(&str, &Settings) -> OpenedEngine,
 }
 
-/// All engines. A new one is a folder, and a line here.
+/// All engines. A new engine is a folder and a line here.
 static ENGINES: [&EngineKind; 2] = [&sqlite::KIND, &memory::KIND];
 
-/// The engine of a store's URL, with what stands behind `://`.
+/// The engine of a store's URL, and the part after `://`.
 ///
 /// # Errors
-/// A sentence that says what a URL looks like.
+/// A sentence with the valid forms of a URL.
 pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
     let parts = url.split_once("://");
     let kind = parts.and_then(|(scheme, _)| ENGINES.iter().find(|kind| kind.scheme == scheme));
@@ -61,7 +61,7 @@ pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
     }
 }
 
-/// Opens the store that the settings name. It may block on a disk.
+/// Opens the store in the settings. It may block on a disk.
 ///
 /// # Errors
 /// A sentence with the cause and the remedy.
@@ -82,18 +82,18 @@ impl fmt::Display for StoreError {
 
 impl std::error::Error for StoreError {}
 
-/// What an engine gives back, in time.
+/// The future result of an engine operation.
 pub type Pending<T> = BoxFuture<'static, Result<T, StoreError>>;
 
-/// Memory that commands hold: given back once they are durable, also when nobody waits for them any more.
+/// Memory that commands hold. It is released once they are durable, even if the caller no longer waits.
 pub type Holds = Vec<Arc<Lease>>;
 
-/// A read of one partition.
+/// A read from one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadSpec {
     /// The partition.
     pub partition: TopicPartition,
-    /// Where to begin.
+    /// Where the read begins.
     pub from: From,
     /// Whole batches up to this many bytes, and at least one (KIP-74).
     pub bytes_max: usize,
@@ -104,74 +104,74 @@ pub struct ReadSpec {
 pub enum From {
     /// At the batch that holds this offset.
     Offset(i64),
-    /// At the first batch with a record of this time or later, in ms since the epoch.
+    /// At the first batch with a record of this timestamp or later, in ms since the Unix epoch.
     Timestamp(i64),
-    /// At the first batch that holds the latest timestamp.
+    /// At the first batch with the maximum timestamp.
     MaxTimestamp,
 }
 
-/// What a read found.
+/// The result of a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadOutcome {
-    /// The partition is there.
+    /// The partition exists.
     Read {
-        /// The first offset that can be read.
+        /// The log start offset.
         log_start: i64,
-        /// The offset after the last record that can be read.
+        /// The high watermark: the offset after the last record that can be read.
         high_watermark: i64,
-        /// Whole batches with their offsets, one after the other; empty at the end of the log.
+        /// Whole batches in offset order; empty at the end of the log.
         batches: Vec<Bytes>,
     },
-    /// The offset is before the log's beginning or past its end.
+    /// The offset is before the log start offset or after the high watermark.
     OutOfRange {
-        /// The first offset that can be read.
+        /// The log start offset.
         log_start: i64,
-        /// The offset after the last record that can be read.
+        /// The high watermark: the offset after the last record that can be read.
         high_watermark: i64,
     },
-    /// There is no such partition (any more).
+    /// The partition does not exist, or was deleted.
     UnknownPartition,
 }
 
-/// What `maintain` did, for the log.
+/// What `maintain` did, for the operator's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Maintained {
-    /// Partitions whose beginning moved.
+    /// Partitions whose log start offset advanced.
     pub partitions_trimmed: usize,
-    /// Idle producers forgotten.
+    /// Idle producers that expired.
     pub producers_forgotten: usize,
-    /// Bytes of garbage given back.
+    /// Bytes of garbage that were freed.
     pub bytes_freed: u64,
 }
 
-/// An engine.
+/// A storage engine.
 pub trait Engine: Send + Sync {
-    /// Queues commands, in the order of the calls, before it returns; what it returns ends once they are durable.
-    /// Each command is atomic by itself. `holds` is kept until then.
+    /// Queues commands, in the order of the calls, before it returns. The returned future completes once they
+    /// are durable. Each command is atomic by itself. `holds` is kept until then.
     fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>>;
 
-    /// Reads many partitions at once, in at most `bytes_max` bytes in all; the first batch found is given even if it
-    /// is larger (KIP-74).
+    /// Reads many partitions, at most `bytes_max` bytes in total. The first batch is returned even if it is
+    /// larger (KIP-74).
     fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>>;
 
-    /// Documents by key, each at its key's place, as they are at one moment.
+    /// Documents by key, in the order of `keys`, from one consistent snapshot.
     fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>>;
 
-    /// The first `limit` documents of a prefix after a key, in the order of keys.
+    /// The first `limit` documents of a prefix after a key, in key order.
     fn scan(&self, prefix: Prefix, after: Option<Key>, limit: usize) -> Pending<Vec<(Key, Document)>>;
 
-    /// Bytes of the batches in each partition; 0 for one that is not there.
+    /// Total size of each partition's batches; 0 if the partition does not exist.
     fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>>;
 
-    /// Watches for appends to partitions and for changes of groups; subscribe before reading.
+    /// Watches appends to partitions and changes of groups. Subscribe before reading.
     fn watch(&self, subjects: &[Subject]) -> Watch;
 
-    /// Retention and garbage, by this time in ms.
+    /// Applies retention and frees garbage, as of this time in ms.
     fn maintain(&self, now_ms: i64) -> Pending<Maintained>;
 
     /// Writes its metrics.
     fn collect(&self, page: &mut Page);
 
-    /// Ends what is queued and closes the store.
+    /// Completes queued commands and closes the store.
     fn close(&self) -> Pending<()>;
 }

@@ -1,4 +1,4 @@
-//! Random changes of groups for the engine model test.
+//! Random group commands for the engine model test.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use rules::documents::{ASSIGNORS, Blob, MemberProtocol, OffsetDocument, Partitio
 
 use super::model_tests::{Dice, TOPICS};
 
-/// The groups that are changed.
+/// The groups of the test.
 pub(super) const GROUPS: [&str; 3] = ["g", "h/1", ""];
 const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
 
@@ -68,7 +68,7 @@ impl Dice {
         ConsumerLeave { member_id, instance_id, member_epoch: generation - 2, now_ms }
     }
 
-    /// What is known of topics: of all of them, or, now and then, of none.
+    /// The known topics: usually all, sometimes none.
     fn known_topics(&mut self, ids: &[TopicId]) -> KnownTopics {
         let mut known = KnownTopics::default();
         if self.roll(8) != 0 {
@@ -111,7 +111,7 @@ impl Dice {
     fn join(&mut self, ids: &[TopicId], now_ms: i64) -> Join {
         let protocol = |name: &str| MemberProtocol {
             name: Arc::from(name),
-            // A consumer of topic "a", so that the group can be moved over.
+            // A subscription to topic "a", so that the group can be upgraded to the consumer protocol.
             metadata: Blob(Bytes::from_static(b"\0\0\0\0\0\x01\0\x01a\xff\xff\xff\xff")),
         };
         Join {

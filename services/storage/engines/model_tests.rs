@@ -1,27 +1,26 @@
-//! Every engine is held against the memory engine: for any commands, the same outcomes and the same reads.
+//! Tests every engine against the memory engine: the same commands give the same outcomes and reads.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{ProducerId, TopicId, TopicPartition};
-use uuid::Uuid;
-
 use rules::commands::{Append, Command, ConfigOperation, NewConfigs};
 use rules::documents::{
     DocumentKind, GroupDocument, MemberDocument, OffsetDocument, OffsetIndex, OffsetKey, PartitionDocument,
     Prefix, ProducerDocument, Subscription, TopicDocument,
 };
+use uuid::Uuid;
 
 use super::memory::Memory;
 use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
 use super::{Engine, From, ReadSpec};
 
-/// Names of topics; one of them is not legal.
+/// Topic names; one of them is invalid.
 pub(super) const TOPICS: [&str; 6] = ["a", "b", "a.b", "a_b", "bad name", "c"];
 
-/// A small generator of numbers that a seed repeats (xorshift64*).
+/// A small seeded random number generator (xorshift64*).
 pub(super) struct Dice(u64);
 
 impl Dice {
@@ -132,7 +131,7 @@ impl Dice {
     }
 }
 
-/// An id that no topic has had; the last few stay in play.
+/// A new topic id; the last few are kept for later commands.
 fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
     let id = TopicId(Uuid::from_u128(ids.last().map_or(0, |last| last.0.as_u128()) + 1));
     ids.push(id);
@@ -179,7 +178,7 @@ async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: 
     }
 }
 
-/// Pages through all documents of a prefix.
+/// Compares all documents of a prefix, page by page.
 async fn same_scans(model: &Memory, engine: &Sqlite, prefix: &Prefix, limit: usize, context: &str) {
     let mut after = None;
     loop {

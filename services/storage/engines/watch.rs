@@ -1,7 +1,6 @@
-//! Watches for partitions that grow and groups that change.
+//! Watches for appends to partitions and changes of groups.
 //!
-//! A parked fetch is woken by the append itself, a parked join by the one that completes the group; nobody sleeps and
-//! polls.
+//! The append itself wakes a waiting fetch, and the last join wakes the waiting joins; there is no polling.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,16 +11,16 @@ use parking_lot::Mutex;
 use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument};
 use tokio::sync::Notify;
 
-/// What can be waited for.
+/// What can be watched.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// Appends to a partition, or its end.
+    /// Appends to a partition, or its deletion.
     Partition(TopicPartition),
-    /// Any change of a group or its members.
+    /// Changes of a group or its members.
     Group(Arc<str>),
 }
 
-/// All watches of an engine. Cloning shares them.
+/// All watches of an engine. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct Watchers(Arc<Mutex<HashMap<Subject, Vec<Arc<Waiter>>>>>);
 
@@ -31,7 +30,7 @@ struct Waiter {
     notify: Notify,
 }
 
-/// A subscription; it ends when it is dropped.
+/// A subscription, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     waiter: Arc<Waiter>,
@@ -50,12 +49,12 @@ impl Watchers {
         Watch { waiter, subjects: subjects.to_vec(), watchers: self.clone() }
     }
 
-    /// Wakes those who watch a partition that has grown, or gone (0 bytes).
+    /// Wakes the watches of a partition that has grown, or was deleted (0 bytes).
     pub fn wake(&self, partition: TopicPartition, bytes: u64) {
         self.wake_all([(Subject::Partition(partition), bytes)]);
     }
 
-    /// Wakes those who watch a group whose documents are among those that have changed.
+    /// Wakes the watches of the groups whose documents have changed.
     pub fn wake_groups<'a>(&self, changed: impl IntoIterator<Item = &'a Key>) {
         let group = |key: &Key| match key.kind() {
             GroupDocument::PREFIX => GroupDocument::parse_key(key).map(Subject::Group),

@@ -1,4 +1,4 @@
-//! Subscriptions to clients' metrics: created, changed and deleted by their configs alone (KIP-714).
+//! Client metrics subscriptions: created, altered and deleted through their configs alone (KIP-714).
 
 use std::sync::Arc;
 
@@ -7,13 +7,13 @@ use crate::configs::{self, client_metrics};
 use crate::documents::Subscription;
 use crate::working_set::WorkingSet;
 
-/// A subscription without configs is none.
+/// A subscription without configs is deleted.
 pub(crate) fn alter(set: &mut WorkingSet<'_>, name: &Arc<str>, change: &NewConfigs) -> Outcome {
     let configs = match change {
         NewConfigs::Replace(configs) => configs.clone(),
         NewConfigs::Incremental(operations) => {
             let before = set.get::<Subscription>(name).cloned().unwrap_or_default();
-            // Kafka does not take the lists among them for lists here.
+            // Kafka does not treat its list configs as lists here.
             configs::apply(before.0, operations, |_| None)?
         }
     };

@@ -1,13 +1,13 @@
-//! The two questions that an engine asks: what a command needs, and what it comes to.
+//! The two calls of an engine: which documents a command needs, and its decision.
 
 use crate::commands::{Command, Outcome};
 use crate::documents::{Counters, PartitionDocument, ProducerDocument, Subscription, TopicDocument};
 use crate::working_set::{Needs, Wanted, WorkingSet};
 use crate::{client_metrics, groups, log, producers, topics};
 
-/// The documents that deciding `command` takes and that are not in the set yet.
+/// The documents that `command` needs and that are not in the set yet.
 ///
-/// It is asked until it is [`Needs::Done`]: which partitions a topic has is known only once the topic is.
+/// To be called until it is [`Needs::Done`]: a topic's partitions are known only once the topic is loaded.
 pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
     let mut wanted = Wanted::default();
     match command {
@@ -38,9 +38,10 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
     wanted.missing_in(set)
 }
 
-/// Decides a command: all of it or nothing.
+/// Decides a command, completely or not at all.
 ///
-/// A refused command leaves the set as it was. Deciding before [`needs`] is done treats what is missing as absent.
+/// A refused command leaves the set as it was. Deciding before [`needs`] is done treats what is missing as
+/// absent.
 pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
     match command {
         Command::CreateTopic { name, id, partitions, configs } => {

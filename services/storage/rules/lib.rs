@@ -1,13 +1,13 @@
-//! Kafka's semantics, written once and pure.
+//! Kafka's semantics, written once, as pure functions.
 //!
-//! A [`Command`](commands::Command) is what a client asks to change. [`needs`] says which documents deciding it takes,
-//! [`decide`] changes a [`WorkingSet`] of documents and records what must happen to the logs. There is no I/O, no clock
-//! and no randomness in here: a command carries its time and its ids. Every engine runs these rules, so that all behave
-//! alike.
+//! A [`Command`](commands::Command) is a change that a client requests. [`needs`] returns the documents that
+//! it needs; [`decide`] changes a [`WorkingSet`] of documents and records the effects on logs. There is no
+//! I/O, clock or randomness in here: a command carries its time and its ids. Every engine runs these rules,
+//! so that all behave alike.
 //!
-//! Data stands below those who decide: [`documents`] is what a store keeps, [`commands`] is what is asked of it and what
-//! comes of that, [`configs`] are Kafka's configs as tables. Above them `log`, `producers`, `topics`, `client_metrics` and
-//! [`groups`] decide, each about its own documents; `decide` is their one list.
+//! [`documents`] is what a store keeps, [`commands`] are the changes and their outcomes, [`configs`] are
+//! Kafka's configs as tables. On these stand `log`, `producers`, `topics`, `client_metrics` and [`groups`],
+//! which decide commands, each on its own documents; `decide` dispatches to them.
 
 mod client_metrics;
 pub mod commands;

@@ -1,4 +1,4 @@
-//! Logs: batches appended, once each, and the start of a log moved forward.
+//! Logs: idempotent appends, and advancing the log start offset.
 
 use kernel::{ErrorCode, ProducerId, TopicPartition};
 

@@ -1,4 +1,4 @@
-//! Idempotent producers: their ids, and where a batch stands in its producer's sequence (KIP-98, KIP-360).
+//! Idempotent producers: producer ids and sequence numbers (KIP-98, KIP-360).
 
 use kernel::records::NO_PRODUCER_EPOCH;
 use kernel::{ErrorCode, ProducerId, TopicPartition};
@@ -7,8 +7,8 @@ use crate::commands::{Applied, BatchFacts, Outcome, Refused};
 use crate::documents::{Counters, ProducedBatch, ProducerDocument};
 use crate::working_set::WorkingSet;
 
-/// As many batches as an idempotent producer may have in flight, so that any of them can be recognised when it comes
-/// again (KIP-98).
+/// As many batches as an idempotent producer may have in flight, so that a retry of any of them is recognised
+/// (KIP-98).
 const REMEMBERED_BATCHES: usize = 5;
 
 pub(crate) enum Sequence {
@@ -25,7 +25,7 @@ fn sequence_after(sequence: i32, steps: i32) -> i32 {
     ((i64::from(sequence) + i64::from(steps)) & i64::from(i32::MAX)) as i32
 }
 
-/// Where a batch stands in its producer's sequence.
+/// Checks the sequence number of a batch against the state of its producer.
 pub(crate) fn sequence(known: Option<&ProducerDocument>, batch: &BatchFacts) -> Result<Sequence, Refused> {
     let epoch = batch.producer_epoch;
     let last_epoch = known.map_or(NO_PRODUCER_EPOCH, |known| known.epoch);
@@ -36,7 +36,7 @@ pub(crate) fn sequence(known: Option<&ProducerDocument>, batch: &BatchFacts) -> 
         );
         return Err(Refused::new(ErrorCode::InvalidProducerEpoch, message));
     }
-    // A producer that is not remembered may begin anywhere: it may have been forgotten (KIP-360).
+    // A producer without state may start at any sequence number: its state may have expired (KIP-360).
     let Some(known) = known else { return Ok(Sequence::Next) };
     let out_of_order = |expected: i32| {
         let message = format!(
@@ -59,7 +59,7 @@ pub(crate) fn sequence(known: Option<&ProducerDocument>, batch: &BatchFacts) -> 
     }
 }
 
-/// What is remembered of a producer after a batch.
+/// A producer's state after a batch.
 pub(crate) fn remember(
     known: Option<&ProducerDocument>,
     batch: &BatchFacts,

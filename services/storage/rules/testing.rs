@@ -1,4 +1,4 @@
-//! What the tests of the rules stand on: documents in a map.
+//! A store for the tests of the rules: documents in a map.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use crate::commands::{Command, Effect, Outcome};
 use crate::documents::{Document, DocumentKind, Key, ProducerDocument};
 use crate::{Documents, Lookup, Needs, WorkingSet, decide, needs};
 
-/// Documents in a map, all of them at hand.
+/// Documents in a map, all of them loaded.
 #[derive(Debug, Default)]
 pub(crate) struct MapStore(pub(crate) BTreeMap<Key, Document>);
 
@@ -16,7 +16,7 @@ impl Documents for MapStore {
     }
 }
 
-/// The same documents to somebody who has loaded only some of them.
+/// The same documents with only some of them loaded.
 struct Loaded<'a> {
     store: &'a MapStore,
     keys: Vec<Key>,
@@ -29,8 +29,8 @@ impl Documents for Loaded<'_> {
 }
 
 impl MapStore {
-    /// Decides a command and takes over its changes. It is decided twice: on all documents, and on only those that
-    /// `needs` asked for, which must come to the same; and it may change only what it said that it might.
+    /// Decides a command and applies its changes. It is decided twice, on all documents and on only those
+    /// that `needs` returned: both must agree, and only documents that `needs` listed for writing may change.
     pub(crate) fn run(&mut self, command: &Command) -> (Outcome, Vec<Effect>) {
         let (keys, write) = self.needed(command);
         let loaded = Loaded { store: self, keys };
@@ -58,7 +58,7 @@ impl MapStore {
         (outcome, effects)
     }
 
-    /// What a command needs in all, and what of it may be written.
+    /// All keys that a command needs, and those of them that it may write.
     fn needed(&self, command: &Command) -> (Vec<Key>, Vec<Key>) {
         let (mut keys, mut all_write) = (Vec::new(), Vec::new());
         loop {

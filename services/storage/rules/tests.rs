@@ -66,7 +66,7 @@ fn a_duplicate_gets_its_original_offset_five_batches_back() {
 }
 
 #[test]
-fn sequences_are_dense_wrap_and_start_again_with_an_epoch() {
+fn sequences_are_dense_wrap_and_restart_with_a_new_epoch() {
     let mut bench = Bench::with_topic();
     let first = i32::MAX - 1;
     assert_eq!(bench.base_offset(batch(9, 0, first, 2)).0, 0, "an unknown producer may begin anywhere");
@@ -88,7 +88,7 @@ fn a_batch_that_wraps_within_itself_is_followed_by_its_successor() {
 }
 
 #[test]
-fn a_forgotten_producer_goes_on_where_it_was() {
+fn a_producer_without_state_may_continue_its_sequence() {
     let mut bench = Bench::with_topic();
     bench.base_offset(batch(9, 0, 0, 1));
     let forget =
@@ -100,7 +100,7 @@ fn a_forgotten_producer_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_log_begins_where_it_is_told_to() {
+fn the_log_start_offset_only_advances() {
     let mut bench = Bench::with_topic();
     for _ in 0..3 {
         bench.base_offset(batch(-1, -1, -1, 10));

@@ -1,4 +1,4 @@
-//! Topics: created, grown, configured and deleted.
+//! Topics: creation, new partitions, configs and deletion.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::working_set::{Wanted, WorkingSet};
 /// Kafka leaves room for a partition number and a suffix in a file name of 255 bytes.
 const TOPIC_NAME_BYTES_MAX: usize = 249;
 
-/// More partitions than this in one request are a mistake; Kafka's own bound.
+/// Kafka's bound on the partitions of one request: more are a mistake.
 const PARTITIONS_PER_TOPIC_MAX: i32 = 10_000;
 
 fn collision_name(name: &str) -> Arc<str> {
@@ -33,7 +33,7 @@ pub(crate) fn needs_to_grow(wanted: &mut Wanted, name: &Arc<str>, count: i32, se
     }
 }
 
-/// More than a request may create are not asked for: it will be refused.
+/// Nothing is loaded for more than a request may create: it will be refused.
 fn wants_new_partitions(wanted: &mut Wanted, topic: TopicId, range: std::ops::Range<i32>) {
     if range.len() <= PARTITIONS_PER_TOPIC_MAX as usize {
         range.for_each(|partition| {
@@ -121,7 +121,7 @@ fn check_partition_count(partitions: i32) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Names first, then values: a client that gets both wrong hears of the name, as from Kafka.
+/// Names first, then values: if both are wrong, the client gets the error for the name, as from Kafka.
 fn check_configs(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
     let invalid = |message| Refused::new(ErrorCode::InvalidConfig, message);
     if let Some(name) = configs.keys().find(|name| configs::find(name).is_none()) {

@@ -1,4 +1,4 @@
-//! Documents as they are, under the changes that a batch of commands makes to them.
+//! Stored documents, overlaid with the changes of a batch of commands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,16 +6,16 @@ use std::sync::Arc;
 use crate::commands::Effect;
 use crate::documents::{Document, DocumentKind, Key};
 
-/// What an engine knows of a document without asking its store.
+/// The state of a document in memory.
 #[derive(Debug, Clone, Copy)]
 pub enum Lookup<'a> {
-    /// It would have to be loaded.
+    /// It is not loaded.
     Unknown,
-    /// It is this, or there is none.
+    /// It is loaded; `None` if it does not exist.
     Known(Option<&'a Document>),
 }
 
-/// The documents that an engine has at hand.
+/// The documents that an engine has in memory.
 pub trait Documents {
     /// Looks one up.
     fn lookup(&self, key: &Key) -> Lookup<'_>;
@@ -24,7 +24,7 @@ pub trait Documents {
 /// The changed documents; `None` is one that was deleted.
 pub type Changes = BTreeMap<Key, Option<Document>>;
 
-/// Documents, with changes over them that are not durable yet.
+/// Documents, overlaid with changes that are not durable yet.
 pub struct WorkingSet<'a> {
     base: &'a dyn Documents,
     under: Option<&'a WorkingSet<'a>>,
@@ -33,17 +33,17 @@ pub struct WorkingSet<'a> {
 }
 
 impl<'a> WorkingSet<'a> {
-    /// No changes yet.
+    /// A set without changes.
     pub fn new(base: &'a dyn Documents) -> Self {
         Self { base, under: None, changes: Changes::new(), effects: Vec::new() }
     }
 
-    /// A set over this one whose changes nobody will see.
+    /// A set over this one, whose changes are discarded.
     pub(crate) fn scratch(&self) -> WorkingSet<'_> {
         WorkingSet { base: self.base, under: Some(self), changes: Changes::new(), effects: Vec::new() }
     }
 
-    /// A document as it stands after the changes so far.
+    /// A document after the changes so far.
     pub fn lookup(&self, key: &Key) -> Lookup<'_> {
         match (self.changes.get(key), self.under) {
             (Some(changed), _) => Lookup::Known(changed.as_ref()),
@@ -52,12 +52,12 @@ impl<'a> WorkingSet<'a> {
         }
     }
 
-    /// The changed documents, and what must happen to the logs.
+    /// The changed documents, and the effects on logs.
     pub fn into_changes(self) -> (Changes, Vec<Effect>) {
         (self.changes, self.effects)
     }
 
-    /// What must happen to the logs so far.
+    /// The effects on logs so far.
     pub fn effects(&self) -> &[Effect] {
         &self.effects
     }
@@ -74,7 +74,7 @@ impl<'a> WorkingSet<'a> {
         self.document(&T::key(key))?.get()
     }
 
-    /// The same, shared.
+    /// The same, as an `Arc`.
     pub fn get_arc<T: DocumentKind>(&self, key: &T::Key) -> Option<Arc<T>> {
         self.document(&T::key(key))?.get_arc()
     }
@@ -95,13 +95,13 @@ impl<'a> WorkingSet<'a> {
 /// What is still missing before a command can be decided.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Needs {
-    /// Nothing: decide.
+    /// Nothing: the command can be decided.
     Done,
-    /// These documents; ask again once they are there.
+    /// These documents; call again once they are loaded.
     More {
-        /// Those that are only looked at.
+        /// Those that are only read.
         read: Vec<Key>,
-        /// Those that may be changed, whose lock roots are to be held.
+        /// Those that may be changed, whose lock roots must be held.
         write: Vec<Key>,
     },
 }
@@ -119,7 +119,7 @@ impl Needs {
     }
 }
 
-/// The documents that deciding a command takes, as they are gathered.
+/// Collects the documents that a command needs.
 #[derive(Default)]
 pub(crate) struct Wanted {
     read: Vec<Key>,
@@ -127,19 +127,19 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Wants a document that is only looked at.
+    /// Adds a document that is only read.
     pub(crate) fn read<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
         self.read.push(T::key(key));
         self
     }
 
-    /// Wants a document that may be changed.
+    /// Adds a document that may be changed.
     pub(crate) fn write<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
         self.write.push(T::key(key));
         self
     }
 
-    /// What of this a set does not have.
+    /// Those that a set has not loaded.
     pub(crate) fn missing_in(mut self, set: &WorkingSet<'_>) -> Needs {
         let is_missing = |key: &Key| matches!(set.lookup(key), Lookup::Unknown);
         self.read.retain(is_missing);

@@ -1,8 +1,8 @@
 //! Deciding a command of a group without committing it, for calls that mostly change nothing.
 //!
-//! A heartbeat of the consumer protocol (KIP-848) is a question and an answer most of the time, and now and then a step
-//! of a rebalance. Which of the two it is, only the rules can tell. So they decide it on what has just been read; only
-//! if that changes something is it committed, and then decided again on what is there by then.
+//! Most heartbeats of the consumer protocol (KIP-848) change nothing; some are a step of a rebalance. Only
+//! the rules can tell which, so they first decide the command on a snapshot. It is committed only if it
+//! changes something, and is then decided again on the current documents.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use rules::{Documents, Lookup, Needs, WorkingSet, decide, needs};
 use super::engine::Store;
 use crate::engines::StoreError;
 
-/// Documents that have been read, and which are known not to be there.
+/// Documents that have been read; `None` for those that do not exist.
 #[derive(Default)]
 struct Snapshot(HashMap<Key, Option<Document>>);
 
@@ -25,18 +25,18 @@ impl Documents for Snapshot {
     }
 }
 
-/// What a dry run comes to.
+/// The result of a dry run.
 pub(crate) enum DryRun {
-    /// It changes nothing, and this is the answer.
+    /// The command changes nothing, and this is the result.
     Unchanged(Applied),
-    /// Facts about these topics are missing.
+    /// The command lacks metadata of these topics.
     MissingTopics(BTreeSet<Arc<str>>),
-    /// It is to be committed, or might be refused.
+    /// The command must be committed: it changes something, or might be refused.
     Changes,
 }
 
 impl Store {
-    /// What a command of a group comes to on the group as it is.
+    /// Decides a group command on the current state of the group.
     pub(crate) async fn dry_run(
         &self,
         group: &Arc<str>,
@@ -44,7 +44,7 @@ impl Store {
     ) -> Result<DryRun, StoreError> {
         let engine = self.engine().await?;
         let mut snapshot = Snapshot::default();
-        // The group and its members as they were at one moment.
+        // The group and its members, from one snapshot.
         let view = self.group(group).await?;
         let document = view.as_ref().map(|view| Document::new::<GroupDocument>(Arc::clone(&view.group)));
         snapshot.0.insert(GroupDocument::key(group), document);

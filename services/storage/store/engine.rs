@@ -1,4 +1,4 @@
-//! An engine, opened or still opening, behind the connection's order.
+//! An engine, open or still opening, called in the order of each connection.
 
 use std::sync::Arc;
 
@@ -26,17 +26,16 @@ enum Opened {
     Closed,
 }
 
-/// The side that hands over the engine once it is open. Dropped before that, it tells those who wait that there will
-/// be none.
+/// Publishes the engine once it is open. Dropping it earlier fails the waiting calls.
 pub(crate) struct StoreOpener(watch::Sender<Opened>);
 
 impl StoreOpener {
-    /// Lets waiting calls in.
+    /// Publishes the engine to the waiting calls.
     pub(crate) fn opened(&self, engine: Arc<dyn Engine>) {
         self.0.send_replace(Opened::Open(engine));
     }
 
-    /// Takes the engine back, to be closed; calls are refused from now on.
+    /// Takes the engine out, to be closed; calls are refused from now on.
     pub(crate) fn close(&self) -> Option<Arc<dyn Engine>> {
         match self.0.send_replace(Opened::Closed) {
             Opened::Open(engine) => Some(engine),
@@ -63,8 +62,8 @@ impl Store {
         }
     }
 
-    /// The engine, once it is open. Listeners are bound before the store is opened, so that a client that comes
-    /// early waits here instead of being refused.
+    /// The engine, once it is open. Listeners are bound before the store is opened, so that an early client
+    /// waits here instead of being refused.
     pub(crate) async fn engine(&self) -> Result<Arc<dyn Engine>, StoreError> {
         if let Some(engine) = self.engine_if_open() {
             return Ok(engine);
@@ -78,8 +77,8 @@ impl Store {
         }
     }
 
-    /// Makes a call's commands durable. They enter the engine's queue in the order of the connection's calls; later
-    /// calls may enter while these are on their way to the disk.
+    /// Makes a call's commands durable. They enter the engine's queue in the order of the connection's calls;
+    /// later calls may enter before these are durable.
     pub(crate) async fn commit(
         &self,
         ticket: &Ticket,
@@ -98,14 +97,14 @@ impl Store {
         let engine = self.engine().await?;
         ticket.turn().await;
         let bytes = commands.iter().map(Command::bytes).sum();
-        // The engine keeps it: a client that hangs up does not make room in the queue.
+        // The engine keeps the permit: a client that disconnects does not free room in the queue.
         holds.push(Arc::new(self.queue.take(bytes).await));
         let pending = engine.commit(commands, holds);
         ticket.entered();
         pending.await
     }
 
-    /// One command of a call that has no others.
+    /// Commits the only command of a call.
     pub(crate) async fn commit_one(&self, ticket: &Ticket, command: Command) -> Result<Outcome, StoreError> {
         let outcomes = self.commit(ticket, vec![command]).await?;
         outcomes.into_iter().next().ok_or_else(|| StoreError("the engine gave no outcome".to_owned()))
@@ -125,7 +124,7 @@ impl Store {
         Ok(self.engine().await?.watch(subjects))
     }
 
-    /// Documents of one kind, each at its key's place, as they are at one moment.
+    /// Documents of one kind, in the order of `keys`, from one snapshot.
     pub(crate) async fn get<T: DocumentKind>(
         &self,
         keys: &[T::Key],

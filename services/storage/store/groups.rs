@@ -1,4 +1,4 @@
-//! Look-ups of groups, subscriptions and producers.
+//! Look-ups of groups, client metrics subscriptions and producers.
 
 use std::sync::Arc;
 
@@ -12,26 +12,26 @@ use rules::groups::GroupView;
 use super::engine::Store;
 use crate::engines::StoreError;
 
-/// How far a group has come in a partition.
+/// A group's committed offset in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Committed {
     /// The topic.
     pub(crate) topic: Arc<str>,
     /// The partition.
     pub(crate) partition: i32,
-    /// The next offset that the group reads.
+    /// The committed offset: the next one to read.
     pub(crate) offset: i64,
-    /// The offset after the last record.
+    /// Log end offset.
     pub(crate) end: i64,
 }
 
 impl Store {
-    /// A group with its members, as they are at one moment.
+    /// A group with its members, from one snapshot.
     pub(crate) async fn group(&self, group: &Arc<str>) -> Result<Option<GroupView>, StoreError> {
         let engine = self.engine().await?;
         let Some(mut document) = self.get_one::<GroupDocument>(group).await? else { return Ok(None) };
         loop {
-            // The group is read again with its members: if others are in it by now, it is looked at anew.
+            // The group is read again with its members. If they have changed meanwhile, it is read once more.
             let ids = document.members.clone();
             let member = |id: &Arc<str>| MemberKey { group: Arc::clone(group), member: Arc::clone(id) };
             let mut keys = vec![GroupDocument::key(group)];
@@ -70,8 +70,8 @@ impl Store {
         Ok(keys.into_iter().zip(found).filter_map(|(key, offset)| Some((key, offset?))).collect())
     }
 
-    /// The offsets that a group has committed, with the ends of their logs. Those of topics that are not here are left
-    /// out.
+    /// The offsets that a group has committed, with the log end offsets. Topics that do not exist here are
+    /// left out.
     pub(crate) async fn committed(&self, group: &Arc<str>) -> Result<Vec<Committed>, StoreError> {
         let offsets = self.offsets(group).await?;
         let at = |(key, offset): &(OffsetKey, Arc<OffsetDocument>)| TopicPartition {
@@ -86,7 +86,7 @@ impl Store {
         Ok(committed.collect())
     }
 
-    /// All subscriptions to clients' metrics, in the order of names.
+    /// All client metrics subscriptions, in the order of names.
     pub(crate) async fn client_metrics(&self) -> Result<Vec<(Arc<str>, Arc<Subscription>)>, StoreError> {
         self.scan::<Subscription>(Subscription::prefix()).await
     }
@@ -98,7 +98,7 @@ impl Store {
     ) -> Result<Vec<(ProducerId, Arc<ProducerDocument>)>, StoreError> {
         let found = self.scan::<ProducerDocument>(ProducerDocument::of_partition(partition)).await?;
         let mut producers: Vec<_> = found.into_iter().map(|((_, id), producer)| (id, producer)).collect();
-        // As numbers compare, and not as their keys do.
+        // Numeric order differs from the order of keys.
         producers.sort_by_key(|(id, _)| *id);
         Ok(producers)
     }

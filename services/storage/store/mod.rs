@@ -1,4 +1,4 @@
-//! The store as the APIs see it: an engine behind the connection's order, and look-ups that take many keys at once.
+//! The store as the APIs use it: an engine called in connection order, and look-ups of many keys at once.
 
 mod dry_run;
 mod engine;

@@ -25,7 +25,7 @@ pub(crate) enum TopicRef {
 }
 
 impl TopicRef {
-    /// The one of the two that the request's version carries.
+    /// The one of the two that the request's version has.
     pub(crate) fn new(by_id: bool, name: &TopicName, id: Uuid) -> Self {
         if by_id { TopicRef::Id(TopicId(id)) } else { TopicRef::Name(Arc::from(name.as_str())) }
     }
@@ -46,7 +46,7 @@ impl TopicRef {
         }
     }
 
-    /// What a client is told whose topic is not there.
+    /// The error for a topic that does not exist.
     pub(crate) fn unknown(&self) -> ErrorCode {
         match self {
             TopicRef::Name(_) => ErrorCode::UnknownTopicOrPartition,
@@ -65,7 +65,7 @@ impl Topics {
         self.0.get(topic)
     }
 
-    /// A partition, or what its client is told.
+    /// A partition, or the error for the client.
     pub(crate) fn partition(
         &self,
         topic: &TopicRef,
@@ -76,7 +76,7 @@ impl Topics {
         Ok((document, at))
     }
 
-    /// The same, for who does not need the topic.
+    /// The same, without the topic.
     pub(crate) fn at(&self, topic: &TopicRef, index: i32) -> Result<TopicPartition, ErrorCode> {
         self.partition(topic, index).map(|(_, at)| at)
     }
@@ -99,9 +99,9 @@ impl Store {
         Ok(Topics(by_name.chain(by_id).collect()))
     }
 
-    /// The topics of a call that writes, which may be about to be made by an earlier call of its connection: if one is
-    /// missing, it is looked for again when those have been answered. A read waits for earlier writes anyway; a write
-    /// must not ([`Ticket::after_writes`] would let later reads overtake it).
+    /// The topics of a call that writes. An earlier call of its connection may be about to create them: a
+    /// missing topic is looked up again after those calls have been answered. A read waits for earlier writes
+    /// anyway; a write must not ([`Ticket::after_writes`] would let later reads overtake it).
     pub(crate) async fn find_topics_to_write(
         &self,
         ticket: &Ticket,
@@ -134,7 +134,7 @@ impl Store {
         let names = self.get::<NameOfTopic>(&ids).await?;
         let names = names.into_iter().flatten().map(|name| Arc::clone(&name.0)).collect();
         let topics = self.topics_by_name(names).await?;
-        // Between the two look-ups a name may have begun another life: its id is then another, which nobody asked for.
+        // A topic may be recreated between the two look-ups. It then has another id, which was not requested.
         Ok(topics.into_values().map(|topic| (topic.id, topic)).collect())
     }
 
@@ -144,7 +144,7 @@ impl Store {
         Ok(found.into_iter().map(|(_, topic)| topic).collect())
     }
 
-    /// The logs of partitions, without those that are gone.
+    /// The logs of partitions, without deleted ones.
     pub(crate) async fn logs(
         &self,
         partitions: Vec<TopicPartition>,
@@ -156,7 +156,7 @@ impl Store {
 }
 
 impl Store {
-    /// Bytes of the batches in partitions, without those that are gone.
+    /// Bytes of the batches in partitions, without deleted ones.
     pub(crate) async fn sizes(
         &self,
         partitions: Vec<TopicPartition>,

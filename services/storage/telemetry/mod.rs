@@ -1,7 +1,7 @@
-//! Clients' own metrics (KIP-714): who is to push which, and what came, for `/metrics`.
+//! Client metrics (KIP-714): subscriptions, and pushed values for `/metrics`.
 //!
-//! What clients are asked for is in the store; what they have pushed is only in this broker's memory, the last value of
-//! each metric, as long as the client goes on to push. All of it is bounded: clients are forgotten, the one longest
+//! Subscriptions are in the store. Pushed values are only in the memory of this broker: the last value of
+//! each metric, while the client keeps pushing. All of it is bounded: clients are removed, the one longest
 //! silent first, and values past a bound are dropped and counted.
 
 mod otlp;
@@ -21,38 +21,38 @@ use uuid::Uuid;
 use otlp::{Attribute, MetricsData, Point};
 pub(crate) use subscription::asked_of;
 
-/// Clients that are remembered.
+/// Clients whose values are kept.
 const CLIENTS_MAX: usize = 1_000;
-/// Values that are kept, of one client and of all.
+/// Values that are kept, per client and in total.
 const SAMPLES_OF_CLIENT_MAX: usize = 500;
 const SAMPLES_MAX: usize = 20_000;
-/// Labels of a value, and bytes in its name, in the name of a label, and in what a label or the client says.
+/// Labels of a value; bytes of a metric name; bytes of a label name, a label value or a text from the client.
 const LABELS_MAX: usize = 8;
 const NAME_BYTES_MAX: usize = 200;
 const LABEL_BYTES_MAX: usize = 100;
 /// Intervals without a push after which a client is no longer shown.
 const SILENT_INTERVALS_MAX: i64 = 3;
-/// A push may come so much before its time, as a share of the interval: clients spread theirs.
+/// How early a push may arrive, as a share of the interval: clients add jitter.
 const EARLY_SHARE: (i64, i64) = (1, 2);
 
-/// What the broker knows of a client, as labels.
+/// Labels that the broker adds.
 const OWN_LABELS: [&str; 3] = ["client_id", "client_instance_id", "client_software_name"];
 
-/// Who a client is, as it is matched and as its metrics are labelled.
+/// A client, as it is matched and labelled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Client {
-    /// The id that a broker gave it, and that it keeps from one connection to the next.
+    /// Client instance id: assigned by a broker, and kept across connections.
     pub(crate) instance: Uuid,
-    /// What it calls itself.
+    /// Client id.
     pub(crate) id: Arc<str>,
-    /// Its library and that one's version, if it has said so.
+    /// Client software name and version, if sent.
     pub(crate) software: (String, String),
     /// Its address and port.
     pub(crate) source: (String, u16),
 }
 
 impl Client {
-    /// As it is kept: what it says of itself is in every line.
+    /// Shortens the texts from the client, which are repeated in every line.
     fn shortened(mut self) -> Self {
         let cut = |text: &str| text.chars().take(LABEL_BYTES_MAX).collect::<String>();
         self.id = Arc::from(cut(&self.id));
@@ -83,7 +83,7 @@ struct Sample {
     value: f64,
 }
 
-/// Forgets the clients that have been silent for longest, until there is room for another and its values.
+/// Removes the clients that have been silent longest, until there is room for another and its values.
 fn make_room(clients: &mut HashMap<Uuid, Pushed>, samples: usize) {
     let mut kept: usize = clients.values().map(|pushed| pushed.samples.len()).sum();
     while clients.len() >= CLIENTS_MAX || kept + samples > SAMPLES_MAX {
@@ -94,11 +94,11 @@ fn make_room(clients: &mut HashMap<Uuid, Pushed>, samples: usize) {
 }
 
 impl Telemetry {
-    /// Takes in what a client has pushed.
+    /// Stores the metrics that a client has pushed.
     ///
     /// # Errors
-    /// THROTTLING_QUOTA_EXCEEDED if it pushes far more often than it is to, INVALID_REQUEST if it has said that it is
-    /// over, INVALID_RECORD if the metrics cannot be read.
+    /// THROTTLING_QUOTA_EXCEEDED if it pushes far too often, INVALID_REQUEST after its terminating push,
+    /// INVALID_RECORD if the metrics cannot be read.
     pub(crate) fn push(
         &self,
         client: Client,
@@ -107,7 +107,7 @@ impl Telemetry {
         interval_ms: i64,
         now_ms: i64,
     ) -> Result<(), ErrorCode> {
-        // One at a time is read, because a short message can be long in memory.
+        // One push is decoded at a time, because a short message can be long in memory.
         let mut clients = self.lock();
         if let Some(before) = clients.get(&client.instance) {
             if before.is_over {
@@ -133,7 +133,7 @@ impl Telemetry {
         let scopes = data.resource_metrics.into_iter().flat_map(|resource| resource.scope_metrics);
         let mut samples = Vec::new();
         for metric in scopes.flat_map(|scope| scope.metrics) {
-            // The name is looked at before it is shared by all its values.
+            // The name is checked before all its values share it.
             let is_short = metric.name.len() <= NAME_BYTES_MAX;
             let name: Arc<str> = Arc::from(if is_short { named(&metric.name) } else { String::new() });
             let points = metric.gauge.into_iter().chain(metric.sum).flat_map(|points| points.data_points);
@@ -148,7 +148,7 @@ impl Telemetry {
         samples
     }
 
-    /// Writes what clients have pushed of late.
+    /// Writes the metrics of clients that still push.
     pub(crate) fn collect(&self, page: &mut Page, now_ms: i64) {
         let mut clients = self.lock();
         clients.retain(|_, pushed| now_ms - pushed.pushed_ms <= SILENT_INTERVALS_MAX * pushed.interval_ms);
@@ -197,7 +197,7 @@ fn read(name: &Arc<str>, point: Point) -> Option<Sample> {
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     for attribute in point.attributes {
         let (name, value) = label(attribute)?;
-        // Labels that the broker itself gives come once.
+        // A client cannot replace the labels that the broker adds.
         if !OWN_LABELS.contains(&name.as_str()) {
             labels.insert(name, value);
         }
@@ -212,7 +212,7 @@ fn label(attribute: Attribute) -> Option<(String, String)> {
     is_short.then(|| (plain(&attribute.key), value))
 }
 
-/// A name as Prometheus takes it, which does not begin with a digit.
+/// A valid Prometheus name, which does not begin with a digit.
 fn plain(name: &str) -> String {
     let digit = name.starts_with(|c: char| c.is_ascii_digit()).then_some('_');
     let plain = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '_' });

@@ -1,6 +1,6 @@
 //! The part of OpenTelemetry's metrics that Kafka's clients push (KIP-714): gauges and sums.
 //!
-//! Field numbers are those of `opentelemetry/proto/metrics/v1/metrics.proto`, version 1. What is not named here is
+//! Field numbers are those of `opentelemetry/proto/metrics/v1/metrics.proto`, version 1. Other fields are
 //! skipped, as protocol buffers allow.
 
 use prost::Message;
@@ -33,7 +33,7 @@ pub(super) struct Metric {
     pub(super) sum: Option<Points>,
 }
 
-/// A gauge, or a sum without what it says of its temporality: clients are asked for cumulative ones.
+/// A gauge, or a sum without its temporality: clients are asked for cumulative sums.
 #[derive(Clone, PartialEq, Message)]
 pub(super) struct Points {
     #[prost(message, repeated, tag = "1")]

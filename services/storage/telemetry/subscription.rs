@@ -1,4 +1,4 @@
-//! Which metrics a client is asked for, and how often.
+//! The metrics that a client must push, and how often.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use rules::configs::client_metrics::{INTERVAL, INTERVAL_MS_DEFAULT, MATCH, METRI
 use super::Client;
 use rules::documents::Subscription;
 
-/// Kafka's "all metrics" to a client: a name that every other begins with.
+/// Kafka's "all metrics" in a subscription: a prefix of every name.
 const ALL: &str = "";
 
-/// What a client is asked for.
+/// The subscription of a client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Asked {
-    /// The beginnings of the metrics' names; none for nothing, an empty one for all.
+    /// Prefixes of metric names; none for no metrics, an empty one for all.
     pub(crate) metrics: Vec<String>,
-    /// How often, in ms.
+    /// Push interval, in ms.
     pub(crate) interval_ms: i32,
-    /// Changes whenever the rest does.
+    /// Subscription id: changes when the other fields do.
     pub(crate) id: i32,
 }
 
-/// What all subscriptions that the client matches ask for together.
+/// The union of all subscriptions that match the client.
 pub(crate) fn asked_of(client: &Client, subscriptions: &[(Arc<str>, Arc<Subscription>)]) -> Asked {
     let matching: Vec<&Subscription> = subscriptions
         .iter()
@@ -43,7 +43,7 @@ pub(crate) fn asked_of(client: &Client, subscriptions: &[(Arc<str>, Arc<Subscrip
     let asking = matching.iter().filter(|own| own.0.contains_key(METRICS));
     let interval_ms = asking.map(|own| interval(own).unwrap_or(INTERVAL_MS_DEFAULT)).min();
     let interval_ms = interval_ms.unwrap_or(INTERVAL_MS_DEFAULT);
-    // A checksum, so that any broker works out the same.
+    // A checksum, so that all brokers compute the same id.
     let text = format!("{interval_ms} {}", metrics.join(","));
     let id = crc32c::crc32c(text.as_bytes()) as i32;
     Asked { metrics, interval_ms, id }
@@ -51,7 +51,7 @@ pub(crate) fn asked_of(client: &Client, subscriptions: &[(Arc<str>, Arc<Subscrip
 
 fn fits(client: &Client, subscription: &Subscription) -> bool {
     let text = subscription.0.get(MATCH).map(String::as_str).unwrap_or_default();
-    // What is stored has been checked.
+    // Stored selectors have been validated.
     let Ok(selectors) = selectors(text) else { return false };
     selectors.iter().all(|(name, pattern)| pattern.is_match(&value(client, name)))
 }

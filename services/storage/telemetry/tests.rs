@@ -1,4 +1,4 @@
-//! Which clients are asked for what, and what becomes of what they push.
+//! Client metrics: subscriptions and pushes.
 
 use prost::Message;
 
@@ -21,7 +21,7 @@ fn subscription(name: &str, configs: &[(&str, &str)]) -> (Arc<str>, Arc<Subscrip
 }
 
 #[test]
-fn a_client_is_asked_for_what_all_that_match_it_ask_for() {
+fn a_client_gets_the_union_of_matching_subscriptions() {
     let subscriptions = [
         subscription("a", &[("metrics", "org.apache.kafka.producer., x"), ("interval.ms", "5000")]),
         subscription(
@@ -82,7 +82,7 @@ fn the_last_values_are_shown_until_the_client_is_silent() {
 }
 
 #[test]
-fn a_client_that_is_over_pushes_no_more() {
+fn a_push_after_the_terminating_push_is_refused() {
     let telemetry = Telemetry::default();
     assert_eq!(telemetry.push(client("web"), pushed("x", 1), true, 1000, 0), Ok(()));
     assert_eq!(
@@ -92,7 +92,7 @@ fn a_client_that_is_over_pushes_no_more() {
 }
 
 #[test]
-fn what_cannot_be_read_is_refused() {
+fn unreadable_metrics_are_refused() {
     let telemetry = Telemetry::default();
     let outcome =
         telemetry.push(client("web"), Bytes::from_static(b"\x0a\xff\xff\xff\xff\x0f"), false, 1000, 0);
@@ -100,7 +100,7 @@ fn what_cannot_be_read_is_refused() {
 }
 
 #[test]
-fn labels_are_as_prometheus_takes_them_and_come_once() {
+fn labels_are_valid_in_prometheus_and_unique() {
     let attribute = |key: &str| Attribute {
         key: key.to_owned(),
         value: Some(AnyValue { string: Some("v".to_owned()), int: None }),

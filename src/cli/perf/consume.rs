@@ -61,7 +61,7 @@ async fn measure(consumer: &mut Consumer, wanted: u64) -> Result<Report, Failure
     Ok(Report { verb: "read", records, failed: 0, bytes, elapsed, latencies })
 }
 
-/// What a record holds: key, value and headers.
+/// The size of a record: key, value and headers.
 fn size(record: &Record) -> u64 {
     let length = |bytes: &Option<bytes::Bytes>| bytes.as_ref().map_or(0, bytes::Bytes::len);
     let headers = record.headers.iter().map(|header| header.key.len() + length(&header.value));

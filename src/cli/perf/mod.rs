@@ -1,6 +1,6 @@
-//! `yagura perf`: how fast a broker takes records, gives them out, and passes them on.
+//! `yagura perf`: throughput and latency of producing, consuming and round trips.
 //!
-//! The client shares the machine with the broker more often than not, so its figures are those of the two together.
+//! The client usually runs on the broker's machine, so the figures include the load of both.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ mod produce;
 mod report;
 mod roundtrip;
 
-/// Latencies are kept up to this; one that is longer counts as this.
+/// The largest recorded latency; longer ones count as this.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
 const BAR: &str = "{msg} [{bar:40}] {human_pos} of {human_len}, {per_sec}, {eta} left";
@@ -53,7 +53,7 @@ struct ProducePerf {
     /// The size of a record's value.
     #[arg(long, value_name = "BYTES", default_value = "1KiB")]
     size: ByteSize,
-    /// Whose word it takes that a record is written: nobody's, the leader's, or all replicas'.
+    /// Required acknowledgements: none, the leader's, or all in-sync replicas'.
     #[arg(long, value_enum, default_value_t = AcksArg::All)]
     acks: AcksArg,
     /// How batches are compressed.
@@ -68,7 +68,7 @@ struct ProducePerf {
     /// A batch is full at this size.
     #[arg(long, value_name = "BYTES", default_value = "64KiB")]
     batch: ByteSize,
-    /// Let the broker tell what is sent twice; needs --acks all.
+    /// Use an idempotent producer; needs --acks all.
     #[arg(long)]
     idempotent: bool,
     /// Send no more than this many records a second.
@@ -129,7 +129,8 @@ impl Perf {
     }
 }
 
-/// Creates the topic unless it exists; one with another number of partitions would measure something else.
+/// Creates the topic unless it exists; fails if it has another number of partitions, which would change the
+/// measurement.
 async fn ensure_topic(cluster: &Arc<Cluster>, name: &str, partitions: Option<i32>) -> Result<(), Failure> {
     let Some(wanted) = partitions else { return Ok(()) };
     match cluster.create_topic(name, Some(wanted), &[]).await {
@@ -163,8 +164,8 @@ impl Latencies {
     }
 }
 
-/// Random letters, of which each record's value is a part: no two records in a row are equal, or a codec would make
-/// nothing of them.
+/// Random letters; each record's value is a slice of them. Consecutive records differ, because equal ones
+/// would compress to almost nothing.
 struct Payload {
     letters: Vec<u8>,
     size: usize,
@@ -176,7 +177,7 @@ impl Payload {
         let size = size.as_usize();
         let mut word = 0x9e37_79b9_7f4a_7c15u64;
         let letters = (0..size + (64 << 10)).map(|_| {
-            // Xorshift: any numbers will do that no codec can guess.
+            // Xorshift: any numbers that do not compress will do.
             word ^= word << 13;
             word ^= word >> 7;
             word ^= word << 17;
@@ -191,7 +192,7 @@ impl Payload {
     }
 }
 
-/// When the `number`th of records at `rate` a second is due.
+/// When the `number`th record is due at `rate` per second.
 fn due(started: Instant, number: u64, rate: u64) -> Instant {
     started + Duration::from_secs_f64(number as f64 / rate as f64)
 }

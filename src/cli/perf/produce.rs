@@ -14,8 +14,8 @@ use super::super::output::{self, Failure};
 use super::report::Report;
 use super::{BAR, Latencies, Payload, ProducePerf, due, ensure_topic};
 
-/// A failure every record would be told of a million times.
-const TOLD_MAX: u64 = 5;
+/// Most failures that are reported, since every record may fail.
+const REPORTED_MAX: u64 = 5;
 
 impl ProducePerf {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
@@ -82,7 +82,7 @@ impl ProducePerf {
 async fn wait_until(due: Instant, producer: &mut Producer) {
     let due = tokio::time::Instant::from_std(due);
     while tokio::time::Instant::now() < due {
-        // What is due is left to the next round when the time for a record has come.
+        // When the next record is due, sending is left to the next iteration.
         let _ = tokio::time::timeout_at(due, producer.drive()).await;
     }
 }
@@ -108,8 +108,8 @@ impl Tally<'_> {
                     }
                 }
                 Err(error) => {
-                    if self.failed < TOLD_MAX {
-                        self.bar.suspend(|| output::complain(error));
+                    if self.failed < REPORTED_MAX {
+                        self.bar.suspend(|| output::print_error(error));
                     }
                     self.failed += records;
                 }

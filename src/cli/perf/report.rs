@@ -1,4 +1,4 @@
-//! The figures of a run, for people and for programs.
+//! The results of a run, as text or JSON.
 
 use std::time::Duration;
 
@@ -9,13 +9,13 @@ use super::Latencies;
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// What was measured.
+/// The results.
 pub(super) struct Report {
-    /// What was done, as in "sent 10 records".
+    /// The verb, as in "sent 10 records".
     pub(super) verb: &'static str,
     pub(super) records: u64,
     pub(super) failed: u64,
-    /// Keys, values and headers.
+    /// Bytes of keys, values and headers.
     pub(super) bytes: u64,
     pub(super) elapsed: Duration,
     pub(super) latencies: Latencies,

@@ -17,12 +17,13 @@ use super::{BAR, Latencies, Payload, RoundtripPerf, due};
 /// The partition that is used: one is enough for latency.
 const PARTITION: i32 = 0;
 
-/// How long the consumer is given to park its first fetch.
-const PARKING: Duration = Duration::from_millis(100);
+/// How long to wait for the consumer's first fetch to park at the broker.
+const PARK_TIMEOUT: Duration = Duration::from_millis(100);
 
 impl RoundtripPerf {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        // Two clusters, and so two connections: behind a parked fetch the acknowledgement would wait for it.
+        // Two clusters, and so two connections: on one, the acknowledgement would wait behind the parked
+        // fetch.
         let sending = self.connect.cluster().await?;
         let receiving = self.connect.cluster().await?;
         let settings = producer::Settings {
@@ -60,7 +61,7 @@ struct Run {
     producer: Producer,
     consumer: Consumer,
     payload: Payload,
-    /// When each record was sent, or was to be: with a rate, a slow broker must not slow the question down.
+    /// When each record was sent or, with a rate, scheduled: a slow broker must not delay the schedule.
     sent: Vec<Instant>,
     returned: u64,
     first_offset: i64,
@@ -115,9 +116,9 @@ impl Run {
         })
     }
 
-    /// Lets the first fetch reach the broker and wait there.
+    /// Lets the first fetch reach the broker and park there.
     async fn park(&mut self) -> Result<(), Failure> {
-        match tokio::time::timeout(PARKING, self.consumer.poll()).await {
+        match tokio::time::timeout(PARK_TIMEOUT, self.consumer.poll()).await {
             Err(_) => Ok(()),
             Ok(Ok(_)) => Err(Failure::Failed(
                 "somebody else writes to partition 0 of the topic; choose a topic that is quiet".to_owned(),
@@ -126,7 +127,7 @@ impl Run {
         }
     }
 
-    /// When the next record is to be sent: at its time, or once all have returned.
+    /// When the next record is due: at its scheduled time, or once all have returned.
     fn next_send(&self, started: Instant, records: u64, rate: Option<u64>) -> Option<Instant> {
         let sent = self.sent.len() as u64;
         match rate {
@@ -160,7 +161,8 @@ impl Run {
         let now = Instant::now();
         for record in part.records() {
             let record = record?;
-            // The partition is this run's alone, so records come back in the order and at the offsets of the sends.
+            // No other producer uses the partition, so records return in send order and at consecutive
+            // offsets.
             let place = usize::try_from(record.offset - self.first_offset).ok();
             let Some(sent) = place.and_then(|place| self.sent.get(place).copied()) else {
                 return Err(Failure::Failed(

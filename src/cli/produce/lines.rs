@@ -1,7 +1,7 @@
-//! Lines of stdin, in chunks, from a thread of their own.
+//! Reads lines of stdin in chunks, on a separate thread.
 //!
-//! Reading stdin blocks, and a command that has failed must not wait for it: the thread is left behind when the
-//! process ends. It is never more than a few chunks ahead.
+//! Reading stdin blocks, and a command that has failed must not wait for it, so the thread is not joined on
+//! exit. It is never more than a few chunks ahead.
 
 use std::io::{self, Read};
 
@@ -9,7 +9,8 @@ use tokio::sync::mpsc;
 
 const CHUNK_BYTES: usize = 64 << 10;
 const CHUNKS_MAX: usize = 4;
-/// No broker takes a record of this size, and a file that is not made of lines should not fill the memory.
+/// The longest line. No broker accepts a record of this size, and a file without line ends should not fill
+/// the memory.
 const LINE_BYTES_MAX: usize = 256 << 20;
 
 /// The receiving side.
@@ -26,7 +27,7 @@ impl Lines {
         std::thread::spawn(move || {
             let failure = sender.clone();
             if let Err(error) = read(source, |chunk| sender.blocking_send(Ok(chunk)).is_ok()) {
-                // Nobody is left to tell when the receiver is gone.
+                // A dropped receiver needs no report.
                 let _ = failure.blocking_send(Err(error));
             }
         });
@@ -40,14 +41,14 @@ impl Lines {
 }
 
 impl Chunk {
-    /// Each line without its newline. All other bytes are the record's, a carriage return too.
+    /// Each line without its newline. All other bytes belong to the record, including a carriage return.
     pub(super) fn lines(&self) -> impl Iterator<Item = &[u8]> {
         let whole = self.0.strip_suffix(b"\n").unwrap_or(&self.0);
         whole.split(|byte| *byte == b'\n')
     }
 }
 
-/// Hands on whole lines as soon as they are there, until `take` has had enough.
+/// Passes on whole lines as soon as they are read, until `take` stops.
 fn read(mut source: impl Read, mut take: impl FnMut(Chunk) -> bool) -> io::Result<()> {
     let mut begun = Vec::new();
     let mut buffer = vec![0; CHUNK_BYTES];
@@ -85,7 +86,7 @@ fn read(mut source: impl Read, mut take: impl FnMut(Chunk) -> bool) -> io::Resul
 mod tests {
     use super::*;
 
-    /// Gives a few bytes at a time.
+    /// Returns a few bytes per read.
     struct Drip(Vec<u8>, usize);
 
     impl Read for Drip {

@@ -1,6 +1,6 @@
-//! `yagura produce`: a record for each line of stdin.
+//! `yagura produce`: sends a record for each line of stdin.
 //!
-//! Memory stays bounded whatever comes down the pipe: lines are taken only while the producer has room for them.
+//! Memory is bounded: lines are read only while the producer has room for them.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,8 +21,8 @@ mod lines;
 
 use lines::Lines;
 
-/// Failures that are told one by one; of more, only the number is.
-const TOLD_MAX: u64 = 10;
+/// Most failures that are reported individually; further ones are only counted.
+const REPORTED_MAX: u64 = 10;
 
 /// Send each line of stdin as a record. Exits with 1 if any could not be delivered.
 #[derive(Debug, Args)]
@@ -33,16 +33,16 @@ const TOLD_MAX: u64 = 10;
 pub(crate) struct Produce {
     /// The topic.
     topic: String,
-    /// What stands between key and value in a line; without it a line is a value. \t is a tab.
+    /// The separator of key and value in a line; without it a line is a value. \t is a tab.
     #[arg(long, value_name = "S", value_parser = output::separator)]
     key_separator: Option<String>,
     /// A header for every record; may be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = output::pair)]
     header: Vec<(String, String)>,
-    /// Send to this partition [default: the one the key asks for, or a batch here and a batch there].
+    /// Send to this partition [default: by the key's hash, or one batch at a time without a key].
     #[arg(long, value_name = "N")]
     partition: Option<i32>,
-    /// Whose word it takes that a record is written: nobody's, the leader's, or all replicas'.
+    /// Required acknowledgements: none, the leader's, or all in-sync replicas'.
     #[arg(long, value_enum, default_value_t = AcksArg::All)]
     acks: AcksArg,
     /// How batches are compressed.
@@ -108,7 +108,7 @@ impl Compression {
     }
 }
 
-/// What is counted for the summary.
+/// Counts for the summary.
 #[derive(Debug, Default)]
 struct Tally {
     delivered: u64,
@@ -142,7 +142,7 @@ impl Produce {
         if !self.quiet {
             let elapsed = started.elapsed().as_secs_f64();
             let text = tally.summary(&self.topic, producer.partition_count(), elapsed);
-            // When stderr is closed there is nobody to tell.
+            // A closed stderr is ignored: there is no other output for the message.
             let _ = writeln!(io::stderr(), "{text}");
         }
         read?;
@@ -150,7 +150,7 @@ impl Produce {
         Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Sends all lines; what cannot be sent is told, counted and left out.
+    /// Sends all lines; those that cannot be sent are reported, counted and skipped.
     async fn feed(
         &self,
         producer: &mut Producer,
@@ -220,7 +220,7 @@ impl Produce {
     }
 }
 
-/// What stands before and behind the first separator.
+/// The parts before and after the first separator.
 fn split<'a>(line: &'a [u8], separator: &[u8]) -> Option<(&'a [u8], &'a [u8])> {
     let at = line.windows(separator.len()).position(|window| window == separator)?;
     Some((&line[..at], &line[at + separator.len()..]))
@@ -244,8 +244,8 @@ impl Tally {
     }
 
     fn fail(&mut self, records: u64, text: String) {
-        if self.failed < TOLD_MAX {
-            output::complain(text);
+        if self.failed < REPORTED_MAX {
+            output::print_error(text);
         }
         self.failed += records;
     }

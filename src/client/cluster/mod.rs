@@ -1,18 +1,19 @@
-//! The brokers behind a bootstrap list: who leads what, and a connection to each.
+//! The brokers behind a bootstrap list: partition leaders, and a connection to each broker.
 //!
-//! Metadata are kept until an answer shows that they are old. One connection is kept per address, so a
-//! [`Consumer`](super::Consumer) that parks a fetch on it delays whatever is asked behind that fetch: what must not
-//! wait gets a cluster of its own.
+//! Metadata are kept until a response shows that they are stale. There is one connection per address, so a
+//! [`Consumer`](super::Consumer) that parks a fetch on it delays later requests on it: requests that must not
+//! wait need a separate cluster.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, MetadataResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use kernel::ErrorCode;
+use parking_lot::Mutex;
 
 use super::connection::Connection;
 use super::error::{About, Error};
@@ -26,11 +27,11 @@ use topic::{host_port, read_topic};
 /// How to reach a cluster.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Brokers to ask first, as host:port.
+    /// The bootstrap brokers, as host:port.
     pub bootstrap: Vec<String>,
-    /// What this client calls itself.
+    /// The client id.
     pub client_id: String,
-    /// How long a request, and what is tried again, may take.
+    /// The time limit of a request including its retries.
     pub timeout: Duration,
 }
 
@@ -48,7 +49,7 @@ struct State {
     connections: HashMap<Arc<str>, Arc<Connection>>,
 }
 
-/// A topic, and a connection (or why there is none) to each node that leads a part of it.
+/// A topic, and a connection (or the error) to each node that leads a partition of it.
 #[derive(Debug)]
 pub(crate) struct Leaders {
     pub(crate) topic: Arc<Topic>,
@@ -56,34 +57,29 @@ pub(crate) struct Leaders {
 }
 
 impl Cluster {
-    /// Connects to the first bootstrap broker that answers. Nothing is tried again: who starts a command before the
-    /// broker wants to be told.
+    /// Connects to the first bootstrap broker that answers. There are no retries: a user who starts a command
+    /// before the broker should see the error.
     pub async fn connect(settings: Settings) -> Result<Cluster, Error> {
         let cluster = Cluster { settings, state: Mutex::new(State { controller: -1, ..State::default() }) };
         cluster.any().await?;
         Ok(cluster)
     }
 
-    /// How long a request may take.
+    /// The time limit of a request.
     pub fn timeout(&self) -> Duration {
         self.settings.timeout
     }
 
-    /// The bootstrap list as one text, for messages.
+    /// The bootstrap list as one string, for messages.
     pub fn name(&self) -> String {
         self.settings.bootstrap.join(",")
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held, so a poisoned lock guards a whole state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// A connection to any broker: an open one, else to one that is known, else to one of the bootstrap list.
+    /// A connection to any broker: an open one, else to a known broker, else to a bootstrap broker.
     pub async fn any(&self) -> Result<Arc<Connection>, Error> {
         let mut addresses: Vec<Arc<str>> = Vec::new();
         {
-            let state = self.lock();
+            let state = self.state.lock();
             let open = state.connections.values().find(|connection| !connection.is_closed());
             if let Some(open) = open {
                 return Ok(Arc::clone(open));
@@ -104,29 +100,30 @@ impl Cluster {
 
     /// A connection to this address.
     async fn connection(&self, address: &str) -> Result<Arc<Connection>, Error> {
-        let open = self.lock().connections.get(address).filter(|connection| !connection.is_closed()).cloned();
+        let open =
+            self.state.lock().connections.get(address).filter(|connection| !connection.is_closed()).cloned();
         if let Some(open) = open {
             return Ok(open);
         }
         let Settings { client_id, timeout, .. } = &self.settings;
         let connection = Arc::new(Connection::connect(address, client_id, *timeout).await?);
-        self.lock().connections.insert(Arc::from(address), Arc::clone(&connection));
+        self.state.lock().connections.insert(Arc::from(address), Arc::clone(&connection));
         Ok(connection)
     }
 
-    /// A connection to a broker that another has named.
+    /// A connection to a broker from the metadata.
     pub(super) async fn connection_to(&self, host: &str, port: i32) -> Result<Arc<Connection>, Error> {
         self.connection(&host_port(host, port)).await
     }
 
-    /// The nodes that are known.
+    /// The known nodes.
     pub(super) fn nodes(&self) -> Vec<i32> {
-        self.lock().brokers.keys().copied().collect()
+        self.state.lock().brokers.keys().copied().collect()
     }
 
     /// The address of a node.
     pub fn address(&self, node: i32) -> Option<Arc<str>> {
-        self.lock().brokers.get(&node).cloned()
+        self.state.lock().brokers.get(&node).cloned()
     }
 
     /// A connection to a node.
@@ -140,9 +137,9 @@ impl Cluster {
         }
     }
 
-    /// A connection to the node that takes changes to topics.
+    /// A connection to the controller.
     pub async fn controller(&self) -> Result<Arc<Connection>, Error> {
-        let controller = self.lock().controller;
+        let controller = self.state.lock().controller;
         match self.address(controller) {
             Some(address) => self.connection(&address).await,
             None => self.any().await,
@@ -173,22 +170,22 @@ impl Cluster {
     }
 
     fn learned(&self, name: Option<&str>) -> Result<Arc<Topic>, Error> {
-        let topic = name.and_then(|name| self.lock().topics.get(name).cloned());
+        let topic = name.and_then(|name| self.state.lock().topics.get(name).cloned());
         topic.ok_or_else(|| {
             Error::malformed(&self.name(), format!("metadata without sense for topic {name:?}"))
         })
     }
 
-    /// A topic, from the metadata at hand or from the cluster.
+    /// A topic, from cached metadata or from the cluster.
     pub async fn topic(&self, name: &str) -> Result<Arc<Topic>, Error> {
-        let known = self.lock().topics.get(name).cloned();
+        let known = self.state.lock().topics.get(name).cloned();
         match known {
             Some(topic) => Ok(topic),
             None => self.refresh(name, false).await,
         }
     }
 
-    /// A topic, from the cluster; `create` lets the broker create it, if it is set up to.
+    /// A topic, from the cluster; `create` lets the broker create it, if auto-creation is enabled.
     pub async fn refresh(&self, name: &str, create: bool) -> Result<Arc<Topic>, Error> {
         let mut retry = Retry::within(self.timeout());
         if create {
@@ -233,7 +230,7 @@ impl Cluster {
     }
 
     fn learn(&self, response: &MetadataResponse) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let brokers = response.brokers.iter();
         state.brokers =
             brokers.map(|broker| (broker.node_id.0, host_port(&broker.host, broker.port))).collect();
@@ -258,7 +255,7 @@ impl Cluster {
         Ok(Leaders { topic, nodes })
     }
 
-    /// A connection to the leader of a partition, by the metadata at hand.
+    /// A connection to the leader of a partition, by cached metadata.
     pub(crate) async fn leader(&self, topic: &Topic, partition: i32) -> Result<Arc<Connection>, Error> {
         let found = usize::try_from(partition).ok().and_then(|index| topic.partitions.get(index));
         let Some(partition) = found else {
@@ -273,9 +270,9 @@ impl Cluster {
         self.broker(partition.leader).await
     }
 
-    /// Forgets what is known of a topic, after an answer that showed it to be old.
+    /// Drops the cached metadata of a topic, after a response that showed it to be stale.
     pub fn forget(&self, topic: &str) {
-        self.lock().topics.remove(topic);
+        self.state.lock().topics.remove(topic);
     }
 }
 

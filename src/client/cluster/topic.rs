@@ -1,33 +1,33 @@
-//! What the metadata say of a topic.
+//! A topic's metadata.
 
 use std::sync::Arc;
 
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
 use kernel::TopicId;
 
-/// A topic as the metadata have it.
+/// A topic's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Topic {
     /// Its name.
     pub name: String,
-    /// Its id; zero from brokers that know no ids.
+    /// Its id; zero from brokers without topic ids.
     pub id: TopicId,
-    /// Whether Kafka keeps it for itself.
+    /// Whether it is internal to Kafka.
     pub is_internal: bool,
-    /// Its partitions; each stands at its number.
+    /// Its partitions, indexed by number.
     pub partitions: Vec<Partition>,
 }
 
-/// A partition as the metadata have it.
+/// A partition's metadata.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Partition {
     /// Its number.
     pub index: i32,
-    /// The node that leads it; -1 when none does.
+    /// The node id of its leader; -1 when there is none.
     pub leader: i32,
-    /// The nodes that hold it.
+    /// Its replicas.
     pub replicas: Vec<i32>,
-    /// Those of them that are up to date.
+    /// Its in-sync replicas.
     pub in_sync_replicas: Vec<i32>,
 }
 

@@ -1,13 +1,13 @@
 //! One connection to one broker, with as many requests in flight as the caller wants.
 //!
-//! A request is queued at once and in the order of the calls, so that a producer can count on that order; the answer
-//! is awaited apart from it ([`Pending`]). Brokers answer in the order in which they were asked. Correlation ids are
-//! therefore not looked up but compared: an answer with another id than the next one due ends the connection.
+//! Requests are queued immediately and in call order, which a producer relies on; the response is awaited
+//! separately ([`Pending`]). Brokers respond in request order, so correlation ids are compared, not looked
+//! up: a response with another id than the next one expected ends the connection.
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +15,7 @@ use kafka_protocol::messages::{ApiVersionsRequest, ApiVersionsResponse};
 use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use kernel::call::Header;
 use kernel::{Api, frame};
+use parking_lot::Mutex;
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -28,8 +29,7 @@ mod wire;
 use pending::Posted;
 pub use pending::{Pending, Written};
 
-/// Requests that may be unanswered or unwritten at a time. A caller that does not wait for answers must be stopped
-/// somewhere.
+/// Most requests that may be unanswered or unwritten; bounds a caller that does not wait for responses.
 const OUTSTANDING_MAX: usize = 4096;
 
 /// A connection; dropping it closes it.
@@ -68,7 +68,7 @@ struct Outgoing {
 }
 
 impl Connection {
-    /// Connects, and agrees with the broker on versions. `timeout` holds for this and for each [`Connection::call`].
+    /// Connects, and negotiates API versions. `timeout` applies to this and to each [`Connection::call`].
     pub async fn connect(address: &str, client_id: &str, timeout: Duration) -> Result<Connection, Error> {
         match tokio::time::timeout(timeout, Connection::open(address, client_id, timeout)).await {
             Ok(connection) => connection,
@@ -113,36 +113,36 @@ impl Connection {
         Ok(Versions::offered(&response))
     }
 
-    /// Where it leads to, as host:port.
+    /// The broker's address, as host:port.
     pub fn address(&self) -> &str {
         &self.line.address
     }
 
     /// Whether it has broken or been closed.
     pub fn is_closed(&self) -> bool {
-        self.line.lock().closed.is_some()
+        self.line.state.lock().closed.is_some()
     }
 
-    /// Gives the connection up: all that is unanswered fails with `reason`.
+    /// Closes the connection: all unanswered requests fail with `reason`.
     pub fn close(&self, reason: Error) {
         self.line.close(reason);
         self.reader.abort();
         self.writer.abort();
     }
 
-    /// The version agreed upon for an API.
+    /// The negotiated version of an API.
     pub fn version<R: Request>(&self) -> Result<i16, Error> {
         self.versions.common::<R>(self.address())
     }
 
-    /// Queues a request; it will be written after all that were queued before it.
+    /// Queues a request; it is written after all queued before it.
     pub fn send<R: Request>(&self, version: i16, request: &R) -> Result<Pending<R::Response>, Error> {
         let api = Api(R::KEY);
         let posted = self.post(api, version, request)?;
         Ok(Pending { posted, api, version, line: Arc::clone(&self.line), response: PhantomData })
     }
 
-    /// Queues a request that brokers do not answer: a Produce with acks=0. What is given back resolves once it has
+    /// Queues a request without a response: a Produce with acks=0. The returned future resolves once it has
     /// been handed to the operating system.
     pub fn send_unanswered<R: Request>(&self, version: i16, request: &R) -> Result<Written, Error> {
         let body = encode(Api(R::KEY), version, request)?;
@@ -150,18 +150,18 @@ impl Connection {
         Ok(Written { written, line: Arc::clone(&self.line) })
     }
 
-    /// Asks and waits for the answer, no longer than the connection's timeout.
+    /// Sends a request and waits for the response, up to the connection's timeout.
     pub async fn call<R: Request>(&self, version: i16, request: &R) -> Result<R::Response, Error> {
         self.send(version, request)?.within(self.timeout).await
     }
 
-    /// Asks in the version agreed upon.
+    /// Sends a request in the negotiated version.
     pub async fn ask<R: Request>(&self, request: &R) -> Result<R::Response, Error> {
         self.call(self.version::<R>()?, request).await
     }
 
-    /// Returns once the broker has dealt with all that was sent before. Brokers take a connection's requests in order,
-    /// so the answer to a small one tells that those with acks=0 have gone before it.
+    /// Returns once the broker has processed all earlier requests. Brokers process a connection's requests in
+    /// order, so the response to a small one implies that earlier ones with acks=0 were processed.
     pub async fn barrier(&self) -> Result<(), Error> {
         self.call(0, &ApiVersionsRequest::default()).await.map(|_| ())
     }
@@ -180,8 +180,9 @@ impl Connection {
         body: &[u8],
         answer: Option<oneshot::Sender<Result<Bytes, Error>>>,
     ) -> Result<oneshot::Receiver<()>, Error> {
-        // The lock is held until the frame is queued, so that the queue and those who wait are in the same order.
-        let mut state = self.line.lock();
+        // The lock is held until the frame is queued, so that the write queue and the waiting requests are in
+        // the same order.
+        let mut state = self.line.state.lock();
         if let Some(closed) = &state.closed {
             return Err(closed.clone());
         }
@@ -208,7 +209,7 @@ impl Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         self.line.close(Error::disconnected(&self.line.address, "this side has dropped it"));
-        // The writer is left to write what is queued; then it finds the queue closed, and shuts the socket down.
+        // The writer still writes what is queued; then it finds the queue closed, and shuts the socket down.
         self.reader.abort();
     }
 }
@@ -220,24 +221,19 @@ impl fmt::Debug for Connection {
 }
 
 impl Line {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it is held, so a poisoned lock guards a whole state.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Closes the line once; later reasons do not replace the first.
     fn close(&self, reason: Error) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let reason = state.closed.get_or_insert(reason).clone();
         for waiting in state.waiting.drain(..) {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = waiting.answer.send(Err(reason.clone()));
         }
     }
 
-    /// Why nothing comes any more.
+    /// Why the connection ended.
     fn reason(&self) -> Error {
-        let closed = self.lock().closed.clone();
+        let closed = self.state.lock().closed.clone();
         closed.unwrap_or_else(|| Error::disconnected(&self.address, "this side has dropped it"))
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection gives back for a request: futures of its answer.
+//! Futures of the response to a request.
 
 use std::fmt;
 use std::future::Future;
@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use super::super::error::Error;
 use super::{Line, wire};
 
-/// A request whose answer has not been decoded.
+/// A request whose response has not been decoded.
 pub(super) struct Posted(pub(super) oneshot::Receiver<Result<Bytes, Error>>);
 
 impl Posted {
@@ -25,7 +25,7 @@ impl Posted {
     }
 }
 
-/// The answer to a request that has been queued. Dropping it does not take the request back.
+/// The response to a queued request. Dropping it does not cancel the request.
 pub struct Pending<T> {
     pub(super) posted: Posted,
     pub(super) api: Api,
@@ -35,7 +35,7 @@ pub struct Pending<T> {
 }
 
 impl<T: Decodable> Pending<T> {
-    /// Waits no longer than `timeout`.
+    /// Waits up to `timeout`.
     pub async fn within(self, timeout: Duration) -> Result<T, Error> {
         let (line, api) = (Arc::clone(&self.line), self.api);
         match tokio::time::timeout(timeout, self).await {
@@ -64,7 +64,7 @@ impl<T> fmt::Debug for Pending<T> {
     }
 }
 
-/// Resolves once an unanswered request has been written.
+/// Resolves once a request without a response has been written.
 pub struct Written {
     pub(super) written: oneshot::Receiver<()>,
     pub(super) line: Arc<Line>,

@@ -1,4 +1,4 @@
-//! The two tasks of a connection, and the decoding of answers.
+//! The two tasks of a connection, and the decoding of responses.
 
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ use tokio::sync::mpsc;
 use super::super::error::Error;
 use super::{Line, Outgoing};
 
-/// The largest answer that is taken. A fetch is larger than was asked for only by its first batch, and brokers take
-/// no batches near this size.
+/// The largest accepted response. A fetch exceeds its limit only by its first batch, and brokers accept no
+/// batches near this size.
 const FRAME_BYTES_MAX: usize = 512 << 20;
-/// Room to read into. Large, because a read costs a system call whatever it brings.
+/// The size of the read buffer. Large, because each read costs a system call whatever it returns.
 const READ_BYTES: usize = 256 << 10;
-/// Most that is made room for beyond what has come, whatever length a frame says it has.
+/// Most that is reserved beyond the received bytes, whatever length a frame claims.
 const AHEAD_BYTES_MAX: usize = 4 << 20;
 
 /// Writes what is queued until the connection is dropped.
@@ -32,13 +32,13 @@ pub(super) async fn write(
         if let Err(error) = half.write_all(&frame).await {
             return line.close(Error::disconnected(&line.address, error));
         }
-        line.lock().unwritten -= 1;
-        // Only requests without an answer have somebody who waits for this.
+        line.state.lock().unwritten -= 1;
+        // Only requests without a response have a waiter for this.
         let _ = written.send(());
     }
 }
 
-/// Hands out answers until the connection breaks.
+/// Delivers responses until the connection breaks.
 pub(super) async fn read(mut half: OwnedReadHalf, line: Arc<Line>) {
     let cause = match receive(&mut half, &line).await {
         Ok(()) => Error::disconnected(&line.address, "the broker closed it"),
@@ -64,7 +64,7 @@ async fn receive(half: &mut OwnedReadHalf, line: &Line) -> Result<(), Error> {
     }
 }
 
-/// Takes a frame, without its length, off the buffer; or makes room for more of it.
+/// Takes a frame, without its length, from the buffer; or reserves space for more of it.
 fn take_frame(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
     let mut missing = READ_BYTES;
     if let Some(prefix) = buffer.first_chunk::<4>() {
@@ -89,28 +89,28 @@ fn deliver(line: &Line, answer: Bytes) -> Result<(), Error> {
     let Some(correlation_id) = answer.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes)) else {
         return malformed("an answer without a correlation id".to_owned());
     };
-    let next = line.lock().waiting.pop_front();
+    let next = line.state.lock().waiting.pop_front();
     match next {
         Some(waiting) if waiting.correlation_id == correlation_id => {
-            // Whoever asked may have given up.
+            // The caller may have given up.
             let _ = waiting.answer.send(Ok(answer));
             Ok(())
         }
         Some(waiting) => {
             let expected = waiting.correlation_id;
-            line.lock().waiting.push_front(waiting);
+            line.state.lock().waiting.push_front(waiting);
             malformed(format!("the answer to request {correlation_id} instead of {expected}"))
         }
         None => malformed(format!("an answer to request {correlation_id}, which is not waited for")),
     }
 }
 
-/// The body of an answer whose header has no tagged fields, which is all that ApiVersions has (KIP-511).
+/// The body of a response whose header has no tagged fields, as that of ApiVersions (KIP-511).
 pub(super) fn body(answer: &[u8]) -> &[u8] {
     answer.get(4..).unwrap_or_default()
 }
 
-/// Checks the bounds of an answer, then decodes it.
+/// Checks the bounds of a response, then decodes it.
 pub(super) fn decode<T: Decodable>(
     api: Api,
     version: i16,

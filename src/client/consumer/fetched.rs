@@ -1,4 +1,4 @@
-//! What one fetch brought of one partition.
+//! The records of one partition from one fetch.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use kernel::records::{Batch, Record};
 use super::super::error::Error;
 use super::Assignment;
 
-/// A batch may unpack to this much. Brokers do not bound what a batch unpacks to; this process has to.
+/// The largest decompressed batch. Brokers do not limit this; the client must.
 const BATCH_BYTES_MAX: usize = 1 << 30;
 
 /// Whole batches of one partition.
@@ -17,7 +17,7 @@ pub struct Fetched {
     topic: Arc<str>,
     /// Their partition.
     pub partition: i32,
-    /// The first offset that is not yet safe to read.
+    /// The high watermark.
     pub high_watermark: i64,
     from: i64,
     until: Option<i64>,
@@ -25,7 +25,7 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Takes an answer apart and checks it; the last batch may be cut off, as brokers may do.
+    /// Splits a response into batches and validates them; brokers may truncate the last batch.
     pub(super) fn read(topic: Arc<str>, at: Assignment, data: PartitionData) -> Result<Fetched, String> {
         let partition = data.partition_index;
         let records = data.records.unwrap_or_default();
@@ -36,7 +36,7 @@ impl Fetched {
             return Err(format!("less than one record batch, in {place}"));
         }
         for batch in &batches {
-            // The magic byte stands at the same place in every format.
+            // The magic byte is at the same offset in every format.
             match batch.bytes().get(16) {
                 Some(2) if batch.crc_fits() => {}
                 Some(2) => return Err(format!("a record batch whose CRC does not fit, in {place}")),
@@ -52,17 +52,17 @@ impl Fetched {
         self.batches.last().map(Batch::next_offset)
     }
 
-    /// Whether there is nothing in it.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.batches.is_empty()
     }
 
-    /// The bytes of the batches as they came, compressed or not.
+    /// The size of the batches as received, compressed or not.
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(|batch| batch.bytes().len()).sum()
     }
 
-    /// The records from the offset asked for up to `until`, without the markers of transactions. An error ends it.
+    /// The records from the requested offset up to `until`, without transaction markers. An error ends it.
     pub fn records(&self) -> impl Iterator<Item = Result<Record, Error>> + '_ {
         let asked = self.from..self.until.unwrap_or(i64::MAX);
         let batches = self.batches.iter().filter(|batch| !batch.is_control());

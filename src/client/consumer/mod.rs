@@ -1,8 +1,8 @@
 //! Reads partitions of one topic from given offsets on.
 //!
-//! One fetch is under way to each leader at any time, with a wait at the broker, so that an idle consumer sleeps there
-//! and is woken by the next record. While the caller works on what has come, the next fetch is on its way: two answers
-//! of [`Settings::bytes_max`] each are the most that is held. [`Consumer::poll`] may be dropped at any time.
+//! One long-poll fetch is in flight to each leader at any time, so that an idle consumer gets the next record
+//! without delay. The next fetch is sent while the caller processes the last one: at most two responses of
+//! [`Settings::bytes_max`] each are held. [`Consumer::poll`] may be dropped at any time.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -26,22 +26,22 @@ mod fetched;
 
 pub use fetched::Fetched;
 
-/// How long metadata that proved old are left alone before they are fetched again.
+/// The backoff between refreshes of stale metadata.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Stands for the cluster as a whole, where failures are counted by node.
+/// The key for the cluster as a whole, where failures are counted by node.
 const NO_NODE: i32 = i32::MIN;
 
 /// How records are fetched.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The broker answers once it has this much,
+    /// The broker responds once it has this much,
     pub bytes_min: i32,
     /// or has waited this long.
     pub wait_max: Duration,
-    /// Most bytes in one answer, but for a first batch that is larger (KIP-74).
+    /// Most bytes in one response, except for a larger first batch (KIP-74).
     pub bytes_max: i32,
-    /// Most bytes of one partition in one answer.
+    /// Most bytes of one partition in one response.
     pub partition_bytes_max: i32,
 }
 
@@ -63,7 +63,7 @@ pub struct Assignment {
     pub partition: i32,
     /// The first offset to read.
     pub offset: i64,
-    /// The offset to stop before; `None` reads on for ever.
+    /// The offset to stop before; `None` for no end.
     pub until: Option<i64>,
 }
 
@@ -73,7 +73,7 @@ impl Assignment {
     }
 }
 
-enum Done {
+enum FetchEvent {
     Answered { node: i32, address: String, answer: Result<FetchResponse, Error> },
     Refreshed(Result<Leaders, Error>),
 }
@@ -87,18 +87,18 @@ pub struct Consumer {
     leaders: HashMap<i32, i32>,
     nodes: HashMap<i32, Arc<Connection>>,
     asked: HashSet<i32>,
-    /// Nodes that are not asked until there are fresh metadata, because they said that ours are old.
+    /// Nodes that are skipped until metadata are refreshed, because their errors showed ours to be stale.
     resting: HashSet<i32>,
     is_refreshing: bool,
     needs_metadata: bool,
     /// By node.
     failing_since: HashMap<i32, Instant>,
     first_position: usize,
-    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    work: FuturesUnordered<BoxFuture<'static, FetchEvent>>,
 }
 
 impl Consumer {
-    /// Connects to the leaders of the topic. Offsets are taken as they are: [`Consumer::poll`] tells of one that is
+    /// Connects to the leaders of the topic. Offsets are not checked: [`Consumer::poll`] reports one that is
     /// out of range.
     pub async fn open(
         cluster: Arc<Cluster>,
@@ -126,12 +126,12 @@ impl Consumer {
         Ok(consumer)
     }
 
-    /// Where reading stands: the offset of each partition that is read next.
+    /// The position: the next offset to read of each partition.
     pub fn positions(&self) -> &[Assignment] {
         &self.positions
     }
 
-    /// The next records, as they come; `None` once every partition has been read up to its `until`.
+    /// The next records; `None` once every partition has been read up to its `until`.
     pub async fn poll(&mut self) -> Result<Option<Vec<Fetched>>, Error> {
         loop {
             if self.positions.iter().all(Assignment::is_finished) {
@@ -145,36 +145,36 @@ impl Consumer {
             };
             let fetched = self.settle(done)?;
             if !fetched.is_empty() {
-                // The next fetch travels while the caller works.
+                // The next fetch is in flight while the caller works.
                 self.launch()?;
                 return Ok(Some(fetched));
             }
         }
     }
 
-    fn settle(&mut self, done: Done) -> Result<Vec<Fetched>, Error> {
+    fn settle(&mut self, done: FetchEvent) -> Result<Vec<Fetched>, Error> {
         match done {
-            Done::Answered { node, address, answer } => {
+            FetchEvent::Answered { node, address, answer } => {
                 self.asked.remove(&node);
                 match answer {
                     Ok(response) => self.take(node, &address, response),
-                    Err(error) => self.endure(node, error).map(|()| Vec::new()),
+                    Err(error) => self.tolerate(node, error).map(|()| Vec::new()),
                 }
             }
-            Done::Refreshed(leaders) => {
+            FetchEvent::Refreshed(leaders) => {
                 self.is_refreshing = false;
                 self.resting.clear();
                 match leaders {
                     Ok(leaders) => self.adopt(leaders)?,
-                    Err(error) => self.endure(NO_NODE, error)?,
+                    Err(error) => self.tolerate(NO_NODE, error)?,
                 }
                 Ok(Vec::new())
             }
         }
     }
 
-    /// Goes on in spite of a node's failure that may pass, for as long as the cluster's timeout.
-    fn endure(&mut self, node: i32, error: Error) -> Result<(), Error> {
+    /// Tolerates a node's retriable errors for up to the cluster's timeout.
+    fn tolerate(&mut self, node: i32, error: Error) -> Result<(), Error> {
         let since = self.failing_since.entry(node).or_insert_with(Instant::now);
         if !error.is_retriable() || since.elapsed() > self.cluster.timeout() {
             return Err(error);
@@ -201,18 +201,18 @@ impl Consumer {
         for (node, connection) in leaders.nodes {
             match connection {
                 Ok(connection) => drop(self.nodes.insert(node, connection)),
-                Err(error) => self.endure(node, error)?,
+                Err(error) => self.tolerate(node, error)?,
             }
         }
         Ok(())
     }
 
-    /// Sees to it that something is under way for every partition that is not finished.
+    /// Starts fetches so that every unfinished partition has one in flight.
     fn launch(&mut self) -> Result<(), Error> {
         self.first_position += 1;
         let mut by_node: HashMap<i32, Vec<Assignment>> = HashMap::new();
         for step in 0..self.positions.len() {
-            // Another partition is the first each time, or a full answer would always be of the same ones.
+            // Rotates the first partition; otherwise full responses would always hold the same ones.
             let at = self.positions[(self.first_position + step) % self.positions.len()];
             if at.is_finished() {
                 continue;
@@ -240,7 +240,7 @@ impl Consumer {
         let (cluster, topic) = (Arc::clone(&self.cluster), Arc::clone(&self.topic));
         self.work.push(Box::pin(async move {
             tokio::time::sleep(BACKOFF).await;
-            Done::Refreshed(cluster.leaders(&topic, false).await)
+            FetchEvent::Refreshed(cluster.leaders(&topic, false).await)
         }));
     }
 
@@ -258,7 +258,7 @@ impl Consumer {
             if let Err(error) = &answer {
                 connection.close(error.clone());
             }
-            Done::Answered { node, address: connection.address().to_owned(), answer }
+            FetchEvent::Answered { node, address: connection.address().to_owned(), answer }
         }));
         Ok(())
     }
@@ -283,7 +283,7 @@ impl Consumer {
 
     fn take(&mut self, node: i32, address: &str, response: FetchResponse) -> Result<Vec<Fetched>, Error> {
         if let Err(error) = Error::check(response.error_code, About { address, ..About::default() }) {
-            return self.endure(node, error).map(|()| Vec::new());
+            return self.tolerate(node, error).map(|()| Vec::new());
         }
         let mut fetched = Vec::new();
         for data in response.responses.into_iter().flat_map(|topic| topic.partitions) {
@@ -304,7 +304,7 @@ impl Consumer {
         let partition = data.partition_index;
         let about = About { address, topic: Some(&topic), partition: Some(partition), message: None };
         if let Err(error) = Error::check(data.error_code, about) {
-            return self.endure(node, error).map(|()| None);
+            return self.tolerate(node, error).map(|()| None);
         }
         self.failing_since.remove(&node);
         let Some(at) = self.positions.iter_mut().find(|at| at.partition == partition) else {

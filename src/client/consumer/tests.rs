@@ -11,7 +11,8 @@ use kernel::{Api, ErrorCode};
 use super::super::fake::{self, Act};
 use super::*;
 
-/// A broker with 2 partitions of 30 records in batches of 10, which fails its first `failures` fetches with `error`.
+/// A broker with 2 partitions of 30 records in batches of 10, which fails its first `failures` fetches with
+/// `error`.
 struct Broker {
     address: OnceLock<String>,
     failures: AtomicUsize,

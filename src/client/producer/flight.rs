@@ -1,4 +1,4 @@
-//! Requests of a producer: put together, sent, and settled once their answers are there.
+//! Produce requests: built, sent, and completed when their responses arrive.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,31 +17,31 @@ use super::super::retry::Retry;
 use super::lane::Batch;
 use super::{Acks, BACKOFF, Delivery, Producer, Refresh};
 
-/// What an idempotent producer goes by.
+/// The producer id and epoch of an idempotent producer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) id: i64,
     pub(super) epoch: i16,
 }
 
-/// Something that was under way, and is over.
-pub(super) enum Done {
-    /// A request was answered (`None`: it was written, with acks=0), or failed.
+/// A completed operation.
+pub(super) enum ProduceEvent {
+    /// A request got its response (`None`: it was written, with acks=0), or failed.
     Answered {
         node: i32,
         address: String,
         batches: Vec<(usize, Batch)>,
         answer: Result<Option<ProduceResponse>, Error>,
     },
-    /// The metadata are there.
+    /// The metadata were refreshed.
     Refreshed(Result<Leaders, Error>),
-    /// A lane has its new producer id.
+    /// A lane got its new producer id.
     Identified { lane: usize, identity: Result<Identity, Error> },
 }
 
-/// A fresh producer id.
+/// Requests a new producer id.
 pub(super) async fn new_identity(cluster: &Cluster) -> Result<Identity, Error> {
-    // The timeout is that of transactions, which there are none of; Java's producer sends the largest as well.
+    // The timeout applies to transactions, which are not used; Java's producer sends the maximum as well.
     let request =
         InitProducerIdRequest::default().with_transactional_id(None).with_transaction_timeout_ms(i32::MAX);
     let mut retry = Retry::within(cluster.timeout());
@@ -62,7 +62,7 @@ async fn ask_identity(cluster: &Cluster, request: &InitProducerIdRequest) -> Res
 }
 
 impl Producer {
-    /// Sends all that is due and that its broker has room for.
+    /// Sends all that is due, within each broker's in-flight limit.
     pub(super) fn dispatch(&mut self) {
         let now = Instant::now();
         self.renew_identities(now);
@@ -95,24 +95,24 @@ impl Producer {
         let may_create = self.settings.may_create_topic;
         self.work.push(Box::pin(async move {
             tokio::time::sleep(BACKOFF).await;
-            Done::Refreshed(cluster.leaders(&topic, may_create).await)
+            ProduceEvent::Refreshed(cluster.leaders(&topic, may_create).await)
         }));
     }
 
     fn renew_identities(&mut self, now: Instant) {
         for (index, lane) in self.lanes.iter_mut().enumerate() {
             if lane.awaits_identity(now) {
-                // Until it is there; should it fail, the lane rests shorter.
+                // Until it arrives; a failure shortens the backoff.
                 lane.rest(now + self.settings.delivery_timeout);
                 let cluster = Arc::clone(&self.cluster);
                 self.work.push(Box::pin(async move {
-                    Done::Identified { lane: index, identity: new_identity(&cluster).await }
+                    ProduceEvent::Identified { lane: index, identity: new_identity(&cluster).await }
                 }));
             }
         }
     }
 
-    /// Batches for one request to a node: at most one a partition, beginning with another partition each time.
+    /// Batches for one request to a node: at most one per partition; the first partition rotates.
     fn gather(&mut self, node: i32, now: Instant) -> Option<Vec<(usize, Batch)>> {
         let state = self.nodes.get(&node)?;
         if state.in_flight >= self.settings.in_flight_max || state.connection.is_closed() {
@@ -142,12 +142,12 @@ impl Producer {
             return;
         }
         for (index, batch) in &batches {
-            self.lanes[*index].took_off(batch.order);
+            self.lanes[*index].sent(batch.order);
         }
         if let Some(state) = self.nodes.get_mut(&node) {
             state.in_flight += 1;
         }
-        // Queued here and not in the future below: futures run in no order that could be relied upon.
+        // Queued here and not in the future below: the order in which futures run is not guaranteed.
         let answer = self.post(&connection, &request);
         let timeout = self.settings.delivery_timeout;
         self.work.push(Box::pin(async move {
@@ -160,10 +160,10 @@ impl Producer {
                 Err(error) => Err(error),
             };
             if let Err(error) = &answer {
-                // Nobody knows what the broker has taken of this request, nor of those behind it.
+                // It is unknown what the broker has accepted of this request and of those after it.
                 connection.close(error.clone());
             }
-            Done::Answered { node, address, batches, answer }
+            ProduceEvent::Answered { node, address, batches, answer }
         }));
     }
 
@@ -188,7 +188,7 @@ impl Producer {
         })
     }
 
-    /// The request, and the batches that are in it: one that cannot be encoded has failed.
+    /// The request and its batches, without those that cannot be encoded, which have failed.
     fn encode(&mut self, batches: Vec<(usize, Batch)>) -> (Vec<(usize, Batch)>, ProduceRequest) {
         let mut encoded = Vec::with_capacity(batches.len());
         let mut partitions = Vec::with_capacity(batches.len());
@@ -219,23 +219,23 @@ impl Producer {
         (encoded, request.with_topic_data(vec![topic]))
     }
 
-    /// Deals with something that is over.
-    pub(super) fn settle(&mut self, done: Done) {
+    /// Handles a completed operation.
+    pub(super) fn settle(&mut self, done: ProduceEvent) {
         match done {
-            Done::Answered { node, address, batches, answer } => {
+            ProduceEvent::Answered { node, address, batches, answer } => {
                 if let Some(state) = self.nodes.get_mut(&node) {
                     state.in_flight = state.in_flight.saturating_sub(1);
                 }
                 self.settle_answer(&address, batches, answer);
             }
-            Done::Refreshed(leaders) => {
+            ProduceEvent::Refreshed(leaders) => {
                 self.refresh = Refresh::NotNeeded;
                 match leaders {
                     Ok(leaders) => self.adopt(leaders),
                     Err(error) => self.expire(None, &error),
                 }
             }
-            Done::Identified { lane, identity } => match identity {
+            ProduceEvent::Identified { lane, identity } => match identity {
                 Ok(identity) => {
                     self.lanes[lane].rest(Instant::now());
                     self.lanes[lane].renew(identity);
@@ -268,7 +268,7 @@ impl Producer {
                 Ok(None) => Ok(None),
                 Ok(Some(_)) => self.outcome(address, partition, answered.get(&partition).copied()),
             };
-            self.lanes[index].landed(batch.order);
+            self.lanes[index].acknowledged(batch.order);
             match outcome {
                 Ok(offset) => self.deliver(index, batch, Ok(offset)),
                 Err(error) => self.retry_or_give_up(index, batch, error),
@@ -286,7 +286,7 @@ impl Producer {
             let cause = format!("an answer to Produce that leaves out partition {partition}");
             return Err(Error::malformed(address, cause));
         };
-        // The broker has it already, from an earlier attempt whose answer was lost.
+        // The broker has it already, from an earlier attempt whose response was lost.
         if answered.error_code == ErrorCode::DuplicateSequenceNumber.code() {
             return Ok(None);
         }
@@ -318,7 +318,7 @@ impl Producer {
         }
     }
 
-    /// Fails what has waited too long for `node`, or for any.
+    /// Fails the batches that have expired for `node`, or for any node.
     pub(super) fn expire(&mut self, node: Option<i32>, error: &Error) {
         let now = Instant::now();
         for index in 0..self.lanes.len() {

@@ -1,4 +1,4 @@
-//! A partition's records on their way: the open batch, what waits to be sent, what must be sent again.
+//! A partition's pending records: the open batch, batches to send, and batches to retry.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,15 +12,15 @@ use super::super::error::Error;
 use super::flight::Identity;
 use super::{BACKOFF, Settings};
 
-/// What one record takes in a batch beyond what it holds, at most: lengths, deltas, attributes.
+/// The maximum overhead of a record in a batch: lengths, deltas, attributes.
 const OVERHEAD_BYTES: usize = 32;
 
-/// Records that travel together.
+/// A batch of records.
 pub(super) struct Batch {
     builder: BatchBuilder,
-    /// As it was sent first. It is sent again as it was, so that the broker can know it.
+    /// The bytes first sent. Retries send the same bytes, so that the broker can detect a duplicate.
     encoded: Option<Bytes>,
-    /// Its place among the batches of its partition.
+    /// Its position in the order of its partition's batches.
     pub(super) order: u64,
     opened: Instant,
     pub(super) deadline: Instant,
@@ -28,21 +28,21 @@ pub(super) struct Batch {
     pub(super) bytes: usize,
 }
 
-/// One partition.
+/// The queue of one partition.
 pub(super) struct Lane {
     pub(super) partition: i32,
     pub(super) leader: i32,
     open: Option<Batch>,
     ready: VecDeque<Batch>,
-    /// By order. Goes before all else, one at a time.
-    again: VecDeque<Batch>,
-    /// The orders of what has been sent and is not answered.
-    flying: Vec<u64>,
+    /// Batches to retry, by order. Sent before all others, one at a time.
+    retries: VecDeque<Batch>,
+    /// The orders of the batches in flight.
+    in_flight: Vec<u64>,
     next_order: u64,
     identity: Option<Identity>,
     next_sequence: i32,
     needs_identity: bool,
-    rests_until: Option<Instant>,
+    backoff_until: Option<Instant>,
 }
 
 impl Lane {
@@ -52,17 +52,17 @@ impl Lane {
             leader: -1,
             open: None,
             ready: VecDeque::new(),
-            again: VecDeque::new(),
-            flying: Vec::new(),
+            retries: VecDeque::new(),
+            in_flight: Vec::new(),
             next_order: 0,
             identity,
             next_sequence: 0,
             needs_identity: false,
-            rests_until: None,
+            backoff_until: None,
         }
     }
 
-    /// Takes a record; whether that has made a batch full.
+    /// Appends a record; returns whether that has filled a batch.
     pub(super) fn push(&mut self, record: NewRecord<'_>, bytes: usize, settings: &Settings) -> bool {
         let mut has_filled = false;
         let fits =
@@ -82,13 +82,13 @@ impl Lane {
         has_filled
     }
 
-    /// The next batch to send, if its time has come.
+    /// The next batch to send, if it is due.
     pub(super) fn take_due(&mut self, now: Instant, settings: &Settings, is_flushing: bool) -> Option<Batch> {
-        if self.needs_identity || self.rests_until.is_some_and(|until| until > now) {
+        if self.needs_identity || self.backoff_until.is_some_and(|until| until > now) {
             return None;
         }
-        if !self.again.is_empty() {
-            return if self.flying.is_empty() { self.again.pop_front() } else { None };
+        if !self.retries.is_empty() {
+            return if self.in_flight.is_empty() { self.retries.pop_front() } else { None };
         }
         if let Some(full) = self.ready.pop_front() {
             return Some(full);
@@ -96,23 +96,23 @@ impl Lane {
         self.open.take_if(|open| is_flushing || open.opened + settings.linger <= now)
     }
 
-    /// When, after `now`, something becomes due by itself.
+    /// When, after `now`, a timer makes something due.
     pub(super) fn next_due(&self, now: Instant, settings: &Settings) -> Option<Instant> {
         let lingered = self.open.as_ref().map(|open| open.opened + settings.linger);
-        let rested = self.rests_until.filter(|_| !self.is_idle());
+        let rested = self.backoff_until.filter(|_| !self.is_idle());
         [lingered, rested].into_iter().flatten().filter(|due| *due > now).min()
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        !self.has_content() && self.flying.is_empty()
+        !self.has_content() && self.in_flight.is_empty()
     }
 
-    /// Whether there is something that has still to be sent.
+    /// Whether there are unsent batches.
     pub(super) fn has_content(&self) -> bool {
-        self.open.is_some() || !self.ready.is_empty() || !self.again.is_empty()
+        self.open.is_some() || !self.ready.is_empty() || !self.retries.is_empty()
     }
 
-    /// The bytes of a batch that is about to be sent.
+    /// Encodes a batch for sending.
     pub(super) fn encode(&mut self, batch: &mut Batch) -> Result<Bytes, CodecError> {
         if let Some(encoded) = &batch.encoded {
             return Ok(encoded.clone());
@@ -127,17 +127,17 @@ impl Lane {
         Ok(encoded)
     }
 
-    /// Notes that a batch has been sent.
-    pub(super) fn took_off(&mut self, order: u64) {
-        self.flying.push(order);
+    /// Marks a batch as in flight.
+    pub(super) fn sent(&mut self, order: u64) {
+        self.in_flight.push(order);
     }
 
-    /// Notes that a batch has been answered.
-    pub(super) fn landed(&mut self, order: u64) {
-        self.flying.retain(|flying| *flying != order);
+    /// Marks a batch as no longer in flight.
+    pub(super) fn acknowledged(&mut self, order: u64) {
+        self.in_flight.retain(|sent| *sent != order);
     }
 
-    /// Keeps a batch that has landed with an error, to send it again; gives it back if it is lost.
+    /// Queues a failed batch for retry, or returns it if it cannot be retried.
     pub(super) fn failed(
         &mut self,
         batch: Batch,
@@ -146,55 +146,55 @@ impl Lane {
         may_retry: bool,
     ) -> Option<Batch> {
         let follows_another = self.needs_identity
-            || self.again.iter().any(|other| other.order < batch.order)
-            || self.flying.iter().any(|order| *order < batch.order);
-        // The broker saw a gap because an earlier batch is missing, which will come before this one.
+            || self.retries.iter().any(|other| other.order < batch.order)
+            || self.in_flight.iter().any(|order| *order < batch.order);
+        // The broker saw a gap because an earlier batch is missing, which will be retried before this one.
         let is_gap = error.code() == Some(ErrorCode::OutOfOrderSequenceNumber) && follows_another;
         if may_retry && now < batch.deadline && (error.is_retriable() || is_gap) {
-            let place = self.again.partition_point(|other| other.order < batch.order);
-            self.again.insert(place, batch);
-            self.rests_until = Some(now + BACKOFF);
+            let place = self.retries.partition_point(|other| other.order < batch.order);
+            self.retries.insert(place, batch);
+            self.backoff_until = Some(now + BACKOFF);
             return None;
         }
         self.needs_identity |= self.identity.is_some();
         Some(batch)
     }
 
-    /// Takes out what can no longer be waited for.
+    /// Removes the batches whose delivery timeout has expired.
     pub(super) fn take_expired(&mut self, now: Instant) -> Vec<Batch> {
         let mut expired = Vec::new();
-        for queue in [&mut self.again, &mut self.ready] {
+        for queue in [&mut self.retries, &mut self.ready] {
             let (late, kept): (Vec<_>, Vec<_>) = queue.drain(..).partition(|batch| batch.deadline <= now);
             expired.extend(late);
             queue.extend(kept);
         }
         expired.extend(self.open.take_if(|open| open.deadline <= now));
-        // A batch that was numbered and never arrives leaves a gap; one that was not does no harm.
+        // A batch with a sequence number that is never delivered leaves a gap; one without does not.
         self.needs_identity |= self.identity.is_some() && expired.iter().any(|batch| batch.encoded.is_some());
         expired
     }
 
-    /// Whether it is time to ask for a new producer id: all that was sent under the old one has landed.
+    /// Whether to request a new producer id: nothing sent under the old one is in flight.
     pub(super) fn awaits_identity(&self, now: Instant) -> bool {
         self.needs_identity
-            && self.flying.is_empty()
+            && self.in_flight.is_empty()
             && self.has_content()
-            && self.rests_until.is_none_or(|until| until <= now)
+            && self.backoff_until.is_none_or(|until| until <= now)
     }
 
-    /// Goes on under a new producer id, whose sequence numbers begin at 0.
+    /// Continues under a new producer id, whose sequence numbers begin at 0.
     pub(super) fn renew(&mut self, identity: Identity) {
         self.identity = Some(identity);
         self.next_sequence = 0;
         self.needs_identity = false;
-        for batch in &mut self.again {
+        for batch in &mut self.retries {
             batch.encoded = None;
         }
     }
 
-    /// Leaves the partition alone for a while.
+    /// Backs off until this time.
     pub(super) fn rest(&mut self, until: Instant) {
-        self.rests_until = Some(until);
+        self.backoff_until = Some(until);
     }
 }
 

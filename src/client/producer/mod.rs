@@ -1,14 +1,15 @@
 //! Sends records to one topic, in batches.
 //!
-//! [`Producer::push`] takes a record into the open batch of its partition and never waits; [`Producer::drive`] sends
-//! what is full or has lingered and deals with what comes back. Whoever owns the producer calls both, so there is no
-//! task in the background and no lock: `drive` may be dropped at any time (in a `select!`, say), because all that is
-//! under way lives in the producer. What became of each record is in [`Producer::take_deliveries`].
+//! [`Producer::push`] adds a record to the open batch of its partition and never waits; [`Producer::drive`]
+//! sends batches that are full or have lingered and handles responses. The owner calls both, so there is no
+//! background task and no lock: `drive` may be dropped at any time (in a `select!`, say), because all work in
+//! flight is kept in the producer. [`Producer::take_deliveries`] returns the outcome of each record.
 //!
-//! Order: the batches of a partition are written to its leader's connection in the order of their records. Once a
-//! batch has to be sent again, the partition goes on one batch at a time until all that failed with it has been sent.
-//! An idempotent producer's batches carry sequence numbers, by which the broker tells a batch that it has already.
-//! One that can never be delivered leaves a gap in them: its partition then goes on under a new producer id.
+//! Order: the batches of a partition are written to its leader's connection in the order of their records.
+//! Once a batch must be retried, the partition sends one batch at a time until all that failed with it have
+//! been sent. An idempotent producer's batches carry sequence numbers, by which the broker detects
+//! duplicates. A batch that can never be delivered leaves a gap in them: its partition then continues under a
+//! new producer id.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,28 +31,27 @@ use super::partitioner::Partitioner;
 mod flight;
 mod lane;
 
-use flight::{Done, Identity, new_identity};
+use flight::{Identity, ProduceEvent, new_identity};
 use lane::Lane;
 
-/// How long a partition rests after a failure that may pass, and how long metadata are left alone before they are
-/// fetched again.
+/// The backoff of a partition after a retriable error, and of metadata refreshes.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Whose word it takes that a record has been written.
+/// The acknowledgements that a write requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Acks {
-    /// Nobody's: it is sent and forgotten (acks=0).
+    /// None (acks=0).
     None,
-    /// The leader's (acks=1).
+    /// The leader (acks=1).
     Leader,
-    /// That of all replicas in sync (acks=-1).
+    /// All in-sync replicas (acks=-1).
     All,
 }
 
 /// How records are sent.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Whose word it takes.
+    /// The required acknowledgements.
     pub acks: Acks,
     /// How batches are compressed.
     pub codec: Codec,
@@ -61,16 +61,15 @@ pub struct Settings {
     pub batch_bytes: usize,
     /// Batches are put into one request up to this size.
     pub request_bytes_max: usize,
-    /// What may be in the producer's hands before [`Producer::has_room`] says no.
+    /// Most bytes buffered before [`Producer::has_room`] returns false.
     pub buffer_bytes_max: usize,
-    /// Requests in flight to one broker; more than five would be beyond what brokers remember of an idempotent
-    /// producer.
+    /// Most requests in flight to one broker. Brokers remember only five batches of an idempotent producer.
     pub in_flight_max: usize,
-    /// Whether a batch that is sent twice is written once. Needs [`Acks::All`].
+    /// Whether the producer is idempotent. Needs [`Acks::All`].
     pub is_idempotent: bool,
-    /// How long a batch is tried for, from its first record on.
+    /// The time limit of a batch's delivery, from its first record on.
     pub delivery_timeout: Duration,
-    /// Whether the broker may create the topic, if it is set up to.
+    /// Whether the broker may create the topic, if auto-creation is enabled.
     pub may_create_topic: bool,
 }
 
@@ -91,18 +90,18 @@ impl Default for Settings {
     }
 }
 
-/// What became of the records of one batch.
+/// The outcome of one batch.
 #[derive(Debug)]
 pub struct Delivery {
     /// Their partition.
     pub partition: i32,
     /// When each was pushed, in their order.
     pub pushed: Vec<std::time::Instant>,
-    /// When their fate was known.
+    /// When the outcome was known.
     pub settled: std::time::Instant,
     /// Their keys, values and headers in bytes.
     pub bytes: usize,
-    /// The offset of the first; `None` where the broker did not tell (acks=0, or a batch that it had already).
+    /// The offset of the first; `None` if the broker did not send it (acks=0, or a duplicate batch).
     pub outcome: Result<Option<i64>, Error>,
 }
 
@@ -122,7 +121,7 @@ pub struct Producer {
     lanes: Vec<Lane>,
     nodes: HashMap<i32, Node>,
     partitioner: Partitioner,
-    work: FuturesUnordered<BoxFuture<'static, Done>>,
+    work: FuturesUnordered<BoxFuture<'static, ProduceEvent>>,
     deliveries: Vec<Delivery>,
     buffered_bytes: usize,
     full_batches: usize,
@@ -174,7 +173,7 @@ impl Producer {
         self.lanes.len()
     }
 
-    /// Whether there is room for another record. [`Producer::push`] does not insist on it.
+    /// Whether there is room for another record. [`Producer::push`] does not enforce it.
     pub fn has_room(&self) -> bool {
         self.buffered_bytes < self.settings.buffer_bytes_max
     }
@@ -184,7 +183,7 @@ impl Producer {
         self.full_batches > 0
     }
 
-    /// Takes a record, for this partition or for the one that its key asks for.
+    /// Adds a record, to this partition or to the one that the partitioner chooses.
     pub fn push(&mut self, record: NewRecord<'_>, partition: Option<i32>) -> Result<(), Error> {
         let bytes = record_bytes(&record);
         let index = match partition {
@@ -210,13 +209,13 @@ impl Producer {
         })
     }
 
-    /// What has become certain since the last call.
+    /// The outcomes since the last call.
     pub fn take_deliveries(&mut self) -> Vec<Delivery> {
         std::mem::take(&mut self.deliveries)
     }
 
-    /// Sends what is due, waits until something happens (an answer, a batch that has lingered) and deals with it.
-    /// With nothing under way it waits for ever; it may be dropped at any time.
+    /// Sends what is due, waits for an event (a response, a batch that has lingered) and handles it. With
+    /// nothing in flight it never returns; it may be dropped at any time.
     pub async fn drive(&mut self) {
         self.dispatch();
         let wake = self.next_wake();
@@ -228,7 +227,7 @@ impl Producer {
         self.dispatch();
     }
 
-    /// Sends what is due and deals with what has come, without waiting for either.
+    /// Sends what is due and handles responses that have arrived, without waiting.
     pub async fn turn(&mut self) {
         self.dispatch();
         // The connection's tasks share this thread.
@@ -237,10 +236,10 @@ impl Producer {
         self.dispatch();
     }
 
-    /// Sends everything without lingering, and returns when the fate of every record is known.
+    /// Sends everything without lingering, and returns when the outcome of every record is known.
     ///
-    /// Records that failed are among the deliveries; an error here is about acks=0, where a connection that broke
-    /// is all that is ever known.
+    /// Records that failed are among the deliveries; an error here is about acks=0, where a broken connection
+    /// is the only sign of failure.
     pub async fn flush(&mut self) -> Result<(), Error> {
         self.is_flushing = true;
         while !self.is_idle() {
@@ -265,15 +264,14 @@ impl Producer {
         }
     }
 
-    /// When something becomes due that no answer will tell of. What is due already and has not been sent waits for
-    /// an answer.
+    /// When a timer makes something due. What is already due and unsent waits for a response.
     fn next_wake(&self) -> Option<Instant> {
         let now = Instant::now();
         let due = self.lanes.iter().filter_map(|lane| lane.next_due(now, &self.settings));
         due.min()
     }
 
-    /// Takes over who leads what.
+    /// Applies the partition leaders from the metadata.
     fn adopt(&mut self, leaders: Leaders) {
         for partition in &leaders.topic.partitions {
             let index = partition.index as usize; // Numbered from 0, or the metadata would have been refused.
@@ -303,14 +301,14 @@ impl fmt::Debug for Producer {
     }
 }
 
-/// The size of what a record holds, to keep account by.
+/// The size of a record's content, for accounting.
 fn record_bytes(record: &NewRecord<'_>) -> usize {
     let headers = record.headers.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len));
     let content = record.key.map_or(0, <[u8]>::len) + record.value.map_or(0, <[u8]>::len);
     content + headers.sum::<usize>()
 }
 
-async fn next_done(work: &mut FuturesUnordered<BoxFuture<'static, Done>>) -> Done {
+async fn next_done(work: &mut FuturesUnordered<BoxFuture<'static, ProduceEvent>>) -> ProduceEvent {
     match work.next().await {
         Some(done) => done,
         None => std::future::pending().await,

@@ -1,5 +1,5 @@
 use std::collections::VecDeque;
-use std::sync::{Mutex, OnceLock};
+use std::sync::OnceLock;
 
 use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
@@ -8,11 +8,12 @@ use kafka_protocol::protocol::Decodable;
 use kernel::Api;
 use kernel::call::Header;
 use kernel::records::Batch as RecordBatch;
+use parking_lot::Mutex;
 
 use super::super::fake::{self, Act};
 use super::*;
 
-/// A broker that keeps batches, and errs as it is told.
+/// A broker that stores batches, and fails as scripted.
 #[derive(Default)]
 struct Broker {
     address: OnceLock<String>,
@@ -21,7 +22,7 @@ struct Broker {
 
 #[derive(Default)]
 struct State {
-    /// What the next batches are answered with; `None` hangs up.
+    /// The responses to the next batches; `None` closes the connection.
     script: VecDeque<Option<ErrorCode>>,
     kept: Vec<(i32, RecordBatch)>,
     producer_ids: i64,
@@ -30,7 +31,7 @@ struct State {
 impl Broker {
     async fn start(script: impl IntoIterator<Item = Option<ErrorCode>>) -> Arc<Broker> {
         let broker = Arc::new(Broker::default());
-        broker.state.lock().unwrap().script.extend(script);
+        broker.state.lock().script.extend(script);
         let own = Arc::clone(&broker);
         let address = fake::start(move |header: &Header, body: Bytes| own.act(header, body)).await;
         broker.address.set(address).unwrap();
@@ -41,7 +42,7 @@ impl Broker {
         match header.api {
             Api::METADATA => fake::metadata(header, self.address.get().unwrap(), 2),
             Api::INIT_PRODUCER_ID => {
-                let mut state = self.state.lock().unwrap();
+                let mut state = self.state.lock();
                 state.producer_ids += 1;
                 let response = InitProducerIdResponse::default().with_producer_id(state.producer_ids.into());
                 fake::answer(&response, header.version)
@@ -53,7 +54,7 @@ impl Broker {
 
     fn produce(&self, header: &Header, mut body: Bytes) -> Act {
         let request = ProduceRequest::decode(&mut body, header.version).unwrap();
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.state.lock();
         let mut answers = Vec::new();
         for data in &request.topic_data[0].partition_data {
             let batch = RecordBatch::check(data.records.clone().unwrap()).unwrap();
@@ -76,9 +77,9 @@ impl Broker {
         fake::answer(&ProduceResponse::default().with_responses(vec![topic]), header.version)
     }
 
-    /// What a partition holds: value, producer id and sequence number of each record.
+    /// The content of a partition: value, producer id and sequence number of each record.
     fn held(&self, partition: i32) -> Vec<(String, i64, i32)> {
-        let state = self.state.lock().unwrap();
+        let state = self.state.lock();
         let of_partition = state.kept.iter().filter(|(index, _)| *index == partition);
         of_partition
             .flat_map(|(_, batch)| {
@@ -97,7 +98,7 @@ impl Broker {
     }
 }
 
-/// One record a batch, so that a script speaks of records.
+/// One record per batch, so that a script applies to records.
 fn one_by_one() -> Settings {
     Settings { batch_bytes: 1, linger: Duration::ZERO, ..Settings::default() }
 }
@@ -134,7 +135,7 @@ async fn what_fails_for_the_moment_is_sent_again_in_order_and_unchanged() {
     ["a", "b", "c", "d"].iter().for_each(|value| push(&mut producer, value, Some(0)));
     producer.flush().await.unwrap();
     let expected = [("a", 1, 0), ("b", 1, 1), ("c", 1, 2), ("d", 1, 3)];
-    // The fourth was in flight with the first three and found no gap at this broker, so it stands first.
+    // The fourth was in flight with the first three and found no gap at this broker, so it comes first.
     let mut held = broker.held(0);
     held.sort();
     assert_eq!(held, expected.map(|(value, id, sequence)| (value.to_owned(), id, sequence)));

@@ -1,10 +1,10 @@
-//! Makes batches: for producers, and where a broker must change what a batch says.
+//! Builds batches for producers, and rewrites batches where a broker must change them.
 
 use bytes::Bytes;
 
 use super::{Batch, CODEC_MASK, CRC_FROM, Codec, CodecError, HEADER_BYTES, LOG_APPEND_TIME, NO_PRODUCER_ID};
 
-/// A record to be put into a batch.
+/// A record to append to a batch.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NewRecord<'a> {
     /// Milliseconds since the epoch.
@@ -49,7 +49,7 @@ impl BatchBuilder {
         self
     }
 
-    /// Bytes of the records so far, uncompressed.
+    /// Uncompressed bytes of the records so far.
     pub fn record_bytes(&self) -> usize {
         self.records.len()
     }
@@ -130,9 +130,9 @@ fn seal(mut batch: Vec<u8>) -> Bytes {
     batch.into()
 }
 
-/// The batch with the broker's time: attribute bit, both timestamps and so the CRC change.
+/// The batch with log append time: the attribute bit, both timestamps and so the CRC change.
 ///
-/// Kafka leaves the base timestamp alone and lets the bit say that every record has the maximum.
+/// Kafka keeps the base timestamp; the bit means that every record has the maximum timestamp.
 pub fn stamp_append_time(batch: &Batch, now_ms: i64) -> Batch {
     let mut bytes = batch.bytes().to_vec();
     bytes[21..23].copy_from_slice(&(batch.attributes() | LOG_APPEND_TIME).to_be_bytes());
@@ -140,14 +140,14 @@ pub fn stamp_append_time(batch: &Batch, now_ms: i64) -> Batch {
     Batch { bytes: seal(bytes) }
 }
 
-/// The batch without the claim that a broker's clock is in it; its timestamps stay as they are.
+/// The batch with the log append time bit cleared; its timestamps are kept.
 pub fn clear_append_time(batch: &Batch) -> Batch {
     let mut bytes = batch.bytes().to_vec();
     bytes[21..23].copy_from_slice(&(batch.attributes() & !LOG_APPEND_TIME).to_be_bytes());
     Batch { bytes: seal(bytes) }
 }
 
-/// The batch with its records in another codec.
+/// The batch recompressed with another codec.
 pub fn recompress(
     batch: &Batch,
     codec: Codec,

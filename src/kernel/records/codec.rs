@@ -1,4 +1,4 @@
-//! The five codecs of record batches, bounded on the way out.
+//! The five codecs of record batches, with bounded decompression.
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -19,11 +19,11 @@ pub enum Codec {
 /// Why records cannot be compressed or decompressed.
 #[derive(Debug)]
 pub enum CodecError {
-    /// The bits name no codec.
+    /// The attribute bits are not a known codec.
     Unknown(i16),
-    /// More came out than the caller allows.
+    /// The decompressed size exceeds the caller's limit.
     TooLarge(usize),
-    /// The compressed bytes are not what their codec makes.
+    /// The compressed bytes are invalid.
     Broken(io::Error),
 }
 
@@ -57,7 +57,7 @@ impl Codec {
         self as i16
     }
 
-    /// Kafka's name of it, as producers and topics are configured.
+    /// Kafka's name for it in producer and topic configs.
     pub fn name(self) -> &'static str {
         match self {
             Codec::None => "none",
@@ -122,7 +122,8 @@ fn lz4_compress(plain: &[u8]) -> Result<Vec<u8>, CodecError> {
     encoder.finish().map_err(|error| CodecError::Broken(io::Error::other(error)))
 }
 
-/// Java clients write snappy in xerial's stream format, librdkafka as one raw block; both are legal in a batch.
+/// Java clients write snappy in xerial's stream format, librdkafka as one raw block; both are valid in a
+/// batch.
 fn snappy_decompress(source: &[u8], bytes_max: usize) -> Result<Bytes, CodecError> {
     let Some(mut blocks) = source.strip_prefix(&XERIAL_MAGIC) else {
         return snappy_block(source, bytes_max).map(Bytes::from);

@@ -13,7 +13,7 @@ pub struct Record {
     pub key: Option<Bytes>,
     /// Its value; null is a tombstone.
     pub value: Option<Bytes>,
-    /// Its headers, in order; the same key may stand there twice.
+    /// Its headers, in order; keys may repeat.
     pub headers: Vec<RecordHeader>,
 }
 
@@ -37,12 +37,12 @@ pub struct Records {
     append_time: Option<i64>,
 }
 
-/// What the header of a batch says of its records.
+/// The fields of a batch header that its records depend on.
 pub(super) struct BatchHeader {
     pub(super) record_count: i32,
     pub(super) base_offset: i64,
     pub(super) base_timestamp: i64,
-    /// The time of all records, if the broker's clock is in the batch.
+    /// The timestamp of all records, if the batch uses log append time.
     pub(super) append_time: Option<i64>,
 }
 
@@ -129,9 +129,9 @@ pub(super) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     None
 }
 
-/// Reads uncompressed records without keeping them: there must be `count` whole ones, and nothing after them.
+/// Validates uncompressed records without keeping them: exactly `count` whole records and no trailing bytes.
 ///
-/// A record that breaks off, or a header without a name, would stop every consumer of its partition for good.
+/// A truncated record, or a header without a key, would permanently block every consumer of its partition.
 pub(super) fn check_records(mut records: &[u8], count: i32) -> Result<(), String> {
     for index in 0..count {
         let checked = take_record(&mut records).and_then(check_record);
@@ -169,7 +169,7 @@ fn check_record(mut record: &[u8]) -> Checked<()> {
     if record.is_empty() { Ok(()) } else { Err("is longer than what is in it") }
 }
 
-/// Says whether there was a value, which may be empty.
+/// Returns whether there was a value, which may be empty.
 fn skip_nullable(record: &mut &[u8]) -> Checked<bool> {
     match take_varint(record)? {
         -1 => Ok(false),

@@ -1,7 +1,8 @@
 //! Record batches of format 2 (KIP-98): the header, its checks, and the records inside.
 //!
-//! A batch is opaque on its way through: it is checked once ([`Batch::check`]), given its offset by overwriting two
-//! header fields that its CRC does not cover ([`patch`]), and only opened by who needs the records.
+//! A batch is validated once ([`Batch::check`]) and otherwise opaque. Its offset is assigned by overwriting
+//! two header fields that its CRC does not cover ([`patch`]), and it is decompressed only where the records
+//! are needed.
 
 mod build;
 mod codec;
@@ -16,9 +17,9 @@ use std::fmt;
 
 use bytes::Bytes;
 
-/// The bytes before the records.
+/// The size of the batch header.
 pub const HEADER_BYTES: usize = 61;
-/// Base offset and batch length, which the length does not count.
+/// Base offset and batch length, which the batch length does not include.
 pub const PREFIX_BYTES: usize = 12;
 /// The CRC covers everything from the attributes on.
 const CRC_FROM: usize = 21;
@@ -36,11 +37,11 @@ const CONTROL: i16 = 0x20;
 /// Why a batch cannot be accepted. Each is one Kafka error code.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BadBatch {
-    /// Message formats 0 and 1, or one that does not exist.
+    /// Message format 0 or 1, or an unknown magic.
     Format(i8),
-    /// Its CRC, length or counts do not fit.
+    /// Its CRC, length or counts are wrong.
     Corrupt(String),
-    /// The codec bits name no codec.
+    /// The codec bits are not a known codec.
     UnknownCodec(i16),
 }
 
@@ -69,7 +70,7 @@ fn int<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
 }
 
 impl Batch {
-    /// Splits the first batch off `bytes`, looking only at its length; `None` when it is not whole.
+    /// Splits the first batch off `bytes` by its length alone; `None` when it is truncated.
     pub fn split_first(bytes: &mut Bytes) -> Option<Batch> {
         if bytes.len() < PREFIX_BYTES {
             return None;
@@ -82,7 +83,7 @@ impl Batch {
         Some(Batch { bytes: bytes.split_to(total) })
     }
 
-    /// The batches in `bytes`, one after the other, until one is not whole.
+    /// The batches in `bytes`, in order, up to the first truncated one.
     pub fn split_all(mut bytes: Bytes) -> impl Iterator<Item = Batch> {
         std::iter::from_fn(move || Batch::split_first(&mut bytes))
     }
@@ -90,7 +91,7 @@ impl Batch {
     /// Takes exactly one batch and checks all that can be checked without decompressing it.
     pub fn check(bytes: Bytes) -> Result<Batch, BadBatch> {
         let corrupt = |what: &str| Err(BadBatch::Corrupt(what.to_owned()));
-        // The magic byte stands at the same place in all formats.
+        // The magic byte is at the same offset in all formats.
         match bytes.get(16) {
             Some(2) => {}
             Some(magic) => return Err(BadBatch::Format(*magic as i8)),
@@ -122,7 +123,7 @@ impl Batch {
             return corrupt("its last offset delta is not its count less one");
         }
         if self.codec() == Some(Codec::None) {
-            // Without compression the records can be read where they are, at some 10 ns each.
+            // Uncompressed records can be validated in place, at about 10 ns each.
             iterate::check_records(&self.bytes[HEADER_BYTES..], self.record_count())
                 .map_err(BadBatch::Corrupt)?;
         }
@@ -153,7 +154,7 @@ impl Batch {
         u32::from_be_bytes(int(&self.bytes, 17))
     }
 
-    /// Whether the bytes are those that the CRC was made for.
+    /// Whether the CRC matches.
     pub fn crc_fits(&self) -> bool {
         self.crc() == crc32c::crc32c(&self.bytes[CRC_FROM..])
     }
@@ -163,12 +164,12 @@ impl Batch {
         i16::from_be_bytes(int(&self.bytes, 21))
     }
 
-    /// The codec; `None` when the bits name none.
+    /// The codec; `None` when the bits are not a known codec.
     pub fn codec(&self) -> Option<Codec> {
         Codec::from_bits(self.attributes() & CODEC_MASK)
     }
 
-    /// Whether the broker stamped the timestamps.
+    /// Whether it uses log append time.
     pub fn has_append_time(&self) -> bool {
         self.attributes() & LOG_APPEND_TIME != 0
     }
@@ -178,7 +179,7 @@ impl Batch {
         self.attributes() & TRANSACTIONAL != 0
     }
 
-    /// Whether it holds a transaction marker.
+    /// Whether it is a control batch.
     pub fn is_control(&self) -> bool {
         self.attributes() & CONTROL != 0
     }
@@ -218,7 +219,7 @@ impl Batch {
         i32::from_be_bytes(int(&self.bytes, 57))
     }
 
-    /// Opens the batch: its records, decompressed into at most `bytes_max` bytes.
+    /// The records of the batch, decompressed into at most `bytes_max` bytes.
     pub fn records(&self, bytes_max: usize) -> Result<Records, CodecError> {
         let codec = self.codec().ok_or(CodecError::Unknown(self.attributes() & CODEC_MASK))?;
         let plain = codec.decompress(self.bytes.slice(HEADER_BYTES..), bytes_max)?;

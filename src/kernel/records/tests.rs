@@ -89,7 +89,8 @@ fn records_that_no_consumer_could_read_are_noticed() {
     assert_eq!(check_records(plain, 3), Ok(()));
     assert_eq!(check_records(plain, 4).unwrap_err(), "record 3 of 4 ends within a number");
     assert_eq!(check_records(plain, 2).unwrap_err(), "bytes follow its 2 records");
-    // The second record: length, attributes, time (2), offset, no key, no value, two headers, the first one's name.
+    // The second record: length, attributes, time (2), offset, no key, no value, two headers, the first one's
+    // key.
     let second = plain.len() - 22;
     assert_eq!(plain[second + 7..second + 10], [4, 2, b'h'], "two headers, a name of one letter");
     assert_eq!(fault(second, 1), "record 1 of 3 has a negative length");

@@ -1,10 +1,10 @@
-//! A refusal is a reply: the error body of any API at any version.
+//! Refusals: error responses for any API at any version.
 //!
-//! Kafka answers an error in the shape of the response, with a method per API (`getErrorResponse`). Here it follows from
-//! the schema and the short tables below; they were held against what those methods of kafka-clients 4.1.1 give for every
-//! API and version. An error code stands for everything below it: where the response has one at its top, that one is set
-//! and the arrays stay empty. Where it has none, the request's topics, partitions, groups or resources are repeated, and
-//! each bears the error.
+//! Kafka answers an error in the shape of the response, with a method per API (`getErrorResponse`). Here it
+//! follows from the schema and the short tables below, which were compared with those methods of
+//! kafka-clients 4.1.1 for every API and version. An error code covers everything below it: if the response
+//! has one at the top level, it is set and the arrays stay empty. Otherwise the request's topics, partitions,
+//! groups or resources are repeated, each with the error.
 
 use std::borrow::Cow;
 
@@ -17,9 +17,9 @@ use crate::reply::Reply;
 use crate::schema::value::{self, Value};
 use crate::schema::{Direction, Field, Kind, Mark};
 
-/// Which array of the request an array of the response repeats: API, answer, question. Those of the same name are not
-/// listed. A dot leads into each element; an array of scalars gives each element its first field that can hold it; of
-/// several rows for one answer, all are repeated.
+/// Which request array a response array repeats: API, response array, request array. Arrays of the same name
+/// are not listed. A dot descends into each element. A scalar sets the first field of the element that can
+/// hold it. If several rows name one response array, all of them are repeated.
 const REPEATS: &[(&str, &str, &str)] = &[
     ("Produce", "Responses", "TopicData"),
     ("Produce", "PartitionResponses", "PartitionData"),
@@ -55,7 +55,7 @@ const REPEATS: &[(&str, &str, &str)] = &[
     ("ReadShareGroupStateSummary", "Results", "Topics"),
 ];
 
-/// APIs that repeat the request although they have an error code at the top, and up to which version.
+/// APIs that repeat the request although they have a top-level error code, and the last version that does.
 const REPEAT_BESIDE_CODE: &[(&str, i16)] = &[
     ("Fetch", 12),
     ("Metadata", i16::MAX),
@@ -63,14 +63,15 @@ const REPEAT_BESIDE_CODE: &[(&str, i16)] = &[
     ("AlterPartitionReassignments", i16::MAX),
 ];
 
-/// Names that a repeated element takes under another name: answer, question.
-const SAME: &[(&str, &str)] = &[("PartitionIndex", "Partition"), ("TopicName", "Name"), ("User", "Name")];
+/// Fields of repeated elements whose names differ: response field, request field.
+const RENAMED_FIELDS: &[(&str, &str)] =
+    &[("PartitionIndex", "Partition"), ("TopicName", "Name"), ("User", "Name")];
 
-/// Fields that are taken over although they do not look like a name.
+/// Fields that are copied although they are not names or ids.
 const TAKEN_OVER: &[(&str, &str)] =
     &[("Fetch", "SessionId"), ("WriteTxnMarkers", "ProducerId"), ("AlterClientQuotas", "Entity")];
 
-/// Fields that say "there is none" with -1, or null for a text, though the schema's default is another.
+/// Fields set to -1 (null for a string) for "none", although the schema's default differs.
 const NONE: &[(&str, &str)] = &[
     ("Produce", "BaseOffset"),
     ("Fetch", "HighWatermark"),
@@ -82,15 +83,15 @@ const NONE: &[(&str, &str)] = &[
     ("InitProducerId", "ProducerEpoch"),
 ];
 
-/// An error code that is not the call's: why the configs of a topic that *was* created are missing (KIP-525).
-const NOT_THE_CALLS: &str = "TopicConfigErrorCode";
+/// Not an error code of the call: it says why the configs of a *created* topic are missing (KIP-525).
+const TOPIC_CONFIG_ERROR: &str = "TopicConfigErrorCode";
 
 impl Call {
     /// The reply that refuses this call, in the shape of its API and version.
     ///
     /// # Errors
-    /// A Produce with acks=0 gets no reply, so the connection is closed, as Kafka does. So is a call whose API has no
-    /// shape to refuse it in (an unknown key) or whose body cannot be read.
+    /// A Produce with acks=0 gets no reply, so the connection is closed, as Kafka does. The same holds for a
+    /// call with an unknown API key, or whose body cannot be read.
     pub fn refuse(&self, error: ErrorCode, message: &str) -> Result<Option<Reply>, Hangup> {
         let hangup = |cause: Malformed| Hangup(Cow::Owned(format!("{error} ({message}), and {cause}")));
         let api = self.header.api;
@@ -119,14 +120,14 @@ struct Refusal<'a> {
 }
 
 impl Refusal<'_> {
-    /// The struct of the answer that stands for `asked`: the whole of both at the top, else an element of an array.
+    /// The response struct for `asked`: the whole message at the top level, else an element of an array.
     fn structure(&self, fields: &'static [Field], asked: &Value, is_top: bool) -> Value {
         let mut answer = value::default_struct(fields, self.version);
         let has_code = self.present(fields).any(|field| field.mark == Mark::ErrorCode);
         let repeats = !has_code || is_top && self.repeats_beside_code();
         for field in self.present(fields) {
             let value = match field.kind {
-                Kind::Array(Kind::Struct(inner)) if repeats && self.bears_code(inner) => {
+                Kind::Array(Kind::Struct(inner)) if repeats && self.has_error_code(inner) => {
                     Some(self.repeat(field.name, inner, asked))
                 }
                 Kind::Array(Kind::Struct(inner)) if self.is_listed(TAKEN_OVER, field) => {
@@ -141,10 +142,10 @@ impl Refusal<'_> {
         answer
     }
 
-    /// What a field that is no array says, unless that is its default.
+    /// The value of a field that is not an array, if it differs from the default.
     fn scalar(&self, field: &'static Field, asked: &Value, is_top: bool) -> Option<Value> {
         match (field.mark, field.kind) {
-            (Mark::ErrorCode, _) => (field.name != NOT_THE_CALLS).then_some(Value::Int(self.code)),
+            (Mark::ErrorCode, _) => (field.name != TOPIC_CONFIG_ERROR).then_some(Value::Int(self.code)),
             (Mark::ErrorMessage, _) => {
                 (!self.message.is_empty()).then(|| Value::String(self.message.to_owned()))
             }
@@ -155,15 +156,14 @@ impl Refusal<'_> {
                 field.nullable.contains(self.version).then_some(Value::Null)
             }
             _ if self.is_listed(NONE, field) => Some(Value::Int(-1)),
-            _ if self.is_listed(TAKEN_OVER, field) || !is_top && is_name(field) => {
-                self.taken_over(field, asked)
-            }
+            _ if self.is_listed(TAKEN_OVER, field) || !is_top && is_name(field) => self.copied(field, asked),
             _ => None,
         }
     }
 
-    fn taken_over(&self, field: &'static Field, asked: &Value) -> Option<Value> {
-        let others = SAME.iter().filter(|(answer, _)| *answer == field.name).map(|(_, question)| *question);
+    fn copied(&self, field: &'static Field, asked: &Value) -> Option<Value> {
+        let others =
+            RENAMED_FIELDS.iter().filter(|(answer, _)| *answer == field.name).map(|(_, question)| *question);
         let given = std::iter::once(field.name).chain(others).find_map(|name| asked.get(name))?;
         let fits = match given {
             Value::Null => field.nullable.contains(self.version),
@@ -201,10 +201,10 @@ impl Refusal<'_> {
     }
 
     /// Whether a struct has an error code in this version, at any depth.
-    fn bears_code(&self, fields: &'static [Field]) -> bool {
+    fn has_error_code(&self, fields: &'static [Field]) -> bool {
         self.present(fields).any(|field| match field.kind {
-            Kind::Array(Kind::Struct(inner)) => self.bears_code(inner),
-            Kind::Struct(inner) => self.bears_code(inner),
+            Kind::Array(Kind::Struct(inner)) => self.has_error_code(inner),
+            Kind::Struct(inner) => self.has_error_code(inner),
             _ => field.mark == Mark::ErrorCode,
         })
     }
@@ -218,14 +218,14 @@ impl Refusal<'_> {
     }
 }
 
-/// The elements of the array at a path.
+/// The elements of the array at this path.
 fn elements_at<'a>(asked: &'a Value, path: &str) -> Vec<&'a Value> {
     path.split('.').fold(vec![asked], |found, name| {
         found.into_iter().filter_map(|value| value.get(name)).flat_map(Value::elements).collect()
     })
 }
 
-/// Whether a field says what an element is about: offsets and the like keep their defaults.
+/// Whether a field identifies its element; others, such as offsets, keep their defaults.
 fn is_name(field: &Field) -> bool {
     match field.mark {
         Mark::TopicName | Mark::TopicId | Mark::Partition | Mark::GroupId | Mark::TransactionalId => true,

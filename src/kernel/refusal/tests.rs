@@ -1,4 +1,4 @@
-//! A refusal of every API at every version is a whole response that says so in each of its places.
+//! A refusal of any API at any version is a complete response with the error in every expected field.
 
 use bytes::Bytes;
 
@@ -35,7 +35,7 @@ fn refused(api: Api, version: i16, asked: &Value) -> Value {
     value::decode(response, version, &body).unwrap()
 }
 
-/// The values at a path, through arrays and whatever they hold.
+/// The values at a path, through arrays and their elements.
 fn at(tree: &Value, path: &str) -> Vec<Value> {
     let flatten = |value: &Value| match value {
         Value::Array(elements) => elements.clone(),
@@ -56,7 +56,7 @@ fn every_error_code_of_every_refusal_is_the_one_given() {
             let fields = api.message(Direction::Response).unwrap().fields;
             for_each_scalar(fields, version, &mut answer, &mut |field, value| {
                 let expected = match field.mark {
-                    Mark::ErrorCode if field.name == NOT_THE_CALLS => Value::Int(0),
+                    Mark::ErrorCode if field.name == TOPIC_CONFIG_ERROR => Value::Int(0),
                     Mark::ErrorCode => Value::Int(i64::from(ERROR.code())),
                     Mark::ErrorMessage => Value::String("why".to_owned()),
                     _ => return,
@@ -64,7 +64,8 @@ fn every_error_code_of_every_refusal_is_the_one_given() {
                 codes += usize::from(field.mark == Mark::ErrorCode);
                 assert_eq!(*value, expected, "{} of {api:?} {version}, seed {seed}", field.name);
             });
-            // Its error code came with version 3, and Kafka's older answers are empty: clients take that for a refusal.
+            // Its error code came with version 3. Before that Kafka's response is empty, which clients treat
+            // as a refusal.
             let has_no_place = api == Api::DESCRIBE_LOG_DIRS && version < 3;
             if fill == Fill::Everything {
                 assert_eq!(codes == 0, has_no_place, "{api:?} {version} has {codes} error codes");
@@ -73,7 +74,7 @@ fn every_error_code_of_every_refusal_is_the_one_given() {
     }
 }
 
-/// What an answer repeats: API, first and last version, where in the answer, where in the request.
+/// What a response repeats: API, first and last version, path in the response, path in the request.
 const MIRRORS: &[(&str, i16, i16, &str, &str)] = &[
     ("Produce", 3, 12, "Responses.Name", "TopicData.Name"),
     ("Produce", 13, 13, "Responses.TopicId", "TopicData.TopicId"),
@@ -187,7 +188,7 @@ fn a_refusal_of_users_and_of_rules_has_an_entry_for_each() {
     }
 }
 
-/// Arrays that stay empty, because an error code above them speaks for them.
+/// Arrays that stay empty, because an error code above covers them.
 const EMPTY: &[(&str, i16, i16, &str)] = &[
     ("Fetch", 13, 18, "Responses"),
     ("OffsetFetch", 2, 7, "Topics"),
@@ -239,7 +240,7 @@ fn what_is_not_known_is_minus_one_and_no_records_are_an_empty_set() {
     expect("InitProducerId", 4, "ProducerId", Value::Int(-1));
     expect("InitProducerId", 4, "ProducerEpoch", Value::Int(-1));
     expect("OffsetForLeaderEpoch", 4, "Topics.Partitions.LeaderEpoch", Value::Int(-1));
-    // Names of the member and the broker that a request gave are no part of an answer's top.
+    // Member and broker ids from the request are not part of the response's top level.
     expect("JoinGroup", 7, "MemberId", Value::String(String::new()));
     expect("DescribeCluster", 1, "EndpointType", Value::Int(1));
 }
@@ -257,7 +258,7 @@ fn a_name_that_was_null_stays_null_where_it_may() {
     assert_eq!(names, [Some(&Value::Null), Some(&Value::Null)]);
     assert_eq!(at(&answer, "Responses.TopicId"), at(&asked, "Topics.TopicId"));
 
-    // Null topics are "all of them", and no answer repeats those.
+    // Null topics mean "all topics", which no response repeats.
     let mut asked = request(Api::METADATA, 12, Fill::Everything, 8);
     asked.set("Topics", Value::Null);
     assert!(at(&refused(Api::METADATA, 12, &asked), "Topics").is_empty());
@@ -314,6 +315,6 @@ fn the_tables_name_fields_that_exist() {
     for (api, _) in REPEAT_BESIDE_CODE {
         assert!(Api::by_name(api).is_some(), "{api}");
     }
-    let topic = has_field(side("CreateTopics", Direction::Response), NOT_THE_CALLS);
-    assert!(topic, "{NOT_THE_CALLS}");
+    let topic = has_field(side("CreateTopics", Direction::Response), TOPIC_CONFIG_ERROR);
+    assert!(topic, "{TOPIC_CONFIG_ERROR}");
 }

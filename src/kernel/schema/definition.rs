@@ -1,11 +1,11 @@
-//! What a message definition says: the types that the generated table is made of.
+//! Message definitions: the types of the generated table.
 
-/// Which half of an API a message is.
+/// Whether a message is a request or a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
-    /// What a client sends.
+    /// Sent by a client.
     Request,
-    /// What it is answered.
+    /// Sent by a broker.
     Response,
 }
 
@@ -70,7 +70,7 @@ pub struct Field {
     pub tag: Option<(u32, Versions)>,
     /// The schema's default as written there; empty for the type's own (0, "", empty, false).
     pub default: &'static str,
-    /// What it means to a layer, whatever it is called in this message.
+    /// What it means to a layer, independent of its name in this message.
     pub mark: Mark,
 }
 
@@ -95,7 +95,7 @@ pub enum Kind {
     Struct(&'static [Field]),
 }
 
-/// What a field means, so that a layer can find every topic name or address of every API.
+/// The meaning of a field, so that a layer can find every topic name or address of every API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // Each is what it says.
 pub enum Mark {

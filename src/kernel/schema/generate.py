@@ -33,7 +33,7 @@ ENTITIES = {
     "brokerId": "BrokerId",
 }
 
-# Marks by name and type, for what the schema has no entityType for.
+# Marks by name and type, where the schema has no entityType.
 RULES = {
     ("ErrorCode", "int16"): "ErrorCode",
     ("ErrorMessage", "string"): "ErrorMessage",
@@ -124,8 +124,8 @@ OVERRIDES = {
     "ListConfigResourcesResponse.ConfigResource.ResourceName": None,
 }
 
-# Names that sound like a mark. Such a field must get one or stand in OVERRIDES, so that a new version of the schema
-# cannot bring a topic name or an address that slips past every layer.
+# Names that suggest a mark. Such a field must get one or be in OVERRIDES, so that a new version of the schema
+# cannot add a topic name or an address that no layer sees.
 UNDECIDED = re.compile(
     r"(Topics?|Topic(Id|Name)s?|Groups?|GroupIds?|(?<!Num)Partitions?|PartitionI\w+|^Index|Host(name)?|Port"
     r"|ErrorCode|ErrorMessage|(Broker|Node|Leader|Replica|Voter|Candidate|Controller|Producer|Transactional)Ids?"

@@ -1,10 +1,10 @@
-//! Kafka's message definitions as data, and what can be done with a body by looking at it through them.
+//! Kafka's message definitions as data, and generic operations on bodies that use them.
 //!
-//! `table.rs` is generated from the JSON definitions that ship in Kafka's client jar (`generate.py`, beside it).
-//! Nothing here decodes into typed structs: [`walk`] steps over a body once, within its bounds and without
-//! allocating, and shows a visitor the values it asks for; [`value`] is the dynamic tree that refusals, tests and tools
-//! build bodies of any API with. The typed structs of `kafka-protocol` are only handed a body that
-//! [`walk::check`] has passed, because their decoder trusts the counts on the wire.
+//! `table.rs` is generated from the JSON definitions that ship in Kafka's client jar (`generate.py`, beside
+//! it). Nothing here decodes into typed structs: [`walk`] steps over a body once, within its bounds and
+//! without allocating, and shows the values to a visitor; [`value`] is the dynamic tree with which refusals,
+//! tests and tools build bodies of any API. A body is decoded into the typed structs of `kafka-protocol` only
+//! after [`walk::check`], because their decoder trusts the counts on the wire.
 
 mod definition;
 #[rustfmt::skip] // Generated, one line per field.

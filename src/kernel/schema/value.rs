@@ -44,7 +44,7 @@ impl Value {
         }
     }
 
-    /// Sets a field that the struct has; says whether it has.
+    /// Sets a field if the struct has it; returns whether it does.
     pub fn set(&mut self, name: &str, value: Value) -> bool {
         match self.get_mut(name) {
             Some(place) => {
@@ -55,7 +55,7 @@ impl Value {
         }
     }
 
-    /// The elements of an array; nothing for any other value.
+    /// The elements of an array; empty for any other value.
     pub fn elements(&self) -> &[Value] {
         match self {
             Value::Array(elements) => elements,
@@ -71,7 +71,7 @@ impl Value {
         }
     }
 
-    /// The text of a string.
+    /// The content of a string.
     pub fn as_str(&self) -> Option<&str> {
         match self {
             Value::String(text) => Some(text),
@@ -96,7 +96,7 @@ fn default_of(field: &Field, version: i16) -> Value {
         Kind::Uuid => Value::Uuid(Uuid::nil()),
         Kind::String => Value::String(field.default.trim_matches('"').replace("null", "")),
         Kind::Bytes => Value::Bytes(Vec::new()),
-        // A response without records has null here, which every client reads as "none".
+        // A response without records has null here, which every client treats as "none".
         Kind::Records if field.nullable.contains(version) => Value::Null,
         Kind::Records => Value::Bytes(Vec::new()),
         Kind::Array(_) => Value::Array(Vec::new()),
@@ -112,7 +112,7 @@ fn parse_int(text: &str) -> i64 {
     }
 }
 
-/// Decodes a body, whose bounds are checked first.
+/// Decodes a body after checking its bounds.
 pub fn decode(message: &'static Message, version: i16, body: &[u8]) -> Result<Value, Malformed> {
     walk::check(message, version, body)?;
     let mut reader = Reader { body, at: 0, version, is_flexible: message.flexible.contains(version) };
@@ -130,7 +130,7 @@ fn is_tagged(field: &Field, version: i16) -> bool {
     field.tag.is_some_and(|(_, versions): (u32, Versions)| versions.contains(version))
 }
 
-/// Reads a body that [`walk::check`] has passed: every length is within it.
+/// Reads a body that [`walk::check`] has accepted: every length is within it.
 struct Reader<'a> {
     body: &'a [u8],
     at: usize,

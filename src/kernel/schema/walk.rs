@@ -1,8 +1,8 @@
 //! Steps over a body once, by the schema, without decoding it.
 //!
-//! The walk proves that every length and count stays within the body before anybody allocates by them, and shows
-//! each value to a visitor. [`rewrite`] replaces values on the way: what is not replaced stays byte for byte, and
-//! only the sizes of tagged fields around a replaced value change.
+//! The walk verifies that every length and count stays within the body before anything is allocated by them,
+//! and shows each value to a visitor. [`rewrite`] replaces values: the rest stays byte for byte, and only the
+//! sizes of tagged fields around a replaced value change.
 
 use std::ops::Range;
 
@@ -12,25 +12,25 @@ use uuid::Uuid;
 use super::{Field, Kind, Message};
 use crate::malformed::Malformed;
 
-/// Most structs and strings that one body may hold. A decoded struct is some fifty times larger than its smallest
-/// form on the wire, so the size of the frame alone does not bound what decoding allocates.
+/// Most structs and strings that one body may hold. A decoded struct is about fifty times larger than its
+/// smallest form on the wire, so the size of the frame alone does not bound what decoding allocates.
 pub const ELEMENTS_MAX: usize = 250_000;
 
-/// A value met on the walk.
+/// A value found by the walk.
 #[derive(Debug, Clone)]
 pub struct Found<'a> {
     /// Its field.
     pub field: &'static Field,
-    /// What it is; the elements of an array of scalars are shown one by one.
+    /// The value; the elements of an array of scalars are shown one by one.
     pub value: RawValue<'a>,
-    /// Where it stands in the body, with its length prefix if it has one.
+    /// Its range in the body, including its length prefix, if any.
     pub at: Range<usize>,
-    /// Where the struct around it begins: fields with the same number belong together.
+    /// Start of the enclosing struct: fields with the same number belong together.
     pub instance: usize,
     is_flexible: bool,
 }
 
-/// A value as it stands on the wire.
+/// A value as encoded on the wire.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)] // The names say it.
 pub enum RawValue<'a> {
@@ -39,7 +39,7 @@ pub enum RawValue<'a> {
     Int(i64),
     Float(f64),
     Uuid(Uuid),
-    /// A string or bytes; strings have not been checked to be UTF-8.
+    /// A string or bytes; strings are not checked to be UTF-8.
     Bytes(&'a [u8]),
     /// The number of elements, shown before them.
     Array(usize),
@@ -63,18 +63,18 @@ impl<'a> RawValue<'a> {
     }
 }
 
-/// What to put in place of a value.
+/// The replacement of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Replacement {
     /// For a string.
     Text(String),
-    /// For an integer of any width; it is cut to the field's.
+    /// For an integer of any width; it is truncated to the field's.
     Int(i64),
     /// For an id.
     Uuid(Uuid),
 }
 
-/// Checks that the body is whole. Bytes after its end are ignored, as Kafka ignores them.
+/// Checks that the body is complete. Bytes after its end are ignored, as Kafka ignores them.
 pub fn check(message: &Message, version: i16, body: &[u8]) -> Result<usize, Malformed> {
     walk(message, version, body, |_| {})
 }
@@ -91,7 +91,7 @@ pub fn walk(
     Ok(walker.at)
 }
 
-/// Replaces the values for which `edit` gives another; `None` when it gave none.
+/// Replaces the values for which `edit` returns another; `None` if it returned none.
 pub fn rewrite(
     message: &Message,
     version: i16,
@@ -106,7 +106,7 @@ pub fn rewrite(
 
 trait Visit {
     fn value(&mut self, body: &[u8], found: Found<'_>) -> Result<(), Malformed>;
-    /// The content of a tagged field begins after its size, which stands at this range.
+    /// The content of a tagged field begins; its size is at this range.
     fn tagged_begins(&mut self, _body: &[u8], _size: Range<usize>) {}
     fn tagged_ends(&mut self, _body: &[u8], _at: usize) {}
 }
@@ -120,8 +120,8 @@ impl<F: FnMut(Found<'_>)> Visit for Show<F> {
     }
 }
 
-/// Copies the body up to each replaced value; each open tagged field collects into a buffer of its own, because its
-/// size is written before it and may change.
+/// Copies the body up to each replaced value; each open tagged field has its own buffer, because its size
+/// precedes it and may change.
 struct Edit<F> {
     edit: F,
     outputs: Vec<Vec<u8>>,
@@ -135,7 +135,7 @@ impl<F: FnMut(&Found<'_>) -> Option<Replacement>> Edit<F> {
     }
 
     fn output(&mut self) -> &mut Vec<u8> {
-        // There is always the outermost output; tagged fields push and pop in pairs.
+        // The outermost output is always present; tagged fields push and pop in pairs.
         let last = self.outputs.len() - 1;
         &mut self.outputs[last]
     }
@@ -305,15 +305,15 @@ impl<'a, V: Visit> Walker<'a, V> {
         self.visitor.value(self.body, Found { field, value, at, instance, is_flexible })
     }
 
-    /// A lone struct; a nullable one has a marker byte before it, -1 for null and 1 for one that is there.
+    /// A single struct; a nullable one is preceded by a marker byte, -1 for null and 1 for present.
     fn structure(&mut self, field: &'static Field, fields: &'static [Field]) -> Result<(), Malformed> {
         if field.nullable.contains(self.version) {
             let start = self.at;
             match self.take(1)?[0] as i8 {
                 1 => {}
                 ..=-1 => return self.show(field, RawValue::Null, start),
-                // Kafka takes any other for "there", `kafka-protocol` for "null". No client writes one, and a decoder that
-                // goes another way than this walk would trust counts that nobody has checked.
+                // Kafka reads any other value as present, `kafka-protocol` as null. No client writes one, and
+                // a decoder that diverged from this walk would trust unchecked counts.
                 marker => return Err(Malformed(format!("{} has the marker {marker}", field.name))),
             }
         }
@@ -343,7 +343,7 @@ impl<'a, V: Visit> Walker<'a, V> {
         if count == -1 && self.may_be_null(field) {
             return self.show(field, RawValue::Null, start);
         }
-        // Every element takes a byte or more, so a count beyond what is left is a lie.
+        // Every element takes at least one byte, so a count above the remaining bytes is invalid.
         let left = self.body.len() - self.at;
         let count = usize::try_from(count).ok().filter(|count| *count <= left).ok_or_else(|| {
             Malformed(format!("{} says it has {count} elements, but {left} bytes are left", field.name))

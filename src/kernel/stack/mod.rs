@@ -1,7 +1,7 @@
 //! Layers in the order that a config names them, with a chain for each API.
 //!
-//! A layer says per API how deep it looks into requests and replies. An API's chain holds only the layers that look at
-//! all; APIs whose chains hold the same layers share one, and all connections share all.
+//! A layer declares per API how deep it looks into requests and replies. An API's chain holds only the layers
+//! that look at it; APIs with the same layers share one chain, and all connections share all chains.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use crate::served::{Served, ServedApi};
 pub enum Depth {
     /// It does not see the message.
     None,
-    /// API, version, client, sizes and time.
+    /// API, version, client id, sizes and time.
     Header,
     /// Names, ids and addresses, found by the walker.
     Names,
     /// The decoded body.
     Body,
-    /// The records inside.
+    /// The records.
     Records,
 }
 
@@ -54,7 +54,7 @@ impl Interest {
 /// Hides APIs, or lowers their versions.
 type ChangeServed = dyn Fn(&mut Served) + Send + Sync;
 
-/// A layer as a stack holds it: named, and with its type erased.
+/// A layer in a stack: named and type-erased.
 #[derive(Clone)]
 pub struct Tier {
     name: Arc<str>,
@@ -64,7 +64,7 @@ pub struct Tier {
 }
 
 impl Tier {
-    /// Names a tower layer and says what it looks at.
+    /// Wraps a tower layer, with its name and what it looks at.
     pub fn new<L>(name: &str, interest: impl Fn(Api) -> Interest + Send + Sync + 'static, layer: L) -> Self
     where
         L: Layer<Door> + Send + Sync + 'static,
@@ -79,7 +79,8 @@ impl Tier {
         }
     }
 
-    /// The layer hides APIs, or lowers their versions, from what stands below it. It is asked whenever a client asks.
+    /// The layer hides APIs, or lowers their versions, from what stands below it. It is called for each
+    /// ApiVersions request.
     #[must_use]
     pub fn serving(mut self, change: impl Fn(&mut Served) + Send + Sync + 'static) -> Self {
         self.serves = Some(Arc::new(change));
@@ -97,7 +98,7 @@ impl Tier {
     }
 }
 
-/// One API's way down, for people to look at.
+/// One API's chain, for display.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chain {
     /// The API.
@@ -114,7 +115,7 @@ pub struct Stack {
     offer: Offer,
 }
 
-/// What the service at the bottom can serve, as the layers above it let through.
+/// What the service serves, less what the layers hide.
 #[derive(Clone)]
 struct Offer {
     tiers: Arc<[Tier]>,
@@ -124,7 +125,7 @@ struct Offer {
 impl Offer {
     fn now(&self) -> Served {
         let mut served = (self.service)();
-        // Whatever the service can do, the stack answers this one.
+        // The stack itself answers this one, whatever the service serves.
         served.insert(ServedApi::all_versions(Api::API_VERSIONS));
         for serves in self.tiers.iter().rev().filter_map(|tier| tier.serves.as_ref()) {
             serves(&mut served);
@@ -134,8 +135,8 @@ impl Offer {
 }
 
 impl Stack {
-    /// Builds the chains of all APIs over `service`. ApiVersions is answered from what `served` gives and the layers let
-    /// through at that moment; the service does not see it.
+    /// Builds the chains of all APIs over `service`. ApiVersions is answered from what `served` returns at
+    /// that moment, less what the layers hide; the service does not see it.
     pub fn build(
         tiers: Vec<Tier>,
         service: Door,

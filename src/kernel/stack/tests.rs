@@ -1,12 +1,12 @@
-//! What a stack promises to the layers and services to come: bytes that nobody looks into arrive as they are, APIs
-//! with the same layers share a chain, and a layer can refuse, mute, delay and rename on every API.
+//! The guarantees of a stack to layers and services: bodies that no layer decodes arrive unchanged, APIs with
+//! the same layers share a chain, and a layer can refuse, mute, delay and rename on every API.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::time::Instant;
 use tower::layer::layer_fn;
 
@@ -18,7 +18,7 @@ use crate::schema::walk::{self, Found, Replacement};
 use crate::schema::{Direction, Mark, Message};
 use crate::{ErrorCode, Header};
 
-/// A layer that does what a function says with each call, and with the door below.
+/// A layer that applies a function to each call and the door below.
 #[derive(Clone)]
 struct Acting<F> {
     below: Door,
@@ -50,7 +50,7 @@ fn everywhere(_: Api) -> Interest {
     Interest::HEADER
 }
 
-/// A layer that passes all on, and counts.
+/// A layer that forwards and counts all calls.
 fn counting(name: &str, interest: fn(Api) -> Interest) -> (Tier, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = Arc::clone(&count);
@@ -67,8 +67,8 @@ struct Arrived {
     is_decoded: bool,
 }
 
-/// A service that keeps what comes and answers with a body of the right shape, as a proxy's upstream would; a call that
-/// Kafka does not know gets its own body back.
+/// A service that records calls and answers with a valid body, as a proxy's upstream would; a call with an
+/// unknown API key gets its own body back.
 #[derive(Clone, Default)]
 struct Relay(Arc<Mutex<Vec<Arrived>>>);
 
@@ -80,13 +80,13 @@ impl Relay {
             let (body, is_decoded) = (call.body.raw().clone(), call.body.is_decoded());
             let answer =
                 if api.is_known() { encoded(api, version, Direction::Response) } else { body.clone() };
-            relay.0.lock().unwrap().push(Arrived { body, is_decoded });
+            relay.0.lock().push(Arrived { body, is_decoded });
             Box::pin(async move { Ok(Some(Reply::new(answer))) })
         })
     }
 
     fn take(&self) -> Vec<Arrived> {
-        std::mem::take(&mut self.0.lock().unwrap())
+        std::mem::take(&mut self.0.lock())
     }
 }
 
@@ -266,7 +266,7 @@ async fn a_layer_can_delay_and_mute_every_api() {
 
 const TENANT: &str = "tenant-7.";
 
-/// Below the layer topics and groups bear the tenant's prefix, above it they do not.
+/// Below the layer topics and groups have the tenant's prefix, above it they do not.
 fn prefixed(found: &Found<'_>) -> Option<Replacement> {
     let is_name = matches!(found.field.mark, Mark::TopicName | Mark::GroupId);
     found.value.as_str().filter(|_| is_name).map(|name| Replacement::Text(format!("{TENANT}{name}")))
@@ -288,7 +288,7 @@ fn with_prefix(api: Api, version: i16, direction: Direction) -> Value {
     tree
 }
 
-/// The service behind the tenant's layer: all names that it gives bear the prefix.
+/// The service below the tenant layer: all names in its replies have the prefix.
 fn prefixed_service(relay: &Relay) -> Door {
     let below = relay.door();
     Door::from_fn(move |call| {

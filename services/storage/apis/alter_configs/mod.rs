@@ -1,7 +1,6 @@
-//! AlterConfigs: a topic gets these configs, and the defaults for all others.
+//! AlterConfigs: replaces all configs of a resource. Configs that are not listed return to their defaults.
 //!
-//! Kafka drops a request that names a resource twice without a reply; here it is answered as IncrementalAlterConfigs
-//! answers it.
+//! Kafka does not reply to duplicate resources. Yagura replies as IncrementalAlterConfigs does.
 
 use std::collections::BTreeMap;
 
@@ -9,12 +8,12 @@ use kafka_protocol::messages::alter_configs_request::AlterConfigsResource;
 use kafka_protocol::messages::alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use kernel::Call;
+use rules::commands::{NewConfigs, Refused};
 
 use crate::apis::common::alter_configs::{self, Change};
 use crate::apis::common::answer::Answer;
 use crate::apis::common::text;
 use crate::broker::Broker;
-use rules::commands::{NewConfigs, Refused};
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: AlterConfigsRequest = call.decode()?;

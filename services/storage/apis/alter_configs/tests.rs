@@ -1,4 +1,4 @@
-//! Codes and sentences as a Kafka 4.1.1 node answers them, but for what Yagura does not have.
+//! Error codes and messages are those of a Kafka 4.1.1 node, except for features that Yagura does not have.
 
 use std::sync::Arc;
 
@@ -7,8 +7,7 @@ use kernel::Api;
 
 use super::super::testing::{self, ask, topic};
 use super::*;
-use crate::apis::common::alter_configs;
-use crate::apis::common::text;
+use crate::apis::common::{alter_configs, text};
 use crate::apis::testing::versions;
 
 fn of(kind: i8, name: &str, configs: &[(&str, Option<&str>)]) -> AlterConfigsResource {
@@ -62,7 +61,7 @@ async fn every_version_replaces() {
     assert!(alter(&broker, 2, Vec::new(), false).await.is_empty());
 }
 
-// The sentences are Kafka's, but for those about what Yagura does not have.
+// The messages are Kafka's, except those about features that Yagura does not have.
 #[tokio::test]
 async fn each_resource_is_refused_by_itself() {
     let broker = testing::broker().await;

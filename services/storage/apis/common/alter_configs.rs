@@ -1,34 +1,33 @@
-//! What AlterConfigs and IncrementalAlterConfigs have in common.
+//! Code shared by AlterConfigs and IncrementalAlterConfigs.
 //!
-//! A request changes each of its resources or refuses it; one that is refused stops no other. Topics and subscriptions
-//! to clients' metrics can be changed: what a broker's configs say is set in its TOML file.
+//! Each resource of a request is altered or refused on its own. Topics and client metrics subscriptions can
+//! be altered; a broker's configs are set in its TOML file.
 
 use std::sync::Arc;
 
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
-
-use crate::apis::common::answer::ApiError;
-use crate::apis::common::config_resources;
-use crate::apis::common::requests;
-use crate::broker::Broker;
 use rules::commands::{Command, ConfigOperation, NewConfigs, Refused};
 use rules::configs;
 use rules::topics::check_topic_name;
 
-/// Why changes of a broker are refused.
+use crate::apis::common::answer::ApiError;
+use crate::apis::common::{config_resources, requests};
+use crate::broker::Broker;
+
+/// The message for refused changes of broker configs.
 pub(crate) const BROKER_SETTINGS: &str = "the settings of a Yagura broker cannot be altered by a client; \
                                           change its TOML file, and restart it or send it SIGHUP";
 
-/// A resource, and what is to become of its configs.
+/// A resource and the requested change of its configs.
 pub(crate) struct Change {
     pub(crate) resource_type: i8,
     pub(crate) resource_name: StrBytes,
-    /// The refusal is what [`check_entries`] or the operations gave.
+    /// An error comes from [`check_entries`] or from parsing the operations.
     pub(crate) configs: Result<NewConfigs, Refused>,
 }
 
-/// Changes resources, or only checks the changes. Gives, in the request's order, why some were refused.
+/// Alters resources, or only validates the changes. Returns the refusals in the request's order.
 pub(crate) async fn alter(
     broker: &Broker,
     call: &Call,
@@ -59,14 +58,14 @@ pub(crate) async fn alter(
         let outcomes = broker.store.commit(&call.ticket, commands).await?;
         for (place, outcome) in places.into_iter().zip(outcomes) {
             let name = &keys[place].1;
-            results[place] = outcome.err().map(|refused| in_kafkas_words(refused, name));
+            results[place] = outcome.err().map(|refused| with_kafka_message(refused, name));
         }
     }
     Ok(results)
 }
 
-/// Kafka says it here in other words than elsewhere.
-fn in_kafkas_words(refused: Refused, topic: &str) -> Refused {
+/// Kafka's message for an unknown topic differs here from the other APIs.
+fn with_kafka_message(refused: Refused, topic: &str) -> Refused {
     match refused.error {
         ErrorCode::UnknownTopicOrPartition => {
             Refused::new(refused.error, format!("The topic '{topic}' does not exist."))
@@ -75,7 +74,7 @@ fn in_kafkas_words(refused: Refused, topic: &str) -> Refused {
     }
 }
 
-/// The command for a resource; none if there is nothing to do.
+/// The command for a resource; `None` if there is nothing to do.
 fn prepare(broker: &Broker, change: Change) -> Result<Option<Command>, Refused> {
     let configs = change.configs?;
     let name = change.resource_name.as_str();
@@ -85,7 +84,7 @@ fn prepare(broker: &Broker, change: Change) -> Result<Option<Command>, Refused> 
                 return Err(requests::invalid_request("Default topic resources are not allowed."));
             }
             check_topic_name(name)?;
-            // Kafka looks at the values before it looks for the topic.
+            // Kafka validates the values before it looks up the topic.
             check_values(&configs)?;
             Ok(Some(Command::AlterConfigs { name: Arc::from(name), configs }))
         }
@@ -122,7 +121,7 @@ fn check_values(change: &NewConfigs) -> Result<(), Refused> {
     checked.map_err(|message| Refused::new(ErrorCode::InvalidConfig, message))
 }
 
-/// A broker's configs cannot be changed, but to ask for no change is not wrong.
+/// A broker's configs cannot be changed; an empty change is accepted.
 fn alter_broker(broker: &Broker, name: &str, change: &NewConfigs) -> Result<(), Refused> {
     let node = broker.node.node_id.0;
     if !name.is_empty() && config_resources::broker_id("Node", name)? != node {
@@ -136,8 +135,7 @@ fn alter_broker(broker: &Broker, name: &str, change: &NewConfigs) -> Result<(), 
     if is_empty { Ok(()) } else { Err(requests::invalid_request(BROKER_SETTINGS)) }
 }
 
-/// Checks the configs of one resource before anything else is looked at: each at most once, and with a value where it
-/// needs one.
+/// The first check of one resource's configs: each at most once, and with a value where one is required.
 pub(crate) fn check_entries<'a>(
     names: &[&'a str],
     lacking_value: impl Iterator<Item = &'a str>,

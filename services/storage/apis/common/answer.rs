@@ -1,19 +1,19 @@
-//! What an API gives back.
+//! The result of an API.
 
 use kernel::{ErrorCode, Malformed, Reply};
 
 use crate::engines::StoreError;
 
-/// Why an API gave no reply of its own.
+/// Why an API returned no reply of its own.
 #[derive(Debug)]
 pub(crate) enum ApiError {
-    /// The request cannot be read: Kafka closes the connection.
+    /// The request cannot be parsed: the connection is closed, as by Kafka.
     Malformed(Malformed),
     /// The store failed: every part of the request gets KAFKA_STORAGE_ERROR.
     Store(StoreError),
-    /// The request is refused as a whole.
+    /// The whole request is refused.
     Refused(ErrorCode, String),
-    /// The connection is closed, because the client awaits no reply that could tell it of an error (acks=0).
+    /// The connection is closed, because the client expects no reply that could carry an error (acks=0).
     Hangup(String),
 }
 
@@ -29,5 +29,5 @@ impl From<StoreError> for ApiError {
     }
 }
 
-/// What an API gives.
+/// The result of an API; `None` if the client expects no reply.
 pub(crate) type Answer = Result<Option<Reply>, ApiError>;

@@ -1,23 +1,24 @@
-//! What has configs in Kafka: the types of resources that DescribeConfigs and both AlterConfigs name.
+//! Config resource types of DescribeConfigs, AlterConfigs and IncrementalAlterConfigs.
+
+use rules::commands::Refused;
 
 use crate::apis::common::requests;
-use rules::commands::Refused;
 
 /// A topic.
 pub(crate) const TOPIC: i8 = 2;
-/// A broker, or with an empty name all of them.
+/// A broker; with an empty name, all brokers.
 pub(crate) const BROKER: i8 = 4;
 /// The log levels of a broker.
 pub(crate) const BROKER_LOGGER: i8 = 8;
-/// A subscription to clients' metrics (KIP-714).
+/// A client metrics subscription (KIP-714).
 pub(crate) const CLIENT_METRICS: i8 = 16;
 /// A group (KIP-848).
 const GROUP: i8 = 32;
 
-/// Why log levels are refused.
+/// The message for refused log levels.
 pub(crate) const NO_LOGGERS: &str = "Yagura has no loggers that could be described or set by name";
 
-/// Refuses a resource that has no configs here.
+/// Refuses a resource type that Yagura has no configs for.
 pub(crate) fn not_configurable(resource_type: i8) -> Refused {
     requests::invalid_request(match resource_type {
         GROUP => "Yagura has no configs of groups yet".to_owned(),
@@ -25,7 +26,7 @@ pub(crate) fn not_configurable(resource_type: i8) -> Refused {
     })
 }
 
-/// Reads the name of a broker resource.
+/// Parses the name of a broker resource.
 pub(crate) fn broker_id(what: &str, name: &str) -> Result<i32, Refused> {
     name.parse()
         .map_err(|_| requests::invalid_request(format!("{what} id must be an integer, but it is: {name}")))

@@ -1,19 +1,19 @@
-//! Batches are opened, and packed anew, away from the threads that serve calls.
+//! Decompresses and recompresses record batches on the blocking thread pool.
 //!
-//! Decompressing is work of milliseconds and may need a hundred times the bytes that came in. So it is done on threads
-//! that may block, and a few at a time: what it can hold at once is bounded, whatever clients ask.
+//! Decompression takes milliseconds and may need a hundred times the compressed bytes. Only a few batches are
+//! decompressed at a time, so that the memory is bounded whatever clients send.
 
 use kernel::records::{Batch, Codec};
 use tokio::sync::Semaphore;
 
 use crate::engines::StoreError;
 
-/// No batch is opened that is larger than this uncompressed.
+/// Limit on the uncompressed size of a batch.
 pub(crate) const UNCOMPRESSED_BYTES_MAX: usize = 100 << 20;
 
 static OPEN: Semaphore = Semaphore::const_new(2);
 
-/// Runs work on the records of a batch; those of an uncompressed one are looked at in place.
+/// Runs work on the records of a batch. An uncompressed batch is read on the calling thread.
 pub(crate) async fn with_records<T: Send + 'static>(
     batch: &Batch,
     work: impl FnOnce(&Batch) -> T + Send + 'static,
@@ -25,11 +25,11 @@ pub(crate) async fn with_records<T: Send + 'static>(
     run_blocking(move || work(&batch)).await
 }
 
-/// Runs heavy work run_blocking, when its turn comes.
+/// Runs CPU-bound work on the blocking thread pool, once the semaphore admits it.
 pub(crate) async fn run_blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, StoreError> {
-    // The semaphore is never closed. The permit goes with the work, which goes on if its call is dropped.
+    // The semaphore is never closed. The work owns the permit, because it continues if its call is dropped.
     let permit = OPEN.acquire().await.ok();
     let done = tokio::task::spawn_blocking(move || {
         let _permit = permit;

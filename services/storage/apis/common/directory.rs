@@ -1,4 +1,4 @@
-//! Topics that may be another service's: what the group APIs know of them.
+//! Topics as the group APIs see them: they may belong to another service.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,12 @@ use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::store::TopicRef;
 
-/// The topics that a request names, as far as any service has them.
+/// The topics that a request names and that exist in any service.
 #[derive(Debug, Default)]
 pub(crate) struct DirectoryTopics(HashMap<TopicRef, TopicFacts>);
 
 impl DirectoryTopics {
-    /// Looks topics up.
+    /// Looks up topics.
     pub(crate) async fn find(broker: &Broker, named: &[TopicRef]) -> Result<Self, StoreError> {
         let (mut names, mut ids) = (Vec::new(), Vec::new());
         for topic in named {
@@ -36,8 +36,8 @@ impl DirectoryTopics {
         Ok(Self(found))
     }
 
-    /// The same for a call that writes: if a topic is missing, it is looked for again when earlier calls of the
-    /// connection have been answered, which may be about to create it.
+    /// The same for a call that writes. A missing topic is looked up again after the connection's earlier
+    /// calls have been answered, because they may create it.
     pub(crate) async fn find_to_write(
         broker: &Broker,
         ticket: &Ticket,
@@ -52,12 +52,12 @@ impl DirectoryTopics {
         Self::find(broker, &named).await
     }
 
-    /// A topic, if there is one.
+    /// The topic, if it exists.
     pub(crate) fn topic(&self, topic: &TopicRef) -> Option<&TopicFacts> {
         self.0.get(topic)
     }
 
-    /// The topic of a partition that exists, or what its client is told.
+    /// The topic of a partition, or the error if the partition does not exist.
     pub(crate) fn partition(&self, topic: &TopicRef, index: i32) -> Result<&TopicFacts, ErrorCode> {
         let facts = self.0.get(topic).ok_or_else(|| topic.unknown())?;
         match (0..facts.partitions).contains(&index) {

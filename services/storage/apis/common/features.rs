@@ -1,12 +1,12 @@
-//! The features of Kafka that this broker has at some level (KIP-584).
+//! The Kafka features that this broker supports, and their levels (KIP-584).
 //!
-//! To clients a feature that is absent is at level 0: transactions are the old ones (transaction.version), and so on.
+//! Clients treat an absent feature as level 0. So `transaction.version` is 0, the old transaction protocol.
 
-/// Kafka's name of each feature, and the only level that it is served at.
+/// Kafka's name of each feature and its only supported level.
 pub(crate) const FEATURES: [(&str, i16); 1] = [
-    // Groups of the consumer protocol (KIP-848).
+    // Consumer groups of the new protocol (KIP-848).
     ("group.version", 1),
 ];
 
-/// Clients take -1 for "the broker does not know yet". A release that has other features must count this up.
+/// The finalized features epoch; -1 means "unknown". A release with other features must increment it.
 pub(crate) const EPOCH: i64 = 1;

@@ -1,4 +1,4 @@
-//! What the group APIs share: checks, and commands that go through the store.
+//! Code shared by the group APIs: checks, and commands that the store commits.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,29 +14,29 @@ use super::text::{to_arc, to_arc_nullable};
 use crate::broker::Broker;
 use crate::engines::{StoreError, Subject};
 
-/// The generation of a reply without one.
+/// Kafka's "no generation id".
 pub(crate) const NO_GENERATION: i32 = -1;
 
-/// Looks for topics that a command is about are so many at most: between two of them the group may change.
-const LOOKS_MAX: usize = 8;
+/// Limit on topic lookups for one command: the group may change between two lookups.
+const LOOKUPS_MAX: usize = 8;
 
 /// The member that a request comes from.
 pub(crate) fn identity(id: &StrBytes, instance_id: Option<&StrBytes>, generation: i32) -> MemberIdentity {
     MemberIdentity { id: to_arc(id), instance_id: to_arc_nullable(instance_id), generation }
 }
 
-/// A group that members join must have an id; offsets may be committed without.
+/// A group with members must have a group id; offsets may be committed for the empty id.
 pub(crate) fn check_group_id(group: &GroupId) -> Result<(), ErrorCode> {
     if group.as_str().is_empty() { Err(ErrorCode::InvalidGroupId) } else { Ok(()) }
 }
 
-/// Clients treat a storage error as fatal where they ask for a coordinator; this error they retry.
+/// Clients treat a storage error from a coordinator as fatal; COORDINATOR_NOT_AVAILABLE they retry.
 pub(crate) fn store_failed(call: &Call, error: &StoreError) -> ErrorCode {
     warn!(api = %call.header.api, %error, "a request failed because the store did");
     ErrorCode::CoordinatorNotAvailable
 }
 
-/// Commits a command of a group.
+/// Commits a group command.
 pub(crate) async fn commit(
     broker: &Broker,
     call: &Call,
@@ -47,7 +47,7 @@ pub(crate) async fn commit(
     outcome.map_err(|error| store_failed(call, &error))?.map_err(|Refused { error, .. }| error)
 }
 
-/// The same, with the sentence of a refusal.
+/// The same, but a refusal keeps its message.
 pub(crate) async fn commit_refusable(
     broker: &Broker,
     call: &Call,
@@ -60,14 +60,14 @@ pub(crate) async fn commit_refusable(
     Ok(outcome)
 }
 
-/// Commits a command of a group that may need facts about topics, which may be another service's.
+/// Commits a group command that may need facts about topics, which may belong to another service.
 pub(crate) async fn commit_with_topics(
     broker: &Broker,
     call: &Call,
     group: &Arc<str>,
     mut command: GroupCommand,
 ) -> Result<Outcome, StoreError> {
-    for _ in 0..LOOKS_MAX {
+    for _ in 0..LOOKUPS_MAX {
         match commit_refusable(broker, call, group, command.clone()).await? {
             Ok(Applied::MissingTopics(names)) => add_facts(broker, &mut command, &names).await?,
             outcome => return Ok(outcome),
@@ -76,7 +76,7 @@ pub(crate) async fn commit_with_topics(
     Ok(Err(ErrorCode::CoordinatorLoadInProgress.into()))
 }
 
-/// Looks topics up and puts what was found into the command.
+/// Looks up topics and adds what was found to the command.
 pub(crate) async fn add_facts(
     broker: &Broker,
     command: &mut GroupCommand,
@@ -97,7 +97,7 @@ fn known_topics(command: &mut GroupCommand) -> Option<&mut KnownTopics> {
     }
 }
 
-/// Waits until a look at a group gives an answer. It looks again whenever the group changes.
+/// Waits until `look` returns an answer. It is called again whenever the group changes.
 pub(crate) async fn wait_for<T>(
     broker: &Broker,
     call: &Call,
@@ -113,7 +113,7 @@ pub(crate) async fn wait_for<T>(
         }
         tokio::select! {
             _ = watch.changed() => {}
-            // The next broker carries the group on: the client looks for it.
+            // This broker is draining: the client looks up the coordinator again and continues there.
             () = call.session.drain.started() => return Err(ErrorCode::NotCoordinator),
         }
     }

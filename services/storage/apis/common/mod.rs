@@ -1,4 +1,4 @@
-//! What several APIs share, by subject.
+//! Code shared by several APIs, by subject.
 
 pub(crate) mod alter_configs;
 pub(crate) mod answer;

@@ -1,10 +1,10 @@
-//! What a client may do where nobody asks who it is: Kafka's bits of all operations that a resource has.
+//! Authorized operations without an authorizer: Kafka's bit fields with all operations of a resource.
 
-/// To a topic.
+/// On a topic.
 pub(crate) const TOPIC_OPERATIONS: i32 = 3576;
-/// To a group.
+/// On a group.
 pub(crate) const GROUP_OPERATIONS: i32 = 3400;
-/// To the cluster.
+/// On the cluster.
 pub(crate) const CLUSTER_OPERATIONS: i32 = 8096;
-/// Kafka's "the client did not ask for its operations".
+/// Kafka's "authorized operations were not requested".
 pub(crate) const OPERATIONS_NOT_ASKED: i32 = i32::MIN;

@@ -1,4 +1,4 @@
-//! Checks that several requests go through, and lists that name a thing twice.
+//! Checks shared by several requests, and the handling of duplicates in a request.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -16,7 +16,7 @@ pub(crate) fn invalid_request(message: impl Into<String>) -> Refused {
     Refused::new(ErrorCode::InvalidRequest, message)
 }
 
-/// Kafka's controller drops a request that has no time left when its turn comes; old clients send 0 for "don't wait".
+/// Kafka's controller drops a request whose timeout has expired; old clients send 0 for "don't wait".
 pub(crate) fn check_timeout(timeout_ms: i32) -> Result<(), ApiError> {
     if timeout_ms > 0 {
         return Ok(());
@@ -25,8 +25,8 @@ pub(crate) fn check_timeout(timeout_ms: i32) -> Result<(), ApiError> {
     Err(ApiError::Refused(ErrorCode::RequestTimedOut, message))
 }
 
-/// Splits a request's parts into those that stand in it once, in its order, and those that are repeated, each of them
-/// once.
+/// Splits a request's items into those that occur once and those that are repeated, each listed once. Both
+/// keep the request's order.
 pub(crate) fn split_repeated<'a, T, K>(items: &'a [T], key: impl Fn(&'a T) -> K) -> (Vec<&'a T>, Vec<&'a T>)
 where
     K: Eq + Hash,
@@ -40,14 +40,14 @@ where
         match counts.remove(&key(item)) {
             Some(1) => once.push(item),
             Some(_) => repeated.push(item),
-            // A later one of those repeated.
+            // Another occurrence of a repeated item.
             None => {}
         }
     }
     (once, repeated)
 }
 
-/// Checks the brokers that a client wants a partition's replicas on, as Kafka's controller does.
+/// Checks a manual replica assignment as Kafka's controller does.
 pub(crate) fn check_assignment(brokers: &[BrokerId], node: NodeId) -> Result<(), Refused> {
     let invalid = |what: String| {
         let message = format!("The manual partition assignment includes {what}");
@@ -71,8 +71,7 @@ pub(crate) fn check_assignment(brokers: &[BrokerId], node: NodeId) -> Result<(),
     Ok(())
 }
 
-/// What a request says of partitions, each once: of one that stands there twice the last word counts, as in Kafka,
-/// which reads them into a map.
+/// Removes duplicate keys. The last entry of a key counts, as in Kafka, which reads them into a map.
 pub(crate) fn keep_last<K: Hash + Eq + Clone, V>(said: Vec<(K, V)>) -> Vec<(K, V)> {
     let mut kept: Vec<(K, V)> = Vec::with_capacity(said.len());
     let mut places: HashMap<K, usize> = HashMap::with_capacity(said.len());
@@ -88,7 +87,7 @@ pub(crate) fn keep_last<K: Hash + Eq + Clone, V>(said: Vec<(K, V)>) -> Vec<(K, V
     kept
 }
 
-/// The rows of partitions by their topics, as a reply lists them: each topic once, in the order of first mention.
+/// Groups partition rows by topic for a reply: each topic once, in order of first occurrence.
 pub(crate) fn by_topic<T>(rows: impl IntoIterator<Item = (TopicRef, T)>) -> Vec<(TopicRef, Vec<T>)> {
     let mut topics: Vec<(TopicRef, Vec<T>)> = Vec::new();
     let mut places: HashMap<TopicRef, usize> = HashMap::new();
@@ -113,7 +112,7 @@ mod tests {
         assert_eq!((once, repeated), (vec![&"c"], vec![&"a", &"b"]));
     }
 
-    // The sentences are those of Kafka 4.1.1 with one broker.
+    // The messages are those of Kafka 4.1.1 with one broker.
     #[test]
     fn assignments_are_checked_as_kafka_checks_them() {
         let check = |brokers: &[i32]| {

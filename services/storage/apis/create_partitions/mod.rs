@@ -1,7 +1,7 @@
-//! CreatePartitions: topics grow.
+//! CreatePartitions: adds partitions to topics.
 //!
-//! A manual assignment can only say that each new partition is on this broker; it is checked as Kafka checks it and has
-//! no other effect.
+//! A manual assignment can only place each new partition on this broker. It is checked as Kafka checks it and
+//! has no other effect.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, TopicName};
 use kernel::{Call, ErrorCode, NodeId};
-
-use crate::apis::common::answer::Answer;
-use crate::apis::common::requests;
-use crate::apis::common::text;
-use crate::broker::Broker;
-use crate::engines::StoreError;
 use rules::commands::{Command, Refused};
 use rules::documents::TopicDocument;
+
+use crate::apis::common::answer::Answer;
+use crate::apis::common::{requests, text};
+use crate::broker::Broker;
+use crate::engines::StoreError;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: CreatePartitionsRequest = call.decode()?;
@@ -39,7 +38,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     };
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
     for ((topic, outcome), fault) in topics.iter().zip(outcomes).zip(faults) {
-        // Kafka looks at the count before it looks at assignments.
+        // Kafka checks the count before the assignments.
         results.push(result(&topic.name, outcome.err().or(fault)));
     }
     for topic in repeated {
@@ -48,7 +47,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&CreatePartitionsResponse::default().with_results(results))?))
 }
 
-/// The topics that come with assignments, as they are before they grow.
+/// The topics that have assignments in the request, before partitions are added.
 async fn assigned_topics(
     broker: &Broker,
     call: &Call,
@@ -59,12 +58,12 @@ async fn assigned_topics(
     if names.is_empty() {
         return Ok(HashMap::new());
     }
-    // What earlier calls of the connection do to a topic decides how many assignments it takes.
+    // Earlier calls of the connection may change how many assignments are expected.
     call.ticket.front().await;
     broker.store.topics_by_name(names).await
 }
 
-/// What is wrong with a topic's assignments, if its count is right.
+/// The fault in a topic's assignments, if its count is valid.
 fn assignment_fault(
     topic: &CreatePartitionsTopic,
     present: &HashMap<Arc<str>, Arc<TopicDocument>>,

@@ -1,4 +1,4 @@
-//! Codes and sentences as a Kafka 4.1.1 node with one broker answers them.
+//! Error codes and messages are those of Kafka 4.1.1 with one broker.
 
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsAssignment;
@@ -57,7 +57,7 @@ async fn every_version_grows_and_checks() {
     }
 }
 
-/// A count, assignments, and the code and sentence that refuse them.
+/// A count, assignments, and the error code and message for them.
 type Case = (i32, Option<Vec<Vec<i32>>>, i16, &'static str);
 
 #[tokio::test]

@@ -1,8 +1,8 @@
 //! CreateTopics.
 //!
-//! Of several faults a client hears the one that Kafka names first: the name, that the topic exists, the configs, and
-//! only then counts and assignments. The first three are the rules'; a topic whose counts are at fault is therefore
-//! put to the rules as well, as a check that changes nothing.
+//! Of several faults a client gets the one that Kafka checks first: the name, whether the topic exists, the
+//! configs, then counts and assignments. The rules check the first three. A topic with wrong counts is
+//! therefore checked by the rules as well, with a command that changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,17 +12,15 @@ use kafka_protocol::messages::create_topics_response::{CreatableTopicConfigs, Cr
 use kafka_protocol::messages::{CreateTopicsRequest, CreateTopicsResponse, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
-
-use crate::apis::common::answer::{Answer, ApiError};
-use crate::apis::common::requests;
-use crate::apis::common::text;
-use crate::apis::common::topics;
-use crate::broker::Broker;
 use rules::commands::{Applied, Command, Outcome, Refused};
 use rules::configs::{ConfigSource, TopicConfig, topic_configs};
 use rules::documents::TopicDocument;
 
-/// Partitions that one request may create; Kafka's own bound.
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::{requests, text, topics};
+use crate::broker::Broker;
+
+/// Limit on the partitions that one request creates, as in Kafka.
 const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -41,7 +39,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let with_configs = call.header.version >= 5;
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
     for ((topic, outcome), fault) in topics.iter().zip(outcomes).zip(faults) {
-        // What the rules found comes before what was found here.
+        // Faults found by the rules come before those found here.
         let outcome = outcome.and_then(|done| fault.map_or(Ok(done), Err));
         results.push(result(&topic.name, outcome, with_configs));
     }
@@ -55,7 +53,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&CreateTopicsResponse::default().with_topics(results))?))
 }
 
-/// Refuses the whole of a request that would create too many partitions.
+/// Refuses the whole request if it would create too many partitions.
 fn check_total(broker: &Broker, topics: &[CreatableTopic]) -> Result<(), ApiError> {
     let partitions = |topic: &CreatableTopic| match (topic.assignments.len(), topic.num_partitions) {
         (0, -1) => i64::from(broker.settings.default_partitions),
@@ -69,7 +67,7 @@ fn check_total(broker: &Broker, topics: &[CreatableTopic]) -> Result<(), ApiErro
     Err(ApiError::Refused(ErrorCode::PolicyViolation, message))
 }
 
-/// The command for a topic, and what is wrong with the topic apart from what the rules say of it.
+/// The command for a topic, and the fault that the rules do not check.
 fn prepare(broker: &Broker, topic: &CreatableTopic, is_check: bool) -> (Command, Option<Refused>) {
     let (configs, counted) = match configs(topic) {
         Ok(configs) => (configs, partitions(broker, topic)),
@@ -87,7 +85,7 @@ fn prepare(broker: &Broker, topic: &CreatableTopic, is_check: bool) -> (Command,
     }
 }
 
-/// The configs a client gives; of one that it gives twice the last counts, as in Kafka.
+/// The configs that a client sent; the last of a duplicate counts, as in Kafka.
 fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> {
     let mut configs = BTreeMap::new();
     for config in &topic.configs {
@@ -100,7 +98,7 @@ fn configs(topic: &CreatableTopic) -> Result<BTreeMap<String, String>, Refused> 
     Ok(configs)
 }
 
-/// How many partitions a topic shall have, once count, replication factor and assignments are in order.
+/// The partition count, if count, replication factor and assignments are valid.
 fn partitions(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refused> {
     if !topic.assignments.is_empty() {
         return assigned_partitions(broker, topic);
@@ -175,7 +173,7 @@ fn refused(name: &TopicName, refused: Refused) -> CreatableTopicResult {
     CreatableTopicResult::default().with_name(name.clone()).with_error_code(code).with_error_message(message)
 }
 
-/// The topic's configs, as it was created with them: values stand as they were sent.
+/// The configs of the created topic, with values as they were sent.
 fn described(topic: &TopicDocument) -> Vec<CreatableTopicConfigs> {
     let entry = |config: &'static TopicConfig| {
         let (value, source) = match topic.configs.get(config.name) {

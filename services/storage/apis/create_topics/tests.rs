@@ -1,4 +1,4 @@
-//! Codes and sentences as a Kafka 4.1.1 node with one broker answers them.
+//! Error codes and messages are those of Kafka 4.1.1 with one broker.
 
 use kafka_protocol::messages::BrokerId;
 use kafka_protocol::messages::create_topics_request::{CreatableReplicaAssignment, CreatableTopicConfig};
@@ -40,7 +40,7 @@ async fn create(broker: &Arc<Broker>, version: i16, topics: Vec<CreatableTopic>)
     ask(broker, Api::CREATE_TOPICS, version, &request).await
 }
 
-/// Error code and sentence of one topic that is not created.
+/// Error code and message of one topic that is not created.
 async fn refusal(broker: &Arc<Broker>, topic: CreatableTopic) -> (i16, String) {
     let response = create(broker, 7, vec![topic]).await;
     let result = &response.topics[0];

@@ -1,7 +1,8 @@
 //! DeleteTopics, by name or, from version 6 on, by id.
 //!
-//! A deletion is of one life of a topic, so names become ids here. That must see what earlier calls of the connection
-//! created, and later calls must see the deletion: such a call waits until it is the first of its connection.
+//! A topic is deleted by id, so names are resolved to ids here. The lookup must see topics that earlier calls
+//! of the connection created, and later calls must see the deletion: such a call waits until it is the
+//! connection's first.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -9,14 +10,13 @@ use std::sync::Arc;
 use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use kernel::{Call, ErrorCode, TopicId};
+use rules::commands::{Applied, Command, Outcome, Refused};
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
-use crate::apis::common::requests;
-use crate::apis::common::text;
+use crate::apis::common::{requests, text};
 use crate::broker::Broker;
 use crate::engines::StoreError;
-use rules::commands::{Applied, Command, Outcome, Refused};
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DeleteTopicsRequest = call.decode()?;
@@ -36,20 +36,20 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&DeleteTopicsResponse::default().with_responses(results))?))
 }
 
-/// What a request comes to.
+/// What a request deletes and refuses.
 struct Plan {
-    /// Names that are yet to be resolved.
+    /// Names that are not resolved yet.
     names: Vec<TopicName>,
-    /// Ids that the client gave, once or more often.
+    /// Ids that the client sent, including duplicates.
     ids: HashSet<Uuid>,
-    /// What to delete, with the name if that is what the client gave.
+    /// Topics to delete, with the name if the client sent the name.
     targets: Vec<(Option<TopicName>, Uuid)>,
-    /// What is refused.
+    /// Refused topics.
     results: Vec<DeletableTopicResult>,
 }
 
 impl Plan {
-    /// Sorts out what is meant. Whatever is meant twice is deleted not even once.
+    /// Parses the request. A duplicate topic is refused and not deleted at all.
     fn of(request: &DeleteTopicsRequest) -> Self {
         let mut results = Vec::new();
         let (mut names, mut ids): (Vec<TopicName>, Vec<Uuid>) = (request.topic_names.clone(), Vec::new());
@@ -74,7 +74,7 @@ impl Plan {
         Self { names, ids: ids.into_iter().collect(), targets, results }
     }
 
-    /// Turns names into targets.
+    /// Resolves names to ids.
     async fn resolve(&mut self, broker: &Broker) -> Result<(), StoreError> {
         let names = self.names.iter().map(|name| Arc::from(name.as_str())).collect();
         let found = broker.store.topics_by_name(names).await?;
@@ -107,7 +107,7 @@ fn result(name: Option<TopicName>, id: Uuid, outcome: Outcome) -> DeletableTopic
             let message = format!("deleting the topic gave {other:?}");
             refused(name, id, Refused::new(ErrorCode::UnknownServerError, message))
         }
-        // Somebody else was faster, and the client knows nothing of ids.
+        // Another client deleted it first; this client sent no id, so the error is that of a name.
         (Some(name), Err(refusal)) if refusal.error == ErrorCode::UnknownTopicId => {
             refused(Some(name), Uuid::nil(), unknown_name())
         }

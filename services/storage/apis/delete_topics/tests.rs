@@ -1,4 +1,4 @@
-//! Codes and sentences as a Kafka 4.1.1 node answers them.
+//! Error codes and messages are those of a Kafka 4.1.1 node.
 
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kernel::Api;
@@ -28,7 +28,7 @@ async fn delete(
     response.responses
 }
 
-/// Error code, name and sentence of each topic.
+/// Error code, name and message of each topic.
 fn seen(results: &[DeletableTopicResult]) -> Vec<(i16, &str, &str)> {
     results.iter().map(|result| (result.error_code, name_of(result), message_of(result))).collect()
 }

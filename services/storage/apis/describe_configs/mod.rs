@@ -1,4 +1,4 @@
-//! DescribeConfigs: a topic's configs, and what the broker shows of its own settings.
+//! DescribeConfigs: configs of topics, brokers and client metrics subscriptions.
 
 use std::sync::Arc;
 
@@ -12,17 +12,15 @@ use kernel::{Call, ErrorCode};
 
 mod client_metrics;
 
-use crate::apis::common::answer::Answer;
-use crate::apis::common::config_resources;
-use crate::apis::common::requests;
-use crate::apis::common::text;
-use crate::broker::Broker;
-use crate::settings::Settings;
 use rules::commands::Refused;
-use rules::configs;
-use rules::configs::{BrokerConfig, BrokerFacts, ConfigSource, GroupFacts, TopicConfig};
+use rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, GroupFacts, TopicConfig};
 use rules::documents::TopicDocument;
 use rules::topics::check_topic_name;
+
+use crate::apis::common::answer::Answer;
+use crate::apis::common::{config_resources, requests, text};
+use crate::broker::Broker;
+use crate::settings::Settings;
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
 
@@ -35,16 +33,16 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let topics = broker.store.topics_by_name(names).await?;
     let subscriptions = broker.store.client_metrics().await?.into_iter().collect();
     let describe = |resource: &DescribeConfigsResource| {
-        let ask = Ask {
+        let options = DescribeOptions {
             keys: resource.configuration_keys.as_deref().unwrap_or_default(),
             with_synonyms: request.include_synonyms,
             with_documentation: request.include_documentation,
         };
         let name = resource.resource_name.as_str();
         let described = match resource.resource_type {
-            config_resources::TOPIC => topic(name, topics.get(name), &ask),
-            config_resources::BROKER => describe_broker(broker, call, name, &ask),
-            config_resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &ask),
+            config_resources::TOPIC => topic(name, topics.get(name), &options),
+            config_resources::BROKER => describe_broker(broker, call, name, &options),
+            config_resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &options),
             config_resources::BROKER_LOGGER => Err(logger(broker, name)),
             other => Err(config_resources::not_configurable(other)),
         };
@@ -54,15 +52,15 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&DescribeConfigsResponse::default().with_results(results))?))
 }
 
-/// How much is asked of one resource.
-struct Ask<'a> {
-    /// The configs; none for all.
+/// What the request wants to know of one resource.
+struct DescribeOptions<'a> {
+    /// Names of the configs; empty for all.
     keys: &'a [StrBytes],
     with_synonyms: bool,
     with_documentation: bool,
 }
 
-impl Ask<'_> {
+impl DescribeOptions<'_> {
     fn wants(&self, name: &str) -> bool {
         self.keys.is_empty() || self.keys.iter().any(|key| key.as_str() == name)
     }
@@ -72,19 +70,19 @@ impl Ask<'_> {
     }
 }
 
-fn topic(name: &str, topic: Option<&Arc<TopicDocument>>, ask: &Ask<'_>) -> Described {
+fn topic(name: &str, topic: Option<&Arc<TopicDocument>>, options: &DescribeOptions<'_>) -> Described {
     check_topic_name(name)?;
     let unknown = "This server does not host this topic-partition.";
     let topic = topic.ok_or_else(|| Refused::new(ErrorCode::UnknownTopicOrPartition, unknown))?;
     let set = |config: &TopicConfig| topic.configs.get(config.name).map(String::as_str);
-    let wanted = configs::topic_configs().iter().filter(|config| ask.wants(config.name));
-    Ok(wanted.map(|config| topic_config(config, set(config), ask)).collect())
+    let wanted = configs::topic_configs().iter().filter(|config| options.wants(config.name));
+    Ok(wanted.map(|config| topic_config(config, set(config), options)).collect())
 }
 
 fn topic_config(
     config: &'static TopicConfig,
     set: Option<&str>,
-    ask: &Ask<'_>,
+    options: &DescribeOptions<'_>,
 ) -> DescribeConfigsResourceResult {
     let default = StrBytes::from_static_str(config.default);
     let (value, source) = match set {
@@ -94,8 +92,8 @@ fn topic_config(
         None => (default.clone(), ConfigSource::DefaultConfig),
     };
     let mut synonyms = Vec::new();
-    if ask.with_synonyms {
-        // The strongest first: the topic's own value, then the broker config that sets the default.
+    if options.with_synonyms {
+        // In order of precedence: the topic's own value, then the broker config that sets the default.
         synonyms.extend(set.map(|_| synonym(config.name, value.clone(), source)));
         let broker = config.described_synonym();
         synonyms.extend(broker.map(|name| synonym(name, default, ConfigSource::DefaultConfig)));
@@ -106,7 +104,7 @@ fn topic_config(
         .with_config_source(source.code())
         .with_synonyms(synonyms)
         .with_config_type(config.kind.code())
-        .with_documentation(ask.documentation(config.documentation))
+        .with_documentation(options.documentation(config.documentation))
 }
 
 fn synonym(name: &'static str, value: StrBytes, source: ConfigSource) -> DescribeConfigsSynonym {
@@ -116,8 +114,8 @@ fn synonym(name: &'static str, value: StrBytes, source: ConfigSource) -> Describ
         .with_source(source.code())
 }
 
-fn describe_broker(broker: &Broker, call: &Call, name: &str, ask: &Ask<'_>) -> Described {
-    // The empty name means all brokers: what was altered for all of them, which nothing can be yet.
+fn describe_broker(broker: &Broker, call: &Call, name: &str, options: &DescribeOptions<'_>) -> Described {
+    // The empty name means the dynamic defaults of all brokers, of which there are none.
     if name.is_empty() {
         return Ok(Vec::new());
     }
@@ -129,12 +127,12 @@ fn describe_broker(broker: &Broker, call: &Call, name: &str, ask: &Ask<'_>) -> D
     let configs = configs::broker_configs(&facts(broker, call));
     Ok(configs
         .iter()
-        .filter(|config| ask.wants(config.name))
-        .map(|config| broker_config(config, ask))
+        .filter(|config| options.wants(config.name))
+        .map(|config| broker_config(config, options))
         .collect())
 }
 
-/// What this client may see of the broker: it is told the addresses of the listener that it came through.
+/// The broker's configs for this client, with the addresses of the listener that it connected to.
 fn facts(broker: &Broker, call: &Call) -> BrokerFacts {
     let advertised = &call.session.advertised;
     let is_ipv6 = advertised.host.contains(':');
@@ -163,15 +161,15 @@ fn group_facts(settings: &Settings) -> GroupFacts {
     }
 }
 
-fn broker_config(config: &BrokerConfig, ask: &Ask<'_>) -> DescribeConfigsResourceResult {
+fn broker_config(config: &BrokerConfig, options: &DescribeOptions<'_>) -> DescribeConfigsResourceResult {
     let value = config.value.as_deref().map(text::str_bytes);
-    let own = value.clone().filter(|_| ask.with_synonyms);
+    let own = value.clone().filter(|_| options.with_synonyms);
     let own = own.map(|value| synonym(config.name, value, config.source()));
-    // Behind a value that was set stands the default.
-    let behind = config.default.filter(|_| own.is_some() && !config.is_default);
-    let behind = behind
+    // A value that was set has the default as a second synonym.
+    let default = config.default.filter(|_| own.is_some() && !config.is_default);
+    let default = default
         .map(|value| synonym(config.name, StrBytes::from_static_str(value), ConfigSource::DefaultConfig));
-    let synonyms = own.into_iter().chain(behind);
+    let synonyms = own.into_iter().chain(default);
     DescribeConfigsResourceResult::default()
         .with_name(StrBytes::from_static_str(config.name))
         .with_value(value)
@@ -179,7 +177,7 @@ fn broker_config(config: &BrokerConfig, ask: &Ask<'_>) -> DescribeConfigsResourc
         .with_config_source(config.source().code())
         .with_synonyms(synonyms.collect())
         .with_config_type(config.kind.code())
-        .with_documentation(ask.documentation(config.documentation))
+        .with_documentation(options.documentation(config.documentation))
 }
 
 /// Loggers cannot be described, but Kafka's checks of the broker come first.
@@ -202,7 +200,7 @@ fn result(resource: &DescribeConfigsResource, described: Described) -> DescribeC
         .with_resource_type(resource.resource_type)
         .with_resource_name(resource.resource_name.clone());
     match described {
-        // The message stays empty, not null, as from Kafka.
+        // The message stays empty, not null, as in Kafka.
         Ok(configs) => result.with_configs(configs),
         Err(refused) => {
             let (code, message) = text::error_fields(Some(refused));

@@ -1,11 +1,10 @@
-//! Values, sources and synonyms as a Kafka 4.1.1 node shows them.
+//! Values, sources and synonyms are those of a Kafka 4.1.1 node.
 
 use kernel::Api;
 
 use super::super::testing::{self, ask, topic};
 use super::*;
-use crate::apis::common::config_resources;
-use crate::apis::common::text;
+use crate::apis::common::{config_resources, text};
 use crate::apis::testing::versions;
 
 fn of(resource_type: i8, name: &str, keys: Option<&[&str]>) -> DescribeConfigsResource {

@@ -1,4 +1,4 @@
-//! DescribeTopicPartitions (KIP-966): topics with their partitions, a page at a time.
+//! DescribeTopicPartitions (KIP-966): topics and their partitions, in pages.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,20 +8,18 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
 };
 use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
 use kernel::{Call, ErrorCode};
-
-use crate::apis::common::answer::{Answer, ApiError};
-use crate::apis::common::operations;
-use crate::apis::common::text;
-use crate::apis::common::topics;
-use crate::broker::Broker;
-use crate::engines::StoreError;
 use rules::documents::TopicDocument;
 use rules::topics::check_topic_name;
 
-/// Partitions in one reply, whatever the client's limit: Kafka's `max.request.partition.size.limit`.
+use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::{operations, text, topics};
+use crate::broker::Broker;
+use crate::engines::StoreError;
+
+/// Upper bound on the client's limit of partitions: Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: i32 = 2000;
 
-/// A topic by name, and as it is if it is there.
+/// A topic name, and the topic if it exists.
 type Entry = (Arc<str>, Option<Arc<TopicDocument>>);
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -79,17 +77,17 @@ async fn named(
         .collect())
 }
 
-/// A page under way.
+/// The page that is being filled.
 struct Page {
     node: BrokerId,
-    /// Partitions that still have room.
+    /// How many more partitions fit.
     left: i32,
     topics: Vec<DescribeTopicPartitionsResponseTopic>,
     next: Option<Cursor>,
 }
 
 impl Page {
-    /// Fills the page from a topic's partition on.
+    /// Fills the page, starting at the cursor `from`.
     fn fill(mut self, topics: Vec<Entry>, from: (&str, i32)) -> Self {
         for (name, topic) in topics {
             if self.left == 0 {
@@ -137,7 +135,7 @@ fn partition(index: i32, node: BrokerId) -> DescribeTopicPartitionsResponseParti
         .with_leader_epoch(topics::LEADER_EPOCH)
         .with_replica_nodes(vec![node])
         .with_isr_nodes(vec![node])
-        // Known, and empty: the leader is never lost.
+        // Empty and not null: the leader never fails over.
         .with_eligible_leader_replicas(Some(Vec::new()))
         .with_last_known_elr(Some(Vec::new()))
 }

@@ -1,11 +1,11 @@
-//! Pages as Kafka 4.1.1 gives them.
+//! Pages are those of Kafka 4.1.1.
 
-use crate::apis::common::text;
 use kafka_protocol::messages::describe_topic_partitions_request::{self, TopicRequest};
 use kernel::Api;
 
 use super::super::testing::{self, ask, topic};
 use super::*;
+use crate::apis::common::text;
 
 async fn describe(
     broker: &Arc<Broker>,
@@ -26,7 +26,7 @@ async fn describe(
     ask(broker, Api::DESCRIBE_TOPIC_PARTITIONS, 0, &request).await
 }
 
-/// `name:partitions` of each topic (`name!code` of one that is refused), and `> name:partition` for what comes next.
+/// `name:partitions` of each topic (`name!code` if refused), and `> name:partition` for the next cursor.
 fn seen(response: &DescribeTopicPartitionsResponse) -> String {
     let topic = |topic: &DescribeTopicPartitionsResponseTopic| {
         let name = topic.name.as_ref().map_or("", |name| name.as_str());

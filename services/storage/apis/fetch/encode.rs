@@ -1,7 +1,7 @@
-//! Writes the reply. Batches become parts of it as they are: large ones are not copied.
+//! Encodes the reply. Large record batches become parts of it without a copy.
 //!
-//! The response is encoded without its records first; then the walker finds where they belong, and the reply is cut
-//! there.
+//! The response is first encoded without records. Then the walker finds the positions of the records fields,
+//! where the batches are inserted.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::FetchResponse;
@@ -14,12 +14,12 @@ use kernel::{Api, ErrorCode, Malformed};
 use super::partition::{FetchResult, Fetched, PartitionRef};
 use crate::store::TopicRef;
 
-/// A batch smaller than this is copied: a part of its own would cost more than the copy.
+/// Smaller batches are copied: a separate part would cost more than the copy.
 const PART_BYTES_MIN: usize = 4 << 10;
-/// The walker counts so many elements for a partition, at most: it, its topic, name and records, and a tagged field.
+/// The walker counts at most this many per partition: it, its topic, name and records, and a tagged field.
 const ELEMENTS_OF_A_PARTITION: usize = 8;
 
-/// The body that tells of an unusable session, and of nothing else.
+/// The body of a reply that only has a fetch session error.
 pub(super) fn session_error(version: i16, error: ErrorCode) -> Result<Bytes, Malformed> {
     encode(&FetchResponse::default().with_error_code(error.code()), version)
 }
@@ -31,7 +31,7 @@ pub(super) fn body(
     fetched: Vec<Fetched>,
     is_committed: bool,
 ) -> Result<Vec<Bytes>, Malformed> {
-    // Beyond the walker's bound, which no consumer comes near, the records are encoded with the rest.
+    // Beyond the walker's limit, far above what consumers request, the records are encoded with the rest.
     let is_walked = fetched.len() < ELEMENTS_MAX / ELEMENTS_OF_A_PARTITION;
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut records = Vec::with_capacity(fetched.len());
@@ -43,7 +43,7 @@ pub(super) fn body(
             true => records.push(batches),
             false => data.records = Some(batches.concat().into()),
         }
-        // Kafka, too, only joins neighbours: the order of partitions is part of the answer.
+        // Only adjacent partitions of a topic are joined, as in Kafka: the order of partitions matters.
         if last.as_ref() != Some(&topic) {
             topics.push(topic_response(&topic));
         }
@@ -75,7 +75,7 @@ fn partition_data(partition: i32, found: &FetchResult, is_committed: bool) -> Pa
         .with_last_stable_offset(high_watermark)
         .with_log_start_offset(found.log_start())
         .with_records(Some(Bytes::new()));
-    // Null where nobody asked, empty where there are none; the rest is Kafka's habit.
+    // Null if not requested, empty if there are none; otherwise as Kafka does.
     let lists_aborted = match found {
         FetchResult::Unknown(_) => true,
         FetchResult::Read { .. } => is_committed,
@@ -91,7 +91,7 @@ fn partition_data(partition: i32, found: &FetchResult, is_committed: bool) -> Pa
     }
 }
 
-/// Puts batches where the encoded response has empty records, partition by partition.
+/// Inserts batches where the encoded response has empty records, partition by partition.
 fn splice(version: i16, encoded: Bytes, records: Vec<Vec<Bytes>>) -> Result<Vec<Bytes>, Malformed> {
     if records.iter().all(Vec::is_empty) {
         return Ok(vec![encoded]);
@@ -121,7 +121,7 @@ fn splice(version: i16, encoded: Bytes, records: Vec<Vec<Bytes>>) -> Result<Vec<
     Ok(parts.close())
 }
 
-/// A body that is being put together: finished parts, and the one that small pieces are copied into.
+/// A body under construction: finished parts, and the one that small pieces are copied into.
 #[derive(Default)]
 struct Parts {
     done: Vec<Bytes>,

@@ -1,25 +1,25 @@
-//! Waits until there is enough to answer a fetch with.
+//! Waits until a fetch has `min_bytes` to answer with, or `max_wait_ms` has passed.
 //!
-//! The call subscribes to its partitions before it looks at them, so that no append falls between the two. It is woken
-//! by appends and deletions, and holds neither request nor reply memory while it waits.
+//! The call subscribes to its partitions before it reads them, so that no append is missed. Appends and
+//! deletions wake it. It holds neither request nor reply memory while it waits.
 
 use kernel::ErrorCode;
 use kernel::budget::Lease;
 use kernel::drain::Drain;
 use tokio::time::Instant;
 
-use super::Terms;
+use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
-use super::read::{self, Known};
+use super::read::{self, KnownPartition};
 use crate::broker::Broker;
 use crate::engines::{StoreError, Subject, Watch};
 use crate::store::Topics;
 
-/// Reads what is wanted, once it is enough or the time is up. Partitions that nobody knows come last, as in Kafka.
+/// Reads the partitions, and waits if there are too few bytes. Unknown partitions come last, as in Kafka.
 pub(super) async fn gather(
     broker: &Broker,
     wanted: &[(PartitionRef, Position)],
-    terms: Terms,
+    terms: FetchTerms,
     drain: &Drain,
 ) -> Result<(Vec<Fetched>, Lease), StoreError> {
     let deadline = Instant::now() + terms.wait;
@@ -38,26 +38,26 @@ pub(super) async fn gather(
             return Ok((pass.fetched.into_iter().chain(unknown).collect(), pass.lease));
         }
         let missing = terms.bytes_min - pass.bytes;
-        // What was read is read again after the wait; until then its memory is free.
+        // The partitions are read again after the wait; the reply memory is released until then.
         drop(pass);
         parking.wait(missing as u64).await;
     }
 }
 
-fn subjects(known: &[Known]) -> Vec<Subject> {
+fn subjects(known: &[KnownPartition]) -> Vec<Subject> {
     known.iter().map(|known| Subject::Partition(known.at)).collect()
 }
 
-fn find(wanted: &[(PartitionRef, Position)], topics: &Topics) -> (Vec<Known>, Vec<Fetched>) {
+fn find(wanted: &[(PartitionRef, Position)], topics: &Topics) -> (Vec<KnownPartition>, Vec<Fetched>) {
     let (mut known, mut unknown) = (Vec::new(), Vec::new());
     for (place, position) in wanted {
         let (place, position) = (place.clone(), *position);
         match topics.partition(&place.topic, place.partition) {
-            Ok((_, at)) => known.push(Known { place, position, at }),
+            Ok((_, at)) => known.push(KnownPartition { place, position, at }),
             Err(error) => unknown.push(Fetched { place, position, found: FetchResult::Unknown(error) }),
         }
     }
-    // As in Kafka, which looks for the ids first.
+    // Unknown topic ids come first, as in Kafka.
     unknown.sort_by_key(|fetched| fetched.found != FetchResult::Unknown(ErrorCode::UnknownTopicId));
     (known, unknown)
 }
@@ -75,7 +75,7 @@ impl Parking<'_> {
         self.watch.is_none()
     }
 
-    /// Waits until the partitions have grown by `missing` bytes, one of them is gone, or the time is up.
+    /// Waits until the partitions have grown by `missing` bytes, one is deleted, or the deadline has passed.
     async fn wait(&mut self, missing: u64) {
         let Some(watch) = &self.watch else { return };
         let bytes_seen = tokio::select! {
@@ -94,7 +94,7 @@ async fn grown(watch: &Watch, bytes_before: u64, missing: u64) -> u64 {
     let mut bytes_last = bytes_before;
     loop {
         let bytes = watch.changed().await;
-        // A change that adds no bytes: a partition is gone, and its reader must hear of it.
+        // A change without bytes: a partition was deleted, and the client must be told.
         if bytes == bytes_last || bytes - bytes_before >= missing {
             return bytes;
         }

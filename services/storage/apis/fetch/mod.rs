@@ -1,9 +1,9 @@
-//! Fetch: batches of many partitions, each from an offset on. A call that finds less than it wants is parked until the
-//! partitions grow.
+//! Fetch: record batches of many partitions, each from an offset on. A call that finds less than `min_bytes`
+//! waits until the partitions grow.
 //!
-//! `sessions` knows what a client has asked for and been told before (KIP-227), `gather` waits, `read` looks at the
-//! partitions once, and `encode` writes the reply without copying large batches. There are no transactions yet, so a
-//! reader of committed records sees what every reader sees, and the last stable offset is the high watermark.
+//! `sessions` has the fetch sessions (KIP-227), `gather` waits, `read` reads the partitions once, and
+//! `encode` writes the reply without copying large batches. There are no transactions yet, so both isolation
+//! levels read the same records, and the last stable offset is the high watermark.
 
 mod encode;
 mod gather;
@@ -30,19 +30,19 @@ use sessions::{FetchSessions, SessionRequest};
 
 /// From this version on topics are named by id (KIP-516).
 const BY_ID_FROM: i16 = 13;
-/// From this version on the replica stands in a struct of its own (KIP-903).
+/// From this version on the replica id is in the ReplicaState struct (KIP-903).
 const REPLICA_STATE_FROM: i16 = 15;
-/// Kafka's `fetch.max.bytes` of a broker: no reply is larger, whatever the client would take.
+/// Kafka's broker config `fetch.max.bytes`: the upper bound on `max_bytes` of a request.
 const REPLY_BYTES_MAX: usize = 55 << 20;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let version = call.header.version;
-    let Asked { session, wanted, forgotten, terms } = read_request(call)?;
-    // All of it has been copied out, so that a parked call holds no request memory.
+    let OwnedRequest { session, wanted, forgotten, terms } = read_request(call)?;
+    // Everything has been copied out of the request, so that a waiting call holds no request memory.
     call.body.release();
     call.ticket.after_writes().await;
-    // One after the other, as on a connection to Kafka: a session's epochs count on it, and memory for a reply is only
-    // taken when its turn to be sent has come.
+    // One at a time, as on a connection to Kafka: session epochs depend on it, and reply memory is taken only
+    // when the reply is the next to be sent.
     call.ticket.front().await;
     let sessions = call.session.state::<FetchSessions>(broker.owner);
     let (plan, wanted) = match sessions.begin(session, wanted, &forgotten) {
@@ -59,9 +59,9 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(Reply { body, lease, ..Reply::default() }))
 }
 
-/// What a request wants of its call as a whole.
+/// Settings of the whole request.
 #[derive(Debug, Clone, Copy)]
-struct Terms {
+struct FetchTerms {
     wait: Duration,
     bytes_min: usize,
     bytes_max: usize,
@@ -69,15 +69,15 @@ struct Terms {
     is_replica: bool,
 }
 
-/// A request on memory of its own.
-struct Asked {
+/// A request, copied out of its frame.
+struct OwnedRequest {
     session: SessionRequest,
     wanted: Vec<(PartitionRef, Position)>,
     forgotten: Vec<PartitionRef>,
-    terms: Terms,
+    terms: FetchTerms,
 }
 
-fn read_request(call: &mut Call) -> Result<Asked, ApiError> {
+fn read_request(call: &mut Call) -> Result<OwnedRequest, ApiError> {
     let request: FetchRequest = call.decode()?;
     let version = call.header.version;
     let by_id = version >= BY_ID_FROM;
@@ -89,10 +89,10 @@ fn read_request(call: &mut Call) -> Result<Asked, ApiError> {
         let places = topic.partitions.iter();
         forgotten.extend(places.map(|index| PartitionRef { topic: named.clone(), partition: *index }));
     }
-    Ok(Asked { session, wanted, forgotten, terms: terms(&request, version)? })
+    Ok(OwnedRequest { session, wanted, forgotten, terms: terms(&request, version)? })
 }
 
-fn terms(request: &FetchRequest, version: i16) -> Result<Terms, ApiError> {
+fn terms(request: &FetchRequest, version: i16) -> Result<FetchTerms, ApiError> {
     if !matches!(request.isolation_level, 0 | 1) {
         return Err(invalid(format!("isolation_level is {}; it must be 0 or 1", request.isolation_level)));
     }
@@ -103,7 +103,7 @@ fn terms(request: &FetchRequest, version: i16) -> Result<Terms, ApiError> {
         false => request.replica_id,
     };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    Ok(Terms {
+    Ok(FetchTerms {
         wait,
         bytes_min,
         bytes_max,
@@ -126,7 +126,7 @@ fn wanted(request: &FetchRequest, by_id: bool) -> Result<Vec<(PartitionRef, Posi
 }
 
 fn position(partition: &FetchPartition) -> Result<Position, ApiError> {
-    // Here, unlike elsewhere, Kafka takes every negative epoch for none.
+    // Here, unlike elsewhere, Kafka treats every negative epoch as "none".
     let epoch = |sent: i32| (sent >= 0).then_some(sent);
     Ok(Position {
         offset: partition.fetch_offset,
@@ -140,12 +140,12 @@ fn size(sent: i32, name: &str) -> Result<usize, ApiError> {
     usize::try_from(sent).map_err(|_| invalid(format!("{name} is {sent}; it cannot be negative")))
 }
 
-/// Kafka runs into an exception nobody expected and answers UNKNOWN_SERVER_ERROR, as if it were the broker's fault.
+/// Kafka fails with an unexpected exception and answers UNKNOWN_SERVER_ERROR, which blames the broker.
 fn invalid(message: String) -> ApiError {
     ApiError::Refused(ErrorCode::InvalidRequest, message)
 }
 
-/// The answer of a store that failed. The request is gone by then, so that [`Call::refuse`] could not make it.
+/// The answer if the store failed. The request has been released, so [`Call::refuse`] cannot be used.
 fn failed(wanted: Vec<(PartitionRef, Position)>) -> Vec<Fetched> {
     let failed = |(place, position)| {
         let found = FetchResult::Failed(ErrorCode::KafkaStorageError);

@@ -1,11 +1,11 @@
-//! One partition of a fetch: where it is, from where it is read, and what was found.
+//! One partition of a fetch: its name, the position to read from, and the result.
 
 use bytes::Bytes;
 use kernel::ErrorCode;
 
 use crate::store::TopicRef;
 
-/// What Kafka answers for an offset that it does not know, or does not tell.
+/// Kafka's "no offset".
 pub(super) const NO_OFFSET: i64 = -1;
 
 /// A partition as the client names it.
@@ -15,37 +15,37 @@ pub(super) struct PartitionRef {
     pub(super) partition: i32,
 }
 
-/// From where, and how, a client reads a partition.
+/// The position that a client reads a partition from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) offset: i64,
     pub(super) bytes_max: usize,
-    /// The leader's epoch, as the client knows it.
+    /// The client's current leader epoch.
     pub(super) leader_epoch: Option<i32>,
-    /// The epoch of the last record that the client has.
+    /// The leader epoch of the last record that the client has fetched.
     pub(super) last_fetched_epoch: Option<i32>,
 }
 
-/// What was found in a partition.
+/// The result for a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum FetchResult {
-    /// There is no such topic or partition. Kafka lets the rest of the call wait for records none the less.
+    /// There is no such topic or partition. As in Kafka, the call still waits for the other partitions.
     Unknown(ErrorCode),
-    /// The partition could not be read, of which the client hears at once.
+    /// The partition could not be read. The call is answered at once.
     Failed(ErrorCode),
-    /// The client has records that the partition has not (KIP-595).
+    /// The client has records that the partition does not have (KIP-595).
     Diverging {
-        /// The last epoch in common, and its end.
+        /// The last common leader epoch and its end offset.
         epoch: i32,
         end_offset: i64,
         high_watermark: i64,
         log_start: i64,
     },
-    /// Whole batches, maybe none.
+    /// Whole batches, possibly none.
     Read { high_watermark: i64, log_start: i64, batches: Vec<Bytes> },
 }
 
-/// A partition with what was found in it.
+/// A partition and its result.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Fetched {
     pub(super) place: PartitionRef,
@@ -84,12 +84,12 @@ impl FetchResult {
         }
     }
 
-    /// Bytes of all batches.
+    /// Total size of the batches.
     pub(super) fn bytes(&self) -> usize {
         self.batches().iter().map(Bytes::len).sum()
     }
 
-    /// Whether the client must hear of it before anything else happens.
+    /// Whether the call must be answered at once.
     pub(super) fn is_urgent(&self) -> bool {
         matches!(self, FetchResult::Failed(_) | FetchResult::Diverging { .. })
     }

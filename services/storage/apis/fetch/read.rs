@@ -1,100 +1,108 @@
-//! Looks at the partitions of a fetch once.
+//! Reads the partitions of a fetch once.
 //!
-//! Their documents come first. They tell what is wrong with a position, and about how many bytes there are to read:
-//! a consumer at the end of its partitions gets by with a few KiB of reply memory, where it would take 50 MiB. A batch
-//! that turns out larger than what was taken is read again with enough.
+//! The partition documents are read first. They show whether a position is valid and about how many bytes
+//! there are to read: a consumer at the end of its partitions takes a few KiB of reply memory instead of 50
+//! MiB. A batch larger than the memory taken is read again with enough memory.
 
 use bytes::Bytes;
 use kernel::budget::Lease;
 use kernel::records::Batch;
 use kernel::{ErrorCode, TopicPartition};
+use rules::documents::PartitionDocument;
 
-use super::Terms;
+use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
 use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
 use crate::broker::Broker;
 use crate::engines::{From, ReadOutcome, ReadSpec, StoreError};
-use rules::documents::PartitionDocument;
 
-/// Taken beside the estimate for each partition, so that a few records of unusual size do not cut a read short.
+/// Added to the estimate for each partition, so that a few records of unusual size do not cut a read short.
 const SLACK_BYTES: usize = 16 << 10;
 
 /// A partition that exists.
-pub(super) struct Known {
+pub(super) struct KnownPartition {
     pub(super) place: PartitionRef,
     pub(super) position: Position,
     pub(super) at: TopicPartition,
 }
 
-/// What one look gave.
-pub(super) struct Pass {
-    /// All partitions that were looked at, in their order.
+/// The result of one pass over the partitions.
+pub(super) struct ReadPass {
+    /// All partitions of the pass, in order.
     pub(super) fetched: Vec<Fetched>,
-    /// Bytes of their batches.
+    /// Total size of their batches.
     pub(super) bytes: usize,
     /// The reply memory they take.
     pub(super) lease: Lease,
-    /// Whether there was more to read than fitted.
+    /// Whether a limit cut the read short.
     is_cut: bool,
 }
 
-impl Pass {
-    /// Whether the client is to be answered now. Where a limit cut the read short, waiting would bring no more.
+impl ReadPass {
+    /// Whether to answer now. If a limit cut the read short, waiting would add nothing.
     pub(super) fn is_enough(&self, bytes_min: usize) -> bool {
         let is_urgent = |fetched: &Fetched| fetched.found.is_urgent();
         self.bytes >= bytes_min || self.is_cut || self.fetched.iter().any(is_urgent)
     }
 }
 
-/// A partition after a look at its document.
-enum Look {
+/// A partition after its document was checked.
+enum CheckedPartition {
     /// There is nothing to read.
-    Told(FetchResult),
-    /// There are records.
-    Ready(ReadSpec, PartitionDocument),
+    Done(FetchResult),
+    /// There are records to read.
+    Readable(ReadSpec, PartitionDocument),
 }
 
-impl Look {
-    /// The read, if there are records, and the log that it is of.
-    fn ready(&self) -> Option<(&ReadSpec, &PartitionDocument)> {
+impl CheckedPartition {
+    /// The read and its partition, if there are records.
+    fn readable(&self) -> Option<(&ReadSpec, &PartitionDocument)> {
         match self {
-            Look::Told(_) => None,
-            Look::Ready(spec, log) => Some((spec, log)),
+            CheckedPartition::Done(_) => None,
+            CheckedPartition::Readable(spec, log) => Some((spec, log)),
         }
     }
 }
 
-/// Looks at all partitions.
-pub(super) async fn pass(broker: &Broker, known: &[Known], terms: Terms) -> Result<Pass, StoreError> {
+/// Checks and reads all partitions.
+pub(super) async fn pass(
+    broker: &Broker,
+    known: &[KnownPartition],
+    terms: FetchTerms,
+) -> Result<ReadPass, StoreError> {
     let logs = broker.store.logs(known.iter().map(|known| known.at).collect()).await?;
-    let looks: Vec<Look> = known
+    let checked: Vec<CheckedPartition> = known
         .iter()
         .map(|known| {
             let log = logs.get(&known.at).ok_or(ErrorCode::UnknownTopicOrPartition);
-            let look = log.and_then(|log| look(known, log, terms.is_replica));
-            look.unwrap_or_else(|error| Look::Told(FetchResult::Failed(error)))
+            let partition = log.and_then(|log| check(known, log, terms.is_replica));
+            partition.unwrap_or_else(|error| CheckedPartition::Done(FetchResult::Failed(error)))
         })
         .collect();
-    let (outcomes, lease) = fill(broker, &looks, terms).await?;
+    let (outcomes, lease) = fill(broker, &checked, terms).await?;
     let is_cut = outcomes.iter().any(is_cut);
     let mut outcomes = outcomes.into_iter();
-    let mut found = |look: Look| match look {
-        Look::Told(found) => found,
-        Look::Ready(..) => {
+    let mut found = |partition: CheckedPartition| match partition {
+        CheckedPartition::Done(found) => found,
+        CheckedPartition::Readable(..) => {
             outcomes.next().map_or(FetchResult::Failed(ErrorCode::UnknownServerError), found_in)
         }
     };
-    let fetched = |(known, look): (&Known, Look)| {
+    let fetched = |(known, partition): (&KnownPartition, CheckedPartition)| {
         let (place, position) = (known.place.clone(), known.position);
-        Fetched { place, position, found: found(look) }
+        Fetched { place, position, found: found(partition) }
     };
-    let fetched: Vec<Fetched> = known.iter().zip(looks).map(fetched).collect();
+    let fetched: Vec<Fetched> = known.iter().zip(checked).map(fetched).collect();
     let bytes = fetched.iter().map(|fetched| fetched.found.bytes()).sum();
-    Ok(Pass { fetched, bytes, lease, is_cut })
+    Ok(ReadPass { fetched, bytes, lease, is_cut })
 }
 
-/// The checks stand in Kafka's order.
-fn look(known: &Known, log: &PartitionDocument, is_replica: bool) -> Result<Look, ErrorCode> {
+/// The checks are in Kafka's order.
+fn check(
+    known: &KnownPartition,
+    log: &PartitionDocument,
+    is_replica: bool,
+) -> Result<CheckedPartition, ErrorCode> {
     let position = known.position;
     if is_replica {
         return Err(not_a_replica(position));
@@ -104,20 +112,32 @@ fn look(known: &Known, log: &PartitionDocument, is_replica: bool) -> Result<Look
     if let Some(epoch) = position.last_fetched_epoch {
         let (epoch, end_offset) = end_of_epoch(log, epoch).ok_or(ErrorCode::OffsetOutOfRange)?;
         if end_offset < position.offset {
-            return Ok(Look::Told(FetchResult::Diverging { epoch, end_offset, high_watermark, log_start }));
+            return Ok(CheckedPartition::Done(FetchResult::Diverging {
+                epoch,
+                end_offset,
+                high_watermark,
+                log_start,
+            }));
         }
     }
     if position.offset < log_start || position.offset > high_watermark {
         return Err(ErrorCode::OffsetOutOfRange);
     }
     if position.offset == high_watermark {
-        return Ok(Look::Told(FetchResult::Read { high_watermark, log_start, batches: Vec::new() }));
+        return Ok(CheckedPartition::Done(FetchResult::Read {
+            high_watermark,
+            log_start,
+            batches: Vec::new(),
+        }));
     }
     let from = From::Offset(position.offset);
-    Ok(Look::Ready(ReadSpec { partition: known.at, from, bytes_max: position.bytes_max }, *log))
+    Ok(CheckedPartition::Readable(
+        ReadSpec { partition: known.at, from, bytes_max: position.bytes_max },
+        *log,
+    ))
 }
 
-/// No broker replicates from Yagura. Kafka tells a broker that it does not know to look at its metadata again.
+/// No broker replicates from Yagura. Kafka's answer makes an unknown replica refresh its metadata.
 fn not_a_replica(position: Position) -> ErrorCode {
     match position.leader_epoch {
         Some(_) => ErrorCode::UnknownLeaderEpoch,
@@ -125,13 +145,14 @@ fn not_a_replica(position: Position) -> ErrorCode {
     }
 }
 
-/// Reads those that are ready, with the reply memory that it takes.
+/// Reads the readable partitions, and takes the reply memory for them.
 async fn fill(
     broker: &Broker,
-    looks: &[Look],
-    terms: Terms,
+    checked: &[CheckedPartition],
+    terms: FetchTerms,
 ) -> Result<(Vec<ReadOutcome>, Lease), StoreError> {
-    let ready: Vec<(&ReadSpec, &PartitionDocument)> = looks.iter().filter_map(Look::ready).collect();
+    let ready: Vec<(&ReadSpec, &PartitionDocument)> =
+        checked.iter().filter_map(CheckedPartition::readable).collect();
     if ready.is_empty() {
         return Ok((Vec::new(), Lease::default()));
     }
@@ -146,7 +167,7 @@ async fn fill(
         let lease = broker.replies.take(bytes_max).await;
         let outcomes = broker.store.read(specs.clone(), bytes_max).await?;
         let bytes: usize = outcomes.iter().map(bytes_of).sum();
-        // A batch larger than all of the pool is sent with all of the pool.
+        // A batch larger than the whole pool takes the whole pool.
         if bytes <= bytes_max || bytes_max >= pool {
             return Ok((outcomes, lease));
         }
@@ -154,7 +175,7 @@ async fn fill(
     }
 }
 
-/// Twice the bytes that the records from the offset on would have if all were alike.
+/// Twice the bytes from the offset on, estimated as if all records had the same size.
 fn likely_bytes(spec: &ReadSpec, log: &PartitionDocument, log_bytes: u64) -> usize {
     let From::Offset(offset) = spec.from else { return spec.bytes_max };
     let all = i128::from(log.end - log.log_start).max(1);
@@ -171,7 +192,7 @@ fn bytes_of(outcome: &ReadOutcome) -> usize {
     }
 }
 
-/// Whether the read ended before the log did. It was ready, so it had records to give.
+/// Whether the read ended before the end of the log. No batch at all counts: there were records to read.
 fn is_cut(outcome: &ReadOutcome) -> bool {
     let ReadOutcome::Read { high_watermark, batches, .. } = outcome else { return false };
     let next = batches.last().and_then(|batch| Batch::split_first(&mut batch.clone()));

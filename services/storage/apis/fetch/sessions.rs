@@ -1,12 +1,12 @@
-//! Fetch sessions (KIP-227): a client names its partitions once, later only what changes, and hears only of
-//! partitions that have news.
+//! Fetch sessions (KIP-227): a client sends its partitions once, later only changes, and gets only partitions
+//! that have changed.
 //!
-//! Kafka keeps sessions for all connections in one cache. Here they live in the connection that made them and die with
-//! it, so that brokers share nothing and nothing is left to expire. A client that comes back on another connection is
-//! told FETCH_SESSION_ID_NOT_FOUND, and starts a new one with its next request.
+//! Kafka keeps the sessions of all connections in one cache. Here a session belongs to the connection that
+//! created it and ends with it, so that brokers share nothing and no session has to expire. A client that
+//! reconnects gets FETCH_SESSION_ID_NOT_FOUND, and creates a new session with its next request.
 //!
-//! Sessions are a saving and never needed: where there is no room for one, the client gets none and goes on with full
-//! requests.
+//! Sessions are an optimization and never required: without memory for one, the client gets none and keeps
+//! sending full requests.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,31 +17,31 @@ use parking_lot::Mutex;
 use super::partition::{FetchResult, Fetched, NO_OFFSET, PartitionRef, Position};
 use crate::store::TopicRef;
 
-/// A client needs one; a proxy that shares a connection among a few clients needs a few.
+/// Per connection. A client needs one; a proxy that shares a connection among clients needs a few.
 const SESSIONS_MAX: usize = 4;
-/// Memory of the sessions of all connections together.
+/// Limit on the memory of the sessions of all connections.
 const HELD_BYTES_MAX: usize = 64 << 20;
-/// About what one partition takes, beside its topic's name.
+/// Estimated memory of one partition without its topic name.
 const PARTITION_BYTES: usize = 256;
 
 const NO_SESSION: i32 = 0;
-/// The epoch of a request that wants a new session.
+/// The session epoch of a request for a new session.
 const INITIAL_EPOCH: i32 = 0;
-/// The epoch of a request that wants none, and ends the one it names.
+/// The session epoch of a request that closes its session.
 const FINAL_EPOCH: i32 = -1;
 
 static HELD_BYTES: AtomicUsize = AtomicUsize::new(0);
 
-/// The session that a request goes by.
+/// The session fields of a request.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SessionRequest {
     pub(super) id: i32,
     pub(super) epoch: i32,
-    /// Whether it names topics by id; a session sticks to one way.
+    /// Whether it names topics by id; all requests of a session do, or none.
     pub(super) by_id: bool,
 }
 
-/// How a request is to be answered.
+/// How a request is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plan {
     /// In full, without a session.
@@ -51,7 +51,7 @@ pub(super) enum Plan {
         /// Whether it names topics by id.
         by_id: bool,
     },
-    /// With the news of this session's partitions.
+    /// With the changed partitions of this session.
     Incremental(i32),
 }
 
@@ -62,22 +62,22 @@ pub(super) struct FetchSessions(Mutex<Vec<FetchSession>>);
 #[derive(Debug)]
 struct FetchSession {
     id: i32,
-    /// The epoch that the next request must have.
+    /// The session epoch that the next request must have.
     epoch: i32,
     by_id: bool,
     partitions: HashMap<PartitionRef, Cached>,
-    /// In which order they are read: who gave records goes to the end, so that nobody starves behind a limit.
+    /// The read order: a partition that returned records moves to the end, so that a limit starves none.
     order: BTreeMap<u64, PartitionRef>,
     turns: u64,
     held: Held,
 }
 
-/// A partition's position, and what the client was last told of it.
+/// A partition's position, and what the last response with it contained.
 #[derive(Debug)]
 struct Cached {
     position: Position,
     turn: u64,
-    /// Whether its topic's id has ever been known.
+    /// Whether its topic id was ever resolved.
     has_name: bool,
     high_watermark: i64,
     log_start: i64,
@@ -123,13 +123,13 @@ fn weight(place: &PartitionRef) -> usize {
     PARTITION_BYTES + name_bytes
 }
 
-/// Epochs count from 1, and from 2^31 - 1 on from 1 again.
+/// Session epochs start at 1 and wrap from 2^31 - 1 to 1.
 fn next_epoch(epoch: i32) -> i32 {
     epoch.checked_add(1).unwrap_or(1)
 }
 
 impl FetchSessions {
-    /// Takes in a request: how it is answered, and which partitions are to be read, in their order.
+    /// Applies a request. Returns how it is answered and the partitions to read, in order.
     pub(super) fn begin(
         &self,
         asked: SessionRequest,
@@ -138,7 +138,7 @@ impl FetchSessions {
     ) -> Result<(Plan, Vec<(PartitionRef, Position)>), ErrorCode> {
         let mut sessions = self.0.lock();
         if matches!(asked.epoch, INITIAL_EPOCH | FINAL_EPOCH) {
-            // A session that such a request names is over.
+            // Such a request closes the session that it names.
             sessions.retain(|session| session.id != asked.id);
             let is_final = asked.epoch == FINAL_EPOCH;
             let plan = if is_final { Plan::Sessionless } else { Plan::Full { by_id: asked.by_id } };
@@ -149,7 +149,7 @@ impl FetchSessions {
         sessions[index].check(asked)?;
         let mut session = sessions.remove(index);
         if !session.update(wanted, forgotten) {
-            // No room: it is dropped, and the client starts anew.
+            // Out of memory: the session is dropped, and the client creates a new one.
             return Err(ErrorCode::FetchSessionIdNotFound);
         }
         if session.partitions.is_empty() {
@@ -161,7 +161,7 @@ impl FetchSessions {
         Ok(begun)
     }
 
-    /// Takes in what was found: the id of the session for the reply, and what of it is news.
+    /// Applies the results. Returns the session id and the partitions for the reply.
     pub(super) fn finish(
         &self,
         plan: Plan,
@@ -176,7 +176,7 @@ impl FetchSessions {
                 let Some(session) = sessions.iter_mut().find(|session| session.id == id) else {
                     return (NO_SESSION, fetched);
                 };
-                (id, fetched.into_iter().filter_map(|fetched| session.take_in(fetched)).collect())
+                (id, fetched.into_iter().filter_map(|fetched| session.include_if_changed(fetched)).collect())
             }
         }
     }
@@ -193,7 +193,7 @@ impl FetchSessions {
         let mut session = FetchSession { id, epoch, by_id, partitions, order, turns: 0, held };
         for Fetched { place, position, found } in fetched {
             session.put(place.clone(), *position);
-            session.tell(place, found);
+            session.record(place, found);
         }
         if sessions.len() == SESSIONS_MAX {
             sessions.remove(0);
@@ -203,7 +203,7 @@ impl FetchSessions {
     }
 }
 
-/// Random, so that the id of a session on an earlier connection is not taken for one on this.
+/// Random, so that a session id of an earlier connection does not match a session of this one.
 fn fresh_id(sessions: &[FetchSession], random: impl Fn() -> u128) -> i32 {
     loop {
         let id = random() as i32 & i32::MAX;
@@ -224,7 +224,7 @@ impl FetchSession {
         Ok(())
     }
 
-    /// Takes in what the request changes; false if there is no room for it.
+    /// Applies the request's changes; false if the memory limit is reached.
     fn update(&mut self, wanted: Vec<(PartitionRef, Position)>, forgotten: &[PartitionRef]) -> bool {
         for (place, position) in wanted {
             if let Some(cached) = self.partitions.get_mut(&place) {
@@ -259,29 +259,29 @@ impl FetchSession {
         self.order.values().filter_map(|place| Some((place.clone(), position(place)?))).collect()
     }
 
-    /// What of this the client does not know yet. After an error the partition is told of again once it is well,
-    /// because an error has no high watermark.
-    fn take_in(&mut self, mut fetched: Fetched) -> Option<Fetched> {
+    /// Returns the partition if the response must include it. After an error it is included again once it can
+    /// be read, because an error has no high watermark.
+    fn include_if_changed(&mut self, mut fetched: Fetched) -> Option<Fetched> {
         let Some(cached) = self.partitions.get(&fetched.place) else { return Some(fetched) };
-        // A session keeps the name of a topic, and by name Kafka knows a deleted topic by another error.
+        // A session keeps the topic name, and Kafka's error for a deleted topic with a name is another one.
         if cached.has_name && fetched.found == FetchResult::Unknown(ErrorCode::UnknownTopicId) {
             fetched.found = FetchResult::Unknown(ErrorCode::UnknownTopicOrPartition);
         }
-        let told_before = (cached.high_watermark, cached.log_start);
+        let last_offsets = (cached.high_watermark, cached.log_start);
         let has_records = !fetched.found.batches().is_empty();
-        let is_news = has_records
+        let must_include = has_records
             || fetched.found.error().is_some()
             || fetched.found.is_urgent()
-            || told_before != (fetched.found.high_watermark(), fetched.found.log_start());
-        self.tell(&fetched.place, &fetched.found);
+            || last_offsets != (fetched.found.high_watermark(), fetched.found.log_start());
+        self.record(&fetched.place, &fetched.found);
         if has_records {
             self.move_last(&fetched.place);
         }
-        is_news.then_some(fetched)
+        must_include.then_some(fetched)
     }
 
-    /// Notes what the client will know of a partition.
-    fn tell(&mut self, place: &PartitionRef, found: &FetchResult) {
+    /// Records what the response contains for a partition.
+    fn record(&mut self, place: &PartitionRef, found: &FetchResult) {
         if let Some(cached) = self.partitions.get_mut(place) {
             cached.has_name |= found.error() != Some(ErrorCode::UnknownTopicId);
             (cached.high_watermark, cached.log_start) = (found.high_watermark(), found.log_start());

@@ -1,16 +1,15 @@
-//! IncrementalAlterConfigs (KIP-339): single configs are set, reset, or as lists added to and taken from.
+//! IncrementalAlterConfigs (KIP-339): sets or deletes single configs, and appends to or subtracts from lists.
 
 use kafka_protocol::messages::incremental_alter_configs_request::{AlterConfigsResource, AlterableConfig};
 use kafka_protocol::messages::incremental_alter_configs_response::AlterConfigsResourceResponse;
 use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse};
 use kernel::Call;
+use rules::commands::{ConfigOperation, NewConfigs, Refused};
 
 use crate::apis::common::alter_configs::{self, Change};
 use crate::apis::common::answer::Answer;
-use crate::apis::common::requests;
-use crate::apis::common::text;
+use crate::apis::common::{requests, text};
 use crate::broker::Broker;
-use rules::commands::{ConfigOperation, NewConfigs, Refused};
 
 /// Operations.
 const SET: i8 = 0;
@@ -48,14 +47,14 @@ fn operations(resource: &AlterConfigsResource) -> Result<NewConfigs, Refused> {
 }
 
 fn operation(config: &AlterableConfig) -> Result<(String, ConfigOperation), Refused> {
-    // Only DELETE has no value; it may have one, that means nothing.
+    // Only DELETE needs no value; one that it has is ignored.
     let value = config.value.as_ref().map_or(String::new(), |value| value.to_string());
     let operation = match config.config_operation {
         SET => ConfigOperation::Set(value),
         DELETE => ConfigOperation::Delete,
         APPEND => ConfigOperation::Append(value),
         SUBTRACT => ConfigOperation::Subtract(value),
-        // Kafka stumbles over it and answers UNKNOWN_SERVER_ERROR, which blames the wrong side.
+        // Kafka fails and answers UNKNOWN_SERVER_ERROR, which blames the broker.
         other => return Err(requests::invalid_request(format!("{other} is not an operation on a config"))),
     };
     Ok((config.name.to_string(), operation))

@@ -1,4 +1,4 @@
-//! Codes and sentences as a Kafka 4.1.1 node answers them, but for what Yagura does not have.
+//! Error codes and messages are those of a Kafka 4.1.1 node, except for features that Yagura does not have.
 
 use std::sync::Arc;
 
@@ -6,9 +6,7 @@ use kernel::Api;
 
 use super::super::testing::{self, ask, topic};
 use super::*;
-use crate::apis::common::alter_configs;
-use crate::apis::common::config_resources;
-use crate::apis::common::text;
+use crate::apis::common::{alter_configs, config_resources, text};
 use crate::apis::testing::versions;
 
 fn of(kind: i8, name: &str, configs: &[(&str, i8, Option<&str>)]) -> AlterConfigsResource {
@@ -80,7 +78,7 @@ async fn lists_are_added_to_and_taken_from() {
     }
 }
 
-// The sentences are Kafka's, but for those about what Yagura does not have.
+// The messages are Kafka's, except those about features that Yagura does not have.
 #[tokio::test]
 async fn each_resource_is_refused_by_itself() {
     let broker = testing::broker().await;

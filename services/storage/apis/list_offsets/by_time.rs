@@ -1,4 +1,4 @@
-//! Records by their time. An engine finds the batch by its header; the record in it is found here.
+//! Finds records by timestamp. An engine finds the batch by its header; the record in it is found here.
 
 use bytes::Bytes;
 use kernel::TopicPartition;
@@ -10,10 +10,10 @@ use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
 use crate::broker::Broker;
 use crate::engines::{From, ReadOutcome, ReadSpec, StoreError};
 
-/// Reply memory of a search, and what one step reads once the first batch was not the one.
+/// Reply memory of a search, and the bytes that each step after the first batch reads.
 const STEP_BYTES: usize = 1 << 20;
 
-/// The first record that has the latest time.
+/// The first record with the maximum timestamp.
 pub(super) async fn latest(broker: &Broker, at: TopicPartition) -> Result<Option<FoundOffset>, StoreError> {
     let (_, batches) = read(broker, at, From::MaxTimestamp, 1).await?;
     match batches.first().map(Batch::max_timestamp) {
@@ -22,7 +22,7 @@ pub(super) async fn latest(broker: &Broker, at: TopicPartition) -> Result<Option
     }
 }
 
-/// The first record that is as late as `time` or later.
+/// The first record with a timestamp of at least `time`.
 pub(super) async fn first_since(
     broker: &Broker,
     at: TopicPartition,
@@ -41,7 +41,7 @@ pub(super) async fn first_since(
                 return Ok(Some(found));
             }
         }
-        // The batch had such a record only before the log's beginning, or only in its header. Go on behind it.
+        // Such a record is before the log start offset, or only in the header. Continue after the batch.
         (from, bytes_max) = (From::Offset(next), STEP_BYTES);
     }
 }
@@ -58,13 +58,13 @@ async fn read(
             let whole = |mut bytes: Bytes| Batch::split_first(&mut bytes);
             Ok((log_start, batches.into_iter().filter_map(whole).collect()))
         }
-        // The partition went away, or its log's beginning moved: there is nothing left to find.
+        // The partition was deleted, or its log start offset moved: nothing is left to find.
         Some(ReadOutcome::OutOfRange { .. } | ReadOutcome::UnknownPartition) | None => Ok((0, Vec::new())),
     }
 }
 
-/// The first record of a batch that is as late as `time` and can still be read. A batch that cannot be opened has
-/// none: its producer packed it wrongly, and a search must not end there.
+/// The first record of a batch with a timestamp of at least `time`, from the log start offset on. A batch
+/// that cannot be decompressed has none: its producer encoded it wrongly, and the search must continue.
 async fn first_in(batch: Batch, time: i64, log_start: i64) -> Result<Option<FoundOffset>, StoreError> {
     let leader_epoch = batch.leader_epoch();
     let base_offset = batch.base_offset();

@@ -1,7 +1,7 @@
-//! ListOffsets: where a partition begins and ends, and which of its records are as late as a time.
+//! ListOffsets: a partition's earliest and latest offsets, and offsets by timestamp.
 //!
-//! There are no tiers: what is local is all there is. A request that names a partition twice gets INVALID_REQUEST for
-//! it, once.
+//! There is no tiered storage: all records are local. A partition that a request names twice is listed once,
+//! with INVALID_REQUEST.
 
 mod by_time;
 #[cfg(test)]
@@ -15,28 +15,27 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use kernel::{Call, ErrorCode, TopicPartition};
+use rules::documents::PartitionDocument;
 use uuid::Uuid;
 
 use crate::apis::common::answer::{Answer, ApiError};
-use crate::apis::common::epochs;
-use crate::apis::common::epochs::check_leader_epoch;
+use crate::apis::common::epochs::{self, check_leader_epoch};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::store::{TopicRef, Topics};
-use rules::documents::PartitionDocument;
 
 /// The offset after the last record.
 const LATEST: i64 = -1;
-/// The first offset that can be read.
+/// The log start offset.
 const EARLIEST: i64 = -2;
-/// The first record with the latest time (KIP-734).
+/// The first record with the maximum timestamp (KIP-734).
 const MAX_TIMESTAMP: i64 = -3;
-/// The first offset that is not only in a remote tier (KIP-405).
+/// The local log start offset (KIP-405).
 const EARLIEST_LOCAL: i64 = -4;
-/// The last offset that is in a remote tier (KIP-1005).
+/// The last offset in tiered storage (KIP-1005).
 const LATEST_TIERED: i64 = -5;
 
-/// From this version on an answer has a leader epoch (KIP-320).
+/// From this version on the response has a leader epoch (KIP-320).
 const LEADER_EPOCH_FROM: i16 = 4;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -72,14 +71,14 @@ fn topic_ref(name: &TopicName) -> TopicRef {
     TopicRef::new(false, name, Uuid::nil())
 }
 
-type Asked<'a> = (&'a TopicName, &'a ListOffsetsPartition);
+type RequestedPartition<'a> = (&'a TopicName, &'a ListOffsetsPartition);
 
-fn places(asked: &[Asked<'_>], topics: &Topics) -> Vec<Result<TopicPartition, ErrorCode>> {
+fn places(asked: &[RequestedPartition<'_>], topics: &Topics) -> Vec<Result<TopicPartition, ErrorCode>> {
     asked.iter().map(|(topic, partition)| topics.at(&topic_ref(topic), partition.partition_index)).collect()
 }
 
-/// Every partition once, where it stands first, and those that stand there more often.
-fn distinct(request: &ListOffsetsRequest) -> (Vec<Asked<'_>>, HashSet<(&TopicName, i32)>) {
+/// Every partition once, at its first occurrence, and the duplicate ones.
+fn distinct(request: &ListOffsetsRequest) -> (Vec<RequestedPartition<'_>>, HashSet<(&TopicName, i32)>) {
     let (mut asked, mut repeated) = (Vec::new(), HashSet::new());
     let mut times: HashMap<(&TopicName, i32), usize> = HashMap::new();
     for topic in &request.topics {
@@ -98,7 +97,7 @@ fn distinct(request: &ListOffsetsRequest) -> (Vec<Asked<'_>>, HashSet<(&TopicNam
     (asked, repeated)
 }
 
-/// The answers by topic, a topic once.
+/// The answers, grouped by topic.
 #[derive(Default)]
 struct Answers {
     topics: Vec<ListOffsetsTopicResponse>,
@@ -116,11 +115,11 @@ impl Answers {
     }
 }
 
-/// An offset that was asked for.
+/// The answer for one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct FoundOffset {
     offset: i64,
-    /// Of the record at it, where a time was asked for.
+    /// The timestamp of the record, if the request was by timestamp.
     timestamp: i64,
     leader_epoch: i32,
 }

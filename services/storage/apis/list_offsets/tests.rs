@@ -1,16 +1,16 @@
-//! The answers are those of Kafka 4.1.1 with one broker, but where a test says otherwise.
+//! The answers are those of Kafka 4.1.1 with one broker, except where a test says otherwise.
 
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
 use kernel::records::Codec;
 use kernel::{Api, Ticket};
+use rules::commands::Command;
+use rules::documents::TopicDocument;
 
 use super::*;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, append, batch, broker, topic};
-use rules::commands::Command;
-use rules::documents::TopicDocument;
 
 fn part(index: i32, timestamp: i64) -> ListOffsetsPartition {
     ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp)
@@ -32,7 +32,7 @@ async fn told(broker: &Arc<Broker>, version: i16, partition: ListOffsetsPartitio
     (answer.error_code, answer.offset, answer.timestamp, answer.leader_epoch)
 }
 
-/// Offsets 0 to 6: an uncompressed batch, a gzip one, and another uncompressed one. The second partition is empty.
+/// Offsets 0 to 6: uncompressed, gzip and uncompressed batches. The second partition is empty.
 async fn orders(broker: &Broker) -> Arc<TopicDocument> {
     let orders = topic(broker, "orders", 2, &[]).await;
     let at = orders.partition(0).unwrap();
@@ -109,10 +109,10 @@ async fn records_before_the_logs_beginning_are_not_found() {
     let at = orders(&broker).await.partition(0).unwrap();
     begin_at(&broker, at, 1).await;
     assert_eq!(told(&broker, 10, part(0, NOW_MS - 1_000)).await, (0, 1, NOW_MS - 900, 0));
-    // The second batch is as late as this only in a record that is gone; the next is in the third.
+    // The second batch has this timestamp only in a deleted record; the next such record is in the third.
     begin_at(&broker, at, 4).await;
     assert_eq!(told(&broker, 10, part(0, NOW_MS - 200)).await, (0, 6, NOW_MS - 100, 0));
-    // Kafka still names a record that can no longer be read.
+    // Kafka, too, returns a record that can no longer be read.
     assert_eq!(told(&broker, 10, part(0, MAX_TIMESTAMP)).await, (0, 6, NOW_MS - 100, 0));
     begin_at(&broker, at, 7).await;
     for time in [0, MAX_TIMESTAMP] {

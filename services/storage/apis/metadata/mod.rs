@@ -1,7 +1,7 @@
 //! Metadata: the broker, and the topics with their partitions.
 //!
-//! A topic that is created on demand is answered as it is then; Kafka answers UNKNOWN_TOPIC_OR_PARTITION until its
-//! brokers have heard of it, which costs every client a round of retries.
+//! A topic that is created on demand is in the same response. Kafka answers UNKNOWN_TOPIC_OR_PARTITION until
+//! its brokers have the new metadata, which costs every client a round of retries.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
@@ -12,36 +12,34 @@ use kafka_protocol::messages::metadata_response::{
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
 use kernel::{Call, ErrorCode, Ticket, TopicId};
+use rules::commands::Command;
+use rules::documents::TopicDocument;
+use rules::topics::check_topic_name;
 use tracing::warn;
 use uuid::Uuid;
 
 use crate::apis::common::answer::{Answer, ApiError};
-use crate::apis::common::operations;
-use crate::apis::common::text;
-use crate::apis::common::topics;
+use crate::apis::common::{operations, text, topics};
 use crate::broker::Broker;
 use crate::engines::StoreError;
-use rules::commands::Command;
-use rules::documents::TopicDocument;
-use rules::topics::check_topic_name;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: MetadataRequest = call.decode()?;
-    let asked = Asked::of(&request, call.header.version)?;
+    let asked = RequestedTopics::of(&request, call.header.version)?;
     let mut failures = HashMap::new();
-    if let Asked::Names(names) = &asked
+    if let RequestedTopics::Names(names) = &asked
         && request.allow_auto_topic_creation
         && broker.settings.auto_create_topics
     {
-        // Before the call says that it only reads: what it creates must enter in its turn.
+        // Before the call is marked as a read: the topics that it creates must be queued in order.
         failures = create_missing(broker, &call.ticket, names).await?;
     }
     call.ticket.after_writes().await;
     let view = View::of(broker, &request);
     let topics = match asked {
-        Asked::All => broker.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
-        Asked::Names(names) => view.by_name(broker, &names, &failures).await?,
-        Asked::Ids(ids) => view.by_id(broker, ids).await?,
+        RequestedTopics::All => broker.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
+        RequestedTopics::Names(names) => view.by_name(broker, &names, &failures).await?,
+        RequestedTopics::Ids(ids) => view.by_id(broker, ids).await?,
     };
     let advertised = &call.session.advertised;
     let this_broker = MetadataResponseBroker::default()
@@ -59,29 +57,29 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// The topics that a client wants to hear of, each once.
-enum Asked {
+/// The requested topics, without duplicates.
+enum RequestedTopics {
     All,
     Names(Vec<Arc<str>>),
     Ids(Vec<TopicId>),
 }
 
-impl Asked {
+impl RequestedTopics {
     fn of(request: &MetadataRequest, version: i16) -> Result<Self, ApiError> {
         let invalid = |why: &str| Err(ApiError::Refused(ErrorCode::InvalidRequest, why.to_owned()));
-        let Some(topics) = &request.topics else { return Ok(Asked::All) };
+        let Some(topics) = &request.topics else { return Ok(RequestedTopics::All) };
         if version == 0 && topics.is_empty() {
-            return Ok(Asked::All);
+            return Ok(RequestedTopics::All);
         }
         let has_ids = topics.iter().any(|topic| !topic.topic_id.is_nil());
         if version < 12 && (has_ids || topics.iter().any(|topic| topic.name.is_none())) {
-            // The schema has ids from version 10 on, Kafka looks topics up by them from 12 on.
+            // The schema has topic ids from version 10 on; Kafka looks topics up by id from version 12 on.
             return invalid("a topic is found by its id from version 12 of Metadata on");
         }
         if has_ids {
-            // Kafka looks at the ids alone as soon as there is one, and at no name beside it.
+            // If there is an id, Kafka uses only ids and ignores all names.
             let ids = topics.iter().map(|topic| topic.topic_id).filter(|id| !id.is_nil());
-            return Ok(Asked::Ids(unique(ids.map(TopicId))));
+            return Ok(RequestedTopics::Ids(unique(ids.map(TopicId))));
         }
         let mut names: Vec<Arc<str>> = Vec::with_capacity(topics.len());
         for topic in topics {
@@ -90,7 +88,7 @@ impl Asked {
                 None => return invalid("a topic has neither a name nor an id"),
             }
         }
-        Ok(Asked::Names(unique(names.into_iter())))
+        Ok(RequestedTopics::Names(unique(names.into_iter())))
     }
 }
 
@@ -99,19 +97,19 @@ fn unique<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
     items.filter(|item| seen.insert(item.clone())).collect()
 }
 
-/// Creates the topics that are not there, and says why some could not be.
+/// Creates the missing topics. Returns the errors of those that could not be created.
 async fn create_missing(
     broker: &Broker,
     ticket: &Ticket,
     names: &[Arc<str>],
 ) -> Result<HashMap<Arc<str>, ErrorCode>, StoreError> {
     let found = broker.store.topics_by_name(names.to_vec()).await?;
-    // Nothing here keeps its state in a topic, so that an internal one would stay empty for ever.
-    let may_be_made = |name: &&Arc<str>| {
+    // Yagura keeps no state in topics, so that an internal topic would always stay empty.
+    let can_create = |name: &&Arc<str>| {
         let name: &str = name;
         check_topic_name(name).is_ok() && !topics::is_internal(name) && name != topics::CLUSTER_METADATA_TOPIC
     };
-    let missing = names.iter().filter(|name| !found.contains_key(*name)).filter(may_be_made);
+    let missing = names.iter().filter(|name| !found.contains_key(*name)).filter(can_create);
     let missing: Vec<Arc<str>> = missing.cloned().collect();
     if missing.is_empty() {
         return Ok(HashMap::new());
@@ -126,12 +124,12 @@ async fn create_missing(
         Ok(outcomes) => {
             let refused = missing.into_iter().zip(outcomes).filter_map(|(name, outcome)| {
                 let error = outcome.err()?.error;
-                // Another client was faster, or an earlier call of this one.
+                // Another client, or an earlier call of this one, created it first.
                 (error != ErrorCode::TopicAlreadyExists).then_some((name, error))
             });
             Ok(refused.collect())
         }
-        // The topics that are there can be answered all the same.
+        // The existing topics can still be answered.
         Err(error) => {
             warn!(%error, "topics could not be created on demand");
             Ok(missing.into_iter().map(|name| (name, ErrorCode::KafkaStorageError)).collect())
@@ -139,7 +137,7 @@ async fn create_missing(
     }
 }
 
-/// How topics look to the client that asks.
+/// What the response for a topic depends on.
 struct View {
     node: BrokerId,
     operations: i32,

@@ -1,4 +1,4 @@
-//! Shapes and codes as a Kafka 4.1.1 node answers them.
+//! Response shapes and error codes are those of a Kafka 4.1.1 node.
 
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kernel::Api;
@@ -108,7 +108,7 @@ async fn topics_are_created_on_demand() {
     assert!(first.topics[4].is_internal && !first.topics[0].is_internal);
     let again = metadata(&broker, 13, &request).await;
     assert_eq!(again, first, "it is created once");
-    // Before version 4 a client could not forbid it.
+    // Before version 4 a client cannot disable auto-creation.
     assert_eq!(seen(&metadata(&broker, 3, &named(&["other"])).await), [(0, "other", partitions)]);
 }
 
@@ -129,7 +129,7 @@ async fn topics_are_found_by_id() {
         let response = metadata(&broker, version, &identified(&[id, unknown, id])).await;
         assert_eq!(seen(&response), [(0, "t", 1), (100, "", 0)]);
         assert_eq!((response.topics[1].name.as_ref(), response.topics[1].topic_id), (None, unknown));
-        // The id counts, whatever name stands beside it.
+        // The id is used, whatever the name is.
         let mut both = named(&["nope"]);
         both.topics.as_mut().unwrap()[0].topic_id = id;
         assert_eq!(seen(&metadata(&broker, version, &both).await), [(0, "t", 1)]);

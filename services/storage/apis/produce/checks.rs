@@ -1,8 +1,8 @@
-//! What a partition's records must be, in the order in which Kafka checks it.
+//! Checks of a partition's records, in Kafka's order.
 //!
-//! Kafka 4.1 looks for the first batch, then at the request's version, then at the batch's offset and size, then at its
-//! CRC, then at its counts. One thing it does that is not done here: it decompresses every batch to read its records.
-//! A compressed batch whose CRC fits is opaque to Yagura, so what its producer packed wrongly, its consumers will see.
+//! Kafka 4.1 checks that there is a batch, then the request's version, the batch's offset and size, its CRC,
+//! and its counts. Unlike Kafka, Yagura does not decompress every batch to validate its records: a compressed
+//! batch with a valid CRC is opaque, so that consumers will see what its producer encoded wrongly.
 
 use std::fmt;
 
@@ -10,25 +10,25 @@ use bytes::Bytes;
 use kafka_protocol::messages::produce_request::PartitionProduceData;
 use kernel::ErrorCode;
 use kernel::records::{BadBatch, Batch, Codec, NO_PRODUCER_ID, PREFIX_BYTES};
-
-use super::rejected::Rejected;
 use rules::configs::EffectiveConfig;
 
-/// The batch length stands behind the base offset.
+use super::rejected::Rejected;
+
+/// Position of the batch length, after the base offset.
 const LENGTH_AT: usize = 8;
-/// The magic byte stands at the same place in all formats.
+/// Position of the magic byte, the same in all formats.
 const MAGIC_AT: usize = 16;
 const MAGIC: u8 = 2;
-/// The second byte of the attributes, which has all bits that mean something.
+/// Position of the second attributes byte, which has all bits in use.
 const ATTRIBUTES_AT: usize = 22;
 const CODEC_BITS: u8 = 0x07;
 const TRANSACTIONAL_BIT: u8 = 0x10;
-/// No record of any format is shorter than this behind its length.
+/// Minimum length of a record of any format, without the length field.
 const LENGTH_MIN: i32 = 14;
-/// Before this version clients are not expected to know zstd (KIP-110).
+/// Before this version clients are not expected to support zstd (KIP-110).
 const ZSTD_FROM: i16 = 7;
 
-/// A partition as Kafka's messages name it.
+/// A partition as Kafka's error messages name it.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct PartitionName<'a>(pub(super) &'a str, pub(super) i32);
 
@@ -38,7 +38,7 @@ impl fmt::Display for PartitionName<'_> {
     }
 }
 
-/// Whether the records say that they belong to a transaction. Kafka asks this before anything else.
+/// Whether the batch has the transactional bit. Kafka checks this first.
 pub(super) fn is_transactional(partition: &PartitionProduceData) -> bool {
     let Some(records) = &partition.records else { return false };
     records.get(MAGIC_AT) == Some(&MAGIC)
@@ -56,7 +56,7 @@ pub(super) fn check_acks(acks: i16) -> Result<(), Rejected> {
     }
 }
 
-/// The one batch that the records must be. A few bytes behind it that are no batch are left away, as in Kafka.
+/// The records as a single batch. Trailing bytes too short for a batch are dropped, as in Kafka.
 pub(super) fn only_batch(records: Bytes, version: i16) -> Result<Bytes, Rejected> {
     let invalid = |what: &str| Rejected::invalid(format!("Produce requests with version {version} {what}"));
     let first = next_batch(&records)?;
@@ -75,8 +75,8 @@ pub(super) fn only_batch(records: Bytes, version: i16) -> Result<Bytes, Rejected
     Ok(records.slice(..first))
 }
 
-/// The length of the batch at the beginning of `records`, if one is there and whole. What is long enough to be one
-/// and is none is corrupt.
+/// The length of the batch at the start of `records`, if it is complete. Bytes long enough for a batch that
+/// are not one are corrupt.
 fn next_batch(records: &[u8]) -> Result<Option<usize>, Rejected> {
     let corrupt = |message| Err(Rejected::new(ErrorCode::CorruptMessage, message));
     let length = records.get(LENGTH_AT..PREFIX_BYTES).and_then(|length| length.first_chunk::<4>());
@@ -113,7 +113,7 @@ pub(super) fn check_size(
     Err(Rejected::new(ErrorCode::MessageTooLarge, message))
 }
 
-/// Everything that can be seen without opening the batch.
+/// All checks that need no decompression.
 pub(super) fn check_batch(
     bytes: Bytes,
     config: &EffectiveConfig,
@@ -141,8 +141,8 @@ pub(super) fn check_batch(
     Ok(batch)
 }
 
-/// Bytes that changed on the way may be sent again: CORRUPT_MESSAGE. Bytes that came as they were meant and are
-/// wrong may not: INVALID_RECORD.
+/// CORRUPT_MESSAGE, which clients retry, for bytes that changed in transit; INVALID_RECORD, which they do
+/// not, for bytes that the producer encoded wrongly.
 fn bad_batch(bad: BadBatch, mut bytes: Bytes) -> Rejected {
     let error = match bad {
         BadBatch::Format(_) => ErrorCode::UnsupportedForMessageFormat,

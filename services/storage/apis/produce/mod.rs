@@ -1,9 +1,9 @@
-//! Produce: record batches are checked, made what their topic's configs say, and appended.
+//! Produce: record batches are checked, converted as their topic's configs require, and appended.
 //!
-//! All that costs time (CRC, timestamps, recompression) is done before the batches enter the engine's queue, whose
-//! order is that of the connection's calls. All batches of a request enter together. acks=1 and acks=all are one
-//! here: an answer leaves once its batches are durable. There are no transactions yet, and a transactional batch is
-//! refused rather than taken for an ordinary one.
+//! Expensive work (CRC, timestamps, recompression) is done before the batches enter the engine's queue, whose
+//! order is that of the connection's calls. All batches of a request enter together. acks=1 and acks=all are
+//! the same here: the response is sent once the batches are durable. There are no transactions yet: a
+//! transactional batch is refused.
 
 mod checks;
 mod rejected;
@@ -16,6 +16,9 @@ use kafka_protocol::messages::produce_response::{PartitionProduceResponse, Topic
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kernel::records::{Batch, Codec, clear_append_time, recompress, stamp_append_time};
 use kernel::{Call, ErrorCode, TopicPartition};
+use rules::commands::{Append, Applied, Command, Outcome, Refused};
+use rules::configs::{Compression, EffectiveConfig, TimestampType};
+use rules::documents::TopicDocument;
 use tracing::warn;
 
 use crate::apis::common::answer::{Answer, ApiError};
@@ -26,14 +29,11 @@ use crate::engines::StoreError;
 use crate::store::TopicRef;
 use checks::PartitionName;
 use rejected::Rejected;
-use rules::commands::{Append, Applied, Command, Outcome, Refused};
-use rules::configs::{Compression, EffectiveConfig, TimestampType};
-use rules::documents::TopicDocument;
 use timestamps::Window;
 
 /// From this version on topics are named by id (KIP-1139).
 const BY_ID_FROM: i16 = 13;
-/// From this version on a refusal says why (KIP-467).
+/// From this version on the response has error messages (KIP-467).
 const REASONS_FROM: i16 = 8;
 /// Kafka's "no timestamp".
 const NO_TIMESTAMP: i64 = -1;
@@ -48,7 +48,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let (version, acks) = (call.header.version, request.acks);
     let now_ms = broker.clock.now_ms();
     let sent = sent(&request, version);
-    // One transactional batch refuses the whole request, as in Kafka.
+    // A transactional batch fails the whole request, as in Kafka.
     let prepared = match has_transactions(&request) {
         true => sent.iter().map(|_| Err(Rejected::transactional())).collect(),
         false => prepare_all(broker, call, &sent, Intake { version, acks, now_ms }).await?,
@@ -66,7 +66,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 struct Prepared {
     at: TopicPartition,
     batch: Batch,
-    /// Whether the broker's clock is in it.
+    /// Whether it has the broker's timestamp (LogAppendTime).
     is_stamped: bool,
 }
 
@@ -77,7 +77,7 @@ struct Appended {
     append_time_ms: i64,
 }
 
-/// What all partitions of a request are prepared with.
+/// Values shared by all partitions of a request.
 #[derive(Clone, Copy)]
 struct Intake {
     version: i16,
@@ -89,7 +89,7 @@ fn has_transactions(request: &ProduceRequest) -> bool {
     request.topic_data.iter().flat_map(|topic| &topic.partition_data).any(checks::is_transactional)
 }
 
-/// The records that the request has for each partition.
+/// The records of each partition in the request.
 fn sent(request: &ProduceRequest, version: i16) -> Vec<(PartitionRef, Bytes)> {
     let mut sent = Vec::new();
     for topic in &request.topic_data {
@@ -122,7 +122,7 @@ async fn prepare_all(
 }
 
 impl Intake {
-    /// The checks stand in Kafka's order, so that a request with two faults hears of the same one.
+    /// The checks are in Kafka's order, so that a request with two faults gets the same error.
     async fn prepare(
         &self,
         topic: &TopicDocument,
@@ -136,12 +136,12 @@ impl Intake {
         let batch = checks::check_batch(records, config, name)?;
         self.check_timestamps(&batch, config).await?;
         let batch = compressed(batch, config.compression).await?;
-        // A change of codec may have made it larger.
+        // Recompression may have made it larger.
         checks::check_size(batch.bytes(), config, name)?;
         let is_stamped = config.timestamp_type == TimestampType::LogAppendTime;
         let batch = match is_stamped {
             true => stamp_append_time(&batch, self.now_ms),
-            // A producer's claim to be a broker would make consumers read one time for all of its records.
+            // With a producer's LogAppendTime bit, consumers would read one timestamp for all its records.
             false if batch.has_append_time() => clear_append_time(&batch),
             false => batch,
         };
@@ -160,7 +160,7 @@ impl Intake {
     }
 }
 
-/// The batch in the codec of its topic. Only another codec is a reason to open it; the level is not.
+/// The batch in the codec of its topic. It is recompressed only for another codec, not for another level.
 async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected> {
     let (codec, level) = match wanted {
         Compression::Producer => return Ok(batch),
@@ -175,7 +175,7 @@ async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected
     }
     let changed = run_blocking(move || {
         let changed = recompress(&batch, codec, level, UNCOMPRESSED_BYTES_MAX)?;
-        // Its lengths show only now, if it is uncompressed now.
+        // If it is uncompressed now, its record lengths can be checked only now.
         Batch::check(changed.bytes().clone()).map_err(|bad| Rejected::invalid(bad.to_string()))
     });
     changed.await?
@@ -201,7 +201,7 @@ fn commands(prepared: &[Result<Prepared, Rejected>], now_ms: i64) -> Vec<Command
     prepared.iter().flatten().map(append).map(Command::Append).collect()
 }
 
-/// A store that fails fails the batches that were for it; those refused before hear of their own faults.
+/// If the store fails, its batches get KAFKA_STORAGE_ERROR; batches refused before keep their own errors.
 async fn commit(broker: &Broker, call: &Call, commands: Vec<Command>) -> Vec<Outcome> {
     if commands.is_empty() {
         return Vec::new();
@@ -217,7 +217,7 @@ async fn commit(broker: &Broker, call: &Call, commands: Vec<Command>) -> Vec<Out
 fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, Rejected> {
     match outcome {
         Some(Ok(Applied::Appended { base_offset, log_start, is_duplicate })) => {
-            // Kafka answers a duplicate with the time that the first try was stored with, even under CreateTime.
+            // Kafka answers a duplicate with the timestamp of the first attempt, even under CreateTime.
             let has_time = prepared.is_stamped || is_duplicate;
             let append_time_ms = if has_time { prepared.batch.max_timestamp() } else { NO_TIMESTAMP };
             Ok(Appended { base_offset, log_start, append_time_ms })
@@ -227,7 +227,7 @@ fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, R
     }
 }
 
-/// A client that awaits no reply learns of an error by the end of its connection, as from Kafka.
+/// A client that expects no reply notices an error by the closed connection, as with Kafka.
 fn without_reply(answers: &[Result<Appended, Rejected>]) -> Answer {
     match answers.iter().find_map(|answer| answer.as_ref().err()) {
         None => Ok(None),

@@ -1,17 +1,17 @@
-//! Why the records of one partition are not taken, as the client is told.
+//! The error for one partition's records, as the client gets it.
 
 use std::fmt;
 
 use kafka_protocol::messages::produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse};
 use kernel::ErrorCode;
 use kernel::records::CodecError;
+use rules::commands::Refused;
 
 use crate::apis::common::text;
 use crate::engines::StoreError;
-use rules::commands::Refused;
 
-/// So many records of a batch are named at most. Kafka names all; a batch of millions of wrong records would make
-/// it answer with gigabytes.
+/// Limit on record errors per batch. Kafka lists all; a batch of millions of wrong records would make it send
+/// gigabytes.
 pub(super) const NAMED_RECORDS_MAX: usize = 1000;
 
 /// A refusal of one partition's records.
@@ -19,9 +19,9 @@ pub(super) const NAMED_RECORDS_MAX: usize = 1000;
 pub(super) struct Rejected {
     /// Kafka's error.
     pub(super) error: ErrorCode,
-    /// The sentence, where there is more to say than the error does. Kafka leaves most refusals without one.
+    /// The message, if it adds to the error code. Kafka sends none with most errors.
     message: Option<String>,
-    /// Which records are to blame, by their place in the batch (KIP-467).
+    /// Errors of single records, by their index in the batch (KIP-467).
     records: Vec<(i32, String)>,
 }
 
@@ -30,38 +30,38 @@ impl Rejected {
         Self { error, message: Some(message.into()), records: Vec::new() }
     }
 
-    /// INVALID_RECORD, which no client tries again.
+    /// INVALID_RECORD, which no client retries.
     pub(super) fn invalid(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::InvalidRecord, message)
     }
 
-    /// INVALID_TIMESTAMP, in Kafka's words.
+    /// INVALID_TIMESTAMP, with Kafka's message.
     pub(super) fn timestamps(records: Vec<(i32, String)>) -> Self {
         let message = "One or more records have been rejected due to invalid timestamp";
         Self { records, ..Self::new(ErrorCode::InvalidTimestamp, message) }
     }
 
-    /// There are no transactions yet. Kafka answers so where a client may not use its transactional id, and it is the
-    /// one code that every client library takes as final; others are tried again for minutes.
+    /// There are no transactions yet. This is Kafka's error for a client that may not use its transactional
+    /// id, and the only one that every client library treats as fatal; others are retried for minutes.
     pub(super) fn transactional() -> Self {
         let error = ErrorCode::TransactionalIdAuthorizationFailed;
         Self::new(error, "Transactions are not supported yet: produce without a transactional id.")
     }
 
-    /// The engine broke its word.
+    /// The engine returned no matching outcome.
     pub(super) fn lost() -> Self {
         Self::new(ErrorCode::UnknownServerError, "The store did not say what became of the batch.")
     }
 
-    /// Puts the reason into the answer.
+    /// Adds the messages to the response.
     pub(super) fn explain(self, response: PartitionProduceResponse) -> PartitionProduceResponse {
         let record = |(index, message)| {
             BatchIndexAndErrorMessage::default()
                 .with_batch_index(index)
-                .with_batch_index_error_message(text::sentence(message))
+                .with_batch_index_error_message(text::error_message(message))
         };
         response
-            .with_error_message(self.message.and_then(text::sentence))
+            .with_error_message(self.message.and_then(text::error_message))
             .with_record_errors(self.records.into_iter().map(record).collect())
     }
 }
@@ -97,7 +97,7 @@ impl From<CodecError> for Rejected {
     fn from(error: CodecError) -> Self {
         let code = match error {
             CodecError::Unknown(_) => ErrorCode::UnsupportedCompressionType,
-            // The Java producer splits a batch that is too large and tries again.
+            // The Java producer splits a batch that is too large and retries.
             CodecError::TooLarge(_) => ErrorCode::MessageTooLarge,
             CodecError::Broken(_) => ErrorCode::InvalidRecord,
         };

@@ -1,21 +1,21 @@
-//! The answers are those of Kafka 4.1.1 with one broker, but where a test says otherwise.
+//! The answers are those of Kafka 4.1.1 with one broker, except where a test says otherwise.
 
 use std::sync::Arc;
 
-use crate::dispatch;
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::TransactionalId;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kernel::records::{BatchBuilder, NewRecord};
 use kernel::ticket::Lane;
 use kernel::{Api, Session, TopicId};
+use rules::documents::TopicDocument;
 use uuid::Uuid;
 
 use super::*;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, batch, broker, idempotent_batch, topic};
+use crate::dispatch;
 use crate::engines::{From, ReadOutcome, ReadSpec};
-use rules::documents::TopicDocument;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -66,14 +66,14 @@ fn good() -> Bytes {
     batch(Codec::None, &[NOW_MS, NOW_MS])
 }
 
-/// The batch with other bytes at a place.
+/// The batch with the bytes at a position replaced.
 fn with(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
     let mut changed = BytesMut::from(&batch[..]);
     changed[at..at + bytes.len()].copy_from_slice(bytes);
     changed.freeze()
 }
 
-/// The same, with a CRC that fits again.
+/// The same, with a valid CRC.
 fn sealed(batch: &Bytes, at: usize, bytes: &[u8]) -> Bytes {
     let changed = with(batch, at, bytes);
     let step = |crc: u32| if crc & 1 == 1 { (crc >> 1) ^ 0x82f6_3b78 } else { crc >> 1 };
@@ -191,8 +191,7 @@ async fn a_few_bytes_behind_a_batch_are_left_away() {
     assert_eq!(stored(&broker, &orders).await[0].bytes().len(), good().len());
 }
 
-// Kafka forgets a null, and never answers; an unknown codec it answers with UNKNOWN_SERVER_ERROR, as if it were its
-// own fault.
+// Kafka never answers null records, and answers an unknown codec with UNKNOWN_SERVER_ERROR, blaming itself.
 #[tokio::test]
 async fn null_records_and_unknown_codecs_are_the_clients_fault() {
     let broker = broker().await;
@@ -297,14 +296,14 @@ async fn timestamps_out_of_range_are_named() {
         assert_eq!(message.as_str(), "One or more records have been rejected due to invalid timestamp");
         let named: Vec<i32> = answer.record_errors.iter().map(|record| record.batch_index).collect();
         assert_eq!(named, [1, 3]);
-        let sentence = answer.record_errors[0].batch_index_error_message.clone().unwrap();
+        let message = answer.record_errors[0].batch_index_error_message.clone().unwrap();
         let expected = format!(
             "Timestamp {} of message with offset 1 is out of range. The timestamp should be within [{}, {}]",
             NOW_MS + 2 * HOUR_MS,
             NOW_MS - i64::MAX,
             NOW_MS + HOUR_MS
         );
-        assert_eq!(sentence.as_str(), expected);
+        assert_eq!(message.as_str(), expected);
         assert_eq!(produce(&broker, 7, records).await.error_code, 32);
     }
     assert_eq!(error(&broker, batch(Codec::None, &[-1])).await, 0, "no timestamp is a timestamp");

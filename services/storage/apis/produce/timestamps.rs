@@ -1,10 +1,10 @@
-//! The timestamps that a topic takes: within a window around the broker's clock under CreateTime (KIP-937), and not
-//! stamped by the producer under LogAppendTime.
+//! The timestamps that a topic accepts: within a window around the broker's clock under CreateTime (KIP-937),
+//! and not marked as LogAppendTime by the producer.
 //!
-//! A batch's header names the latest timestamp of its records, and not the earliest. So a topic that bounds only how
-//! far ahead a record may be, which is Kafka's default, is served by the header; batches are opened where one is
-//! wrong, to name its records, and on topics with `message.timestamp.before.max.ms`. A header that names another
-//! timestamp than its records have is the producer's own harm: lookups by time go by the header.
+//! A batch header has the maximum timestamp of its records, not the minimum. So for a topic that limits only
+//! future timestamps, Kafka's default, the header is enough. Batches are decompressed if the header is out of
+//! range, to name the records, and on topics with `message.timestamp.before.max.ms`. A wrong maximum in a
+//! header harms only lookups by timestamp, which use the header.
 
 use kernel::ErrorCode;
 use kernel::records::Batch;
@@ -12,17 +12,17 @@ use kernel::records::Batch;
 use super::rejected::{NAMED_RECORDS_MAX, Rejected};
 use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
 
-/// Kafka's "no timestamp", which every topic takes.
+/// Kafka's "no timestamp", which every topic accepts.
 const NO_TIMESTAMP: i64 = -1;
 
-/// The timestamps that a topic takes now.
+/// The timestamps that a topic accepts now.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Window {
     /// The broker's time.
     pub(super) now_ms: i64,
-    /// How far behind it a timestamp may be.
+    /// `message.timestamp.before.max.ms`.
     pub(super) before_max_ms: i64,
-    /// How far ahead.
+    /// `message.timestamp.after.max.ms`.
     pub(super) after_max_ms: i64,
 }
 
@@ -37,7 +37,7 @@ impl Window {
         self.before_max_ms == i64::MAX
     }
 
-    /// The records outside, with Kafka's sentence for each. Its bounds wrap around in Java, and so they do here.
+    /// The records out of range, with Kafka's message for each. The bounds wrap around, as in Java.
     fn outside(&self, batch: &Batch) -> Result<Vec<(i32, String)>, Rejected> {
         let earliest = self.now_ms.wrapping_sub(self.before_max_ms);
         let latest = self.now_ms.wrapping_add(self.after_max_ms);
@@ -79,7 +79,7 @@ pub(super) async fn check(batch: &Batch, window: Window) -> Result<(), Rejected>
     }
 }
 
-/// Checks a batch whose timestamps do not matter: it has none, or its topic has LogAppendTime.
+/// Checks a batch whose timestamps are not used: it has none, or its topic has LogAppendTime.
 pub(super) fn check_not_stamped(batch: &Batch) -> Result<(), Rejected> {
     if !batch.has_append_time() {
         return Ok(());

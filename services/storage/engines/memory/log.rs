@@ -1,7 +1,7 @@
-//! The batches of one partition, copied into segments of memory.
+//! The record batches of one partition, copied into segments of memory.
 //!
-//! The copy is worth its time: the buffer that a request was read into can be used again at once, which is memory that
-//! is warm, and a batch of a hundred bytes does not keep a megabyte of its neighbours alive.
+//! The copy pays off: the buffer of a request can be reused at once while it is in the CPU caches, and a
+//! batch of a hundred bytes does not keep a megabyte buffer allocated.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,7 +17,7 @@ use super::segment::Segment;
 pub(super) struct Log {
     entries: VecDeque<Entry>,
     segments: VecDeque<Segment>,
-    /// The number of the first of `segments`.
+    /// The number of the first segment.
     first_segment: u64,
     /// Bytes of all batches.
     bytes: u64,
@@ -39,7 +39,7 @@ impl Entry {
 }
 
 impl Log {
-    /// Appends a batch, and patches its offset and epoch in.
+    /// Appends a batch and sets its base offset and leader epoch.
     pub(super) fn append(&mut self, batch: &BatchFacts, bytes: &[u8], base_offset: i64, leader_epoch: i32) {
         let place = self.place(bytes);
         if let Some(segment) = self.segments.back_mut() {
@@ -69,12 +69,12 @@ impl Log {
         place
     }
 
-    /// Its batches in the order of their offsets.
+    /// The batches in offset order.
     pub(super) fn entries(&self) -> &VecDeque<Entry> {
         &self.entries
     }
 
-    /// The first batch that holds `offset` or a later one.
+    /// Index of the first batch with `offset` or a later offset.
     pub(super) fn index_of(&self, offset: i64) -> usize {
         self.entries.partition_point(|entry| entry.next_offset <= offset)
     }
@@ -85,7 +85,7 @@ impl Log {
         Bytes::copy_from_slice(&segment.bytes()[entry.place.clone()])
     }
 
-    /// Drops the batches that end before `log_start`, and the segments that nothing is left in.
+    /// Drops the batches that end before `log_start`, and the segments that become empty.
     pub(super) fn trim(&mut self, log_start: i64) {
         while self.entries.front().is_some_and(|entry| entry.next_offset <= log_start) {
             self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes() as u64);

@@ -1,4 +1,4 @@
-//! The memory engine: a map. It is also the model that every other engine is held against.
+//! The memory engine: a map. It is also the model that other engines are tested against.
 
 mod log;
 mod segment;
@@ -30,7 +30,7 @@ pub(super) static KIND: EngineKind = EngineKind {
     open: |_, _| Ok(Arc::new(Memory::new())),
 };
 
-/// Keeps everything in this process, until it ends.
+/// Keeps everything in memory until the process ends.
 pub struct Memory {
     state: Arc<Mutex<State>>,
     watchers: Watchers,
@@ -69,7 +69,7 @@ impl State {
         for effect in effects {
             self.apply(effect, watchers);
         }
-        // Whoever is woken has to wait for the lock that is held here.
+        // Woken tasks wait for the lock that is held here, so they see the changes.
         watchers.wake_groups(changes.keys());
         self.table.apply(changes);
         outcome
@@ -136,7 +136,7 @@ impl State {
         ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches }
     }
 
-    /// Where retention lets a log begin, if that is later than now.
+    /// The log start offset after retention, if it advances.
     fn retained_from(&self, partition: TopicPartition, limits: &RetentionLimits, now_ms: i64) -> Option<i64> {
         let document = self.table.partition(partition)?;
         let log = self.logs.get(&partition)?;
@@ -154,7 +154,7 @@ impl State {
     }
 }
 
-/// What a verb gives that need not wait.
+/// The result of an operation that does not wait.
 fn ready<T: Send + 'static>(value: T) -> Pending<T> {
     Box::pin(std::future::ready(Ok(value)))
 }

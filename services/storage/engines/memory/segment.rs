@@ -1,16 +1,16 @@
-//! A piece of memory that batches are appended to.
+//! A block of memory that batches are appended to.
 //!
-//! A log that is kept in memory touches new memory all the time, and with pages of 4 KiB the kernel's share in that is
-//! nearly half of a broker's work. So a log's later segments ask for huge pages (`MADV_HUGEPAGE`), which are touched 512
-//! times less often. A small log has small segments, that a topic of a few records may not cost megabytes.
+//! A log in memory constantly touches new pages, and with pages of 4 KiB the page faults take nearly half of
+//! a broker's CPU time. So later segments of a log use huge pages (`MADV_HUGEPAGE`), which fault 512 times
+//! less often. A small log has small segments, so that a topic of a few records does not take megabytes.
 
 use std::ops::Range;
 
 use memmap2::{Advice, MmapMut};
 
-/// The first segment of a log.
+/// Size of the first segment of a log.
 const BYTES_MIN: usize = 16 << 10;
-/// From this size on a segment is mapped for itself, on huge pages; no segment is larger, unless one batch is.
+/// From this size on a segment is a mapping with huge pages. Only a larger batch makes a segment larger.
 const HUGE_BYTES: usize = 4 << 20;
 
 /// Memory of a fixed size, filled from its beginning.
@@ -25,13 +25,13 @@ enum Memory {
 }
 
 impl Segment {
-    /// The segment for `bytes` more, behind a log's last segment: twice as large, up to a bound.
+    /// The segment after a log's last one, for at least `bytes`: twice as large, up to [`HUGE_BYTES`].
     pub(super) fn after(last: Option<&Segment>, bytes: usize) -> Self {
         let wanted = last.map_or(BYTES_MIN, |last| 2 * last.bytes().len()).min(HUGE_BYTES).max(bytes);
         Self { memory: Memory::of(wanted), used: 0 }
     }
 
-    /// Appends, if there is room: says where the bytes are.
+    /// Appends if there is room, and returns where the bytes are.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Option<Range<usize>> {
         let place = self.used..self.used + bytes.len();
         self.memory.bytes_mut().get_mut(place.clone())?.copy_from_slice(bytes);
@@ -39,7 +39,7 @@ impl Segment {
         Some(place)
     }
 
-    /// All of it, also what has not been used yet.
+    /// The whole segment, including unused bytes.
     pub(super) fn bytes(&self) -> &[u8] {
         match &self.memory {
             Memory::Heap(bytes) => bytes,
@@ -47,7 +47,7 @@ impl Segment {
         }
     }
 
-    /// What was appended at `place`, to be changed.
+    /// The bytes at `place`, to be modified.
     pub(super) fn at_mut(&mut self, place: Range<usize>) -> &mut [u8] {
         &mut self.memory.bytes_mut()[place]
     }
@@ -55,7 +55,7 @@ impl Segment {
 
 impl Memory {
     fn of(bytes: usize) -> Self {
-        // Without a mapping, or on a kernel without huge pages, it is only slower.
+        // If mapping fails, or the kernel has no huge pages, the segment is only slower.
         let mapped = (bytes >= HUGE_BYTES).then(|| MmapMut::map_anon(bytes).ok()).flatten();
         let Some(mapped) = mapped else { return Memory::Heap(vec![0; bytes]) };
         #[cfg(target_os = "linux")]

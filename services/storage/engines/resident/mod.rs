@@ -1,4 +1,4 @@
-//! What engines share that hold all documents in memory.
+//! Code shared by engines that hold documents in memory.
 
 mod retention;
 mod stats;

@@ -1,4 +1,4 @@
-//! What is too old or too much, for every engine alike.
+//! Retention of batches and producers, shared by all engines.
 
 use kernel::TopicPartition;
 use rules::commands::Command;
@@ -6,10 +6,10 @@ use rules::documents::{DocumentKind, Key, ProducerDocument};
 
 use super::table::Table;
 
-/// Producers are forgotten after a day without a batch, Kafka's `producer.id.expiration.ms`.
+/// Kafka's `producer.id.expiration.ms`: producers expire after a day without a batch.
 pub(in crate::engines) const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
 
-/// A topic's retention.
+/// A topic's retention limits.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::engines) struct RetentionLimits {
     pub(in crate::engines) retention_ms: Option<i64>,
@@ -17,8 +17,8 @@ pub(in crate::engines) struct RetentionLimits {
 }
 
 impl RetentionLimits {
-    /// Whether the oldest batch of a log goes: it is too old, or the log without it still reaches its limit, which is
-    /// how Kafka counts.
+    /// Whether the oldest batch of a log expires: it is too old, or the log without it still reaches the size
+    /// limit, as in Kafka.
     pub(in crate::engines) fn expires(
         &self,
         max_timestamp: i64,
@@ -33,7 +33,7 @@ impl RetentionLimits {
     }
 }
 
-/// Every partition under a retention limit.
+/// Every partition with a retention limit.
 pub(in crate::engines) fn limited_partitions(table: &Table) -> Vec<(TopicPartition, RetentionLimits)> {
     let mut limited = Vec::new();
     for topic in table.topics() {
@@ -47,7 +47,7 @@ pub(in crate::engines) fn limited_partitions(table: &Table) -> Vec<(TopicPartiti
     limited
 }
 
-/// The command that forgets an idle producer.
+/// The command that expires an idle producer.
 pub(in crate::engines) fn expire_producer(key: &Key, unused_since_ms: i64) -> Option<Command> {
     let (partition, producer) = ProducerDocument::parse_key(key)?;
     Some(Command::ExpireProducer { partition, producer, unused_since_ms })

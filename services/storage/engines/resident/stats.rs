@@ -1,18 +1,17 @@
-//! What an engine counts, and the gauges that every engine can tell from its documents.
+//! Commit metrics of an engine, and the gauges that every engine derives from its documents.
 
 use std::time::Duration;
 
-use kernel::metrics::{Counter, Histogram, LATENCY_US_BOUNDS, MetricKind, Page, SIZE_BYTES_BOUNDS};
-
 use kernel::TopicPartition;
+use kernel::metrics::{Counter, Histogram, LATENCY_US_BOUNDS, MetricKind, Page, SIZE_BYTES_BOUNDS};
 use rules::documents::PartitionDocument;
 
 use super::table::Table;
 
-/// Partitions shown one by one; past this many only their topics' sums would help, and a scrape must stay small.
+/// Limit on partitions with their own metrics: a scrape must stay small, and beyond it only topic sums help.
 const PARTITIONS_SHOWN_MAX: usize = 1_000;
 
-/// Counts of commits.
+/// Metrics of commits.
 #[derive(Debug)]
 pub(in crate::engines) struct CommitStats {
     commands: Counter,
@@ -41,7 +40,7 @@ impl CommitStats {
         self.failures.add(1);
     }
 
-    /// Writes the counts, and what the documents tell; `bytes` gives a partition's size.
+    /// Writes all metrics; `bytes` returns a partition's size.
     pub(in crate::engines) fn collect(
         &self,
         page: &mut Page,
@@ -69,7 +68,7 @@ impl CommitStats {
     }
 }
 
-/// How far groups are behind; an offset of a topic that is gone is left out.
+/// Consumer lag of groups; offsets of deleted topics are left out.
 fn groups(page: &mut Page, table: &Table) {
     page.family("yagura_group_members", MetricKind::Gauge, "Members of a consumer group.");
     for (group, document) in table.groups().take(PARTITIONS_SHOWN_MAX) {

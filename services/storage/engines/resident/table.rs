@@ -1,6 +1,6 @@
-//! The documents that an engine holds in memory, in the order of their keys.
+//! The documents that an engine holds in memory, in key order.
 //!
-//! Topics and partitions are all here, because every request asks for them; producers may be loaded as they come,
+//! All topics and partitions are here, because every request needs them. Producers may be loaded on demand,
 //! because there may be many and most are idle.
 
 use std::collections::BTreeMap;
@@ -16,30 +16,30 @@ use rules::{Changes, Documents, Lookup};
 
 use crate::engines::ReadOutcome;
 
-/// Producers that are kept loaded; past this many all are let go, and come back one by one as they produce.
+/// Limit on loaded producers. Beyond it all are unloaded, and each is loaded again when it produces.
 const LOADED_PRODUCERS_MAX: usize = 10_000;
 
 /// Documents by key.
 #[derive(Debug, Default)]
 pub(in crate::engines) struct Table {
     documents: BTreeMap<Key, Document>,
-    /// `None` is a producer that is known not to be stored.
+    /// `None` is a producer that is known not to exist.
     producers: BTreeMap<Key, Option<Document>>,
     loads_producers: bool,
 }
 
 impl Table {
-    /// A table that misses producers until they are put in.
+    /// A table whose producers are loaded on demand.
     pub(in crate::engines) fn loading_producers() -> Self {
         Self { loads_producers: true, ..Self::default() }
     }
 
-    /// Whether documents of this prefix may be in the store and not here.
+    /// Whether documents of this prefix may be in the store but not loaded.
     pub(in crate::engines) fn is_partial(&self, prefix: &Prefix) -> bool {
         self.loads_producers && prefix.as_str().starts_with(ProducerDocument::prefix().as_str())
     }
 
-    /// Puts in a document, or what is known of a producer's absence.
+    /// Adds a document, or records that a producer does not exist.
     pub(in crate::engines) fn put(&mut self, key: Key, document: Option<Document>) {
         if is_producer(&key) {
             if document.is_none() && !self.loads_producers {
@@ -55,7 +55,7 @@ impl Table {
         }
     }
 
-    /// Takes over the changes of some commands.
+    /// Applies the changes of commands.
     pub(in crate::engines) fn apply(&mut self, changes: Changes) {
         if self.loads_producers && self.producers.len() > LOADED_PRODUCERS_MAX {
             self.producers.clear();
@@ -65,7 +65,7 @@ impl Table {
         }
     }
 
-    /// Forgets what is known of the producers of a partition that is gone.
+    /// Removes the producers of a deleted partition.
     pub(in crate::engines) fn drop_producers(&mut self, partition: TopicPartition) {
         let of_partition = ProducerDocument::of_partition(partition);
         let from = Key::from_text(of_partition.as_str());
@@ -88,7 +88,7 @@ impl Table {
         if is_producer(key) { self.producers.get(key)?.as_ref() } else { self.documents.get(key) }
     }
 
-    /// All documents of a kind that is wholly here, in the order of keys.
+    /// All documents of a kind that is fully loaded, in key order.
     pub(in crate::engines) fn all<T: DocumentKind>(&self) -> impl Iterator<Item = (&Key, &T)> {
         let prefix = T::prefix();
         let from = Key::from_text(prefix.as_str());
@@ -96,17 +96,17 @@ impl Table {
         of_kind.filter_map(|(key, document)| Some((key, document.get()?)))
     }
 
-    /// All topics, in the order of names.
+    /// All topics, in name order.
     pub(in crate::engines) fn topics(&self) -> impl Iterator<Item = &TopicDocument> {
         self.all::<TopicDocument>().map(|(_, topic)| topic)
     }
 
-    /// All groups, in the order of ids.
+    /// All groups, in id order.
     pub(in crate::engines) fn groups(&self) -> impl Iterator<Item = (Arc<str>, &GroupDocument)> {
         self.all::<GroupDocument>().filter_map(|(key, group)| Some((GroupDocument::parse_key(key)?, group)))
     }
 
-    /// Producers whose last batch is this old.
+    /// Producers without a batch after this time.
     pub(in crate::engines) fn idle_producers(&self, unused_since_ms: i64) -> Vec<Key> {
         let is_idle = |document: &Option<Document>| {
             let producer = document.as_ref().and_then(Document::get::<ProducerDocument>);
@@ -115,12 +115,12 @@ impl Table {
         self.producers.iter().filter(|(_, document)| is_idle(document)).map(|(key, _)| key.clone()).collect()
     }
 
-    /// Copies documents out.
+    /// Documents by key.
     pub(in crate::engines) fn load(&self, keys: &[Key]) -> Vec<Option<Document>> {
         keys.iter().map(|key| self.find(key).cloned()).collect()
     }
 
-    /// Copies documents of a prefix out, in the order of keys.
+    /// Documents of a prefix, in key order.
     pub(in crate::engines) fn scan(
         &self,
         prefix: &Prefix,
@@ -140,7 +140,7 @@ impl Table {
         all.take(limit).map(|(key, document)| (key.clone(), document.clone())).collect()
     }
 
-    /// How many records each group has yet to read of each partition that it has committed for.
+    /// The consumer lag of each group in each partition with a committed offset.
     pub(in crate::engines) fn lags(&self) -> impl Iterator<Item = Lag<'_>> {
         self.all::<OffsetIndex>().flat_map(move |(key, index)| {
             let group = OffsetIndex::parse_key(key).unwrap_or_default();
@@ -158,7 +158,7 @@ impl Table {
         Some((log.end - offset.offset).max(0))
     }
 
-    /// What a read at `offset` comes to without looking at the log; `None` when the log must be read.
+    /// The result of a read at `offset` if it needs no log access; `None` if the log must be read.
     pub(in crate::engines) fn outcome_without_log(
         &self,
         at: TopicPartition,
@@ -173,7 +173,7 @@ impl Table {
     }
 }
 
-/// How far a group is behind in a partition.
+/// The consumer lag of a group in a partition.
 pub(in crate::engines) struct Lag<'a> {
     pub(in crate::engines) group: Arc<str>,
     pub(in crate::engines) topic: &'a Arc<str>,
@@ -185,7 +185,7 @@ fn is_producer(key: &Key) -> bool {
     key.kind() == ProducerDocument::PREFIX
 }
 
-/// A read that found no batch.
+/// The result of a read without batches.
 pub(in crate::engines) fn empty(log: &PartitionDocument) -> ReadOutcome {
     ReadOutcome::Read { log_start: log.log_start, high_watermark: log.end, batches: Vec::new() }
 }

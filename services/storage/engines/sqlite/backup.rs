@@ -1,4 +1,4 @@
-//! Copies a store while a broker uses it.
+//! Copies a store, which a broker may have open.
 
 use std::fmt;
 use std::path::Path;
@@ -9,7 +9,7 @@ use rusqlite::backup::{Backup, StepResult};
 use super::reader::outside;
 use super::schema::failed;
 
-/// What was copied.
+/// The size of the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupReport {
     /// Pages of 64 KiB.
@@ -27,10 +27,10 @@ impl fmt::Display for BackupReport {
 /// Pages copied between two calls of `progress`.
 const STEP_PAGES: i32 = 256;
 
-/// Copies the store at `source` to a new file, as it is at this moment.
+/// Copies the current state of the store at `source` to a new file.
 ///
 /// # Errors
-/// A sentence that says what failed; a half-made copy is removed.
+/// A sentence that says what failed; a partial copy is removed.
 pub fn backup(
     source: &Path,
     target: &Path,
@@ -60,7 +60,7 @@ fn copy(
     target: &Path,
     progress: &mut dyn FnMut(u64, u64),
 ) -> rusqlite::Result<BackupReport> {
-    // A read transaction pins one state of the file. Without it, every commit of the broker would start the copy anew.
+    // A read transaction pins a snapshot. Without it, every commit of the broker would restart the copy.
     from.execute_batch("BEGIN")?;
     from.query_row("SELECT count(*) FROM garbage", [], |row| row.get::<_, i64>(0))?;
     let page_bytes: i64 = from.query_row("PRAGMA page_size", [], |row| row.get(0))?;
@@ -74,7 +74,7 @@ fn copy(
             match step {
                 StepResult::Done => break state.pagecount as u64,
                 StepResult::More => {}
-                // Another process holds the file for a moment.
+                // Another process has the file locked for a moment.
                 _ => std::thread::sleep(std::time::Duration::from_millis(10)),
             }
         }

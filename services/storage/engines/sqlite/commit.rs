@@ -1,9 +1,8 @@
-//! One commit: commands are decided one after the other, and what they come to is written in one transaction.
+//! One commit: commands are decided one by one, and their changes are written in one transaction.
 
 use std::sync::Arc;
 
-use kernel::TopicPartition;
-use kernel::records;
+use kernel::{TopicPartition, records};
 use rules::commands::{BatchFacts, Command, Effect, Outcome};
 use rules::documents::{Counters, Document, DocumentKind, Key, ProducerDocument, read};
 use rules::{Changes, WorkingSet, decide, needs};
@@ -24,12 +23,12 @@ pub(super) struct Committer {
 
 impl Committer {
     pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
-        // Statements that stay prepared: a dozen.
+        // Room for all prepared statements: a dozen.
         connection.set_prepared_statement_cache_capacity(32);
         Self { connection, shared, scratch: Vec::new() }
     }
 
-    /// Decides commands and makes them durable. After a failure nothing has changed.
+    /// Decides commands and makes them durable. A failure changes nothing.
     pub(super) fn commit(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
         self.load_needed(commands)?;
         let shared = Arc::clone(&self.shared);
@@ -41,7 +40,7 @@ impl Committer {
             let followed = set.effects().len();
             outcomes.push(logs.check(command, &set).and_then(|()| decide(&mut set, command)));
             let facts = shared.logs.read();
-            set.effects()[followed..].iter().for_each(|effect| logs.follow(&facts, effect));
+            set.effects()[followed..].iter().for_each(|effect| logs.apply(&facts, effect));
         }
         let counters = set.get::<Counters>(&()).copied().unwrap_or_default();
         let (changes, effects) = set.into_changes();
@@ -65,7 +64,7 @@ impl Committer {
         self.connection.execute_batch("ROLLBACK").map_err(|error| failed("rolling back", &error))
     }
 
-    /// Shows what is durable now to readers, and wakes those who wait for it.
+    /// Makes durable changes visible to readers, and wakes watchers.
     fn publish(&self, changes: Changes, effects: &[Effect], logs: LogChanges) {
         let of_groups: Vec<Key> = changes.keys().cloned().collect();
         let mut table = self.shared.table.write();
@@ -89,7 +88,7 @@ impl Committer {
         self.shared.watchers.wake_groups(&of_groups);
     }
 
-    /// Loads the producers that the commands are about and that are not in memory.
+    /// Loads the producers that the commands need and that are not in memory.
     fn load_needed(&self, commands: &[Command]) -> Result<(), StoreError> {
         let table = self.shared.table.read();
         let set = WorkingSet::new(&*table);
@@ -190,7 +189,7 @@ impl Committer {
         Ok(())
     }
 
-    /// Notes the rows before the new beginning as garbage, and gives their bytes.
+    /// Marks the rows before the new log start offset as garbage, and returns their bytes.
     fn trim(&self, number: u32, was: i64, log_start: i64) -> rusqlite::Result<u64> {
         let sql = "SELECT coalesce(sum(bytes), 0) FROM batches
              WHERE id >= coalesce((SELECT max(id) FROM batches WHERE id BETWEEN ?1 AND ?2), ?1) AND id < ?3

@@ -1,4 +1,4 @@
-//! Retention, and what it leaves behind: rows and pages that are given back in small steps.
+//! Applies retention, and frees the deleted rows and pages in small steps.
 
 use std::sync::Arc;
 
@@ -13,12 +13,12 @@ use super::schema::{failed, pack, rows_of};
 use crate::engines::resident::{PRODUCER_EXPIRY_MS, RetentionLimits, expire_producer, limited_partitions};
 use crate::engines::{Maintained, StoreError};
 
-/// Rows that one purge deletes: some tens of milliseconds of work at the usual batch sizes.
+/// Rows that one purge deletes: some tens of milliseconds at the usual batch sizes.
 const PURGED_ROWS: u32 = 64;
-/// Pages that one purge gives back to the file system.
+/// Pages that one purge returns to the file system.
 const VACUUMED_PAGES: u32 = 256;
 
-/// A partition under a retention limit.
+/// A partition with a retention limit.
 struct Limited {
     partition: TopicPartition,
     log: PartitionDocument,
@@ -84,12 +84,12 @@ impl Committer {
         keys.map(|key| key.map(|key| Key::from_text(&key)).map_err(reading)).collect()
     }
 
-    /// Deletes a little garbage; `None` when there is none left.
+    /// Runs one step of garbage deletion and returns the bytes; `None` if there is no garbage.
     pub(super) fn purge(&mut self) -> Result<Option<u64>, StoreError> {
         self.purge_rows().map_err(|error| failed("deleting garbage", &error))
     }
 
-    /// One step: some rows, or the end of one entry of garbage, or some free pages given back.
+    /// One step: deletes some rows, or an empty garbage entry, or returns some free pages.
     fn purge_rows(&self) -> rusqlite::Result<Option<u64>> {
         let oldest = "SELECT number, before_offset FROM garbage LIMIT 1";
         let mut entry = self.connection.prepare_cached(oldest)?;

@@ -1,8 +1,8 @@
-//! What this engine keeps of a partition beside its document: a number, and the bytes of its batches.
+//! What this engine keeps of a partition besides its document: a number and the size of its batches.
 //!
-//! A batch's row has a key that packs the partition's number (20 bits) and the batch's base offset (43 bits). Both limits,
-//! and the sizes, are this engine's own, so the rules know nothing of them. In the file they stand in the documents of
-//! partitions and counters, beside what the rules say (format 1).
+//! The key of a batch's row packs the partition's number (20 bits) and the batch's base offset (43 bits).
+//! These limits and the sizes are specific to this engine, so the rules do not know them. The file has them
+//! in the documents of partitions and counters, next to the fields of the rules (format 1).
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX};
 
-/// A partition's number in this store, never used again, and the bytes of its batches.
+/// A partition's number in this store, which is never reused, and the size of its batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LogFacts {
     pub(super) number: u32,
@@ -28,7 +28,7 @@ pub(super) struct Logs {
     next_number: u32,
 }
 
-/// A partition as the file has it.
+/// A partition document in the file.
 #[derive(Serialize, Deserialize)]
 struct StoredPartition {
     number: u32,
@@ -38,7 +38,7 @@ struct StoredPartition {
     leader_epoch: i32,
 }
 
-/// The counters as the file has them.
+/// The counters document in the file.
 #[derive(Serialize, Deserialize)]
 struct StoredCounters {
     next_producer_id: i64,
@@ -50,8 +50,8 @@ impl Logs {
         self.by_partition.get(&at).copied()
     }
 
-    /// Takes in what stands in a document of the file, if it is one of a partition or of the counters.
-    pub(super) fn take_in(&mut self, key: &Key, text: &str) -> Result<(), ReadError> {
+    /// Loads a document of the file, if it is a partition or the counters.
+    pub(super) fn load(&mut self, key: &Key, text: &str) -> Result<(), ReadError> {
         let damaged = |error: serde_json::Error| ReadError::Damaged(error.to_string());
         if let Some(at) = PartitionDocument::parse_key(key) {
             let stored: StoredPartition = serde_json::from_str(text).map_err(damaged)?;
@@ -64,7 +64,7 @@ impl Logs {
         Ok(())
     }
 
-    /// Takes over the changes of a commit.
+    /// Applies the changes of a commit.
     pub(super) fn apply(&mut self, changes: LogChanges) {
         self.next_number = changes.next_number;
         for (at, facts) in changes.changed {
@@ -76,7 +76,7 @@ impl Logs {
     }
 }
 
-/// What a commit changes of these facts. They are worked out while its commands are decided.
+/// The changes of a commit, computed while its commands are decided.
 pub(super) struct LogChanges {
     changed: HashMap<TopicPartition, Option<LogFacts>>,
     next_number: u32,
@@ -94,8 +94,8 @@ impl LogChanges {
         self.changed.get(&at).copied().unwrap_or_else(|| logs.get(at))
     }
 
-    /// Follows an effect. The bytes of a trim are known only to the file: see [`LogChanges::trimmed`].
-    pub(super) fn follow(&mut self, logs: &Logs, effect: &Effect) {
+    /// Applies an effect. The bytes of a trim are known only from the file: see [`LogChanges::trimmed`].
+    pub(super) fn apply(&mut self, logs: &Logs, effect: &Effect) {
         match effect {
             Effect::CreateLog { partition } => {
                 let facts = LogFacts { number: self.next_number, bytes: 0 };
@@ -112,7 +112,7 @@ impl LogChanges {
         }
     }
 
-    /// Takes the bytes of a trim off a partition's.
+    /// Subtracts the bytes of a trim from a partition's size.
     pub(super) fn trimmed(&mut self, logs: &Logs, at: TopicPartition, bytes: u64) {
         if let Some(facts) = self.get(logs, at) {
             let bytes = facts.bytes.saturating_sub(bytes);
@@ -120,12 +120,12 @@ impl LogChanges {
         }
     }
 
-    /// Forgets a partition; its number is not used again.
+    /// Removes a partition; its number is not reused.
     pub(super) fn dropped(&mut self, at: TopicPartition) {
         self.changed.insert(at, None);
     }
 
-    /// Why this store cannot do what the rules would allow, if it cannot.
+    /// Refuses a command that exceeds this store's limits.
     pub(super) fn check(&self, command: &Command, set: &WorkingSet<'_>) -> Result<(), Refused> {
         match command {
             Command::Append(append) => {
@@ -158,12 +158,12 @@ impl LogChanges {
         Err(Refused::new(ErrorCode::PolicyViolation, message))
     }
 
-    /// Whether numbers were given out, so that the counters must be written.
+    /// Whether numbers were assigned, so that the counters must be written.
     pub(super) fn has_new_numbers(&self) -> bool {
         self.next_number != self.first_number
     }
 
-    /// A document as the file has it.
+    /// A document in the file's format.
     pub(super) fn text_of(
         &self,
         logs: &Logs,
@@ -180,7 +180,7 @@ impl LogChanges {
         serde_json::to_string(&StoredPartition { number, log_start, end, bytes, leader_epoch })
     }
 
-    /// The counters as the file has them.
+    /// The counters in the file's format.
     pub(super) fn counters_text(&self, counters: &Counters) -> Result<String, serde_json::Error> {
         let next_partition_number = self.next_number;
         let next_producer_id = counters.next_producer_id;

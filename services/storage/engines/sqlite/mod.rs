@@ -1,11 +1,11 @@
 //! The SQLite engine: one file, one writer thread, a few readers.
 //!
-//! - Commands queue up for the writer, which drains its queue into one transaction: many small commands share one
-//!   fsync ([`writer`]). `synchronous=FULL`, so a commit that returned is on the disk.
-//! - Batches are stored as they came, one row each; offset and leader epoch are patched in, which their CRC does not
-//!   cover. Reads run on threads of their own ([`reader`]), because SQLite blocks.
-//! - Topics and partitions are held in memory as well ([`super::resident`]), so that a fetch at the end of a log, and
-//!   every look-up, touches no disk. This process is the only one that may write the file ([`open`] locks it).
+//! - The writer drains its queue into one transaction: many small commands share one fsync ([`writer`]).
+//!   `synchronous=FULL`, so a commit that returned is on disk.
+//! - Batches are stored as received, one row each; only base offset and leader epoch are set, which the CRC
+//!   does not cover. Reads run on separate threads ([`reader`]), because SQLite blocks.
+//! - Topics and partitions are held in memory as well ([`super::resident`]), so that a fetch at the end of a
+//!   log and every lookup need no disk access. Only this process may write the file ([`open`] locks it).
 
 mod backup;
 mod commit;
@@ -48,7 +48,7 @@ pub(super) static KIND: EngineKind = EngineKind {
     open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings.commit_bytes_max.as_usize())?)),
 };
 
-/// What the threads of this engine share.
+/// State shared by the threads of this engine.
 struct Shared {
     table: RwLock<Table>,
     logs: RwLock<Logs>,
@@ -64,11 +64,11 @@ pub struct Sqlite {
 }
 
 impl Sqlite {
-    /// Opens a file, or makes it.
+    /// Opens a file, or creates it.
     ///
     /// # Errors
-    /// A sentence with the cause and the remedy: another process has it, it is not Yagura's, it was written by a
-    /// newer release, it is damaged, or the folder cannot be written.
+    /// A sentence with the cause and the remedy: another process has it open, it is not a Yagura store, it is
+    /// from a newer release, it is damaged, or the folder cannot be written.
     pub fn open(path: &Path, commit_bytes_max: usize) -> Result<Self, StoreError> {
         let opened = open::open(path)?;
         let shared = Arc::new(Shared {
@@ -127,7 +127,7 @@ impl Engine for Sqlite {
     fn scan(&self, prefix: Prefix, after: Option<Key>, limit: usize) -> Pending<Vec<(Key, Document)>> {
         let table = self.shared.table.read();
         if table.is_partial(&prefix) {
-            // Not all of them are in memory.
+            // Some are only in the file.
             return self.readers.scan(prefix, after, limit);
         }
         ready(table.scan(&prefix, after.as_ref(), limit))
@@ -147,7 +147,7 @@ impl Engine for Sqlite {
         let jobs = self.jobs.lock().clone();
         Box::pin(async move {
             let mut maintained = retained.await?;
-            // Garbage goes in small steps, so that commits get in between.
+            // Garbage is deleted in small steps, so that commits can run in between.
             loop {
                 let (answer, answered) = oneshot::channel();
                 let closed = || StoreError("the store is closed".to_owned());
@@ -170,7 +170,7 @@ impl Engine for Sqlite {
     }
 }
 
-/// What a verb gives that need not wait.
+/// The result of an operation that does not wait.
 fn ready<T: Send + 'static>(value: T) -> Pending<T> {
     Box::pin(std::future::ready(Ok(value)))
 }

@@ -1,4 +1,4 @@
-//! Opens the file: alone, with the right settings, and only if it is ours.
+//! Opens the file: locks it, checks that it is a Yagura store, and applies the settings.
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::engines::resident::Table;
 
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    /// Held as long as the store is open.
+    /// Held while the store is open.
     pub(super) lock: File,
     pub(super) table: Table,
     pub(super) logs: Logs,
@@ -29,8 +29,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     Ok(Opened { connection, lock, table, logs })
 }
 
-/// A lock of its own beside the file: SQLite's locks allow several processes, and two brokers that each hold the
-/// documents in memory would overwrite each other's offsets.
+/// Locks a separate file next to the store: SQLite's locks allow several processes, and two brokers that each
+/// hold the documents in memory would overwrite each other's offsets.
 fn lock(path: &Path) -> Result<File, StoreError> {
     let mut lock_path = path.as_os_str().to_owned();
     lock_path.push("-lock");
@@ -69,8 +69,8 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// Settings as measured: large pages and frequent checkpoints write a batch with the fewest extra bytes; small caches,
-/// because a log is read once and a larger cache gained nothing.
+/// Chosen by measurement: large pages and frequent checkpoints write the fewest extra bytes per batch. The
+/// caches are small because a log is read once and a larger cache gained nothing.
 const SETTINGS: &str = "
     PRAGMA journal_mode=WAL;
     PRAGMA synchronous=FULL;
@@ -87,7 +87,7 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
         (pragma("application_id").map_err(cannot)?, pragma("user_version").map_err(cannot)?);
     let is_new = pragma("schema_version").map_err(cannot)? == 0 && application == 0;
     if is_new {
-        // Page size and vacuum mode can be chosen only before the first page is written.
+        // Page size and vacuum mode can be set only before the first page is written.
         connection
             .execute_batch("PRAGMA page_size=65536; PRAGMA auto_vacuum=INCREMENTAL;")
             .map_err(cannot)?;
@@ -110,7 +110,7 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Reads all documents but the producers, which are loaded as they produce.
+/// Reads all documents except producers, which are loaded on demand.
 fn load(connection: &Connection, path: &Path) -> Result<(Table, Logs), StoreError> {
     let reading = |error: rusqlite::Error| cannot_open(path, &error);
     let (mut table, mut logs) = (Table::loading_producers(), Logs::default());
@@ -122,7 +122,7 @@ fn load(connection: &Connection, path: &Path) -> Result<(Table, Logs), StoreErro
         let key = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
         let text = row.get_ref(1).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
         let key = Key::from_text(key);
-        let document = logs.take_in(&key, text).and_then(|()| read(&key, text));
+        let document = logs.load(&key, text).and_then(|()| read(&key, text));
         let document = document.map_err(|error| unreadable(&key, &error))?;
         table.put(key, Some(document));
     }

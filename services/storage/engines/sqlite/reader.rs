@@ -1,4 +1,4 @@
-//! Threads that read, so that a slow disk holds up nobody else.
+//! Reader threads, so that a slow disk does not block other work.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,14 +10,13 @@ use rules::documents::{Document, Key, PartitionDocument, Prefix, read};
 use rusqlite::{Connection, params};
 use tokio::sync::oneshot;
 
-use super::Shared;
-use super::open;
 use super::schema::{failed, pack, rows_of};
 use super::writer::AnswerTo;
+use super::{Shared, open};
 use crate::engines::resident::empty;
 use crate::engines::{From, Pending, ReadOutcome, ReadSpec, StoreError};
 
-/// Two keep a machine's disk busy while one waits for it; more only cost memory.
+/// Two keep the disk busy; more only cost memory.
 const READERS: usize = 2;
 
 enum Job {
@@ -25,7 +24,7 @@ enum Job {
     Scan { prefix: Prefix, after: Option<Key>, limit: usize, answer: AnswerTo<Vec<(Key, Document)>> },
 }
 
-/// The reading threads, started at the first read.
+/// The reader threads, started at the first read.
 pub(super) struct Readers {
     path: PathBuf,
     shared: Arc<Shared>,
@@ -94,7 +93,7 @@ impl Reader {
         loop {
             let job = jobs.lock().recv();
             let Ok(job) = job else { return };
-            // A client that has hung up no longer waits.
+            // Sending fails if the client has disconnected.
             match job {
                 Job::Read { specs, bytes_max, answer } => {
                     let result = self.read_all(specs, bytes_max);
@@ -119,7 +118,7 @@ impl Reader {
         limit: usize,
     ) -> Result<Vec<(Key, Document)>, StoreError> {
         let reading = |error: rusqlite::Error| failed("reading documents", &error);
-        // Without a key to begin after, the prefix itself is less than every key that it begins.
+        // Without `after`, the prefix itself sorts before all its keys.
         let sql = "SELECT key, value FROM documents WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3";
         let after = after.map_or(prefix.as_str(), Key::as_str);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -138,7 +137,7 @@ impl Reader {
         Ok(found)
     }
 
-    /// A partition's document, and its number.
+    /// A partition's document and number.
     fn log(&self, spec: &ReadSpec) -> Option<LogView> {
         let table = self.shared.table.read();
         let document = *table.partition(spec.partition)?;
@@ -146,8 +145,8 @@ impl Reader {
     }
 
     fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> rusqlite::Result<ReadOutcome> {
-        // The document is read first: a batch stored since then lies past its end, and is left out, so that the
-        // answer is one that the log really had.
+        // The document is read first: a batch stored later is after its end and is left out, so that the
+        // answer is a consistent state of the log.
         let Some(log) = self.log(&spec) else { return Ok(ReadOutcome::UnknownPartition) };
         let start = match spec.from {
             From::Offset(offset) if offset < log.document.log_start || offset > log.document.end => {
@@ -163,7 +162,7 @@ impl Reader {
         if batches.is_empty()
             && self.log(&spec).is_none_or(|now| now.document.log_start != log.document.log_start)
         {
-            // Trimmed or deleted between the look at the document and the read.
+            // Trimmed or deleted after the document was read.
             return self.read(spec, budget);
         }
         let PartitionDocument { log_start, end: high_watermark, .. } = log.document;
@@ -227,19 +226,19 @@ impl Reader {
     }
 }
 
-/// A partition's log as a read sees it.
+/// A partition's log at the time of a read.
 struct LogView {
     number: u32,
     document: PartitionDocument,
 }
 
-/// What one request may still be given; its first batch comes whatever its size (KIP-74).
+/// Remaining bytes of one request; its first batch is returned whatever its size (KIP-74).
 struct ReadBudget {
     left: usize,
     is_first: bool,
 }
 
-/// A connection for tools that look at a store from outside, while a broker may have it open.
+/// A connection for tools that read a store, which a broker may have open.
 pub(super) fn outside(path: &Path) -> Result<Connection, StoreError> {
     if !path.exists() {
         return Err(StoreError(format!("there is no file {}", path.display())));

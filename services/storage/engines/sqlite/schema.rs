@@ -1,15 +1,15 @@
-//! The file's layout.
+//! The schema of the file.
 //!
-//! Two tables hold everything. `batches` has one row per record batch under a key that packs partition number and
-//! base offset, so that an append goes to the end of its partition and a read is one range scan; a separate index, or
-//! a blob in a WITHOUT ROWID table, costs half the speed. `documents` are small JSON values. `garbage` remembers what
-//! is to be deleted, so that trimming a log is one small write however large the log is.
+//! Two tables hold all data. `batches` has one row per record batch under a key that packs partition number
+//! and base offset, so that an append goes to the end of its partition and a read is one range scan; a
+//! separate index, or a blob in a WITHOUT ROWID table, halves the speed. `documents` are small JSON values.
+//! `garbage` lists rows to delete, so that trimming a log is one small write however large the log is.
 
 use crate::engines::StoreError;
 
-/// "YGRA": tells a Yagura store from any other SQLite file.
+/// "YGRA": distinguishes a Yagura store from any other SQLite file.
 pub(super) const APPLICATION_ID: i32 = 0x5947_5241;
-/// Raised when an older release could no longer read the file.
+/// Incremented when older releases can no longer read the file.
 pub(super) const FORMAT: i32 = 1;
 
 pub(super) const CREATE: &str = "
@@ -29,27 +29,27 @@ pub(super) const CREATE: &str = "
 ";
 
 const OFFSET_BITS: u32 = 43;
-/// Offsets fit into 43 bits beside a partition's number: 8.8 trillion records a partition.
+/// Offsets have 43 bits of the key: 8.8 trillion records per partition.
 pub(super) const OFFSET_MAX: i64 = (1 << OFFSET_BITS) - 1;
-/// Partitions that one store can ever have: their numbers fit into the 20 bits that are left.
+/// Limit on the partitions ever created in one store: their numbers have the remaining 20 bits.
 pub(super) const PARTITION_NUMBERS_MAX: u32 = 1 << 20;
 
-/// The row of a partition's batch with this base offset.
+/// The row id of a partition's batch with this base offset.
 pub(super) fn pack(number: u32, offset: i64) -> i64 {
     i64::from(number) << OFFSET_BITS | offset
 }
 
-/// Partition number and base offset of a row.
+/// Partition number and base offset of a row id.
 pub(super) fn unpack(id: i64) -> (u32, i64) {
     ((id >> OFFSET_BITS) as u32, id & OFFSET_MAX)
 }
 
-/// A range of rows: all of a partition.
+/// The range of all row ids of a partition.
 pub(super) fn rows_of(number: u32) -> (i64, i64) {
     (pack(number, 0), pack(number, OFFSET_MAX))
 }
 
-/// What the operator reads when SQLite fails in the middle of work.
+/// The operator's error message when an SQLite operation fails.
 pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
     let code = error.sqlite_error_code();
     let remedy = match code {

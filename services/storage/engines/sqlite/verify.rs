@@ -1,4 +1,4 @@
-//! Reads a whole store and says whether it is what it should be.
+//! Reads a whole store and checks its consistency.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -15,7 +15,7 @@ use super::reader::outside;
 use super::schema::{failed, unpack};
 use crate::engines::StoreError;
 
-/// What was read, and what is wrong with it.
+/// What was read, and the faults found.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct VerifyReport {
     /// Documents.
@@ -26,7 +26,7 @@ pub struct VerifyReport {
     pub records: u64,
     /// Bytes of batches.
     pub bytes: u64,
-    /// What is wrong, a sentence each; empty if nothing is.
+    /// A sentence per fault; empty if the store is sound.
     pub faults: Vec<String>,
 }
 
@@ -44,14 +44,14 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// Faults that are listed; a ruined file would else list every row.
+/// Limit on listed faults; a badly damaged file would list every row.
 const FAULTS_MAX: usize = 100;
 
-/// Checks SQLite's own structure, every batch's CRC, that offsets are dense, and that documents agree with the logs.
-/// `progress` gets rows done and rows in all.
+/// Checks SQLite's own structure, every batch's CRC, that offsets are dense, and that documents match the
+/// logs. `progress` gets the rows done and the total.
 ///
 /// # Errors
-/// The file cannot be read at all.
+/// The file cannot be read.
 pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, String> {
     let connection = outside(path).map_err(|error| error.0)?;
     run(&connection, progress).map_err(|error| error.0)
@@ -60,7 +60,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyR
 fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
     let reading = |error: rusqlite::Error| failed("reading", &error);
     let mut report = VerifyReport::default();
-    // One transaction, so that all is seen at the same moment while a broker writes on.
+    // One transaction, so that all reads see the same snapshot while a broker writes.
     connection.execute_batch("BEGIN").map_err(reading)?;
     let mut check = connection.prepare("PRAGMA integrity_check(20)").map_err(reading)?;
     let lines = check.query_map([], |row| row.get::<_, String>(0)).map_err(reading)?;
@@ -84,14 +84,14 @@ impl VerifyReport {
     }
 }
 
-/// A partition as its document shows it.
+/// A partition according to its document.
 struct Partition {
     key: Key,
     document: PartitionDocument,
     bytes: u64,
 }
 
-/// VerifiedPartitions by number.
+/// Partitions by number.
 type VerifiedPartitions = HashMap<u32, Partition>;
 
 fn documents(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<VerifiedPartitions> {
@@ -102,7 +102,7 @@ fn documents(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Re
         report.documents += 1;
         let (key, text): (String, String) = (row.get(0)?, row.get(1)?);
         let key = Key::from_text(&key);
-        match logs.take_in(&key, &text).and_then(|()| read(&key, &text)) {
+        match logs.load(&key, &text).and_then(|()| read(&key, &text)) {
             Ok(document) => drop(all.insert(key, document)),
             Err(error) => report.fault(format!("the document {key} cannot be read: {error}")),
         }
@@ -130,12 +130,12 @@ fn partitions(all: &HashMap<Key, Document>, logs: &Logs, report: &mut VerifyRepo
     partitions
 }
 
-/// A log as its rows show it.
+/// A log according to its rows.
 #[derive(Default)]
 struct VerifiedLog {
     first: Option<i64>,
     next: i64,
-    /// Bytes of the batches that end after the log's start.
+    /// Size of the batches that end after the log start offset.
     bytes: u64,
 }
 
@@ -154,7 +154,7 @@ fn batches(
         let (number, base) = unpack(row.get(0)?);
         report.batches += 1;
         progress(report.batches, total as u64);
-        // Rows of a deleted topic, and rows before a log's start, are garbage that has not been removed yet.
+        // Rows of a deleted topic, and rows before a log start offset, are garbage that is not deleted yet.
         let Some(Partition { key, document, .. }) = partitions.get(&number) else { continue };
         let next: i64 = row.get(1)?;
         let data = Bytes::copy_from_slice(row.get_ref(4)?.as_blob()?);

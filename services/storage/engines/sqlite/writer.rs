@@ -1,8 +1,8 @@
-//! The one thread that writes.
+//! The writer thread.
 //!
-//! It takes whatever has queued up, decides it command by command, and makes it durable in one transaction: under
-//! load many commands share an fsync, and a lone one pays for itself only. Answers go out after the commit; until then
-//! nobody sees the new offsets, so a record is visible only once it is durable.
+//! It takes all queued commands, decides them one by one, and commits them in one transaction: under load
+//! many commands share an fsync, and a single command does not wait for others. Answers are sent after the
+//! commit. Readers do not see the new offsets before, so a record is visible only once it is durable.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -19,22 +19,22 @@ use super::commit::Committer;
 use super::schema::failed;
 use crate::engines::{Holds, Maintained, StoreError};
 
-/// Where an answer goes.
+/// The channel for an answer.
 pub(super) type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
 
-/// What the writer is asked to do.
+/// A job of the writer.
 pub(super) enum Job {
     Commit {
         commands: Vec<Command>,
         holds: Holds,
         answer: AnswerTo<Vec<Outcome>>,
     },
-    /// Applies retention, by this time in ms.
+    /// Applies retention as of this time in ms.
     Retain {
         now_ms: i64,
         answer: AnswerTo<Maintained>,
     },
-    /// Deletes a little garbage; `None` when there is none left.
+    /// Runs one step of garbage deletion; `None` if there is no garbage.
     Purge {
         answer: AnswerTo<Option<u64>>,
     },
@@ -68,13 +68,13 @@ impl CommitBatch {
     }
 
     fn answer(self, result: Result<Vec<Outcome>, StoreError>) {
-        // The memory goes back before anybody is told, so that whoever waits for memory need not wait for an answer.
+        // Memory is released before answers are sent, so that calls waiting for memory continue first.
         drop((self.commands, self.holds));
         match result {
             Ok(outcomes) => {
                 let mut outcomes = outcomes.into_iter();
                 for (count, answer) in self.answers {
-                    // A client that has hung up no longer waits for its answer.
+                    // Sending fails if the client has disconnected.
                     let _ = answer.send(Ok(outcomes.by_ref().take(count).collect()));
                 }
             }
@@ -115,9 +115,9 @@ impl Writer {
                     let _ = answer.send(self.committer.purge());
                 }
                 Job::Close { answer } => {
-                    // Closing the connection checkpoints the log into the file.
+                    // Closing the connection checkpoints the WAL into the file.
                     let closed = self.committer.connection.close();
-                    // Whoever waits for the answer may open the file again at once.
+                    // The caller may open the file again as soon as it has the answer.
                     drop(self.lock);
                     let _ = answer.send(closed.map_err(|(_, error)| failed("closing", &error)));
                     return;
@@ -129,7 +129,7 @@ impl Writer {
         }
     }
 
-    /// Takes the commits that have queued up, up to the bound; gives back the job that is none of them.
+    /// Takes queued commits up to `commit_bytes_max`; returns the first job that is not a commit.
     fn gather(&self, batch: &mut CommitBatch, queue: &Receiver<Job>) -> Option<Job> {
         while batch.bytes < self.commit_bytes_max {
             match queue.try_recv() {
@@ -149,12 +149,12 @@ impl Writer {
             Ok(_) => stats.committed(batch.commands.len(), batch.bytes, started.elapsed()),
             Err(_) => stats.failed(),
         }
-        self.tell_operator(result.as_ref().err());
+        self.log_failure_change(result.as_ref().err());
         batch.answer(result);
     }
 
-    /// Says once that the store fails, and once that it works again.
-    fn tell_operator(&mut self, failure: Option<&StoreError>) {
+    /// Logs once that the store fails, and once that it works again.
+    fn log_failure_change(&mut self, failure: Option<&StoreError>) {
         match failure {
             Some(failure) if !self.is_failing => {
                 error!("{failure}; clients get KAFKA_STORAGE_ERROR and try again")

@@ -1,4 +1,5 @@
-//! Appends: what the rules know of a record batch, and the batch itself, which they never look into.
+//! Appends: the header fields of a record batch that the rules use, and the batch itself, which they never
+//! parse.
 
 use std::fmt;
 
@@ -12,36 +13,36 @@ use serde::{Deserialize, Serialize};
 pub struct Append {
     /// The partition.
     pub partition: TopicPartition,
-    /// What its header says. It has been checked.
+    /// Its header fields, already validated.
     pub batch: BatchFacts,
-    /// The batch; its base offset and leader epoch are not those that it will have.
+    /// The batch; its base offset and leader epoch are not final.
     pub payload: Payload,
-    /// When the broker took it, in ms.
+    /// When the broker received it, in ms.
     pub now_ms: i64,
 }
 
 impl Append {
-    /// Appends a batch that has been checked.
+    /// Appends a validated batch.
     pub fn new(partition: TopicPartition, batch: &Batch, now_ms: i64) -> Self {
         let payload = Payload(batch.bytes().clone());
         Self { partition, batch: BatchFacts::of(batch), payload, now_ms }
     }
 }
 
-/// What the header of a record batch says.
+/// Header fields of a record batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BatchFacts {
     /// How many records it has.
     pub record_count: i32,
-    /// The offset of the last record, counted from the first.
+    /// The offset of the last record, relative to the base offset.
     pub last_offset_delta: i32,
-    /// The timestamp that those of the records are counted from, in ms.
+    /// The timestamp that the records' timestamps are relative to, in ms.
     pub base_timestamp: i64,
     /// The greatest timestamp, in ms.
     pub max_timestamp: i64,
-    /// The producer's id; -1 for none.
+    /// Producer id; -1 for none.
     pub producer_id: i64,
-    /// The producer's epoch; -1 for none.
+    /// Producer epoch; -1 for none.
     pub producer_epoch: i16,
     /// The sequence number of the first record; -1 for none.
     pub base_sequence: i32,
@@ -52,7 +53,7 @@ pub struct BatchFacts {
 }
 
 impl BatchFacts {
-    /// What a batch says of itself.
+    /// The header fields of a batch.
     pub fn of(batch: &Batch) -> Self {
         Self {
             record_count: batch.record_count(),

@@ -1,4 +1,4 @@
-//! The one list of commands.
+//! All commands.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use super::append::Append;
 use super::configs::NewConfigs;
 use super::group::GroupCommand;
 
-/// A change. It is data: what depends on time or chance is in it already.
+/// A change to the store, as plain data. It carries the time and the random ids that it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Creates a topic.
     CreateTopic {
         /// Its name, checked when it is decided.
         name: Arc<str>,
-        /// Its id, fresh.
+        /// Its new id.
         id: TopicId,
         /// How many partitions, from 1.
         partitions: i32,
@@ -33,7 +33,7 @@ pub enum Command {
     CreatePartitions {
         /// The topic.
         name: Arc<str>,
-        /// How many it shall have in all.
+        /// The new number of partitions.
         count: i32,
     },
     /// Changes a topic's configs.
@@ -43,7 +43,7 @@ pub enum Command {
         /// What to change.
         configs: NewConfigs,
     },
-    /// Changes a subscription to clients' metrics.
+    /// Changes a client metrics subscription (KIP-714).
     AlterClientMetrics {
         /// Its name.
         name: Arc<str>,
@@ -52,22 +52,22 @@ pub enum Command {
     },
     /// Appends one record batch.
     Append(Append),
-    /// Moves the start of a log forward: DeleteRecords and retention.
+    /// Advances the log start offset: DeleteRecords and retention.
     AdvanceLogStart {
         /// The partition.
         partition: TopicPartition,
-        /// The first offset to keep; -1 for the end of the log.
+        /// The new log start offset; -1 for the high watermark.
         offset: i64,
     },
-    /// Gives out a producer id.
+    /// Allocates a producer id.
     AllocateProducerId,
-    /// Forgets an idle producer.
+    /// Removes the state of an idle producer.
     ExpireProducer {
         /// The partition.
         partition: TopicPartition,
         /// The producer.
         producer: ProducerId,
-        /// Only if it has not produced after this, in ms.
+        /// Only if it has not produced since this time, in ms.
         unused_since_ms: i64,
     },
     /// Changes a consumer group.

@@ -1,4 +1,4 @@
-//! Changes of configs.
+//! Config changes.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// How the configs of a resource change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NewConfigs {
-    /// AlterConfigs: these, and the defaults for all others.
+    /// AlterConfigs: sets these and resets all others to their defaults.
     Replace(BTreeMap<String, String>),
     /// IncrementalAlterConfigs (KIP-339): one operation after the other.
     Incremental(Vec<(String, ConfigOperation)>),
@@ -22,6 +22,6 @@ pub enum ConfigOperation {
     Delete,
     /// Adds to a list.
     Append(String),
-    /// Takes from a list.
+    /// Removes from a list.
     Subtract(String),
 }

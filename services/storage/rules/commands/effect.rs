@@ -8,7 +8,7 @@ use super::append::{BatchFacts, Payload};
 /// What an engine must do to a log, in this order, together with the changed documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Effect {
-    /// A partition begins, empty.
+    /// Create an empty log.
     CreateLog {
         /// The partition.
         partition: TopicPartition,
@@ -21,21 +21,21 @@ pub enum Effect {
         base_offset: i64,
         /// The leader epoch that it is stored with.
         leader_epoch: i32,
-        /// What its header says.
+        /// Its header fields.
         batch: BatchFacts,
-        /// The batch, with its base offset and leader epoch yet to be patched.
+        /// The batch; its base offset and leader epoch are still to be set.
         payload: Payload,
     },
-    /// Batches that end at or before an offset are garbage.
+    /// Batches that end at or before an offset may be deleted.
     Trim {
         /// The partition.
         partition: TopicPartition,
-        /// Where the log began before.
+        /// The previous log start offset.
         was: i64,
-        /// The first offset to keep.
+        /// The new log start offset.
         log_start: i64,
     },
-    /// All of the partition is garbage, its producers too.
+    /// The whole log and its producer states may be deleted.
     DropLog {
         /// The partition.
         partition: TopicPartition,

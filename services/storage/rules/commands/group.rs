@@ -1,4 +1,4 @@
-//! What clients, and time, ask of a consumer group.
+//! Commands on a consumer group.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,11 +29,11 @@ pub enum GroupCommand {
         /// The time, in ms.
         now_ms: i64,
     },
-    /// Time has passed: leases are renewed or lapse, and what has waited long enough goes on.
+    /// Renews leases and applies timeouts.
     Tick {
         /// The time, in ms.
         now_ms: i64,
-        /// Members that have been heard from, and until when that lets them live, in ms.
+        /// Members that have been heard from, and the new ends of their leases, in ms.
         heard: BTreeMap<Arc<str>, i64>,
     },
     /// OffsetCommit.
@@ -42,26 +42,26 @@ pub enum GroupCommand {
         member: MemberIdentity,
         /// An offset for each partition.
         offsets: Vec<CommittedOffset>,
-        /// Whether the request can be told of epochs (OffsetCommit 9, KIP-848).
+        /// Whether the request version knows member epochs (OffsetCommit 9, KIP-848).
         knows_epochs: bool,
         /// The time, in ms.
         now_ms: i64,
     },
-    /// OffsetDelete; offsets that are not there are no error.
+    /// OffsetDelete; an offset that does not exist is no error.
     DeleteOffsets {
         /// Topics and partitions.
         offsets: Vec<(Arc<str>, i32)>,
     },
-    /// Forgets offsets that are too old, and the group if nothing is left of it.
+    /// Deletes expired offsets, and the group if it has neither members nor offsets left.
     ExpireOffsets {
         /// The time, in ms.
         now_ms: i64,
         /// How long an offset is kept after its group was last in use, in ms.
         retention_ms: i64,
-        /// Topics that were deleted; offsets do not outlive them.
+        /// Deleted topics, whose offsets are deleted too.
         deleted_topics: BTreeSet<TopicId>,
     },
-    /// Ends a group that has no members.
+    /// Deletes a group that has no members.
     Delete,
 }
 
@@ -96,13 +96,13 @@ pub struct MemberIdentity {
 /// JoinGroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
-    /// The member; its generation does not matter.
+    /// The member; its generation id is ignored.
     pub member: MemberIdentity,
-    /// The id for a newcomer, which nobody has.
+    /// A new unique id, for a member without one.
     pub fresh_id: Arc<str>,
-    /// Whether a newcomer is given its id before it is let in (KIP-394).
+    /// Whether a new member must rejoin with the id that it is given (KIP-394).
     pub requires_known_id: bool,
-    /// Whether a leader can be told that nothing has changed (KIP-814).
+    /// Whether the client supports `SkipAssignment` (KIP-814).
     pub can_skip_assignment: bool,
     /// Client id.
     pub client_id: Arc<str>,
@@ -114,13 +114,13 @@ pub struct Join {
     pub rebalance_timeout_ms: i32,
     /// Protocol type, such as `consumer`.
     pub protocol_type: Arc<str>,
-    /// Its assignors, the best first.
+    /// Its assignors, in order of preference.
     pub protocols: Vec<MemberProtocol>,
     /// How long a new group's first rebalance waits for more members, in ms.
     pub initial_delay_ms: i64,
     /// How many members a group may have.
     pub members_max: usize,
-    /// Facts about topics, which only a group of the consumer protocol needs.
+    /// Topic metadata, which only a group of the consumer protocol needs.
     pub known_topics: KnownTopics,
     /// The time, in ms.
     pub now_ms: i64,
@@ -129,31 +129,31 @@ pub struct Join {
 /// The answer to a join.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Joined {
-    /// It is to come again with this id.
+    /// The member must rejoin with this id (KIP-394).
     IdRequired(Arc<str>),
-    /// It waits until the group has a later generation than this.
+    /// The member waits for the generation after this one.
     Waits {
         /// Its id.
         member: Arc<str>,
-        /// The generation that is ending.
+        /// The generation id that is ending.
         generation: i32,
     },
-    /// It is in, and the present generation goes on.
+    /// The member is in the current generation.
     In {
         /// Its id.
         member: Arc<str>,
-        /// Whether it is told who the members are.
+        /// Whether the reply lists the members.
         lists_members: bool,
-        /// Whether the leader, though told so, need not assign.
+        /// Whether the leader, though it gets the list, need not assign.
         skips_assignment: bool,
         /// The leader's id.
         leader: Arc<str>,
     },
-    /// It is in a group of the consumer protocol, whose broker assigns.
+    /// The member is in a group of the consumer protocol, where the broker assigns.
     ByBroker {
         /// Its id.
         member: Arc<str>,
-        /// The epoch that it has come to.
+        /// Its member epoch.
         epoch: i32,
         /// The first of its assignors.
         protocol: Arc<str>,
@@ -165,9 +165,9 @@ pub enum Joined {
 pub struct Sync {
     /// The member.
     pub member: MemberIdentity,
-    /// The protocol type that the member expects, if it says so.
+    /// The protocol type that the member expects, if sent.
     pub protocol_type: Option<Arc<str>>,
-    /// The assignor that it expects, if it says so.
+    /// The assignor that it expects, if sent.
     pub protocol: Option<Arc<str>>,
     /// The leader's assignments.
     pub assignments: Vec<(Arc<str>, Bytes)>,
@@ -180,11 +180,11 @@ pub struct Sync {
 pub enum Synced {
     /// The leader has not assigned yet.
     Waits,
-    /// The member's part.
+    /// The member's assignment.
     Assigned(Bytes),
-    /// The member's part in a group of the consumer protocol.
+    /// The member's assignment in a group of the consumer protocol.
     ByBroker {
-        /// As a classic consumer reads it.
+        /// Encoded for a classic consumer.
         assignment: Bytes,
         /// The first of its assignors.
         protocol: Arc<str>,

@@ -8,19 +8,19 @@ use serde::{Deserialize, Serialize};
 use super::known_topics::KnownTopics;
 use crate::documents::Partitions;
 
-/// The member epoch of a static member that has left for a while, and is expected back.
+/// The member epoch of a static member that leaves temporarily.
 pub const LEAVE_STATIC_EPOCH: i32 = -2;
 /// The member epoch of a member that joins.
 pub const JOIN_EPOCH: i32 = 0;
 
-/// A heartbeat of a member that joins or stays. What is `None` has not changed.
+/// A heartbeat of a member that joins or stays. Fields that are `None` have not changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConsumerHeartbeat {
     /// Member id.
     pub member_id: Arc<str>,
     /// Group instance id of a static member.
     pub instance_id: Option<Arc<str>>,
-    /// The member epoch that it has reached; 0 to join.
+    /// Its member epoch; 0 to join.
     pub member_epoch: i32,
     /// Client id.
     pub client_id: Arc<str>,
@@ -34,7 +34,7 @@ pub struct ConsumerHeartbeat {
     pub topics: Option<BTreeSet<Arc<str>>>,
     /// The regular expression that it subscribes to; empty for none.
     pub regex: Option<Arc<str>>,
-    /// What its regular expression, sent now or before, matches.
+    /// The topics that its regular expression, sent now or before, matches.
     pub resolved_regex: Option<ResolvedRegex>,
     /// The assignor that it votes for.
     pub assignor: Option<Arc<str>>,
@@ -44,7 +44,7 @@ pub struct ConsumerHeartbeat {
     pub session_timeout_ms: i32,
     /// How many members a group may have.
     pub members_max: usize,
-    /// Facts about topics.
+    /// Topic metadata.
     pub known_topics: KnownTopics,
     /// The time, in ms.
     pub now_ms: i64,
@@ -53,7 +53,7 @@ pub struct ConsumerHeartbeat {
 /// A regular expression, and the topics that match it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResolvedRegex {
-    /// As the member wrote it.
+    /// The expression as the member sent it.
     pub regex: Arc<str>,
     /// The topics.
     pub topics: BTreeSet<Arc<str>>,
@@ -65,7 +65,7 @@ impl ConsumerHeartbeat {
         self.member_epoch == JOIN_EPOCH
     }
 
-    /// Whether the member says everything, and so is told everything.
+    /// Whether it is a full heartbeat, so that the reply carries the assignment.
     pub fn is_full(&self) -> bool {
         let subscribes = self.topics.is_some() || self.regex.is_some();
         self.joins() || (self.rebalance_timeout_ms.is_some() && subscribes && self.owned.is_some())
@@ -84,7 +84,7 @@ impl ConsumerHeartbeat {
 pub struct HeartbeatReply {
     /// The member's epoch.
     pub member_epoch: i32,
-    /// What it may read, if it is to be told.
+    /// The member's current assignment, if the reply carries it.
     pub assignment: Option<Partitions>,
 }
 
@@ -95,7 +95,7 @@ pub struct ConsumerLeave {
     pub member_id: Arc<str>,
     /// Group instance id of a static member.
     pub instance_id: Option<Arc<str>>,
-    /// -1 to leave for good, -2 for a static member that is expected back.
+    /// -1 to leave, -2 for a static member that leaves temporarily.
     pub member_epoch: i32,
     /// The time, in ms.
     pub now_ms: i64,

@@ -1,5 +1,4 @@
-//! What clients and time ask to change, what comes of it, and what an engine must do to logs: plain data, which can be
-//! written down.
+//! Commands, their outcomes and their effects on logs: plain data that can be serialized.
 
 mod append;
 mod command;

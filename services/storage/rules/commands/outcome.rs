@@ -1,4 +1,4 @@
-//! What becomes of a command.
+//! The outcome of a command.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,23 +10,23 @@ use super::heartbeat::HeartbeatReply;
 use super::refused::Refused;
 use crate::documents::TopicDocument;
 
-/// A command that was applied, with what its client is told.
+/// An applied command, with the data for its reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Applied {
-    /// Nothing to tell.
+    /// No data for the reply.
     Changed,
     /// A topic, as it is now.
     Topic(Arc<TopicDocument>),
-    /// A batch was appended, now or by an earlier try.
+    /// A batch was appended, now or by an earlier attempt.
     Appended {
         /// The offset of its first record.
         base_offset: i64,
-        /// Where the log begins.
+        /// Log start offset.
         log_start: i64,
-        /// Whether an earlier try had appended it.
+        /// Whether an earlier attempt had appended it.
         is_duplicate: bool,
     },
-    /// Where the log begins now.
+    /// The new log start offset.
     LogStart(i64),
     /// A new producer id.
     Producer(ProducerId),
@@ -36,13 +36,13 @@ pub enum Applied {
     Synced(Synced),
     /// The answer to ConsumerGroupHeartbeat.
     Heartbeat(HeartbeatReply),
-    /// Facts about these topics are missing: nothing was changed, and the command is to come again with them.
+    /// The command lacks metadata of these topics. Nothing was changed; it must be sent again with them.
     MissingTopics(BTreeSet<Arc<str>>),
-    /// The answer for each member that was to leave.
+    /// The result for each leaving member.
     Left(Vec<LeftMember>),
-    /// Why an offset was not deleted, for each.
+    /// For each offset, why it was not deleted, if so.
     OffsetsDeleted(Vec<Option<ErrorCode>>),
 }
 
-/// What becomes of a command.
+/// The outcome of a command.
 pub type Outcome = Result<Applied, Refused>;

@@ -2,23 +2,23 @@
 
 use kernel::ErrorCode;
 
-/// Why a command was refused: an answer, not a failure.
+/// Why a command was refused. This is a reply, not a failure.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// Kafka's error.
     pub error: ErrorCode,
-    /// The client's sentence.
+    /// The message for the client.
     pub message: String,
 }
 
 impl Refused {
-    /// Refuses with this error and sentence.
+    /// Refuses with this error and message.
     pub fn new(error: ErrorCode, message: impl Into<String>) -> Self {
         Self { error, message: message.into() }
     }
 }
 
-/// Refuses with an error that has Kafka's own sentence.
+/// Refuses with an error and Kafka's own message for it.
 impl From<ErrorCode> for Refused {
     fn from(error: ErrorCode) -> Self {
         Self::new(error, error.to_string())

@@ -1,4 +1,4 @@
-//! Commands and effects are data: what is written down is read as it was.
+//! Commands and effects survive serialization.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn text(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-fn is_read_as_written<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
+fn check_round_trip<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(value: &T) {
     let written = serde_json::to_string(value).unwrap();
     assert_eq!(&serde_json::from_str::<T>(&written).unwrap(), value, "{written}");
 }
@@ -126,7 +126,7 @@ fn group_commands() -> Vec<GroupCommand> {
 }
 
 #[test]
-fn commands_are_read_as_they_were_written() {
+fn commands_round_trip() {
     let operations =
         ["Set", "Append", "Subtract"].map(|value| (value.to_owned(), ConfigOperation::Set(value.to_owned())));
     let incremental = NewConfigs::Incremental(
@@ -146,11 +146,11 @@ fn commands_are_read_as_they_were_written() {
         Command::Check(Box::new(Command::AllocateProducerId)),
     ];
     commands.extend(group_commands().into_iter().map(|command| Command::Group { group: text("g"), command }));
-    commands.iter().for_each(is_read_as_written);
+    commands.iter().for_each(check_round_trip);
 }
 
 #[test]
-fn effects_are_read_as_they_were_written() {
+fn effects_round_trip() {
     let append = Append::new(AT, &batch(), 17);
     let effects = [
         Effect::CreateLog { partition: AT },
@@ -164,11 +164,11 @@ fn effects_are_read_as_they_were_written() {
         Effect::Trim { partition: AT, was: 1, log_start: 2 },
         Effect::DropLog { partition: AT },
     ];
-    effects.iter().for_each(is_read_as_written);
+    effects.iter().for_each(check_round_trip);
 }
 
 #[test]
-fn an_append_names_what_its_batch_says() {
+fn an_append_carries_the_header_fields_of_its_batch() {
     let Append { batch: facts, payload, .. } = Append::new(AT, &batch(), 17);
     assert_eq!((facts.producer_id, facts.producer_epoch, facts.base_sequence), (9, 1, 5));
     assert_eq!((facts.record_count, facts.last_offset_delta), (1, 0));

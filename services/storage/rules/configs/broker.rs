@@ -1,7 +1,7 @@
 //! The configs a broker shows of itself: what DescribeConfigs of a BROKER resource lists.
 //!
-//! Kafka lists hundreds. Here stand those that tools look at and whose value is true of Yagura; a name
-//! that is missing says "no such thing" more honestly than a number that steers nothing.
+//! Kafka lists hundreds. This lists those that tools read and whose value is true of Yagura: a missing name
+//! is more honest than a value without effect.
 
 use super::kind::ConfigKind::{self, Boolean, Int, List, Long, String as Text};
 use crate::documents::ASSIGNORS;
@@ -9,14 +9,14 @@ use crate::documents::ASSIGNORS;
 use super::kind::ConfigSource;
 use super::topic::{Support, find, topic_configs};
 
-/// What the broker knows of itself, for [`broker_configs`] to put into Kafka's terms.
+/// The broker's properties, which [`broker_configs`] shows as Kafka's configs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerFacts {
     /// This broker's id in the cluster.
     pub node_id: i32,
-    /// Whether asking for an unknown topic creates it.
+    /// Whether a Metadata request for an unknown topic creates it.
     pub auto_create_topics: bool,
-    /// How many partitions a topic gets when nobody says.
+    /// The default number of partitions of a topic.
     pub default_partitions: i32,
     /// Where the broker listens, as `NAME://host:port`, comma-separated.
     pub listeners: String,
@@ -26,47 +26,47 @@ pub struct BrokerFacts {
     pub storage_url_masked: String,
     /// The longest request that is read, in bytes.
     pub request_bytes_max: i32,
-    /// What groups go by.
+    /// Group settings.
     pub groups: GroupFacts,
 }
 
-/// What groups go by; times in ms.
+/// Group settings; times in ms.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupFacts {
     /// How long a new group waits for more members.
     pub initial_delay_ms: u128,
-    /// The shortest session that a member may ask for.
+    /// The shortest session timeout that a member may request.
     pub session_min_ms: u128,
-    /// The longest.
+    /// The longest session timeout.
     pub session_max_ms: u128,
     /// Members that a group may have.
     pub members_max: usize,
     /// How long offsets are kept after their group was last in use.
     pub offsets_retention_minutes: u128,
-    /// The session of a member of the consumer protocol.
+    /// The session timeout of members of the consumer protocol.
     pub consumer_session_ms: u128,
-    /// How often such a member says that it lives.
+    /// The heartbeat interval of such members.
     pub consumer_interval_ms: u128,
 }
 
 /// One config of a broker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BrokerConfig {
-    /// Kafka's name of it.
+    /// Kafka's name.
     pub name: &'static str,
     /// Its value; `None` where Kafka shows null.
     pub value: Option<String>,
     /// The type of its value.
     pub kind: ConfigKind,
-    /// Whether the value is Kafka's default. (Kafka asks whether its properties file names the config; a
-    /// default that was spelled out looks like one that was not, here.)
+    /// Whether the value is Kafka's default. (Kafka checks whether its properties file names the config.
+    /// Here, a default that is set explicitly looks like one that is not set.)
     pub is_default: bool,
     /// Kafka's default; `None` if it has none.
     pub default: Option<&'static str>,
     /// Whether AlterConfigs cannot change it. So far none can be changed while the broker runs, whatever
     /// Kafka allows.
     pub read_only: bool,
-    /// One sentence for whoever asks DescribeConfigs for documentation.
+    /// Documentation for DescribeConfigs, in one sentence.
     pub documentation: &'static str,
 }
 
@@ -76,28 +76,20 @@ impl BrokerConfig {
         if self.is_default { ConfigSource::DefaultConfig } else { ConfigSource::StaticBrokerConfig }
     }
 
-    /// `default` is Kafka's, `None` where the value is this broker's own and cannot be one.
+    /// `default` is Kafka's; `None` where the value is specific to this broker.
     fn new(
         name: &'static str,
         kind: ConfigKind,
         value: String,
         default: Option<&'static str>,
-        says: &'static str,
+        documentation: &'static str,
     ) -> Self {
         let is_default = default == Some(value.as_str());
-        BrokerConfig {
-            name,
-            value: Some(value),
-            kind,
-            default,
-            is_default,
-            read_only: true,
-            documentation: says,
-        }
+        BrokerConfig { name, value: Some(value), kind, default, is_default, read_only: true, documentation }
     }
 
-    /// A config that nobody set and that Kafka shows as null.
-    fn unset(name: &'static str, kind: ConfigKind, says: &'static str) -> Self {
+    /// A config that is not set and that Kafka shows as null.
+    fn unset(name: &'static str, kind: ConfigKind, documentation: &'static str) -> Self {
         BrokerConfig {
             name,
             value: None,
@@ -105,7 +97,7 @@ impl BrokerConfig {
             default: None,
             is_default: true,
             read_only: true,
-            documentation: says,
+            documentation,
         }
     }
 }
@@ -120,7 +112,7 @@ pub fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     configs
 }
 
-/// What is this broker's and no topic's.
+/// The configs of the broker itself.
 fn own(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     let config = BrokerConfig::new;
     let node_id = facts.node_id.to_string();
@@ -180,10 +172,11 @@ fn own(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     ]
 }
 
-/// What groups go by.
+/// Group settings.
 fn groups(facts: &GroupFacts) -> Vec<BrokerConfig> {
-    let number =
-        |name, value: String, default, says| BrokerConfig::new(name, Int, value, Some(default), says);
+    let number = |name, value: String, default, documentation| {
+        BrokerConfig::new(name, Int, value, Some(default), documentation)
+    };
     vec![
         number(
             "group.initial.rebalance.delay.ms",
@@ -240,15 +233,15 @@ fn groups(facts: &GroupFacts) -> Vec<BrokerConfig> {
 /// `retention.ms` under its three broker names: Kafka sets the default in hours and leaves the stronger
 /// names null.
 fn retention_time() -> [BrokerConfig; 3] {
-    let says = find("retention.ms").map_or("", |config| config.documentation);
+    let documentation = find("retention.ms").map_or("", |config| config.documentation);
     [
-        BrokerConfig::new("log.retention.hours", Int, "168".to_owned(), Some("168"), says),
-        BrokerConfig::unset("log.retention.minutes", Int, says),
-        BrokerConfig::unset("log.retention.ms", Long, says),
+        BrokerConfig::new("log.retention.hours", Int, "168".to_owned(), Some("168"), documentation),
+        BrokerConfig::unset("log.retention.minutes", Int, documentation),
+        BrokerConfig::unset("log.retention.ms", Long, documentation),
     ]
 }
 
-/// What a topic gets without overrides, under the broker's names: only what works here.
+/// The topic defaults under the broker's names: only those that work here.
 fn topic_defaults() -> impl Iterator<Item = BrokerConfig> {
     topic_configs().iter().filter(|config| config.support == Support::Honoured).filter_map(|config| {
         let (name, default) = (config.described_synonym()?, config.default);

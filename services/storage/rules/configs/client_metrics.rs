@@ -1,4 +1,4 @@
-//! Subscriptions to clients' metrics, as data: which clients, which metrics, how often (KIP-714).
+//! The configs of client metrics subscriptions: clients, metrics and push interval (KIP-714).
 
 use std::collections::BTreeMap;
 
@@ -8,17 +8,17 @@ use regex_lite::Regex;
 use super::kind::ConfigKind;
 use crate::commands::Refused;
 
-/// The metrics, by the beginnings of their names; `*` for all.
+/// Prefixes of metric names; `*` for all.
 pub const METRICS: &str = "metrics";
-/// How often they are pushed, in ms.
+/// Push interval, in ms.
 pub const INTERVAL: &str = "interval.ms";
-/// Which clients: what all of these fit.
+/// Selectors, all of which a client must match.
 pub const MATCH: &str = "match";
 /// Kafka's default of the interval.
 pub const INTERVAL_MS_DEFAULT: i32 = 300_000;
 const INTERVAL_MS: std::ops::RangeInclusive<i32> = 100..=3_600_000;
 
-/// What a client is matched by.
+/// The client properties that selectors match.
 const SELECTORS: [&str; 6] = [
     "client_instance_id",
     "client_id",
@@ -30,13 +30,13 @@ const SELECTORS: [&str; 6] = [
 
 /// A config of a subscription.
 pub struct SubscriptionConfig {
-    /// Kafka's name of it.
+    /// Kafka's name.
     pub name: &'static str,
     /// The type of its value.
     pub kind: ConfigKind,
     /// Its default.
     pub default: &'static str,
-    /// One sentence for whoever asks.
+    /// Documentation in one sentence.
     pub documentation: &'static str,
 }
 
@@ -87,7 +87,7 @@ fn check_interval(value: &str) -> Result<(), Refused> {
     Err(Refused::new(ErrorCode::InvalidRequest, message))
 }
 
-/// What a client is matched by, and what it must fit as a whole.
+/// Parses selectors: the property, and the pattern that must match all of it.
 pub fn selectors(value: &str) -> Result<Vec<(&'static str, Regex)>, Refused> {
     let invalid = |message: String| Refused::new(ErrorCode::InvalidConfig, message);
     let pairs = value.split(',').map(str::trim).filter(|pair| !pair.is_empty());

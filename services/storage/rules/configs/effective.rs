@@ -1,4 +1,4 @@
-//! Overrides of a topic: which may be stored, and what they come to.
+//! Overrides of topic configs: which may be stored, and the resulting effective configs.
 
 use super::topic::{self, Support, TopicConfig, find};
 use super::value::{self, Value};
@@ -15,7 +15,7 @@ pub fn validate(name: &str, value: &str) -> Result<(), String> {
     accept(name, value).map(drop)
 }
 
-/// [`validate`], with the value as it was understood.
+/// [`validate`], with the parsed value.
 fn accept<'a>(name: &str, value: &'a str) -> Result<Value<'a>, String> {
     let Some(config) = find(name) else {
         return Err(format!("Unknown topic config name: {name}"));
@@ -27,7 +27,7 @@ fn accept<'a>(name: &str, value: &'a str) -> Result<Value<'a>, String> {
     }
 }
 
-/// Why Yagura refuses a value that Kafka takes, if it does.
+/// Why Yagura refuses a value that Kafka accepts, if it does.
 fn narrower_than_kafka(config: &TopicConfig, parsed: &Value<'_>) -> Option<String> {
     let instead =
         |reason: &str, legal: &str| Some(format!("{reason}; leave this config out or give it {legal}"));
@@ -42,11 +42,11 @@ fn narrower_than_kafka(config: &TopicConfig, parsed: &Value<'_>) -> Option<Strin
         (Support::Honoured, "cleanup.policy", Value::List(policies)) if policies.contains(&"compact") => {
             instead(topic::NO_COMPACTION, "delete")
         }
-        // Kafka 4.1 takes an empty list for "never delete". Retention says that too, and says it visibly.
+        // Kafka 4.1 reads an empty list as "never delete". Retention settings say that more visibly.
         (Support::Honoured, "cleanup.policy", Value::List(policies)) if policies.is_empty() => {
             Some("to keep all records, set retention.ms and retention.bytes to -1 instead".to_owned())
         }
-        // Kafka would take it, and then fail each acks=all write with NOT_ENOUGH_REPLICAS.
+        // Kafka would accept it, and then fail each acks=all write with NOT_ENOUGH_REPLICAS.
         (Support::Honoured, "min.insync.replicas", Value::Whole(count)) if *count > 1 => instead(
             "a write is durable in Yagura's store before it is answered, which counts as one replica",
             "1",
@@ -55,21 +55,21 @@ fn narrower_than_kafka(config: &TopicConfig, parsed: &Value<'_>) -> Option<Strin
     }
 }
 
-/// `value` as DescribeConfigs shows it: Kafka stores what the client sent and prints what it made of it
-/// (`" 007"` is shown as `7`). What cannot be read, or belongs to an unknown name, is shown as it stands.
+/// `value` as DescribeConfigs shows it: Kafka stores what the client sent and prints the parsed value
+/// (`" 007"` is shown as `7`). A value that cannot be parsed, or of an unknown name, is shown unchanged.
 pub fn canonical(name: &str, value: &str) -> String {
     let parsed = find(name).and_then(|config| config.read(value).ok());
     parsed.map_or_else(|| value.to_owned(), |parsed| parsed.to_string())
 }
 
-/// What becomes of old records (`cleanup.policy`).
+/// What happens to old records (`cleanup.policy`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CleanupPolicy {
     /// Records past retention are deleted.
     Delete,
 }
 
-/// Whose clock a record's timestamp is (`message.timestamp.type`).
+/// Which clock sets the timestamps of records (`message.timestamp.type`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimestampType {
     /// The producer's.
@@ -117,12 +117,10 @@ pub struct EffectiveConfig {
 }
 
 impl EffectiveConfig {
-    /// The defaults, overlaid with a topic's stored overrides; of a name that comes twice the last one
-    /// counts.
+    /// The defaults, overlaid with a topic's stored overrides; the last one counts if a name is repeated.
     ///
-    /// An override that [`validate`] would refuse counts as absent. It did pass when it was stored, so it
-    /// was written by another release or by another hand, and refusing to serve the topic for it would
-    /// help nobody.
+    /// An override that [`validate`] would refuse counts as absent. It was valid when it was stored, so
+    /// another release or a manual edit wrote it, and refusing to serve the topic would not help.
     pub fn from_overrides<'a>(overrides: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let mut effective = EffectiveConfig::default();
         let (mut codec, mut gzip, mut lz4, mut zstd) = ("producer", -1, 9, 3);
@@ -166,7 +164,7 @@ impl EffectiveConfig {
 }
 
 impl Default for EffectiveConfig {
-    /// A topic without overrides. A test holds these numbers against the table's defaults.
+    /// A topic without overrides. A test compares these numbers with the defaults of the table.
     fn default() -> Self {
         EffectiveConfig {
             cleanup_policy: CleanupPolicy::Delete,
@@ -181,8 +179,8 @@ impl Default for EffectiveConfig {
     }
 }
 
-/// An override that cannot be understood must not cost records: where it is about deleting them, nothing is deleted
-/// until somebody sets it anew.
+/// An invalid override must not cost records: if it is about deletion, nothing is deleted until it is set
+/// again.
 fn keep_rather_than_delete(effective: &mut EffectiveConfig, name: &str) {
     if matches!(name, "cleanup.policy" | "retention.ms") {
         effective.retention_ms = None;

@@ -1,4 +1,4 @@
-//! The types and sources of configs, as DescribeConfigs tells them.
+//! The types and sources of configs, as DescribeConfigs reports them.
 
 /// The type of a config's value. The discriminant is the `config_type` byte of DescribeConfigs v3 and
 /// later.
@@ -8,7 +8,7 @@
 pub enum ConfigKind {
     /// `true` or `false`, in any case.
     Boolean = 1,
-    /// Text, its blank ends cut off.
+    /// Text, trimmed.
     String = 2,
     /// 32-bit signed number.
     Int = 3,
@@ -32,7 +32,7 @@ impl ConfigKind {
         self as i8
     }
 
-    /// The name by which Kafka's messages call it.
+    /// Its name in Kafka's messages.
     pub const fn name(self) -> &'static str {
         match self {
             ConfigKind::Boolean => "BOOLEAN",
@@ -61,11 +61,11 @@ pub enum ConfigSource {
     DynamicBrokerConfig = 2,
     /// Altered at run time, for all brokers.
     DynamicDefaultBrokerConfig = 3,
-    /// Set where the broker was started.
+    /// Set in the config that the broker was started with.
     StaticBrokerConfig = 4,
-    /// Nobody set it.
+    /// Not set.
     DefaultConfig = 5,
-    /// Of a subscription to clients' metrics.
+    /// Of a client metrics subscription.
     ClientMetricsConfig = 7,
 }
 

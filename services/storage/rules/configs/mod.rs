@@ -1,11 +1,11 @@
 //! Topic and broker configs as data: what Kafka 4.1 knows of each, and what Yagura does with it.
 //!
-//! `topic` is the table of topic configs, `value` reads and checks one value as Kafka's `ConfigDef` does, `effective` is
-//! the gate that every stored override has passed ([`validate`]) and what the rules and engines use afterwards
-//! ([`EffectiveConfig`]), and `broker` lists what a broker shows of itself.
+//! `topic` is the table of topic configs; `value` parses and checks one value as Kafka's `ConfigDef` does;
+//! `effective` validates every override before it is stored ([`validate`]) and gives the rules and engines
+//! the effective configs ([`EffectiveConfig`]); `broker` lists the configs of a broker.
 //!
-//! A config that does nothing here is refused, not swallowed: it is legal only at Kafka's default, so that nobody believes
-//! in a setting that has no effect. The message says why, and what to do instead.
+//! A config that does nothing here is refused: it is legal only at Kafka's default, so that no setting is
+//! silently without effect. The message says why, and what to do instead.
 
 mod apply;
 mod broker;

@@ -1,4 +1,4 @@
-//! The table against what Kafka 4.1.1 prints of itself, and messages against what it answers.
+//! Compares the table with what Kafka 4.1.1 prints, and the messages with what it answers.
 
 use super::effective::*;
 use super::value::Legal;
@@ -219,7 +219,7 @@ fn a_config_that_would_do_nothing_is_refused() {
     }
     assert!(refusal("cleanup.policy", "delete,compact", "delete , compact").starts_with("compaction"));
     assert!(refusal("cleanup.policy", "", " ").ends_with("retention.ms and retention.bytes to -1 instead"));
-    // NaN slips past Kafka's range, and is not the default.
+    // NaN passes the range check of Kafka, and is not the default.
     assert!(refusal("min.cleanable.dirty.ratio", "NaN", "NaN").starts_with("compaction"));
 }
 
@@ -237,7 +237,7 @@ fn a_default_in_another_spelling_is_still_the_default() {
 }
 
 #[test]
-fn described_values_are_those_understood() {
+fn described_values_are_the_parsed_values() {
     assert_eq!(canonical("retention.ms", " 0077 "), "77");
     assert_eq!(canonical("preallocate", " FALSE "), "false");
     assert_eq!(canonical("cleanup.policy", " delete , compact "), "delete,compact");
@@ -398,7 +398,7 @@ fn a_brokers_values_and_sources() {
         (Some("100"), ConfigKind::Int, StaticBrokerConfig)
     );
     assert_eq!(seen("log.retention.ms"), (None, ConfigKind::Long, DefaultConfig));
-    // The hours say what the topic config says in milliseconds.
+    // The hours equal the milliseconds of the topic config.
     assert_eq!(seen("log.retention.hours"), (Some("168"), ConfigKind::Int, DefaultConfig));
     assert_eq!(EffectiveConfig::default().retention_ms, Some(168 * 3_600_000));
 }

@@ -1,4 +1,4 @@
-//! Every topic config of Kafka 4.1, and what Yagura makes of it.
+//! Every topic config of Kafka 4.1, and Yagura's support for it.
 //!
 //! Names, types, defaults, legal values and synonyms are those that `LogConfig` and
 //! `ServerTopicConfigSynonyms` of Kafka 4.1.1 print. `internal.segment.bytes` is left out: Kafka hides it
@@ -15,26 +15,26 @@ pub enum Support {
     Honoured,
     /// It has no meaning here, for this reason; only its default is accepted.
     Moot(&'static str),
-    /// It will work once what this names is there; until then only its default is accepted.
+    /// It needs this feature, which is not there yet; until then only its default is accepted.
     NotYet(&'static str),
 }
 
 /// One topic config.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct TopicConfig {
-    /// Kafka's name of it.
+    /// Kafka's name.
     pub name: &'static str,
     /// The type of its value.
     pub kind: ConfigKind,
     /// The value without an override, as Kafka prints it.
     pub default: &'static str,
-    /// The values Kafka takes.
+    /// The values that Kafka accepts.
     pub legal: Legal,
     /// The broker configs that set the default in Kafka, the strongest first.
     pub synonyms: &'static [&'static str],
     /// What Yagura does with it.
     pub support: Support,
-    /// One sentence for whoever asks DescribeConfigs for documentation.
+    /// Documentation for DescribeConfigs, in one sentence.
     pub documentation: &'static str,
 }
 
@@ -84,7 +84,7 @@ pub fn topic_configs() -> &'static [TopicConfig] {
     &TOPIC_CONFIGS
 }
 
-/// The topic config of this name, which Kafka compares to the letter.
+/// The topic config of this name; case matters, as in Kafka.
 pub fn find(name: &str) -> Option<&'static TopicConfig> {
     let at = TOPIC_CONFIGS.binary_search_by(|config| config.name.cmp(name)).ok()?;
     TOPIC_CONFIGS.get(at)
@@ -98,7 +98,7 @@ const NO_FLUSH: &str = "Yagura makes every write durable before it answers it";
 const NO_REPLICAS: &str = "Yagura has no replicas, its store keeps every byte";
 const NO_TIERS: &str = "Yagura has no tiers, its store keeps the whole log";
 
-/// The end of time in milliseconds, or of counting in records: Kafka's "never".
+/// The largest 64-bit number, which is Kafka's "never", in milliseconds or records.
 const NEVER: &str = "9223372036854775807";
 
 const CODECS: Legal = OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);

@@ -1,8 +1,7 @@
-//! One value: from the client's text to its type, and whether it is among the legal ones.
+//! Parses and validates one value.
 //!
-//! This follows Kafka's `ConfigDef` (4.1): the type is read first, from the trimmed text, and a fault there
-//! repeats the text as it was sent; the validator comes second, and a fault there shows the value as it was
-//! understood.
+//! This follows Kafka's `ConfigDef` (4.1). The type is parsed first, from the trimmed text; its errors repeat
+//! the text as sent. The validator is second; its errors show the parsed value.
 
 use std::fmt;
 
@@ -11,9 +10,9 @@ use super::kind::ConfigKind;
 /// The values a config may have, beyond what its type says: Kafka's validators.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Legal {
-    /// Everything of the type.
+    /// Any value of the type.
     Any,
-    /// This number and all above it.
+    /// This number or a greater one.
     AtLeast(i64),
     /// From the first number to the second, both included.
     Between(i64, i64),
@@ -27,7 +26,7 @@ pub enum Legal {
     ThrottledReplicas,
 }
 
-/// A value, read.
+/// A parsed value.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'a> {
     /// Of a BOOLEAN.
@@ -47,7 +46,7 @@ pub(super) fn invalid(name: &str, shown: &str, reason: &str) -> String {
     format!("Invalid value {shown} for configuration {name}: {reason}")
 }
 
-/// Reads `text` as the config `name`'s `kind` and holds it against its `legal` values.
+/// Parses `text` as the config `name`'s `kind` and checks that it is one of the `legal` values.
 ///
 /// # Errors
 /// Kafka's message.
@@ -62,7 +61,7 @@ pub(super) fn read<'a>(
     Ok(parsed)
 }
 
-/// `trimmed` as a value of `kind`, or Kafka's reason why it is none.
+/// `trimmed` as a value of `kind`, or Kafka's reason why it is not one.
 fn parse(kind: ConfigKind, trimmed: &str) -> Result<Value<'_>, String> {
     let not_a_number = || format!("Not a number of type {}", kind.name());
     // Like Java's parsers, `from_str` takes a sign of either kind and leading zeros. (Java takes the
@@ -117,7 +116,7 @@ fn check(name: &str, legal: Legal, value: &Value<'_>) -> Result<(), String> {
     Err(invalid(name, &value.to_string(), &reason))
 }
 
-/// Whether `text` is among `names`, which Kafka compares to the letter.
+/// Whether `text` is one of `names`; case matters, as in Kafka.
 fn one_of(name: &str, names: &[&str], text: &str) -> Result<(), String> {
     if names.contains(&text) {
         return Ok(());
@@ -134,12 +133,12 @@ fn throttled_replicas(parts: &[&str]) -> bool {
     parts.concat() == "*" || parts.iter().all(replica)
 }
 
-/// Cuts off what Java's `String.trim` does: all up to U+0020, control characters too, but no Unicode space.
+/// Trims like Java's `String.trim`: all up to U+0020, control characters too, but no Unicode space.
 fn java_trim(text: &str) -> &str {
     text.trim_matches(|c| c <= ' ')
 }
 
-/// `text` as Java's `Double.parseDouble` reads it, hexadecimal floats left aside.
+/// `text` as Java's `Double.parseDouble` reads it, except hexadecimal floats.
 fn java_double(text: &str) -> Option<f64> {
     let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
     // Rust takes `inf` and `nan` in any case, Java only its own spelling.
@@ -199,8 +198,8 @@ pub(super) fn append(current: &str, value: &str) -> String {
 
 /// The SUBTRACT of IncrementalAlterConfigs: `current` without the elements of `value`.
 ///
-/// Each element of `value` takes away its first occurrence only, and one that is not there changes
-/// nothing. The rest is as said of [`append`], with SUBTRACT in the message.
+/// Each element of `value` removes only its first occurrence; one that is not there changes nothing.
+/// Otherwise this is like [`append`], with SUBTRACT in the message.
 pub(super) fn subtract(current: &str, value: &str) -> String {
     let mut parts = elements(current);
     for part in java_split(value) {

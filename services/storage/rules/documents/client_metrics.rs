@@ -1,4 +1,4 @@
-//! Subscriptions to clients' metrics (KIP-714).
+//! Client metrics subscriptions (KIP-714).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

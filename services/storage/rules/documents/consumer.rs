@@ -1,4 +1,4 @@
-//! What groups and members of the consumer protocol have besides (KIP-848).
+//! State of groups and members of the consumer protocol (KIP-848).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -12,27 +12,27 @@ pub const ASSIGNORS: [&str; 2] = ["uniform", "range"];
 /// Partitions by topic.
 pub type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
 
-/// A group whose broker assigns (KIP-848). Its epoch is the document's `generation`.
+/// A group of the consumer protocol (KIP-848). Its group epoch is the `generation` of its document.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConsumerGroup {
-    /// The group's epoch for which the members' targets were worked out.
+    /// Assignment epoch: the group epoch of the target assignment.
     pub assignment_epoch: i32,
-    /// The topics that its members subscribe to, as far as they are there.
+    /// The existing topics that its members subscribe to.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<Arc<str>, SubscribedTopic>,
-    /// The regular expressions that its members subscribe to, and the topics that fit each.
+    /// The regular expressions that its members subscribe to, and the topics that match each.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub regexes: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
 impl ConsumerGroup {
-    /// The name of a topic that is subscribed to.
+    /// The name of a subscribed topic.
     pub fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
         self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name)
     }
 }
 
-/// A topic when the targets were worked out: another id, or more partitions, and it is done again.
+/// A topic as of the target assignment. A new id or more partitions require a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscribedTopic {
     /// Its id.
@@ -41,37 +41,37 @@ pub struct SubscribedTopic {
     pub partitions: i32,
 }
 
-/// What a member of such a group is to read, and what it reads.
+/// A member of such a group: its target assignment and its current assignment.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ConsumerMember {
-    /// Member epoch: the last one that it has reached.
+    /// Its member epoch.
     pub epoch: i32,
-    /// The member epoch before that.
+    /// Its previous member epoch.
     pub previous_epoch: i32,
     /// Its state.
     pub state: MemberState,
-    /// The topics that it subscribes to by name. A member of the classic protocol says them in its metadata.
+    /// The topics that it subscribes to by name. A classic member has them in its metadata.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub topics: BTreeSet<Arc<str>>,
     /// The regular expression that it subscribes to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub regex: Option<Arc<str>>,
-    /// The rack that it is in.
+    /// Rack id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rack: Option<Arc<str>>,
     /// The assignor that it votes for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignor: Option<Arc<str>>,
-    /// What it may read.
+    /// Its current assignment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub assigned: Partitions,
-    /// What it may read no longer, and has not let go yet.
+    /// The partitions that it must revoke and has not revoked yet.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub revoking: Partitions,
-    /// What it is to read in the end.
+    /// Its target assignment.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub target: Partitions,
-    /// When it must have done what it was told, in ms: let partitions go, joined again, synced.
+    /// By when it must have revoked partitions, rejoined or synced, in ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
 }
@@ -79,12 +79,12 @@ pub struct ConsumerMember {
 /// The state of a member.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum MemberState {
-    /// It has what it was to have in its epoch.
+    /// Its assignment for its member epoch is complete.
     #[default]
     Stable,
-    /// It must let partitions go before it moves on. Kafka's name: UNREVOKED_PARTITIONS.
+    /// It must revoke partitions before it advances. Kafka calls this UNREVOKED_PARTITIONS.
     Revoking,
-    /// Others have not let go yet of what it is to have. Kafka's name: UNRELEASED_PARTITIONS.
+    /// Other members have not released all of its target partitions. Kafka calls this UNRELEASED_PARTITIONS.
     Waiting,
 }
 
@@ -93,7 +93,7 @@ pub fn holds(partitions: &Partitions, topic: TopicId, partition: i32) -> bool {
     partitions.get(&topic).is_some_and(|of_topic| of_topic.contains(&partition))
 }
 
-/// Each partition by itself.
+/// Iterates over all partitions.
 pub fn each(partitions: &Partitions) -> impl Iterator<Item = (TopicId, i32)> {
     partitions.iter().flat_map(|(topic, of_topic)| of_topic.iter().map(|partition| (*topic, *partition)))
 }

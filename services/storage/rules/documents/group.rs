@@ -16,22 +16,22 @@ use super::kind::{DocumentKind, LockRoot};
 /// The state of a group. Kafka's `Dead` is a group that has no document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupState {
-    /// It has no members, and maybe offsets.
+    /// It has no members. It may have committed offsets.
     Empty,
-    /// Its members are asked to join, and those that have wait for the rest.
+    /// Its members must join; those that have joined wait for the others.
     PreparingRebalance,
     /// All members have joined and wait for the leader's assignment.
     CompletingRebalance,
-    /// Every member may have its assignment.
+    /// All assignments are available.
     Stable,
-    /// Of the consumer protocol: something has changed since the targets were worked out.
+    /// Consumer protocol: the group epoch is later than that of the target assignment.
     Assigning,
-    /// Of the consumer protocol: not every member has come to its target.
+    /// Consumer protocol: not every member has reached its target assignment.
     Reconciling,
 }
 
 impl GroupState {
-    /// Kafka's name of it.
+    /// Kafka's name.
     pub fn name(self) -> &'static str {
         match self {
             GroupState::Empty => "Empty",
@@ -49,52 +49,52 @@ impl GroupState {
 pub struct GroupDocument {
     /// Its state.
     pub state: GroupState,
-    /// Generation id: counts rebalances. In a group of the consumer protocol it is the group epoch.
+    /// Generation id. In a group of the consumer protocol, the group epoch.
     pub generation: i32,
-    /// What its members are, such as `consumer`; `None` if there has been none.
+    /// Protocol type, such as `consumer`; `None` if the group never had members.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol_type: Option<Arc<str>>,
-    /// The assignor that its members have agreed on.
+    /// The assignor that was selected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub protocol: Option<Arc<str>>,
-    /// The member that assigns.
+    /// Member id of the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Arc<str>>,
-    /// Its members' ids, in the order in which they came.
+    /// Its members' ids, in the order in which they joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Arc<str>>,
-    /// Ids that were given out and have not joined yet (KIP-394), with the time in ms until which they may.
+    /// Pending member ids, which have not joined yet (KIP-394), and when they expire, in ms.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pending: BTreeMap<Arc<str>, i64>,
-    /// When the present state ends by itself.
+    /// When the current state times out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Deadline>,
-    /// When it came into its present state, in ms.
+    /// When it entered its current state, in ms.
     pub since_ms: i64,
-    /// What a group of the consumer protocol has besides; `None` in a classic one.
+    /// State of the consumer protocol; `None` in a classic group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Arc<ConsumerGroup>>,
 }
 
-/// A time at which something happens to a group unless it has happened before.
+/// When a group's current state times out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
     /// In ms since the epoch.
     pub at_ms: i64,
-    /// The rest of a new group's first rebalance, which waits for more members while some keep coming
+    /// The rest of a new group's initial delay, which is extended while members join
     /// (`group.initial.rebalance.delay.ms`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initial: Option<InitialDelay>,
 }
 
-/// How a first rebalance waits.
+/// The initial rebalance delay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitialDelay {
     /// One step of waiting, in ms.
     pub step_ms: i64,
-    /// How much longer it may wait after this step, in ms.
+    /// How much longer it may be extended after this step, in ms.
     pub left_ms: i64,
-    /// Whether somebody has come during this step.
+    /// Whether a member has joined during this step.
     pub has_newcomer: bool,
 }
 
@@ -121,7 +121,7 @@ impl GroupDocument {
     }
 }
 
-/// By the group's id.
+/// By group id.
 impl DocumentKind for GroupDocument {
     const PREFIX: &'static str = "group";
     type Key = Arc<str>;
@@ -143,33 +143,33 @@ pub struct MemberDocument {
     pub client_host: Arc<str>,
     /// Session timeout.
     pub session_timeout_ms: i32,
-    /// Rebalance timeout: how long it may take to join again.
+    /// Rebalance timeout: how long it may take to rejoin.
     pub rebalance_timeout_ms: i32,
-    /// Its assignors and what it tells each, in the order of its preference; none if it speaks the consumer protocol.
+    /// Its assignors and their metadata, in order of preference; empty in the consumer protocol.
     pub protocols: Vec<MemberProtocol>,
-    /// What the leader of a classic group gave it.
+    /// The assignment from the leader of a classic group.
     #[serde(default)]
     pub assignment: Blob,
     /// Whether it has joined and waits for the others.
     #[serde(default)]
     pub has_joined: bool,
-    /// Whether it has asked for its assignment since it joined.
+    /// Whether it has sent SyncGroup since it joined.
     #[serde(default)]
     pub has_synced: bool,
-    /// When its session ends unless it is heard of before, in ms.
+    /// When its session times out unless it is heard from, in ms.
     pub lease_ms: i64,
-    /// What a member of a group of the consumer protocol has besides.
+    /// State of the consumer protocol; `None` in a classic group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Box<ConsumerMember>>,
 }
 
 impl MemberDocument {
-    /// Whether it speaks the classic protocol.
+    /// Whether it uses the classic protocol.
     pub fn is_classic(&self) -> bool {
         !self.protocols.is_empty()
     }
 
-    /// What it tells an assignor.
+    /// Its metadata for an assignor.
     pub fn metadata(&self, protocol: &str) -> Option<&Blob> {
         self.protocols.iter().find(|own| &*own.name == protocol).map(|own| &own.metadata)
     }
@@ -185,16 +185,16 @@ impl DocumentKind for MemberDocument {
     }
 }
 
-/// An assignor that a member knows.
+/// An assignor that a member supports.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberProtocol {
     /// Its name.
     pub name: Arc<str>,
-    /// What the member tells it: its subscription, for instance.
+    /// The metadata for it, such as the subscription.
     pub metadata: Blob,
 }
 
-/// Bytes that only clients understand; Base64 in a document.
+/// Bytes that the broker does not interpret; Base64 in a document.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Blob(pub Bytes);
 

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[serde(transparent)]
 pub struct Key(Arc<str>);
 
-/// What the keys of some documents begin with.
+/// A common prefix of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix(Arc<str>);
 
@@ -26,12 +26,12 @@ impl Key {
         Self(text.into())
     }
 
-    /// A key as a store has it, whatever its kind.
+    /// A key of any kind, from its text in a store.
     pub fn from_text(text: &str) -> Self {
         Self(Arc::from(text))
     }
 
-    /// The key as text; its bytes are in the order of keys.
+    /// The key as text; keys are ordered by its bytes.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -102,7 +102,7 @@ pub trait KeyPart: Sized {
     fn read(text: &str) -> Option<Self>;
 }
 
-/// The key of a document that there is once.
+/// The key of a kind with a single document.
 impl KeyPart for () {
     fn write(&self, _: &mut String) {}
 
@@ -124,7 +124,7 @@ impl KeyPart for Arc<str> {
 
 impl KeyPart for TopicId {
     fn write(&self, key: &mut String) {
-        // Writing to a text does not fail.
+        // Writing to a `String` does not fail.
         let _ = write!(key, "/{}", self.0);
     }
 
@@ -178,7 +178,7 @@ impl KeyPart for MemberKey {
     }
 }
 
-/// What a group has committed for: a topic, by name, and a partition.
+/// A committed offset: group, topic name and partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OffsetKey {
     /// The group's id.
@@ -203,7 +203,7 @@ impl KeyPart for OffsetKey {
     }
 }
 
-/// A group's id may have slashes in it, so its length goes before it.
+/// A group id may contain slashes, so its length precedes it.
 fn write_group(key: &mut String, group: &str) {
     let _ = write!(key, "/{}/{group}", group.len());
 }

@@ -1,8 +1,9 @@
 //! A kind of document: one declaration of its prefix, key, value, codec, version and lock root.
 //!
-//! A store keeps small values under ordered keys. A key is text: the kind's prefix, a slash, and the parts of the typed
-//! key, so that all documents of a kind, or all of one group, stand together and can be scanned. A value is JSON, so that
-//! a person with a database shell can read it and a later release can add a field that an older document lacks.
+//! A store keeps small values under ordered keys. A key is text: the kind's prefix, a slash, and the parts of
+//! the typed key, so that all documents of a kind, or of one group, are adjacent and can be scanned. A value
+//! is JSON, so that it can be read in a database shell, and so that a later release can add a field that
+//! older documents lack.
 
 use std::any::Any;
 use std::fmt;
@@ -18,15 +19,15 @@ use super::key::{Key, KeyPart, Prefix};
 pub trait DocumentKind:
     Serialize + DeserializeOwned + PartialEq + fmt::Debug + Send + Sync + 'static
 {
-    /// What its keys begin with. No two kinds have the same.
+    /// The prefix of its keys, which is unique.
     const PREFIX: &'static str;
-    /// The version of its value. Raised when an older release could no longer read it; then [`DocumentKind::upgrade`]
-    /// reads older ones.
+    /// The version of its value. Raised when an older release could no longer read it; then
+    /// [`DocumentKind::upgrade`] reads older ones.
     const VERSION: u32 = 1;
     /// Its typed key.
     type Key: KeyPart;
 
-    /// The lock that covers a document: whoever changes it holds this, on every engine that locks.
+    /// The lock that covers a document. It must be held to change the document, on every engine that locks.
     fn lock_root(key: &Self::Key) -> LockRoot;
 
     /// Reads a value of an earlier version.
@@ -43,21 +44,21 @@ pub trait DocumentKind:
         Key::of(Self::PREFIX, key)
     }
 
-    /// The typed key, of a key that is of this kind.
+    /// Parses a key of this kind.
     fn parse_key(key: &Key) -> Option<Self::Key> {
         key.parts_after(Self::PREFIX).and_then(Self::Key::read)
     }
 
-    /// What the keys of all documents of this kind begin with.
+    /// The prefix of all keys of this kind.
     fn prefix() -> Prefix {
         Prefix::of(Self::PREFIX)
     }
 }
 
-/// What is locked to change a document. The order is the one in which locks are taken.
+/// What is locked to change a document. Locks are taken in this order.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum LockRoot {
-    /// What there is once in a store.
+    /// Documents that exist once per store.
     Store,
     /// A topic, by name.
     TopicName(Arc<str>),
@@ -91,7 +92,7 @@ impl<T: DocumentKind> AnyDocument for T {
     }
 }
 
-/// Stands before the version of a value; JSON never begins with it. A value without it is of version 1.
+/// Precedes the version of a value; JSON never begins with it. A value without it has version 1.
 const VERSION_MARK: char = 'v';
 
 impl Document {
@@ -105,7 +106,7 @@ impl Document {
         (&*self.0 as &dyn Any).downcast_ref()
     }
 
-    /// The same, shared.
+    /// The same, as an `Arc`.
     pub fn get_arc<T: DocumentKind>(&self) -> Option<Arc<T>> {
         let any: Arc<dyn Any + Send + Sync> = self.0.clone();
         any.downcast().ok()
@@ -122,7 +123,7 @@ impl Document {
     /// Reads the text of a document of this kind.
     ///
     /// # Errors
-    /// It was written by a newer release, or is no such document.
+    /// It was written by a newer release, or does not parse as this kind.
     pub fn read<T: DocumentKind>(text: &str) -> Result<Self, ReadError> {
         let (version, json) = split_version(text)?;
         let value = match version {
@@ -162,7 +163,7 @@ pub enum ReadError {
         /// The latest version that this release knows.
         known: u32,
     },
-    /// It is not what its kind says.
+    /// It does not parse as its kind.
     Damaged(String),
     /// No kind has its prefix.
     UnknownKind,
@@ -185,7 +186,7 @@ impl fmt::Display for ReadError {
 
 impl std::error::Error for ReadError {}
 
-/// A registered kind, its type forgotten.
+/// A registered kind, type-erased.
 pub struct AnyKind {
     prefix: &'static str,
     read: fn(&str) -> Result<Document, ReadError>,
@@ -193,12 +194,12 @@ pub struct AnyKind {
 }
 
 impl AnyKind {
-    /// Forgets a kind's type.
+    /// Erases a kind's type.
     pub const fn of<T: DocumentKind>() -> Self {
         Self { prefix: T::PREFIX, read: Document::read::<T>, lock_root: lock_root_of::<T> }
     }
 
-    /// What its keys begin with.
+    /// The prefix of its keys.
     pub fn prefix(&self) -> &'static str {
         self.prefix
     }
@@ -218,5 +219,5 @@ fn lock_root_of<T: DocumentKind>(key: &Key) -> Option<LockRoot> {
     T::parse_key(key).map(|key| T::lock_root(&key))
 }
 
-/// The key of what a producer did in a partition.
+/// The key of a producer's state in a partition.
 pub type ProducerKey = (TopicPartition, ProducerId);

@@ -1,4 +1,4 @@
-//! Offsets that groups have committed.
+//! Committed offsets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,16 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::key::OffsetKey;
 use super::kind::{DocumentKind, LockRoot};
 
-/// An offset that a group has committed.
+/// A committed offset.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OffsetDocument {
-    /// The life of the topic that it is of: an offset does not outlive its topic.
+    /// Topic id: the offset is not valid for a later topic of that name.
     pub topic_id: TopicId,
-    /// The next record to read.
+    /// The offset of the next record to read.
     pub offset: i64,
-    /// The epoch of the last record that was read; -1 for none.
+    /// The leader epoch of the last record that was read; -1 for none.
     pub leader_epoch: i32,
-    /// The client's own text.
+    /// Metadata from the client.
     #[serde(default, skip_serializing_if = "str::is_empty")]
     pub metadata: Arc<str>,
     /// When it was committed, in ms.
@@ -41,13 +41,13 @@ impl DocumentKind for OffsetDocument {
 /// Partitions by topic name.
 pub type OffsetPartitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
 
-/// Which offsets a group has.
+/// The partitions for which a group has committed offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct OffsetIndex(pub OffsetPartitions);
 
 impl OffsetIndex {
-    /// Each partition by itself.
+    /// Iterates over all partitions.
     pub fn each(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
         self.0.iter().flat_map(|(topic, of_topic)| of_topic.iter().map(move |partition| (topic, *partition)))
     }

@@ -1,4 +1,4 @@
-//! Idempotent producers (KIP-98), and the counter that gives them their ids.
+//! Idempotent producers (KIP-98), and the counter of producer ids.
 
 use kernel::TopicPartition;
 use serde::{Deserialize, Serialize};
@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 use super::key::Prefix;
 use super::kind::{DocumentKind, LockRoot, ProducerKey};
 
-/// Numbers that are given out once.
+/// Counters whose values are given out once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Counters {
-    /// The next idempotent producer's id.
+    /// The next producer id.
     pub next_producer_id: i64,
 }
 
-/// There is one in a store.
+/// One per store.
 impl DocumentKind for Counters {
     const PREFIX: &'static str = "counters";
     type Key = ();
@@ -23,14 +23,14 @@ impl DocumentKind for Counters {
     }
 }
 
-/// What is remembered of an idempotent producer in one partition.
+/// The state of an idempotent producer in one partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerDocument {
-    /// Its epoch.
+    /// Producer epoch.
     pub epoch: i16,
     /// Its last batches, oldest first, five at most: as many as a producer may have in flight.
     pub batches: Vec<ProducedBatch>,
-    /// When the last one was taken.
+    /// When its last batch was received, in ms.
     pub last_ms: i64,
 }
 
@@ -39,7 +39,7 @@ pub struct ProducerDocument {
 pub struct ProducedBatch {
     /// The sequence number of its first record.
     pub first_sequence: i32,
-    /// That of its last.
+    /// The sequence number of its last record.
     pub last_sequence: i32,
     /// The offset of its first record.
     pub base_offset: i64,

@@ -26,7 +26,7 @@ where
 
 /// The texts are those of format 1: a store that was written by an earlier release has these keys.
 #[test]
-fn keys_are_read_as_they_are_written() {
+fn keys_round_trip() {
     let id = "00000000-0000-0000-0000-000000000001";
     round_trips::<Counters>(&(), "counters");
     round_trips::<TopicDocument>(&text("a/b"), "topic/a/b");
@@ -44,7 +44,7 @@ fn keys_are_read_as_they_are_written() {
 }
 
 #[test]
-fn what_is_no_key_is_not_read() {
+fn invalid_keys_are_not_parsed() {
     for key in ["", "topic-name/x", "partition/1", "producer/a/b", "nonsense/1", "counters/1", "topic"] {
         let key = Key::from_text(key);
         assert_eq!(lock_root(&key), None, "{key}");

@@ -28,7 +28,7 @@ pub struct TopicDocument {
 
 impl PartialEq for TopicDocument {
     fn eq(&self, other: &Self) -> bool {
-        // The effective configs follow from the configs.
+        // The effective configs are derived from the configs.
         (&self.name, self.id, self.partitions, &self.configs)
             == (&other.name, other.id, other.partitions, &other.configs)
     }
@@ -47,7 +47,7 @@ impl TopicDocument {
         Self::new(Arc::clone(&self.name), self.id, self.partitions, configs)
     }
 
-    /// The configs in force, worked out once.
+    /// The effective configs, computed once.
     pub fn effective(&self) -> &EffectiveConfig {
         self.effective.get_or_init(|| {
             let overrides = self.configs.iter().map(|(name, value)| (name.as_str(), value.as_str()));
@@ -55,7 +55,7 @@ impl TopicDocument {
         })
     }
 
-    /// One of its partitions; `None` if it has no such number.
+    /// One of its partitions; `None` if it does not exist.
     pub fn partition(&self, partition: i32) -> Option<TopicPartition> {
         (0..self.partitions).contains(&partition).then_some(TopicPartition { topic: self.id, partition })
     }
@@ -66,7 +66,7 @@ impl TopicDocument {
         (0..self.partitions).map(move |partition| TopicPartition { topic, partition })
     }
 
-    /// What other services may know of it.
+    /// What other services may see of it.
     pub fn facts(&self) -> TopicFacts {
         TopicFacts { name: Arc::clone(&self.name), id: self.id, partitions: self.partitions }
     }
@@ -97,7 +97,7 @@ impl DocumentKind for TopicName {
     }
 }
 
-/// The topics whose names become this one when `.` is written `_`; the names of their metrics would collide.
+/// The topics whose names are equal once `.` is replaced by `_`: the names of their metrics would collide.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TopicCollision(pub Vec<Arc<str>>);

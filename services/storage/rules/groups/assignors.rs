@@ -1,4 +1,4 @@
-//! Which of the broker's assignors a group of the consumer protocol uses.
+//! The server-side assignor that a group of the consumer protocol uses.
 
 use crate::documents::ASSIGNORS;
 
@@ -6,6 +6,6 @@ use crate::documents::ASSIGNORS;
 pub(crate) fn elected_assignor<'a>(votes: impl Iterator<Item = Option<&'a str>>) -> &'static str {
     let votes: Vec<&str> = votes.flatten().collect();
     let count = |assignor: &&&str| votes.iter().filter(|vote| *vote == *assignor).count();
-    // The first of those with the most votes: the default, unless another has more.
+    // A tie goes to the first assignor; the first of all is the default.
     ASSIGNORS.iter().rev().max_by_key(count).copied().unwrap_or(ASSIGNORS[0])
 }

@@ -1,4 +1,4 @@
-//! What a command on a group needs, and what it comes to.
+//! The documents that a group command needs, and its decision.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
     }
     for key in member_keys(group, set) {
         match command {
-            // These look at the members, and leave them as they are.
+            // These read the members and do not change them.
             GroupCommand::CommitOffsets { .. }
             | GroupCommand::DeleteOffsets { .. }
             | GroupCommand::ExpireOffsets { .. } => wanted.read::<MemberDocument>(&key),
@@ -28,7 +28,7 @@ pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
     offsets::needs(wanted, group, command, set);
 }
 
-/// The ids under which a command may add a member.
+/// The member ids that a command may add.
 fn joining_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
     match command {
         GroupCommand::Join(join) => vec![&join.fresh_id, &join.member.id],
@@ -42,7 +42,7 @@ fn member_keys(group: &Arc<str>, set: &WorkingSet<'_>) -> Vec<MemberKey> {
     members.map(|member| MemberKey { group: Arc::clone(group), member: Arc::clone(member) }).collect()
 }
 
-/// The topics that a command is about and brings no facts of; decided without them it would only say so.
+/// The topics whose metadata a command needs and does not carry. Until it does, it is not applied.
 pub fn missing_topics(group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) -> BTreeSet<Arc<str>> {
     consumer::missing_topics(Group::load(set, group).as_ref(), command)
 }
@@ -118,7 +118,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
     }
 }
 
-/// A classic member joins. A group of the consumer protocol without members becomes a classic one.
+/// JoinGroup. An empty group of the consumer protocol becomes a classic one.
 fn joined(group: &mut Group, join: &Join) -> Result<Joined, Refused> {
     if group.document.consumer.is_some() && group.count() == 0 {
         group.document = GroupDocument::empty(join.now_ms);
@@ -129,8 +129,8 @@ fn joined(group: &mut Group, join: &Join) -> Result<Joined, Refused> {
     }
 }
 
-/// The group of the consumer protocol that a heartbeat is for. A classic one is upgraded, if it can be, when the first
-/// member of the consumer protocol joins.
+/// The group of the consumer protocol that a heartbeat is for. A classic group is upgraded, if possible, when
+/// the first member of the consumer protocol joins.
 fn consumer_group(
     set: &WorkingSet<'_>,
     name: &Arc<str>,

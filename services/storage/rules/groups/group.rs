@@ -1,4 +1,4 @@
-//! A group with its members, while a change to it is decided.
+//! A group and its members, loaded to decide a command.
 
 use std::sync::Arc;
 
@@ -12,13 +12,13 @@ use crate::documents::{
 use crate::groups::view::GroupView;
 use crate::working_set::WorkingSet;
 
-/// A group and its members, in the order in which they came.
+/// A group and its members, in the order in which they joined.
 pub(super) struct Group {
     name: Arc<str>,
     pub(super) document: GroupDocument,
     stored: Option<Arc<GroupDocument>>,
     members: Vec<Member>,
-    gone: Vec<Arc<str>>,
+    removed: Vec<Arc<str>>,
 }
 
 struct Member {
@@ -38,7 +38,7 @@ pub(super) fn unknown_member() -> Refused {
 }
 
 impl Group {
-    /// The group, if there is one.
+    /// Loads the group; `None` if it does not exist.
     pub(super) fn load(set: &WorkingSet<'_>, name: &Arc<str>) -> Option<Self> {
         let stored = set.get_arc::<GroupDocument>(name)?;
         let member = |id: &Arc<str>| {
@@ -48,10 +48,10 @@ impl Group {
         };
         let members = stored.members.iter().filter_map(member).collect();
         let document = (*stored).clone();
-        Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, gone: Vec::new() })
+        Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, removed: Vec::new() })
     }
 
-    /// The group as it was read; its changes are thrown away.
+    /// The group of a view. Changes to it are discarded.
     pub(super) fn of_view(view: &GroupView) -> Self {
         let member = |(id, document): &(Arc<str>, Arc<MemberDocument>)| Member {
             id: Arc::clone(id),
@@ -60,20 +60,20 @@ impl Group {
         };
         let members = view.members.iter().map(member).collect();
         let document = (*view.group).clone();
-        Self { name: Arc::from(""), document, stored: None, members, gone: Vec::new() }
+        Self { name: Arc::from(""), document, stored: None, members, removed: Vec::new() }
     }
 
-    /// A group that is not there yet.
+    /// A new, empty group.
     pub(super) fn new(name: &Arc<str>, now_ms: i64) -> Self {
         let document = GroupDocument::empty(now_ms);
-        Self { name: Arc::clone(name), document, stored: None, members: Vec::new(), gone: Vec::new() }
+        Self { name: Arc::clone(name), document, stored: None, members: Vec::new(), removed: Vec::new() }
     }
 
-    /// Puts what has changed into the set.
+    /// Writes the changed documents to the set.
     pub(super) fn store(mut self, set: &mut WorkingSet<'_>) {
         self.document.members = self.members.iter().map(|member| Arc::clone(&member.id)).collect();
         let key = |member: &Arc<str>| MemberKey { group: Arc::clone(&self.name), member: Arc::clone(member) };
-        for id in &self.gone {
+        for id in &self.removed {
             if self.document.members.iter().all(|member| member != id) {
                 set.delete::<MemberDocument>(&key(id));
             }
@@ -86,7 +86,7 @@ impl Group {
         }
     }
 
-    /// The epoch of a group of the consumer protocol, which counts what has changed about it.
+    /// Group epoch of a group of the consumer protocol.
     pub(super) fn group_epoch(&self) -> i32 {
         self.document.generation
     }
@@ -113,12 +113,12 @@ impl Group {
         Some(Arc::make_mut(&mut member.document))
     }
 
-    /// What a member of a group of the consumer protocol has besides.
+    /// A member's state in a group of the consumer protocol.
     pub(super) fn consumer(&self, id: &str) -> Option<&ConsumerMember> {
         self.member(id)?.consumer.as_deref()
     }
 
-    /// The same, to be changed.
+    /// The same, mutable.
     pub(super) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerMember> {
         self.member_mut(id)?.consumer.as_deref_mut()
     }
@@ -142,7 +142,7 @@ impl Group {
         self.document.leader.as_deref() == Some(id)
     }
 
-    /// The id of a static member.
+    /// The member id of a static member.
     pub(super) fn id_of_instance(&self, instance: &str) -> Option<&Arc<str>> {
         let mut members = self.members();
         members.find(|(_, member)| member.instance_id.as_deref() == Some(instance)).map(|(id, _)| id)
@@ -191,11 +191,11 @@ impl Group {
         if let Some(member) = self.members.iter_mut().find(|member| member.id == *old) {
             member.id = Arc::clone(new);
             member.stored = None;
-            self.gone.push(Arc::clone(old));
+            self.removed.push(Arc::clone(old));
         }
     }
 
-    /// Removes a member, and starts the rebalance that follows from that.
+    /// Removes a member and starts the rebalance that this causes.
     pub(super) fn remove(&mut self, id: &str, now_ms: i64) {
         self.take_out(id);
         match self.document.state {
@@ -205,16 +205,16 @@ impl Group {
         }
     }
 
-    /// Removes a member, and no more.
+    /// Removes a member without a rebalance.
     pub(super) fn take_out(&mut self, id: &str) {
         let Some(index) = self.members.iter().position(|member| &*member.id == id) else { return };
-        self.gone.push(self.members.remove(index).id);
+        self.removed.push(self.members.remove(index).id);
         if self.is_leader(id) {
             self.document.leader = self.members.first().map(|member| Arc::clone(&member.id));
         }
     }
 
-    /// Lets an id go that was given out and not used.
+    /// Removes a pending member id (KIP-394) that was not used.
     pub(super) fn remove_pending(&mut self, id: &str, now_ms: i64) {
         self.document.pending.remove(id);
         self.complete_if_all_joined(now_ms);
@@ -230,11 +230,11 @@ impl Group {
         self.members().map(|(_, member)| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
     }
 
-    /// Asks all members to join again. A group that was empty waits for more.
+    /// Starts a rebalance: all members must rejoin. A group that was empty waits for more members.
     pub(super) fn prepare(&mut self, initial_delay_ms: i64, now_ms: i64) {
         let was_empty = self.document.state == GroupState::Empty;
         if self.document.state == GroupState::CompletingRebalance {
-            // Nobody was told the new assignments, and the old ones no longer hold.
+            // No member has received the new assignments, and the old ones are no longer valid.
             self.each(|member| member.assignment = Default::default());
         }
         let timeout_ms = self.rebalance_timeout_ms();
@@ -253,7 +253,7 @@ impl Group {
         self.end_if_late(now_ms);
     }
 
-    /// Begins the next generation if no member is missing.
+    /// Starts the next generation if all members have joined.
     pub(super) fn complete_if_all_joined(&mut self, now_ms: i64) {
         let is_initial = self.document.deadline.is_some_and(|deadline| deadline.initial.is_some());
         let all_joined = self.count_joined() == self.count() && self.document.pending.is_empty();
@@ -262,7 +262,7 @@ impl Group {
         }
     }
 
-    /// Does what is due at the group's deadline, if that has come.
+    /// Applies the group's deadline if it has passed.
     pub(super) fn end_if_late(&mut self, now_ms: i64) {
         let Some(deadline) = self.document.deadline.filter(|deadline| deadline.at_ms <= now_ms) else {
             return;
@@ -277,21 +277,22 @@ impl Group {
                 self.document.deadline = Some(Deadline { at_ms: now_ms + step_ms, initial: Some(initial) });
             }
             (GroupState::PreparingRebalance, _) => self.complete(now_ms),
-            (GroupState::CompletingRebalance | GroupState::Stable, _) => self.drop_unsynced(now_ms),
+            (GroupState::CompletingRebalance | GroupState::Stable, _) => self.remove_unsynced(now_ms),
             (GroupState::Empty | GroupState::Assigning | GroupState::Reconciling, _) => {
                 self.document.deadline = None;
             }
         }
     }
 
-    /// Begins the next generation with those who have joined. Static members may be late (KIP-345).
+    /// Starts the next generation with the members that have joined. Static members need not have joined
+    /// (KIP-345).
     fn complete(&mut self, now_ms: i64) {
         let late = self.members().filter(|(_, member)| !member.has_joined && member.instance_id.is_none());
         for id in late.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
             self.take_out(&id);
         }
         if !self.elect_joined_leader() && self.count() > 0 {
-            // Only static members, and none of them is back: their sessions decide.
+            // Only static members are left and none has rejoined: they stay until their session timeout.
             let at_ms = now_ms + self.rebalance_timeout_ms();
             self.document.deadline = Some(Deadline { at_ms, initial: None });
             return;
@@ -325,19 +326,19 @@ impl Group {
         is_found
     }
 
-    /// Members that joined and then never asked for their assignment are out.
-    fn drop_unsynced(&mut self, now_ms: i64) {
+    /// Removes members that joined but did not send SyncGroup in time.
+    fn remove_unsynced(&mut self, now_ms: i64) {
         self.document.deadline = None;
-        let silent = self.members().filter(|(_, member)| !member.has_synced);
-        let silent: Vec<_> = silent.map(|(id, _)| Arc::clone(id)).collect();
-        if silent.is_empty() {
+        let unsynced = self.members().filter(|(_, member)| !member.has_synced);
+        let unsynced: Vec<_> = unsynced.map(|(id, _)| Arc::clone(id)).collect();
+        if unsynced.is_empty() {
             return;
         }
-        silent.iter().for_each(|id| self.take_out(id));
+        unsynced.iter().for_each(|id| self.take_out(id));
         self.prepare(0, now_ms);
     }
 
-    /// All members have their assignments.
+    /// The leader has assigned: the group becomes Stable.
     pub(super) fn settle(&mut self, now_ms: i64) {
         let deadline = self.document.deadline;
         self.enter(GroupState::Stable, now_ms);

@@ -17,13 +17,13 @@ pub(super) fn join(group: &mut Group, join: &Join) -> Decided {
         return Err(ErrorCode::InconsistentGroupProtocol.into());
     }
     match (join.member.id.is_empty(), join.member.instance_id.clone()) {
-        (true, None) => newcomer(group, join),
-        (true, Some(instance)) => static_newcomer(group, join, &instance),
-        (false, _) => known(group, join),
+        (true, None) => join_new(group, join),
+        (true, Some(instance)) => join_new_static(group, join, &instance),
+        (false, _) => join_known(group, join),
     }
 }
 
-/// Whether a member with these assignors fits into the group.
+/// Whether the group supports the member's protocol type and one of its assignors.
 fn supports(group: &Group, join: &Join) -> bool {
     if group.document.state == GroupState::Empty {
         return !join.protocol_type.is_empty() && !join.protocols.is_empty();
@@ -33,7 +33,7 @@ fn supports(group: &Group, join: &Join) -> bool {
         && join.protocols.iter().any(|own| group.count() == 0 || known.contains(&own.name))
 }
 
-/// A group that is full takes back those that it knows.
+/// A full group accepts only members that it has already accepted.
 fn check_size(group: &Group, join: &Join) -> Result<(), Refused> {
     let member = group.member(&join.member.id);
     let is_accepted = match group.document.state {
@@ -46,7 +46,7 @@ fn check_size(group: &Group, join: &Join) -> Result<(), Refused> {
     if is_accepted { Ok(()) } else { Err(ErrorCode::GroupMaxSizeReached.into()) }
 }
 
-fn newcomer(group: &mut Group, join: &Join) -> Decided {
+fn join_new(group: &mut Group, join: &Join) -> Decided {
     let id = Arc::clone(&join.fresh_id);
     if join.requires_known_id {
         let until_ms = join.now_ms + i64::from(join.session_timeout_ms);
@@ -56,7 +56,7 @@ fn newcomer(group: &mut Group, join: &Join) -> Decided {
     add(group, join, id)
 }
 
-fn static_newcomer(group: &mut Group, join: &Join, instance: &str) -> Decided {
+fn join_new_static(group: &mut Group, join: &Join, instance: &str) -> Decided {
     let id = Arc::clone(&join.fresh_id);
     match group.id_of_instance(instance).cloned() {
         None => add(group, join, id),
@@ -64,7 +64,7 @@ fn static_newcomer(group: &mut Group, join: &Join, instance: &str) -> Decided {
     }
 }
 
-fn known(group: &mut Group, join: &Join) -> Decided {
+fn join_known(group: &mut Group, join: &Join) -> Decided {
     let id = Arc::clone(&join.member.id);
     if join.member.instance_id.is_none() && group.document.pending.contains_key(&id) {
         return add(group, join, id);
@@ -74,20 +74,20 @@ fn known(group: &mut Group, join: &Join) -> Decided {
     let is_leader = group.is_leader(&id);
     match group.document.state {
         GroupState::PreparingRebalance => rejoin(group, join, id),
-        // It may not have got the answer to its first join.
-        GroupState::CompletingRebalance if is_same => Ok(stays(group, id, is_leader)),
-        GroupState::Stable if is_same && !is_leader => Ok(stays(group, id, false)),
+        // The reply to its first JoinGroup may have been lost.
+        GroupState::CompletingRebalance if is_same => Ok(in_generation(group, id, is_leader)),
+        GroupState::Stable if is_same && !is_leader => Ok(in_generation(group, id, false)),
         GroupState::CompletingRebalance | GroupState::Stable => rejoin(group, join, id),
         GroupState::Empty | GroupState::Assigning | GroupState::Reconciling => Err(unknown_member()),
     }
 }
 
-fn stays(group: &Group, member: Arc<str>, lists_members: bool) -> Joined {
+fn in_generation(group: &Group, member: Arc<str>, lists_members: bool) -> Joined {
     let leader = group.document.leader.clone().unwrap_or_default();
     Joined::In { member, lists_members, skips_assignment: false, leader }
 }
 
-/// A member as it joins.
+/// A member that has just joined.
 pub(super) fn new_member(join: &Join) -> MemberDocument {
     MemberDocument {
         instance_id: join.member.instance_id.clone(),
@@ -122,7 +122,7 @@ fn rejoin(group: &mut Group, join: &Join, id: Arc<str>) -> Decided {
     Ok(wait(group, join, id))
 }
 
-/// Takes over what a member says of itself when it joins again.
+/// Updates the member from its new JoinGroup.
 fn update_member(group: &mut Group, join: &Join, id: &str) {
     if let Some(member) = group.member_mut(id) {
         member.protocols.clone_from(&join.protocols);
@@ -135,7 +135,7 @@ fn update_member(group: &mut Group, join: &Join, id: &str) {
     }
 }
 
-/// The member has joined; the others are asked to, unless they have been.
+/// The member has joined and waits. Starts a rebalance unless one is in progress.
 fn wait(group: &mut Group, join: &Join, member: Arc<str>) -> Joined {
     let generation = group.document.generation;
     match group.document.state {
@@ -145,8 +145,8 @@ fn wait(group: &mut Group, join: &Join, member: Arc<str>) -> Joined {
     Joined::Waits { member, generation }
 }
 
-/// A static member has come back without its id, after a restart: the one that had the id is fenced. If nothing else
-/// has changed the group goes on as it is (KIP-345).
+/// A static member rejoins without its member id, after a restart: the old member id is fenced. Without
+/// another change there is no rebalance (KIP-345).
 fn replace(group: &mut Group, join: &Join, old: &Arc<str>, id: Arc<str>) -> Decided {
     let leader_before = group.document.leader.clone().unwrap_or_default();
     group.rename(old, &id);
@@ -160,7 +160,8 @@ fn replace(group: &mut Group, join: &Join, old: &Arc<str>, id: Arc<str>) -> Deci
         member.has_joined = false;
     }
     let skips_assignment = join.can_skip_assignment && group.is_leader(&id);
-    // A client that cannot skip the assignment must not learn that it leads: it is told the leader's old id.
+    // A client that cannot skip the assignment must not learn that it is the leader: the reply names the
+    // leader's old member id.
     let leader = match join.can_skip_assignment {
         true => group.document.leader.clone().unwrap_or_default(),
         false => leader_before,

@@ -5,14 +5,14 @@ use kernel::ErrorCode;
 use super::group::Group;
 use crate::commands::{LeftMember, MemberIdentity};
 
-/// Removes members, each by itself.
+/// Removes members one by one.
 pub(super) fn leave(group: &mut Group, members: &[MemberIdentity], now_ms: i64) -> Vec<LeftMember> {
     members.iter().map(|member| leave_one(group, member, now_ms)).collect()
 }
 
 fn leave_one(group: &mut Group, member: &MemberIdentity, now_ms: i64) -> LeftMember {
     if group.document.pending.contains_key(&member.id) {
-        // An id that has not joined yet cannot be a static member's.
+        // A pending member id (KIP-394) is never that of a static member.
         if member.instance_id.is_some() {
             return Err(ErrorCode::UnknownMemberId);
         }

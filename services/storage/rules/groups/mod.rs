@@ -1,16 +1,17 @@
-//! Consumer groups: who is in one, what each member reads, and how far it has come.
+//! Consumer groups: members, assignments and committed offsets.
 //!
-//! A group's life is Kafka's classic protocol (KIP-62, KIP-345, KIP-394). Members *join*; once all have, or the time is
-//! up, a new generation begins and its leader assigns the partitions; members *sync* to get their assignment. Joins and
-//! syncs that must wait are parked by their brokers until the group's documents change ([`join_answer`], [`sync_answer`]).
-//! Nothing here waits or looks at a clock: what happens by itself comes as a [`Tick`](crate::commands::GroupCommand::Tick)
-//! that carries the time, and does nothing if its time has not come. So any broker may send one, and twice does no harm.
+//! Classic groups follow Kafka's classic protocol (KIP-62, KIP-345, KIP-394). Members *join*; once all have
+//! joined, or the rebalance timeout has passed, a new generation starts and its leader assigns the
+//! partitions. Members *sync* to get their assignments. Brokers park JoinGroup and SyncGroup requests that
+//! must wait until the group's documents change ([`join_answer`], [`sync_answer`]). Nothing here waits or
+//! reads a clock: a [`Tick`](crate::commands::GroupCommand::Tick) carries the time and applies the timeouts
+//! that have passed. Any broker may send one, and a repeated one is harmless.
 //!
-//! Heartbeats change nothing. A broker reports the members that it has heard from in a tick, well before their sessions
-//! end.
+//! Heartbeats write nothing. A broker reports the members that it has heard from in a tick, well before their
+//! session timeouts.
 //!
-//! A group's topics may be another service's, so the rules of groups read no documents of topics: facts about them travel
-//! in the command ([`missing_topics`]).
+//! A group's topics may belong to another service, so the group rules read no topic documents: topic metadata
+//! travels in the command ([`missing_topics`]).
 
 mod assignors;
 mod consumer;

@@ -1,4 +1,5 @@
-//! Committed offsets: OffsetCommit, OffsetDelete, DeleteGroups and expiry, as Kafka's coordinator decides them.
+//! Committed offsets: OffsetCommit, OffsetDelete, DeleteGroups and expiry, as Kafka's coordinator decides
+//! them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -43,7 +44,7 @@ fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
 /// A member that commits.
 pub(super) struct CommittingMember<'a> {
     pub(super) member: &'a MemberIdentity,
-    /// Whether the request can be told of epochs.
+    /// Whether the request version knows member epochs.
     pub(super) knows_epochs: bool,
 }
 
@@ -56,7 +57,7 @@ pub(super) fn commit(
 ) -> Outcome {
     match Group::load(set, name) {
         Some(group) => check_committer(&group, committer)?,
-        // Offsets of a consumer that joins no group.
+        // A consumer that commits offsets and joins no group.
         None if committer.member.generation < 0 => {
             set.put::<GroupDocument>(name, GroupDocument::empty(now_ms));
         }
@@ -89,17 +90,18 @@ fn check_committer(group: &Group, committer: &CommittingMember<'_>) -> Result<()
             return Err(Refused::from(ErrorCode::IllegalGeneration));
         }
     } else if !is_empty {
-        // Only members may commit for a group that has some.
+        // Only members may commit to a group that is not empty.
         return Err(unknown_member());
     }
     if group.document.state == GroupState::CompletingRebalance {
-        // The member has joined, and is yet to hear what it is to read.
+        // The member has joined and has no assignment yet.
         return Err(Refused::from(ErrorCode::RebalanceInProgress));
     }
     Ok(())
 }
 
-/// In a group of the consumer protocol, members of both protocols may commit; each hears of it in its own terms.
+/// In a group of the consumer protocol, members of both protocols may commit; each gets its own protocol's
+/// errors.
 fn check_consumer(
     group: &Group,
     CommittingMember { member, knows_epochs }: &CommittingMember<'_>,
@@ -119,18 +121,19 @@ pub(super) fn delete(set: &mut WorkingSet<'_>, name: &Arc<str>, offsets: &[(Arc<
     let is_in_use = |topic: &str| group.document.state != GroupState::Empty && subscribes(&group, topic);
     let is_of_consumers = group.document.protocol_type.as_deref() == Some(CONSUMER);
     if group.document.state != GroupState::Empty && !is_of_consumers {
-        // Only members of other kinds of groups know what those read.
+        // For other protocol types the broker cannot tell which topics the members use.
         return Err(ErrorCode::NonEmptyGroup.into());
     }
     let error = |topic: &str| is_in_use(topic).then_some(ErrorCode::GroupSubscribedToTopic);
     let errors: Vec<Option<ErrorCode>> = offsets.iter().map(|(topic, _)| error(topic)).collect();
     let unused = offsets.iter().zip(&errors).filter(|(_, error)| error.is_none());
     let unused: Vec<(Arc<str>, i32)> = unused.map(|(offset, _)| offset.clone()).collect();
-    forget(set, name, &unused);
+    remove_offsets(set, name, &unused);
     Ok(Applied::OffsetsDeleted(errors))
 }
 
-/// Whether a member reads a topic, as far as a broker can know: a subscription that it cannot read might be to any.
+/// Whether a member may subscribe to a topic. A subscription that cannot be parsed counts as one to every
+/// topic.
 fn subscribes(group: &Group, topic: &str) -> bool {
     if group.document.consumer.is_some() {
         return consumer::is_subscribed(group, topic);
@@ -146,7 +149,7 @@ fn unknown_group() -> Refused {
     Refused::from(ErrorCode::GroupIdNotFound)
 }
 
-fn forget(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[(Arc<str>, i32)]) {
+fn remove_offsets(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[(Arc<str>, i32)]) {
     let mut index = set.get::<OffsetIndex>(group).cloned().unwrap_or_default();
     let mut is_changed = false;
     for (topic, partition) in offsets {
@@ -182,19 +185,19 @@ pub(super) fn delete_group(set: &mut WorkingSet<'_>, group: &Arc<str>) -> Outcom
 
 fn drop_group(set: &mut WorkingSet<'_>, group: &Arc<str>) {
     let offsets = all_offsets(set, group);
-    forget(set, group, &offsets);
+    remove_offsets(set, group, &offsets);
     set.delete::<GroupDocument>(group);
 }
 
-/// When offsets are too old.
+/// What decides whether an offset has expired.
 pub(super) struct Expiry<'a> {
     pub(super) now_ms: i64,
     pub(super) retention_ms: i64,
     pub(super) deleted_topics: &'a BTreeSet<TopicId>,
 }
 
-/// An offset is kept while its group has members that read its topic, and for a time after that. Offsets of topics that
-/// were deleted are not kept at all.
+/// An offset is kept while its group subscribes to its topic, and for the retention time after that. Offsets
+/// of deleted topics are not kept.
 pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<'_>) -> Outcome {
     let Some(group) = Group::load(set, name) else { return Ok(Applied::Changed) };
     let is_empty = group.document.state == GroupState::Empty;
@@ -206,7 +209,7 @@ pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<
             is_stable && is_of_consumers && !subscribes(&group, topic)
         }
     };
-    // Since when nobody has used the group, which for a group that never had members only its offsets tell.
+    // When the group became empty. A group that never had members is judged by its offsets alone.
     let is_classic = group.document.consumer.is_none();
     let since_ms = match is_empty && is_classic && group.document.protocol_type.is_some() {
         true => group.document.since_ms,
@@ -225,7 +228,7 @@ pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<
     if is_empty && group.document.pending.is_empty() && expired.len() == offsets.len() {
         drop_group(set, name);
     } else {
-        forget(set, name, &expired);
+        remove_offsets(set, name, &expired);
     }
     Ok(Applied::Changed)
 }

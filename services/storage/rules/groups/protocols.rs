@@ -1,4 +1,4 @@
-//! Which assignor a classic group uses, and the subscriptions that its members tell assignors.
+//! The assignor that a classic group uses, and the subscriptions in its members' metadata.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,17 +7,17 @@ use kernel::consumer_protocol::{ConsumerSubscription, read_subscription};
 
 use crate::documents::{MemberDocument, MemberProtocol};
 
-/// Kafka's protocol type of consumers, whose metadata a broker may read.
+/// Kafka's protocol type of consumers, whose metadata a broker may parse.
 pub const CONSUMER: &str = "consumer";
 
-/// Assignors that every member knows, in the order of the first member's preference.
+/// Assignors that every member supports, in the order of the first member's preference.
 pub(super) fn known_by_all(members: &[&MemberDocument]) -> Vec<Arc<str>> {
     let Some(first) = members.first() else { return Vec::new() };
     let by_all = |own: &&MemberProtocol| members.iter().all(|member| member.metadata(&own.name).is_some());
     first.protocols.iter().filter(by_all).map(|own| Arc::clone(&own.name)).collect()
 }
 
-/// The assignor with the most votes; each member votes for the first of its own that all know.
+/// The assignor with the most votes; each member votes for its first one that all members support.
 pub(super) fn select(members: &[&MemberDocument]) -> Option<Arc<str>> {
     let candidates = known_by_all(members);
     let mut votes: HashMap<&str, usize> = HashMap::new();
@@ -31,7 +31,7 @@ pub(super) fn select(members: &[&MemberDocument]) -> Option<Arc<str>> {
     candidates.iter().find(|name| votes.get(&***name).copied().unwrap_or(0) == most).cloned()
 }
 
-/// The subscription in the metadata of the first assignor; `None` if the member is no consumer.
+/// The subscription in the metadata of the first assignor; `None` if the member is not a consumer.
 pub(super) fn subscription(protocols: &[MemberProtocol]) -> Option<ConsumerSubscription> {
     read_subscription(&protocols.first()?.metadata.0)
 }

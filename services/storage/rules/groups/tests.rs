@@ -1,4 +1,4 @@
-//! Groups by their rules alone: time is an argument.
+//! The rules of classic groups, tested alone: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +23,7 @@ pub(super) const REBALANCE_MS: i32 = 60_000;
 /// Documents in a map, and the time.
 pub(super) struct Store {
     pub(super) documents: MapStore,
-    /// What is known of topics.
+    /// Topic metadata.
     pub(super) topics: KnownTopics,
     pub(super) now_ms: i64,
     initial_delay_ms: i64,
@@ -58,7 +58,7 @@ impl Store {
         (self.group().state, self.group().generation)
     }
 
-    /// A join; `fresh` is the id that a newcomer gets.
+    /// JoinGroup; `fresh` is the id for a new member.
     fn join_as(
         &mut self,
         member: MemberIdentity,
@@ -105,13 +105,13 @@ impl Store {
         self.join_as(dynamic(id), id, &[("range", "a")])
     }
 
-    /// A newcomer, who is given the id.
-    fn come(&mut self, id: &str) -> Result<Joined, ErrorCode> {
+    /// JoinGroup of a new member, which is given the id.
+    fn join_new(&mut self, id: &str) -> Result<Joined, ErrorCode> {
         self.join_as(dynamic(""), id, &[("range", "a")])
     }
 
-    fn come_static(&mut self, instance: &str, id: &str) -> Result<Joined, ErrorCode> {
-        self.join_as(fixed("", instance), id, &[("range", "a")])
+    fn join_new_static(&mut self, instance: &str, id: &str) -> Result<Joined, ErrorCode> {
+        self.join_as(static_member("", instance), id, &[("range", "a")])
     }
 
     fn sync(&mut self, id: &str, assignments: &[(&str, &str)]) -> Result<Synced, ErrorCode> {
@@ -138,7 +138,7 @@ impl Store {
         }
     }
 
-    /// Lets time pass, after which these have been heard from.
+    /// Advances the clock, then ticks with these members heard from.
     pub(super) fn pass(&mut self, ms: i64, heard: &[&str]) {
         self.now_ms += ms;
         let lease_ms = self.now_ms + i64::from(SESSION_MS);
@@ -175,11 +175,11 @@ impl Store {
         self.documents.0.keys().filter_map(partition).collect()
     }
 
-    /// Two members, each with its part: `a` leads.
+    /// A stable group of two members; `a` is the leader.
     fn stable() -> Self {
         let mut store = Self::new();
-        store.come("a").unwrap();
-        store.come("b").unwrap();
+        store.join_new("a").unwrap();
+        store.join_new("b").unwrap();
         store.join("a").unwrap();
         assert_eq!(store.sync("b", &[]), Ok(Synced::Waits));
         let assigned = Synced::Assigned(Bytes::from_static(b"0"));
@@ -193,7 +193,7 @@ pub(super) fn dynamic(id: &str) -> MemberIdentity {
     MemberIdentity { id: text(id), instance_id: None, generation: -1 }
 }
 
-fn fixed(id: &str, instance: &str) -> MemberIdentity {
+fn static_member(id: &str, instance: &str) -> MemberIdentity {
     MemberIdentity { id: text(id), instance_id: Some(text(instance)), generation: -1 }
 }
 
@@ -202,11 +202,11 @@ fn waits(id: &str, generation: i32) -> Result<Joined, ErrorCode> {
 }
 
 #[test]
-fn two_members_join_and_share() {
+fn two_members_join_and_get_their_assignments() {
     let mut store = Store::new();
-    assert_eq!(store.come("a"), waits("a", 0));
+    assert_eq!(store.join_new("a"), waits("a", 0));
     assert_eq!(store.state(), (GroupState::CompletingRebalance, 1), "nobody else is waited for");
-    assert_eq!(store.come("b"), waits("b", 1));
+    assert_eq!(store.join_new("b"), waits("b", 1));
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 1), "the first is asked to join again");
     assert_eq!(store.sync("a", &[]), Err(ErrorCode::RebalanceInProgress));
     assert_eq!(store.join("a"), waits("a", 1));
@@ -220,7 +220,7 @@ fn two_members_join_and_share() {
 }
 
 #[test]
-fn a_newcomer_of_later_versions_is_given_its_id_first() {
+fn a_new_member_of_later_versions_is_given_its_id_first() {
     let mut store = Store::new();
     store.run(GroupCommand::Join(Box::new(known_id_join("x", 0)))).unwrap();
     assert_eq!(store.state(), (GroupState::Empty, 0));
@@ -254,12 +254,12 @@ fn known_id_join(fresh: &str, now_ms: i64) -> Join {
 }
 
 #[test]
-fn a_new_group_waits_while_members_keep_coming() {
+fn a_new_group_waits_while_members_keep_joining() {
     let mut store = Store::new();
     store.initial_delay_ms = 3_000;
-    store.come("a").unwrap();
+    store.join_new("a").unwrap();
     store.pass(1_000, &[]);
-    store.come("b").unwrap();
+    store.join_new("b").unwrap();
     store.pass(2_000, &[]);
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 0), "somebody came: another step");
     store.pass(2_999, &[]);
@@ -270,9 +270,9 @@ fn a_new_group_waits_while_members_keep_coming() {
 }
 
 #[test]
-fn who_does_not_join_in_time_is_out() {
+fn a_member_that_does_not_rejoin_in_time_is_removed() {
     let mut store = Store::stable();
-    store.come("c").unwrap();
+    store.join_new("c").unwrap();
     store.pass(9_000, &["a", "b"]);
     assert_eq!(store.join("a"), waits("a", 2));
     for _ in 0..5 {
@@ -286,7 +286,7 @@ fn who_does_not_join_in_time_is_out() {
 }
 
 #[test]
-fn a_silent_member_is_out_and_one_that_was_heard_from_is_not() {
+fn a_member_is_removed_after_its_session_timeout() {
     let mut store = Store::stable();
     store.pass(9_000, &["a"]);
     assert_eq!(store.state(), (GroupState::Stable, 2));
@@ -299,7 +299,7 @@ fn a_silent_member_is_out_and_one_that_was_heard_from_is_not() {
 }
 
 #[test]
-fn a_late_tick_evicts_nobody_whose_lease_was_renewed() {
+fn a_late_tick_removes_no_member_with_a_renewed_lease() {
     let mut store = Store::stable();
     store.pass(9_999, &["a", "b"]);
     let early = GroupCommand::Tick { now_ms: 10_000, heard: BTreeMap::new() };
@@ -309,7 +309,7 @@ fn a_late_tick_evicts_nobody_whose_lease_was_renewed() {
 }
 
 #[test]
-fn who_joined_and_never_synced_is_out() {
+fn a_member_that_joined_and_never_synced_is_removed() {
     let mut store = Store::stable();
     store.leave(&[dynamic("b")]);
     store.join("a").unwrap();
@@ -321,7 +321,7 @@ fn who_joined_and_never_synced_is_out() {
 }
 
 #[test]
-fn a_member_that_comes_again_as_it_was_disturbs_nobody() {
+fn an_unchanged_member_that_rejoins_starts_no_rebalance() {
     let mut store = Store::stable();
     let stays = |lists_members| Joined::In {
         member: text("b"),
@@ -339,11 +339,11 @@ fn a_member_that_comes_again_as_it_was_disturbs_nobody() {
 }
 
 #[test]
-fn a_restarted_static_member_keeps_its_part() {
+fn a_restarted_static_member_keeps_its_assignment() {
     let mut store = Store::new();
-    store.come_static("one", "one-1").unwrap();
+    store.join_new_static("one", "one-1").unwrap();
     store.sync("one-1", &[("one-1", "0")]).unwrap();
-    let joined = store.come_static("one", "one-2").unwrap();
+    let joined = store.join_new_static("one", "one-2").unwrap();
     let is = Joined::In {
         member: text("one-2"),
         lists_members: true,
@@ -354,17 +354,23 @@ fn a_restarted_static_member_keeps_its_part() {
     assert_eq!(store.state(), (GroupState::Stable, 1), "no rebalance (KIP-345)");
     assert_eq!(store.member("one-2").unwrap().assignment.0, Bytes::from_static(b"0"));
     assert_eq!(store.member("one-1"), None);
-    assert_eq!(store.join_as(fixed("one-1", "one"), "", &[("range", "a")]), Err(ErrorCode::FencedInstanceId));
-    assert_eq!(store.leave(&[fixed("one-1", "one")]), [Err(ErrorCode::FencedInstanceId)]);
-    assert_eq!(store.leave(&[fixed("", "two"), fixed("", "one")]), [Err(ErrorCode::UnknownMemberId), Ok(())]);
+    assert_eq!(
+        store.join_as(static_member("one-1", "one"), "", &[("range", "a")]),
+        Err(ErrorCode::FencedInstanceId)
+    );
+    assert_eq!(store.leave(&[static_member("one-1", "one")]), [Err(ErrorCode::FencedInstanceId)]);
+    assert_eq!(
+        store.leave(&[static_member("", "two"), static_member("", "one")]),
+        [Err(ErrorCode::UnknownMemberId), Ok(())]
+    );
     assert_eq!(store.state(), (GroupState::Empty, 2));
 }
 
 #[test]
-fn a_static_member_may_be_late() {
+fn a_static_member_stays_without_rejoining_in_time() {
     let mut store = Store::new();
-    store.come_static("one", "one-1").unwrap();
-    store.come("b").unwrap();
+    store.join_new_static("one", "one-1").unwrap();
+    store.join_new("b").unwrap();
     for _ in 0..7 {
         store.pass(9_000, &["one-1"]);
     }
@@ -374,9 +380,9 @@ fn a_static_member_may_be_late() {
 }
 
 #[test]
-fn the_assignor_that_most_prefer_and_all_know() {
+fn the_assignor_is_the_most_preferred_that_all_support() {
     let mut store = Store::new();
-    store.come("a").unwrap();
+    store.join_new("a").unwrap();
     store.leave(&[dynamic("a")]);
     store.initial_delay_ms = 10;
     store.join_as(dynamic(""), "x", &[("only-x", ""), ("range", ""), ("sticky", "")]).unwrap();
@@ -390,15 +396,15 @@ fn the_assignor_that_most_prefer_and_all_know() {
 }
 
 #[test]
-fn a_full_group_takes_nobody() {
+fn a_full_group_accepts_no_new_member() {
     let mut store = Store::stable();
     store.members_max = 2;
-    assert_eq!(store.come("c"), Err(ErrorCode::GroupMaxSizeReached));
+    assert_eq!(store.join_new("c"), Err(ErrorCode::GroupMaxSizeReached));
     assert_eq!(store.join("a"), waits("a", 2));
 }
 
 #[test]
-fn requests_of_another_time_are_refused() {
+fn requests_with_an_unknown_member_or_old_generation_are_refused() {
     let mut store = Store::stable();
     assert_eq!(store.join("nobody"), Err(ErrorCode::UnknownMemberId));
     assert_eq!(store.sync("nobody", &[]), Err(ErrorCode::UnknownMemberId));
@@ -421,7 +427,7 @@ fn requests_of_another_time_are_refused() {
 }
 
 #[test]
-fn offsets_go_with_their_group_and_not_before() {
+fn offsets_are_deleted_with_their_group() {
     let mut store = Store::new();
     let member = MemberIdentity { generation: 3, ..dynamic("x") };
     assert_eq!(store.commit(member, 0, 1), Err(ErrorCode::GroupIdNotFound));
@@ -429,7 +435,7 @@ fn offsets_go_with_their_group_and_not_before() {
     assert_eq!(store.commit(dynamic(""), 7, 1), Ok(()));
     store.run(GroupCommand::DeleteOffsets { offsets: vec![(text("t"), 0), (text("t"), 99)] }).unwrap();
     assert_eq!(store.offsets(), [7]);
-    store.come("a").unwrap();
+    store.join_new("a").unwrap();
     assert_eq!(store.run(GroupCommand::Delete).unwrap_err().error, ErrorCode::NonEmptyGroup);
     store.leave(&[dynamic("a")]);
     store.run(GroupCommand::Delete).unwrap();
@@ -438,7 +444,7 @@ fn offsets_go_with_their_group_and_not_before() {
 }
 
 #[test]
-fn offsets_expire_some_time_after_their_group_was_in_use() {
+fn offsets_expire_after_the_retention_time() {
     let mut store = Store::stable();
     store.commit(MemberIdentity { generation: 2, ..dynamic("a") }, 0, 5).unwrap();
     let expire = |store: &mut Store| {
@@ -461,7 +467,7 @@ fn offsets_expire_some_time_after_their_group_was_in_use() {
 }
 
 #[test]
-fn offsets_do_not_outlive_their_topic() {
+fn offsets_of_deleted_topics_are_deleted() {
     let mut store = Store::stable();
     store.commit(MemberIdentity { generation: 2, ..dynamic("a") }, 0, 5).unwrap();
     let deleted_topics = BTreeSet::from([TopicId(Uuid::from_u128(1))]);

@@ -1,4 +1,4 @@
-//! What happens to a group by itself.
+//! Timeouts of a group.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,8 @@ use super::consumer;
 use super::group::Group;
 use crate::documents::GroupState;
 
-/// Renews the leases of those who have been heard from, lets others lapse, and does what is due.
+/// Renews the leases of members that were heard from, and applies session timeouts, pending ids and the
+/// deadline.
 pub(super) fn tick(group: &mut Group, now_ms: i64, heard: &BTreeMap<Arc<str>, i64>) {
     for (id, lease_ms) in heard {
         if group.member(id).is_some_and(|member| member.lease_ms < *lease_ms)
@@ -20,7 +21,7 @@ pub(super) fn tick(group: &mut Group, now_ms: i64, heard: &BTreeMap<Arc<str>, i6
         consumer::fence_late(group, now_ms);
         return;
     }
-    for id in lapsed(group, now_ms) {
+    for id in timed_out(group, now_ms) {
         group.remove(&id, now_ms);
     }
     let pending = group.document.pending.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
@@ -30,12 +31,13 @@ pub(super) fn tick(group: &mut Group, now_ms: i64, heard: &BTreeMap<Arc<str>, i6
     group.end_if_late(now_ms);
 }
 
-/// Who has joined waits for the others, and is not expected to say anything meanwhile.
-fn lapsed(group: &Group, now_ms: i64) -> Vec<Arc<str>> {
+/// Members whose session has timed out. A member that waits for its JoinGroup reply is exempt: it sends no
+/// heartbeats.
+fn timed_out(group: &Group, now_ms: i64) -> Vec<Arc<str>> {
     let is_preparing = group.document.state == GroupState::PreparingRebalance;
-    let lapsed = group.members().filter(|(_, member)| {
+    let timed_out = group.members().filter(|(_, member)| {
         let is_waiting = is_preparing && member.has_joined;
         member.lease_ms <= now_ms && !is_waiting
     });
-    lapsed.map(|(id, _)| Arc::clone(id)).collect()
+    timed_out.map(|(id, _)| Arc::clone(id)).collect()
 }

@@ -1,6 +1,6 @@
-//! A group as it was read at one moment, and the answers that follow from it without a change.
+//! A snapshot of a group, and the replies that follow from it without a change.
 //!
-//! Joins and syncs that wait look at the group whenever it has changed; a heartbeat looks once.
+//! Waiting JoinGroup and SyncGroup requests check the group each time it changes; a heartbeat checks it once.
 
 use std::sync::Arc;
 
@@ -35,7 +35,8 @@ impl GroupView {
     }
 }
 
-/// Why a member that is not in its group is refused: another one may have taken its group instance id.
+/// The error for a member that is not in its group: FENCED_INSTANCE_ID if another member has its group
+/// instance id.
 fn unknown_or_fenced(view: Option<&GroupView>, member: &MemberIdentity) -> ErrorCode {
     let has_its_instance =
         |other: &MemberDocument| other.instance_id.is_some() && other.instance_id == member.instance_id;
@@ -43,7 +44,7 @@ fn unknown_or_fenced(view: Option<&GroupView>, member: &MemberIdentity) -> Error
     if is_taken { ErrorCode::FencedInstanceId } else { ErrorCode::UnknownMemberId }
 }
 
-/// The answer to a member that waits for the generation after `generation`; `None` as long as it is to wait.
+/// The reply to a JoinGroup that waits for the generation after `generation`; `None` while it must wait.
 pub fn join_answer(
     view: Option<&GroupView>,
     member: &MemberIdentity,
@@ -53,7 +54,7 @@ pub fn join_answer(
     let Some((view, document)) = present else { return Some(Err(unknown_or_fenced(view, member))) };
     let group = &view.group;
     if group.consumer.is_some() {
-        // The group was moved to the consumer protocol meanwhile.
+        // The group was upgraded to the consumer protocol meanwhile.
         return Some(Err(ErrorCode::RebalanceInProgress));
     }
     let is_over = group.generation != generation
@@ -68,7 +69,7 @@ pub fn join_answer(
     })
 }
 
-/// The answer to a member that waits for its assignment; `None` as long as it is to wait.
+/// The reply to a SyncGroup that waits for the assignment; `None` while it must wait.
 pub fn sync_answer(view: Option<&GroupView>, member: &MemberIdentity) -> Option<Result<Synced, ErrorCode>> {
     let present = view.and_then(|view| Some((&view.group, view.member(&member.id)?)));
     let Some((group, document)) = present else { return Some(Err(unknown_or_fenced(view, member))) };
@@ -81,7 +82,7 @@ pub fn sync_answer(view: Option<&GroupView>, member: &MemberIdentity) -> Option<
     }
 }
 
-/// Whether a heartbeat of the classic protocol comes from a member in its present generation.
+/// Checks that a classic heartbeat comes from a member and has the current generation id.
 ///
 /// # Errors
 /// Kafka's error for the member.
@@ -97,13 +98,14 @@ pub fn check_heartbeat<'a>(
     let generation = match &document.consumer {
         None => found.group.generation,
         Some(own) if document.is_classic() => own.epoch,
-        // It has another heartbeat.
+        // Members of the consumer protocol send ConsumerGroupHeartbeat instead.
         Some(_) => return Err(ErrorCode::UnknownMemberId),
     };
     if member.generation == generation { Ok(found) } else { Err(ErrorCode::IllegalGeneration) }
 }
 
-/// Whether a member may ask for the group's offsets: in a group of the consumer protocol only in its own epoch.
+/// Checks that a member may fetch the offsets: in a group of the consumer protocol, only with its member
+/// epoch.
 ///
 /// # Errors
 /// Kafka's error for the member.

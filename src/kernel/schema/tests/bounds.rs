@@ -1,4 +1,4 @@
-//! Bodies that are not what they say: no panic, and no trust in a count that the body does not hold.
+//! Malformed bodies: no panic, and no allocation by a count that exceeds the body.
 
 use bytes::Bytes;
 
@@ -8,7 +8,7 @@ use crate::schema::value;
 use crate::schema::walk::{self, ELEMENTS_MAX, RawValue, Replacement, put_varint};
 use crate::schema::{self, Direction, Kind, Message};
 
-/// Shows `judge` the body with each byte changed in several ways.
+/// Calls `judge` with the body, each byte changed in several ways.
 pub(super) fn bend(body: &[u8], mut judge: impl FnMut(&[u8])) {
     let mut bent = body.to_vec();
     for (at, byte) in body.iter().enumerate() {
@@ -66,7 +66,7 @@ fn a_body_with_any_byte_bent_is_refused_or_read_whole() {
     }
 }
 
-/// The body with each of its array counts replaced by each lie; says what came of it.
+/// Calls `judge` with the body, each array count replaced by each false one.
 fn lie_about_counts(message: &'static Message, version: i16, mut judge: impl FnMut(String, Vec<u8>)) {
     let (_, body) = everything(message, version);
     let mut counts = Vec::new();
@@ -84,14 +84,14 @@ fn lie_about_counts(message: &'static Message, version: i16, mut judge: impl FnM
     }
 }
 
-/// Counts that no body holds.
+/// Counts larger than any body.
 fn lies(is_flexible: bool, may_be_null: bool) -> Vec<Vec<u8>> {
     if !is_flexible {
         let minus_one = (!may_be_null).then_some(-1);
         let lies = [i32::MAX, 1 << 24, -2, i32::MIN].into_iter().chain(minus_one);
         return lies.map(|lie: i32| lie.to_be_bytes().to_vec()).collect();
     }
-    // On the wire a count is one more than it says, and 0 is null.
+    // Compact counts are written plus one; 0 is null.
     let null = (!may_be_null).then_some(0);
     let lies = [1 << 31, u32::MAX, 1 << 24].into_iter().chain(null);
     let varint = |lie: u32| {
@@ -131,7 +131,7 @@ fn the_number_of_elements_is_bounded_however_small_they_are() {
     let Malformed(why) = walk::check(metadata, 0, &topics(ELEMENTS_MAX / 2 + 1)).unwrap_err();
     assert!(why.contains("more than 250000 elements"), "{why}");
 
-    // Tagged fields that nobody knows: a tag and an empty content each.
+    // Unknown tagged fields: a tag and empty content each.
     let tagged = |count: usize| {
         let default = value::default_struct(metadata.fields, 12);
         let mut body = value::encode(metadata, 12, &default).unwrap();

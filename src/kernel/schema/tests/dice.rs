@@ -1,19 +1,19 @@
-//! Bodies of any message, filled at random, the same for the same seed.
+//! Random bodies of any message, deterministic by seed.
 //!
-//! `tests/support` of the root package takes this very file for its hostile requests; so it finds the schema through its
-//! parent, which is another one there.
+//! `tests/support` of the root package includes this file for its hostile requests, so it refers to the
+//! schema through its parent module, which differs there.
 
 use uuid::Uuid;
 
 use super::schema::value::{Value, default_struct};
 use super::schema::{Field, Kind, Message};
 
-/// A source of numbers that look random (xorshift64*).
+/// A pseudorandom number generator (xorshift64*).
 pub(crate) struct Dice(u64);
 
 impl Dice {
     pub(crate) fn new(seed: u64) -> Self {
-        // Any state will do but zero, which would stay zero.
+        // Any state except zero, which would stay zero.
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
@@ -29,12 +29,12 @@ impl Dice {
     }
 }
 
-/// What a body is filled with.
+/// How a body is filled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fill {
     /// Nulls, empty texts and arrays of every small length among the values.
     Anything,
-    /// No null, nothing empty, two elements in every array: every field is there.
+    /// No null, nothing empty, two elements in every array: every field is present.
     Everything,
 }
 
@@ -80,7 +80,7 @@ fn content(kind: Kind, version: i16, fill: Fill, dice: &mut Dice) -> Value {
     }
 }
 
-/// Half of the texts could be names of topics; the others hold characters of two and three bytes.
+/// Half of the strings are valid topic names; the others have characters of two and three bytes.
 fn text(fill: Fill, dice: &mut Dice) -> String {
     let plain: Vec<char> = "abcdefghijklmnopqrstuvwxyz0123456789-._".chars().collect();
     let strange: Vec<char> = "aé矢倉 \u{0}\"*/".chars().collect();

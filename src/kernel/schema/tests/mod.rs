@@ -1,5 +1,5 @@
-//! Every message at every version: there and back (here), cut and bent (`bounds`), its names found and replaced (`names`),
-//! and beside the typed structs of `kafka-protocol` (`typed`).
+//! Every message at every version: round trips (here), truncation and corruption (`bounds`), finding and
+//! replacing names (`names`), and comparison with the typed structs of `kafka-protocol` (`typed`).
 
 mod bounds;
 pub(crate) mod dice;
@@ -18,7 +18,7 @@ pub(crate) fn every_message() -> impl Iterator<Item = (&'static Message, i16)> {
     schema::MESSAGES.iter().flat_map(move |message| versions(message).map(move |version| (message, version)))
 }
 
-/// What to call a message when a test fails.
+/// The label of a message in test failures.
 pub(crate) fn label(message: &Message, version: i16) -> String {
     format!("{} {:?} {version}", message.api, message.direction)
 }
@@ -30,7 +30,7 @@ pub(crate) fn everything(message: &'static Message, version: i16) -> (Value, Byt
     (tree, Bytes::from(bytes))
 }
 
-/// Shows `change` every value of a tree that is neither struct nor array, to be changed.
+/// Calls `change` on every value of a tree that is neither struct nor array.
 pub(crate) fn for_each_scalar(
     fields: &'static [Field],
     version: i16,

@@ -1,4 +1,4 @@
-//! The walker finds every name, id and address, and can put another in its place.
+//! The walker finds every name, id and address, and can replace it.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ fn is_marked(field: &Field) -> bool {
     !matches!(field.mark, Mark::None | Mark::Records)
 }
 
-/// The value as a tree holds it; nothing for the count of an array.
+/// The value as a tree node; `None` for the count of an array.
 fn as_value(found: &Found<'_>) -> Option<Value> {
     match found.value {
         RawValue::Int(value) => Some(Value::Int(value)),
@@ -23,7 +23,7 @@ fn as_value(found: &Found<'_>) -> Option<Value> {
     }
 }
 
-/// A value that no other field has, or nothing for a kind that no mark is on.
+/// A unique value, or `None` for a kind without marks.
 fn unique(value: &Value, mark: Mark, number: u16) -> Value {
     match value {
         Value::String(_) => Value::String(format!("{mark:?}-{number}")),
@@ -54,7 +54,7 @@ fn the_walk_shows_every_marked_value() {
             }
         };
         walk::walk(message, version, &body, note).unwrap();
-        // Tagged fields come last on the wire, wherever the schema has them.
+        // Tagged fields come last on the wire, wherever they are in the schema.
         expected.sort();
         shown.sort();
         assert_eq!(shown, expected, "{}", label(message, version));
@@ -151,7 +151,7 @@ fn a_host_and_its_port_are_shown_as_one_instance() {
     assert!(pairs > 50, "only {pairs} addresses");
 }
 
-/// What becomes of a text: longer (so that lengths, and the sizes of tagged fields around it, need more bytes),
+/// How a string changes: longer (so that lengths, and the sizes of tagged fields around it, need more bytes),
 /// shorter, and of the same length.
 const NEW_TEXTS: [fn(&str) -> String; 3] =
     [|old| format!("{old}{}", "x".repeat(300)), |_| "y".to_owned(), |old| "z".repeat(old.len())];
@@ -233,7 +233,7 @@ fn a_value_of_another_kind_is_not_put_in_place() {
     assert!(put(Mark::Port, Replacement::Text("a port".to_owned())).is_err());
     assert!(put(Mark::Host, Replacement::Int(1)).is_err());
     assert!(put(Mark::TopicId, Replacement::Int(1)).is_err());
-    // Before KIP-482 a text has 16 bits for its length.
+    // Before KIP-482 a string has a 16-bit length.
     let (_, old_body) = everything(message, 0);
     let too_long =
         |found: &Found<'_>| (found.field.mark == Mark::Host).then(|| Replacement::Text("x".repeat(32_768)));

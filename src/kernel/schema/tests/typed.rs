@@ -1,5 +1,5 @@
-//! Beside the typed structs of `kafka-protocol`, which services decode and encode with: both write the same bytes, and
-//! what the walker has passed their decoder survives.
+//! Comparison with the typed structs of `kafka-protocol`, which services use: both write the same bytes, and
+//! their decoder survives every body that the walker accepts.
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages as typed;
@@ -14,7 +14,7 @@ macro_rules! check_all {
     ($check:ident: $($request:ident)*) => { $($check::<typed::$request>();)* };
 }
 
-/// The APIs that clients call; the others are spoken among brokers and controllers.
+/// The APIs that clients call; the others are used between brokers and controllers.
 macro_rules! for_each_request {
     ($check:ident) => {
         check_all! { $check:
@@ -69,7 +69,7 @@ fn survives<R: Request>() {
     one_side_survives::<R::Response>(R::KEY, Direction::Response);
 }
 
-/// The decoder reserves whatever a count says, so a count that slipped through would end the whole test process.
+/// The decoder allocates by any count, so an unchecked count would abort the whole test process.
 fn one_side_survives<T: Decodable>(key: i16, direction: Direction) {
     let message = schema::message(key, direction).unwrap();
     for version in message.versions.min..=message.versions.max {

@@ -1,6 +1,5 @@
-//! The answers are those of Kafka 4.1.1 with one broker, but where a test says otherwise.
+//! The answers are those of Kafka 4.1.1 with one broker, except where a test says otherwise.
 
-use crate::dispatch;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,6 +13,8 @@ use kernel::drain::drain;
 use kernel::records::{BatchBuilder, Codec, NewRecord};
 use kernel::session::HostPort;
 use kernel::{Api, Body, Session, Ticket};
+use rules::commands::Command;
+use rules::documents::TopicDocument;
 use tokio::task::yield_now;
 use tokio::time::Instant;
 use uuid::Uuid;
@@ -21,8 +22,7 @@ use uuid::Uuid;
 use super::*;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, append, batch, broker, broker_with_replies, topic};
-use rules::commands::Command;
-use rules::documents::TopicDocument;
+use crate::dispatch;
 
 mod sessions;
 
@@ -46,7 +46,7 @@ async fn fetch(broker: &Arc<Broker>, version: i16, request: &FetchRequest) -> Fe
     testing::ask(broker, Api::FETCH, version, request).await
 }
 
-/// All partitions of a response, in its order.
+/// All partitions of a response, in order.
 fn parts(response: &FetchResponse) -> Vec<&PartitionData> {
     response.responses.iter().flat_map(|topic| &topic.partitions).collect()
 }
@@ -259,7 +259,7 @@ async fn sizes_below_zero_and_unknown_isolation_levels_are_invalid_requests() {
     }
 }
 
-/// A fetch of both partitions of a fresh topic, on its way.
+/// A running fetch of both partitions of a new topic.
 struct Parked {
     broker: Arc<Broker>,
     topic: Arc<TopicDocument>,
@@ -383,7 +383,7 @@ async fn who_wants_no_bytes_or_no_wait_is_answered_at_once() {
         fetch(&broker, 12, &asked).await;
     }
     assert!(started.elapsed().is_zero());
-    // Beside a partition that exists, an unknown one does not cut the wait short.
+    // An unknown partition does not end the wait for one that exists.
     let both = vec![of("orders", vec![part(2, 0)]), of("nope", vec![part(0, 0)])];
     fetch(&broker, 12, &request(both).with_max_wait_ms(5_000)).await;
     assert!(started.elapsed() >= Duration::from_secs(5));

@@ -1,4 +1,4 @@
-//! Sessions as clients see them (KIP-227).
+//! Fetch sessions as clients see them (KIP-227).
 
 use super::*;
 use crate::apis::common::text;
@@ -21,7 +21,7 @@ impl Client {
         testing::ask_on(&self.broker, &self.connection, Api::FETCH, version, &request).await
     }
 
-    /// Opens a session for all partitions of `orders`, with the first at its beginning and the others at their ends.
+    /// Opens a session for all partitions of `orders`: the first at its log start, the others at their ends.
     async fn open(&self) -> i32 {
         let asked = request(vec![of("orders", vec![part(0, 0), part(1, 2), part(2, 0)])]);
         let response = self.fetch(12, 0, 0, asked).await;
@@ -61,7 +61,7 @@ async fn a_session_tells_only_what_is_new() {
     let response = client.fetch(12, id, 3, nothing()).await;
     assert_eq!(told(&response), [(2, 0, two_records().len())]);
 
-    // A log that begins later is news, too.
+    // A new log start offset is a change, too.
     let trim = Command::AdvanceLogStart { partition: topic.partition(1).unwrap(), offset: 1 };
     client.broker.store.commit_one(&Ticket::only(), trim).await.unwrap().unwrap();
     let read = request(vec![of("orders", vec![part(2, 2)])]);
@@ -93,7 +93,7 @@ async fn a_session_is_known_only_where_it_was_made() {
     let unknown_session = 70;
     assert_eq!(client.fetch(12, id ^ 1, 1, nothing()).await.error_code, unknown_session);
     assert_eq!(client.fetch(12, 0, 3, nothing()).await.error_code, unknown_session);
-    // In Kafka it would be found from any connection.
+    // Kafka would find it from any connection.
     let other = Client { broker: Arc::clone(&client.broker), connection: Session::for_tests() };
     assert_eq!(other.fetch(12, id, 1, nothing()).await.error_code, unknown_session);
     assert_eq!(client.fetch(12, id, 1, nothing()).await.error_code, 0);

@@ -1,7 +1,8 @@
-//! Members of the classic protocol in a group of the consumer protocol, while an application is moved over (KIP-848).
+//! Members of the classic protocol in a group of the consumer protocol, while an application is migrated
+//! (KIP-848).
 //!
-//! Such a member joins, syncs and heartbeats as ever; the broker assigns to it as to the others, and tells it to join
-//! again (REBALANCE_IN_PROGRESS) whenever it is to let partitions go or may have more.
+//! Such a member joins, syncs and heartbeats as usual. The broker computes its assignment, and tells it to
+//! rejoin (REBALANCE_IN_PROGRESS) when it must revoke partitions or may get more.
 
 use std::sync::Arc;
 
@@ -31,20 +32,20 @@ pub(in crate::groups) fn join(group: &mut Group, join: &Join) -> Result<Joined, 
         return Err(Refused::from(ErrorCode::GroupMaxSizeReached));
     }
     let subscription = check_protocols(group, join)?;
-    let is_newcomer = join.member.id.is_empty();
-    if is_newcomer && join.member.instance_id.is_none() && join.requires_known_id {
+    let has_no_id = join.member.id.is_empty();
+    if has_no_id && join.member.instance_id.is_none() && join.requires_known_id {
         return Ok(Joined::IdRequired(Arc::clone(&join.fresh_id)));
     }
-    let id = if is_newcomer { &join.fresh_id } else { &join.member.id };
+    let id = if has_no_id { &join.fresh_id } else { &join.member.id };
     let (id, is_new) = (Arc::clone(id), find_or_add(group, join, id)?);
-    let subscribes_anew = update_member(group, join, &id);
+    let subscription_changed = update_member(group, join, &id);
     if migrate::is_all_classic(group) {
-        // The last of the consumer protocol was this one, before it came back.
+        // It was the last member of the consumer protocol before it rejoined.
         migrate::downgrade(group, join.now_ms);
         let member = MemberIdentity { id, ..join.member.clone() };
         return classic_join::join(group, &Join { member, ..join.clone() });
     }
-    if update_topics(group, &join.known_topics) | is_new | subscribes_anew {
+    if update_topics(group, &join.known_topics) | is_new | subscription_changed {
         bump_epoch(group);
     }
     update_targets(group);
@@ -55,21 +56,21 @@ pub(in crate::groups) fn join(group: &mut Group, join: &Join) -> Result<Joined, 
     Ok(Joined::ByBroker { member: id, epoch, protocol })
 }
 
-/// A consumer that this group's other classic members have an assignor in common with.
+/// Checks that it is a consumer and shares an assignor with the group's other classic members.
 fn check_protocols(group: &Group, join: &Join) -> Result<ConsumerSubscription, Refused> {
     let inconsistent = || Refused::from(ErrorCode::InconsistentGroupProtocol);
     let others = || group.members().filter(|(id, member)| member.is_classic() && **id != join.member.id);
-    let suits = |own: &MemberProtocol| others().all(|(_, other)| other.metadata(&own.name).is_some());
-    if &*join.protocol_type != CONSUMER || !join.protocols.iter().any(suits) {
+    let is_shared = |own: &MemberProtocol| others().all(|(_, other)| other.metadata(&own.name).is_some());
+    if &*join.protocol_type != CONSUMER || !join.protocols.iter().any(is_shared) {
         return Err(inconsistent());
     }
     protocols::subscription(&join.protocols).ok_or_else(inconsistent)
 }
 
 fn find_or_add(group: &mut Group, join: &Join, id: &Arc<str>) -> Result<bool, Refused> {
-    let is_there = group.member(id).is_some();
+    let is_member = group.member(id).is_some();
     match join.member.instance_id.as_ref().map(|instance| group.id_of_instance(instance).cloned()) {
-        None if is_there => Ok(false),
+        None if is_member => Ok(false),
         Some(Some(old)) if old == *id => Ok(false),
         Some(Some(old)) if join.member.id.is_empty() => {
             replace(group, &old, id);
@@ -88,7 +89,7 @@ fn find_or_add(group: &mut Group, join: &Join, id: &Arc<str>) -> Result<bool, Re
     }
 }
 
-/// Takes over what the member says of itself. Says whether it subscribes to other topics than before.
+/// Updates the member from its JoinGroup. Returns whether its subscription has changed.
 fn update_member(group: &mut Group, join: &Join, id: &str) -> bool {
     let subscriptions =
         |group: &Group| Some(subscribed(group.document.consumer.as_deref()?, group.member(id)?));
@@ -141,34 +142,34 @@ fn with_consumer(member: Option<&MemberDocument>) -> Option<(&MemberDocument, &C
     member.and_then(|member| Some((member, member.consumer.as_deref()?)))
 }
 
-/// Heartbeat: whether a classic member of a group of the consumer protocol is to join again. Changes nothing.
+/// Heartbeat: whether a classic member of a group of the consumer protocol must rejoin. Changes nothing.
 pub fn must_join_again(view: &GroupView, id: &Arc<str>) -> bool {
     let group = Group::of_view(view);
     let Some(own) = group.consumer(id) else { return false };
-    let is_free = |(topic, at)| !is_taken(&group, id, topic, at);
-    let may_have_more = || {
+    let is_released = |(topic, at)| !is_taken(&group, id, topic, at);
+    let can_get_more = || {
         let mut missing = each(&own.target).filter(|(topic, at)| !holds(&own.assigned, *topic, *at));
-        own.state == MemberState::Waiting && missing.all(is_free)
+        own.state == MemberState::Waiting && missing.all(is_released)
     };
-    own.epoch < group.group_epoch() || own.state == MemberState::Revoking || may_have_more()
+    own.epoch < group.group_epoch() || own.state == MemberState::Revoking || can_get_more()
 }
 
-/// LeaveGroup; an admin removes members of either protocol by it.
+/// LeaveGroup. An admin removes members of either protocol with it.
 pub(in crate::groups) fn leave(
     group: &mut Group,
     members: &[MemberIdentity],
     now_ms: i64,
 ) -> Vec<LeftMember> {
-    let mut gone = Vec::new();
+    let mut leaving = Vec::new();
     let mut one = |member: &MemberIdentity| {
         let id = group.leaving_member(member)?;
-        if gone.contains(&id) {
+        if leaving.contains(&id) {
             return Err(ErrorCode::UnknownMemberId);
         }
-        gone.push(id);
+        leaving.push(id);
         Ok(())
     };
     let left = members.iter().map(&mut one).collect();
-    fence(group, &gone, now_ms);
+    fence(group, &leaving, now_ms);
     left
 }

@@ -1,4 +1,4 @@
-//! Assignments as members of the classic protocol read them.
+//! Assignments encoded for classic members.
 
 use bytes::Bytes;
 use kernel::consumer_protocol::{version, write_assignment};
@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::documents::{GroupDocument, MemberDocument, Partitions};
 
-/// Partitions as a member's protocol says them.
+/// Encodes partitions in the version of the member's metadata.
 pub(super) fn classic_assignment(
     group: &GroupDocument,
     member: &MemberDocument,

@@ -1,16 +1,17 @@
-//! One member's next step from what it reads to what it is to read.
+//! A member's next step from its current assignment to its target assignment.
 //!
-//! A partition is read by one member at a time: a member first lets go of what is not in its target, and gets what is
-//! only once nobody else has it. All that it takes is in the documents, so any broker can take any step.
+//! A partition is assigned to one member at a time: a member first revokes what is not in its target, and
+//! gets a new partition only after every other member has released it. All state is in the documents, so any
+//! broker can take any step.
 
 use kernel::TopicId;
 
 use crate::documents::{ConsumerMember, MemberState, Partitions, each, holds};
 
-/// Moves a member on as far as it can go now.
+/// Advances a member as far as possible.
 ///
-/// `owned` is what the member says it still holds, if it says so; `is_taken` tells whether another member has a
-/// partition.
+/// `owned` lists the partitions that the member still owns, if sent; `is_taken` tells whether another member
+/// has a partition.
 pub(super) fn next_assignment(
     member: &mut ConsumerMember,
     target_epoch: i32,
@@ -24,7 +25,7 @@ pub(super) fn next_assignment(
             step(member, epoch, target_epoch, owned, is_taken);
         }
         MemberState::Revoking if still_owns(owned, &member.revoking) => {}
-        // It has let go, and so has come one epoch further.
+        // It has revoked, so its member epoch advances by one.
         MemberState::Revoking => {
             let epoch = member.epoch.saturating_add(1);
             step(member, epoch, target_epoch, owned, is_taken);
@@ -63,7 +64,7 @@ fn enter(member: &mut ConsumerMember, state: MemberState, epoch: i32) {
     }
 }
 
-/// A member that does not say what it holds may hold all of it.
+/// A member that does not send its owned partitions may still own all of them.
 fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
     match owned {
         Some(owned) => each(revoked).any(|(topic, at)| holds(owned, topic, at)),
@@ -71,7 +72,7 @@ fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
     }
 }
 
-/// Those that fit, and the others.
+/// The partitions for which `fits` is true, and the others.
 fn split(partitions: &Partitions, fits: impl Fn(TopicId, i32) -> bool) -> (Partitions, Partitions) {
     let (mut fitting, mut others) = (Partitions::new(), Partitions::new());
     for (topic, at) in each(partitions) {

@@ -24,20 +24,20 @@ pub(in crate::groups) fn heartbeat(
     let is_new = find_or_add(group, heartbeat)?;
     let id = Arc::clone(&heartbeat.member_id);
     let assigned_before = group.consumer(&id).map(|own| own.assigned.clone()).unwrap_or_default();
-    let subscribes_anew = update_member(group, heartbeat);
+    let subscription_changed = update_member(group, heartbeat);
     let topics_changed = update_topics(group, &heartbeat.known_topics);
-    if is_new || subscribes_anew || topics_changed {
+    if is_new || subscription_changed || topics_changed {
         bump_epoch(group);
     }
     update_targets(group);
     advance(group, &id, heartbeat.owned.as_ref());
     settle(group, heartbeat.now_ms);
     let own = group.consumer(&id).ok_or_else(unknown_member)?;
-    let is_told = heartbeat.is_full() || own.assigned != assigned_before;
-    Ok(HeartbeatReply { member_epoch: own.epoch, assignment: is_told.then(|| own.assigned.clone()) })
+    let sends_assignment = heartbeat.is_full() || own.assigned != assigned_before;
+    Ok(HeartbeatReply { member_epoch: own.epoch, assignment: sends_assignment.then(|| own.assigned.clone()) })
 }
 
-/// Finds the member, or adds it. Says whether it is new.
+/// Finds or adds the member. Returns whether it is new.
 fn find_or_add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> Result<bool, Refused> {
     let id = &heartbeat.member_id;
     let Some(instance) = &heartbeat.instance_id else {
@@ -51,7 +51,7 @@ fn find_or_add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> Result<bool,
         None if heartbeat.joins() && group.member(id).is_none() => Ok(add(group, heartbeat)),
         None if heartbeat.joins() => check_epoch(group, heartbeat).map(|()| false),
         None => Err(unknown_member()),
-        Some(old) if heartbeat.joins() => return_static(group, heartbeat, &old).map(|()| false),
+        Some(old) if heartbeat.joins() => rejoin_static(group, heartbeat, &old).map(|()| false),
         Some(old) if old != *id => Err(Refused::from(ErrorCode::FencedInstanceId)),
         Some(_) => check_epoch(group, heartbeat).map(|()| false),
     }
@@ -75,13 +75,13 @@ fn add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
     true
 }
 
-/// A static member that went for a while has what it had, and so has one that comes back with this protocol after it has
-/// been there with the classic one. One that is still there is not replaced, nor does it become two members in one.
-fn return_static(group: &mut Group, heartbeat: &ConsumerHeartbeat, old: &Arc<str>) -> Result<(), Refused> {
+/// A static member keeps its assignment if it rejoins after it left temporarily, or after it was a classic
+/// member. An active member is not replaced, and two members are never merged into one.
+fn rejoin_static(group: &mut Group, heartbeat: &ConsumerHeartbeat, old: &Arc<str>) -> Result<(), Refused> {
     let id = &heartbeat.member_id;
-    let is_away = group.consumer(old).is_some_and(|own| own.epoch == LEAVE_STATIC_EPOCH);
-    let is_free = is_away || group.member(old).is_some_and(MemberDocument::is_classic);
-    if !is_free || (old != id && group.member(id).is_some()) {
+    let left_temporarily = group.consumer(old).is_some_and(|own| own.epoch == LEAVE_STATIC_EPOCH);
+    let is_released = left_temporarily || group.member(old).is_some_and(MemberDocument::is_classic);
+    if !is_released || (old != id && group.member(id).is_some()) {
         return Err(Refused::from(ErrorCode::UnreleasedInstanceId));
     }
     replace(group, old, id);
@@ -91,7 +91,7 @@ fn return_static(group: &mut Group, heartbeat: &ConsumerHeartbeat, old: &Arc<str
     Ok(())
 }
 
-/// Gives a static member another id; it begins anew with what it had.
+/// Gives a static member a new member id. It restarts at member epoch 0 with its assignment.
 pub(super) fn replace(group: &mut Group, old: &Arc<str>, new: &Arc<str>) {
     group.rename(old, new);
     if let Some(own) = group.consumer_mut(new) {
@@ -101,20 +101,22 @@ pub(super) fn replace(group: &mut Group, old: &Arc<str>, new: &Arc<str>) {
     }
 }
 
-/// A member may be one epoch behind if it did not get the answer that told it of the next; then it holds nothing that
-/// it should not.
+/// A member may send its previous member epoch if it missed the reply with the next one. It must then own
+/// only partitions that are assigned to it.
 fn check_epoch(group: &Group, heartbeat: &ConsumerHeartbeat) -> Result<(), Refused> {
     let own = group.consumer(&heartbeat.member_id).ok_or_else(unknown_member)?;
-    let said = heartbeat.member_epoch;
-    let owns_no_more = |owned: &Partitions| each(owned).all(|(topic, at)| holds(&own.assigned, topic, at));
-    let missed_answer = said == own.previous_epoch && heartbeat.owned.as_ref().is_some_and(owns_no_more);
-    if said == own.epoch || (said < own.epoch && missed_answer) {
+    let sent_epoch = heartbeat.member_epoch;
+    let owns_only_assigned =
+        |owned: &Partitions| each(owned).all(|(topic, at)| holds(&own.assigned, topic, at));
+    let missed_reply =
+        sent_epoch == own.previous_epoch && heartbeat.owned.as_ref().is_some_and(owns_only_assigned);
+    if sent_epoch == own.epoch || (sent_epoch < own.epoch && missed_reply) {
         return Ok(());
     }
     Err(Refused::from(ErrorCode::FencedMemberEpoch))
 }
 
-/// Takes over what the member says of itself. Says whether it subscribes to other topics than before.
+/// Updates the member from its heartbeat. Returns whether its subscription has changed.
 fn update_member(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
     let id = &heartbeat.member_id;
     let before = subscriptions(group, id);
@@ -124,7 +126,7 @@ fn update_member(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
         consumer.regexes.insert(Arc::clone(&resolved.regex), resolved.topics.clone());
     }
     if let Some(member) = group.member_mut(id) {
-        // A member that came by the classic protocol has been moved over.
+        // It may have been a classic member before.
         member.protocols.clear();
         member.assignment = Default::default();
         member.has_synced = true;
@@ -151,7 +153,7 @@ fn subscriptions(group: &Group, id: &str) -> Option<BTreeSet<Arc<str>>> {
     Some(subscribed(group.document.consumer.as_deref()?, group.member(id)?))
 }
 
-/// Advances the member towards its target.
+/// Advances the member towards its target assignment.
 pub(super) fn advance(group: &mut Group, id: &Arc<str>, owned: Option<&Partitions>) {
     let (Some(consumer), Some(own)) = (&group.document.consumer, group.consumer(id)) else { return };
     let target_epoch = consumer.assignment_epoch;
@@ -167,7 +169,7 @@ pub(super) fn advance(group: &mut Group, id: &Arc<str>, owned: Option<&Partition
     }
 }
 
-/// Whether another member has a partition, or has yet to revoke it.
+/// Whether a partition is assigned to another member, or that member has yet to revoke it.
 pub(super) fn is_taken(group: &Group, but: &Arc<str>, topic: TopicId, at: i32) -> bool {
     let has = |own: &ConsumerMember| holds(&own.assigned, topic, at) || holds(&own.revoking, topic, at);
     group.members().any(|(id, member)| id != but && member.consumer.as_deref().is_some_and(has))

@@ -1,4 +1,4 @@
-//! Members that go: by their own word, or because nothing was heard of them.
+//! Members that leave, or are fenced after a timeout.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::commands::{ConsumerLeave, LEAVE_STATIC_EPOCH, Refused};
 use crate::documents::{MemberDocument, MemberState};
 use crate::groups::group::{Group, unknown_member};
 
-/// ConsumerGroupHeartbeat of a member that goes: for good, or, if it is static, for a while.
+/// ConsumerGroupHeartbeat of a member that leaves; a static member may leave temporarily.
 pub(in crate::groups) fn leave(group: &mut Group, leave: &ConsumerLeave) -> Result<(), Refused> {
     let id = match &leave.instance_id {
         None => Arc::clone(&leave.member_id),
@@ -22,7 +22,7 @@ pub(in crate::groups) fn leave(group: &mut Group, leave: &ConsumerLeave) -> Resu
     }
     let own = group.consumer_mut(&id).ok_or_else(unknown_member)?;
     if leave.member_epoch == LEAVE_STATIC_EPOCH {
-        // Its partitions stay with it until its session ends.
+        // It keeps its partitions until its session timeout.
         own.epoch = LEAVE_STATIC_EPOCH;
         own.state = MemberState::Stable;
         own.revoking.clear();
@@ -33,7 +33,7 @@ pub(in crate::groups) fn leave(group: &mut Group, leave: &ConsumerLeave) -> Resu
     Ok(())
 }
 
-/// Removes members. Those that stay get their partitions with their next heartbeats.
+/// Removes members. The others get their partitions with their next heartbeats.
 pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
     if ids.is_empty() {
         return;
@@ -41,7 +41,8 @@ pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
     ids.iter().for_each(|id| group.take_out(id));
     drop_unused_topics(group);
     if migrate::is_all_classic(group) {
-        // In their own generation: they hear of a rebalance, and not that they have lost what they have.
+        // The generation id stays: members get REBALANCE_IN_PROGRESS, and no error that makes them lose their
+        // partitions.
         migrate::downgrade(group, now_ms);
         return;
     }
@@ -49,7 +50,7 @@ pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
     settle(group, now_ms);
 }
 
-/// Removes members whose session has ended, and those that have not revoked, rejoined or synced in time.
+/// Removes members whose session has timed out, and those that did not revoke, rejoin or sync in time.
 pub(in crate::groups) fn fence_late(group: &mut Group, now_ms: i64) {
     let is_late = |member: &MemberDocument| {
         let is_overdue = member.consumer.as_ref().and_then(|own| own.due_ms).is_some_and(|at| at <= now_ms);

@@ -1,4 +1,4 @@
-//! Moving a group from one protocol to the other while its members read on (KIP-848).
+//! Online migration of a group between the protocols (KIP-848).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::documents::{Blob, ConsumerGroup, ConsumerMember, GroupState, MemberDo
 use crate::groups::group::Group;
 use crate::groups::protocols::{self, CONSUMER};
 
-/// Whether all members of a classic group are consumers whose metadata can be read.
+/// Whether all members of a classic group are consumers whose metadata can be parsed.
 pub(in crate::groups) fn can_upgrade(group: &Group) -> bool {
     let is_readable = |member: &MemberDocument| {
         member.protocols.iter().all(|own| read_subscription(&own.metadata.0).is_some())
@@ -22,8 +22,8 @@ pub(in crate::groups) fn can_upgrade(group: &Group) -> bool {
         && group.members().all(|(_, member)| is_readable(member))
 }
 
-/// Makes a classic group one of the consumer protocol, with its members as they are. Their joins and syncs that wait are
-/// over; they hear of it, and join again.
+/// Converts a classic group and its members to the consumer protocol. Their waiting joins and syncs end, and
+/// they rejoin.
 pub(in crate::groups) fn upgrade(group: &mut Group, known: &KnownTopics, now_ms: i64) {
     let epoch = group.group_epoch();
     let mut topics = BTreeMap::new();
@@ -51,12 +51,12 @@ pub(in crate::groups) fn upgrade(group: &mut Group, known: &KnownTopics, now_ms:
     settle(group, now_ms);
 }
 
-/// Whether a group has members, and none of the consumer protocol.
+/// Whether a group has members, all of them classic.
 pub(super) fn is_all_classic(group: &Group) -> bool {
     group.count() > 0 && group.members().all(|(_, member)| member.is_classic())
 }
 
-/// Makes a group whose last member of the consumer protocol has gone a classic one; its members join again.
+/// Converts a group whose last member of the consumer protocol has left to a classic one; its members rejoin.
 pub(super) fn downgrade(group: &mut Group, now_ms: i64) {
     let assignment = |member: &MemberDocument| {
         let target = member.consumer.as_ref().map(|own| own.target.clone()).unwrap_or_default();

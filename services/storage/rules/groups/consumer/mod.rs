@@ -1,9 +1,10 @@
-//! Groups of the consumer protocol (KIP-848): the broker assigns, and members hear of it in their heartbeats.
+//! Groups of the consumer protocol (KIP-848): the broker assigns, and members get their assignments in
+//! heartbeats.
 //!
-//! The *group epoch* counts what has changed about a group: members, subscriptions, topics. Each epoch has a target
-//! assignment, worked out by an assignor (`assign`); every member moves from its current assignment to its target at its
-//! own pace (`current_assignment`), and nobody waits for all. Members of the classic protocol may be among them while an
-//! application is moved over (`classic`, `migrate`).
+//! The *group epoch* is bumped when members, subscriptions or topics change. For each group epoch, an
+//! assignor (`assign`) computes a target assignment. Each member moves from its current assignment to its
+//! target assignment independently (`current_assignment`); there is no global barrier. Members of the classic
+//! protocol may be in the group while an application is migrated (`classic`, `migrate`).
 
 mod assign;
 mod classic;

@@ -1,4 +1,4 @@
-//! What follows from the members of a group of the consumer protocol: its epoch, its state, its deadlines.
+//! The epoch, state and deadlines of a group of the consumer protocol.
 
 use crate::documents::{ConsumerMember, Deadline, GroupState, MemberState};
 use crate::groups::group::Group;
@@ -8,7 +8,7 @@ pub(super) fn bump_epoch(group: &mut Group) {
     group.document.generation = group.document.generation.saturating_add(1);
 }
 
-/// Brings what follows from the members up to date: the group's state, and by when each must have done what it was told.
+/// Updates the group's state and the deadlines of its members.
 pub(super) fn settle(group: &mut Group, now_ms: i64) {
     set_due(group, now_ms);
     let Some(target_epoch) = group.document.consumer.as_ref().map(|group| group.assignment_epoch) else {
@@ -24,12 +24,12 @@ pub(super) fn settle(group: &mut Group, now_ms: i64) {
 }
 
 fn state(group: &Group, target_epoch: i32) -> GroupState {
-    let is_there = |own: &ConsumerMember| own.state == MemberState::Stable && own.epoch == target_epoch;
+    let has_target = |own: &ConsumerMember| own.state == MemberState::Stable && own.epoch == target_epoch;
     let mut members = group.members().filter_map(|(_, member)| member.consumer.as_deref());
     match () {
         () if group.count() == 0 => GroupState::Empty,
         () if group.document.generation > target_epoch => GroupState::Assigning,
-        () if members.all(is_there) => GroupState::Stable,
+        () if members.all(has_target) => GroupState::Stable,
         () => GroupState::Reconciling,
     }
 }

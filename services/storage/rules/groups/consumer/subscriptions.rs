@@ -1,4 +1,4 @@
-//! Which topics the members of a group subscribe to.
+//! The topics that members of a group subscribe to.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::documents::{ConsumerGroup, MemberDocument, SubscribedTopic};
 use crate::groups::group::Group;
 use crate::groups::protocols;
 
-/// The topics that a command is about and that it knows nothing of.
+/// The topics whose metadata a command needs and does not carry.
 pub(in crate::groups) fn missing_topics(group: Option<&Group>, command: &GroupCommand) -> BTreeSet<Arc<str>> {
     let (mut names, known) = match command {
         GroupCommand::ConsumerHeartbeat(heartbeat) => {
@@ -62,7 +62,7 @@ pub(in crate::groups) fn is_subscribed(group: &Group, topic: &str) -> bool {
     group.members().any(|(_, member)| subscribed(consumer, member).contains(topic))
 }
 
-/// Takes over the topics that members subscribe to, as they are now. Says whether anything has changed.
+/// Updates the metadata of the subscribed topics. Returns whether it has changed.
 pub(super) fn update_topics(group: &mut Group, known: &KnownTopics) -> bool {
     let topics = |names: &BTreeSet<Arc<str>>| {
         let topic = |name: &Arc<str>| Some((Arc::clone(name), known.get(name)?));
@@ -71,7 +71,7 @@ pub(super) fn update_topics(group: &mut Group, known: &KnownTopics) -> bool {
     replace_topics(group, topics)
 }
 
-/// The same where no facts about topics are at hand: after members have left.
+/// The same without new topic metadata: after members have left.
 pub(super) fn drop_unused_topics(group: &mut Group) {
     let before = group.document.consumer.as_ref().map(|group| group.topics.clone()).unwrap_or_default();
     replace_topics(group, |names| before.into_iter().filter(|(name, _)| names.contains(name)).collect());

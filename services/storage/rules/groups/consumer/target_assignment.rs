@@ -1,4 +1,4 @@
-//! The target assignment: who is to read what, worked out once per group epoch.
+//! The target assignment, computed once per group epoch.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use crate::documents::MemberDocument;
 use crate::groups::assignors::elected_assignor;
 use crate::groups::group::Group;
 
-/// Works out the targets, if the group has come to another epoch.
+/// Computes the target assignment if the group epoch has changed.
 pub(super) fn update_targets(group: &mut Group) {
     let epoch = group.group_epoch();
     let Some(consumer) = group.document.consumer.clone().filter(|own| own.assignment_epoch < epoch) else {

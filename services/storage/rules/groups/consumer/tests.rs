@@ -1,4 +1,4 @@
-//! Groups of the consumer protocol by their rules alone: time is an argument.
+//! The rules of groups of the consumer protocol, tested alone: time is an argument.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ fn part(numbers: &[i32]) -> Partitions {
     }
 }
 
-/// What is known of the topic `t`, and that there is none of some other names.
+/// Metadata of the topic `t`; some other names do not exist.
 fn known(partitions: i32) -> KnownTopics {
     let mut known = KnownTopics::default();
     let topic = TopicFacts { name: text("t"), id: TOPIC, partitions };
@@ -88,13 +88,13 @@ impl Store {
         }
     }
 
-    /// A heartbeat in the member's own epoch that says what it holds.
+    /// A heartbeat with the current member epoch and these owned partitions.
     fn holds(&mut self, id: &str, owned: &[i32]) -> HeartbeatReply {
         let epoch = self.consumer(id).epoch;
         self.heartbeat(id, epoch, |heartbeat| heartbeat.owned = Some(part(owned))).unwrap()
     }
 
-    fn go(&mut self, id: &str, instance: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
+    fn leave_with(&mut self, id: &str, instance: Option<&str>, epoch: i32) -> Result<(), ErrorCode> {
         let (member_id, instance_id) = (text(id), instance.map(text));
         let leave = ConsumerLeave { member_id, instance_id, member_epoch: epoch, now_ms: self.now_ms };
         let outcome = self.run(GroupCommand::ConsumerLeave(leave));
@@ -137,13 +137,13 @@ impl Store {
         Ok(read_assignment(&bytes).unwrap().into_values().flatten().collect())
     }
 
-    fn is_to_join_again(&self, id: &str) -> bool {
+    fn must_rejoin(&self, id: &str) -> bool {
         let members: Vec<_> =
             self.group().members.iter().map(|id| (id.clone(), Arc::new(self.member(id).unwrap()))).collect();
         must_join_again(&GroupView { group: Arc::new(self.group()), members }, &text(id))
     }
 
-    /// Each partition is with one member at most.
+    /// Checks that each partition is assigned to one member at most.
     fn check_exclusive(&self) {
         let mut seen = BTreeSet::new();
         for id in &self.group().members {
@@ -155,7 +155,7 @@ impl Store {
     }
 }
 
-/// What a consumer of version 1 says of itself.
+/// The subscription of a consumer, version 1.
 fn subscription(topic: &str, owned: &[i32]) -> Bytes {
     let mut bytes = BytesMut::new();
     bytes.put_i16(1);
@@ -187,7 +187,7 @@ fn put_partitions(bytes: &mut BytesMut, topic: &str, numbers: &[i32]) {
 }
 
 #[test]
-fn a_partition_changes_hands_only_once_it_is_let_go() {
+fn a_partition_is_reassigned_only_after_it_is_revoked() {
     let mut store = Store::with_topic(3);
     let all = HeartbeatReply { member_epoch: 1, assignment: Some(part(&[0, 1, 2])) };
     assert_eq!(store.heartbeat("a", 0, |_| {}), Ok(all));
@@ -196,7 +196,7 @@ fn a_partition_changes_hands_only_once_it_is_let_go() {
         Ok(HeartbeatReply { member_epoch: 2, assignment: Some(part(&[])) })
     );
     assert_eq!(store.state(), (GroupState::Reconciling, 2));
-    // The first is told, and moves on only when it says that it has let go.
+    // `a` is asked to revoke, and advances only after it reports that it has.
     assert_eq!(
         store.heartbeat("a", 1, |_| {}),
         Ok(HeartbeatReply { member_epoch: 1, assignment: Some(part(&[0, 1])) })
@@ -219,14 +219,14 @@ fn a_heartbeat_that_changes_nothing_writes_nothing() {
 }
 
 #[test]
-fn epochs_that_are_not_the_members_are_refused() {
+fn wrong_member_epochs_are_refused() {
     let mut store = Store::with_topic(3);
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
     store.holds("a", &[0, 1]);
     assert_eq!(store.consumer("a").epoch, 2);
     assert_eq!(store.heartbeat("a", 3, |_| {}), Err(ErrorCode::FencedMemberEpoch));
-    // It may have missed the answer, but then it says what it holds, and that is nothing it should not.
+    // A member that missed the reply sends its owned partitions, all of which are assigned to it.
     assert_eq!(store.heartbeat("a", 1, |_| {}), Err(ErrorCode::FencedMemberEpoch));
     assert_eq!(
         store.heartbeat("a", 1, |heartbeat| heartbeat.owned = Some(part(&[2]))),
@@ -238,7 +238,7 @@ fn epochs_that_are_not_the_members_are_refused() {
 }
 
 #[test]
-fn topics_that_come_and_grow_are_shared_at_the_next_heartbeat() {
+fn new_topics_and_partitions_are_assigned_at_the_next_heartbeat() {
     let mut store = Store::new();
     let unknown = store.heartbeat("a", 0, |_| {});
     assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition), "it asks for facts about the topic");
@@ -257,7 +257,7 @@ fn topics_that_come_and_grow_are_shared_at_the_next_heartbeat() {
 }
 
 #[test]
-fn what_a_regular_expression_matches_is_subscribed_to() {
+fn topics_that_match_a_regular_expression_are_subscribed() {
     let mut store = Store::with_topic(2);
     let by_regex = |topics: &[&str]| {
         let matches =
@@ -271,19 +271,19 @@ fn what_a_regular_expression_matches_is_subscribed_to() {
     assert_eq!(joined.assignment, Some(part(&[])));
     let next = store.heartbeat("a", 1, by_regex(&["t"])).unwrap();
     assert_eq!(next, HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) });
-    // It takes the expression back.
+    // It unsubscribes from the expression.
     store.heartbeat("a", 2, |heartbeat| heartbeat.regex = Some(text(""))).unwrap();
     assert_eq!(store.group().consumer.unwrap().regexes.len(), 0);
     assert_eq!(store.assigned("a"), Vec::<i32>::new());
 }
 
 #[test]
-fn the_silent_and_the_slow_are_taken_out() {
+fn members_are_removed_after_session_and_rebalance_timeouts() {
     let mut store = Store::with_topic(4);
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
     store.heartbeat("a", 1, |_| {}).unwrap();
-    // `a` goes on to live, but does not let go what it is to let go.
+    // `a` keeps its session, but does not revoke what it must.
     for _ in 0..6 {
         store.pass(9_000, &["a", "b"]);
     }
@@ -298,7 +298,7 @@ fn the_silent_and_the_slow_are_taken_out() {
 }
 
 #[test]
-fn a_static_member_keeps_its_part_while_it_is_away() {
+fn a_static_member_that_leaves_temporarily_keeps_its_assignment() {
     let mut store = Store::with_topic(4);
     let fixed = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
     store.heartbeat("a", 0, fixed).unwrap();
@@ -311,27 +311,27 @@ fn a_static_member_keeps_its_part_while_it_is_away() {
         .unwrap();
     store.holds("b", &[]);
     assert_eq!(store.heartbeat("c", 0, fixed), Err(ErrorCode::UnreleasedInstanceId));
-    store.go("a", Some("i"), -2).unwrap();
+    store.leave_with("a", Some("i"), -2).unwrap();
     assert_eq!(store.group().generation, 2, "nothing is shared anew");
     assert_eq!(
         store.heartbeat("c", 0, fixed),
         Ok(HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) })
     );
     assert_eq!(store.heartbeat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
-    store.go("c", Some("i"), -2).unwrap();
+    store.leave_with("c", Some("i"), -2).unwrap();
     assert_eq!(
         store.heartbeat("b", 0, fixed),
         Err(ErrorCode::UnreleasedInstanceId),
         "it is somebody already"
     );
     store.heartbeat("c", 0, fixed).unwrap();
-    assert_eq!(store.go("a", Some("i"), -1), Err(ErrorCode::FencedInstanceId));
-    store.go("c", Some("i"), -1).unwrap();
+    assert_eq!(store.leave_with("a", Some("i"), -1), Err(ErrorCode::FencedInstanceId));
+    store.leave_with("c", Some("i"), -1).unwrap();
     assert_eq!(store.group().members, [text("b")]);
 }
 
 #[test]
-fn members_commit_in_their_epoch() {
+fn members_commit_with_their_member_epoch() {
     let mut store = Store::with_topic(1);
     store.heartbeat("a", 0, |_| {}).unwrap();
     let member = |id: &str, generation| MemberIdentity { generation, ..dynamic(id) };
@@ -339,7 +339,7 @@ fn members_commit_in_their_epoch() {
     assert_eq!(store.commit(member("a", 2), 0, 5), Err(ErrorCode::StaleMemberEpoch));
     assert_eq!(store.commit(member("b", 1), 0, 5), Err(ErrorCode::UnknownMemberId));
     assert_eq!(store.commit(member("", -1), 0, 5), Err(ErrorCode::UnknownMemberId));
-    store.go("a", None, -1).unwrap();
+    store.leave_with("a", None, -1).unwrap();
     assert_eq!(store.commit(member("", -1), 0, 5), Ok(()));
 }
 
@@ -356,19 +356,19 @@ fn classic_pair() -> Store {
 }
 
 #[test]
-fn a_classic_group_is_moved_over_member_by_member() {
+fn a_classic_group_is_migrated_member_by_member() {
     let mut store = classic_pair();
     let generation = store.group().generation;
     let joined = store.heartbeat("c", 0, |_| {}).unwrap();
     assert_eq!(joined, HeartbeatReply { member_epoch: generation + 1, assignment: Some(part(&[])) });
     store.check_exclusive();
-    // The others hear of it, join again, and let one go.
-    assert!(store.is_to_join_again("a"));
+    // The classic members are told to rejoin, and revoke one partition.
+    assert!(store.must_rejoin("a"));
     let first = store.join_classic("a", "", &[0, 1]).unwrap();
     let Joined::ByBroker { epoch, .. } = first else { panic!("{first:?}") };
     let mut kept = store.sync_classic("a", epoch, &[]).unwrap();
     assert_eq!(kept.len() + store.consumer("a").revoking.len(), 2);
-    if store.is_to_join_again("a") {
+    if store.must_rejoin("a") {
         let again = store.join_classic("a", "", &kept).unwrap();
         let Joined::ByBroker { epoch, .. } = again else { panic!("{again:?}") };
         kept = store.sync_classic("a", epoch, &[]).unwrap();
@@ -382,19 +382,19 @@ fn a_classic_group_is_moved_over_member_by_member() {
     assert_eq!(store.state().0, GroupState::Stable);
     let total: usize = ["a", "b", "c"].iter().map(|id| store.assigned(id).len()).sum();
     assert_eq!((total, kept.is_empty()), (4, false));
-    // They leave as classic members do, and the last of the other protocol has all.
+    // They leave with LeaveGroup, and the member of the consumer protocol gets all partitions.
     store.leave(&[dynamic("a"), dynamic("b")]);
     let mine = store.assigned("c");
     assert_eq!(store.holds("c", &mine).assignment, Some(part(&[0, 1, 2, 3])));
 }
 
 #[test]
-fn a_group_becomes_classic_again_when_the_last_of_the_other_protocol_goes() {
+fn a_group_is_downgraded_when_its_last_consumer_member_leaves() {
     let mut store = classic_pair();
     store.heartbeat("c", 0, |_| {}).unwrap();
     let generation = store.group().generation;
-    store.go("c", None, -1).unwrap();
-    // In the same generation: the members hear that they are to join again, and keep what they have till then.
+    store.leave_with("c", None, -1).unwrap();
+    // The generation id stays: members are told to rejoin, and keep their partitions until then.
     assert_eq!(store.state(), (GroupState::PreparingRebalance, generation));
     assert_eq!(store.group().consumer, None);
     assert!(store.member("a").unwrap().consumer.is_none());
@@ -402,7 +402,7 @@ fn a_group_becomes_classic_again_when_the_last_of_the_other_protocol_goes() {
 }
 
 #[test]
-fn a_static_member_is_moved_over_by_a_restart_and_back() {
+fn a_static_member_is_migrated_by_a_restart_and_back() {
     let fixed = |id: &str| MemberIdentity { instance_id: Some(text("i")), ..dynamic(id) };
     let protocols = || vec![MemberProtocol { name: text("range"), metadata: Blob(subscription("t", &[])) }];
     let mut store = Store::with_topic(2);
@@ -419,7 +419,7 @@ fn a_static_member_is_moved_over_by_a_restart_and_back() {
     let by_consumer = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
     let told = store.heartbeat("b", 0, by_consumer).unwrap().assignment;
     assert_eq!((told, store.group().members), (Some(part(&[0, 1])), vec![text("b")]));
-    store.go("b", Some("i"), -2).unwrap();
+    store.leave_with("b", Some("i"), -2).unwrap();
     assert!(matches!(
         store.join_with(fixed(""), "c", protocols()),
         Ok(Joined::Waits { .. } | Joined::In { .. })
@@ -428,10 +428,10 @@ fn a_static_member_is_moved_over_by_a_restart_and_back() {
 }
 
 #[test]
-fn a_group_that_nobody_is_in_takes_either_protocol() {
+fn an_empty_group_accepts_either_protocol() {
     let mut store = Store::with_topic(1);
     store.heartbeat("a", 0, |_| {}).unwrap();
-    store.go("a", None, -1).unwrap();
+    store.leave_with("a", None, -1).unwrap();
     assert!(matches!(store.join_classic("", "b", &[]), Ok(Joined::Waits { .. })));
     store.leave(&[dynamic("b")]);
     assert_eq!(store.state().0, GroupState::Empty);
@@ -439,7 +439,7 @@ fn a_group_that_nobody_is_in_takes_either_protocol() {
 }
 
 #[test]
-fn a_classic_member_that_nobody_can_read_keeps_the_group_as_it_is() {
+fn a_classic_member_with_unreadable_metadata_prevents_the_upgrade() {
     let mut store = classic_pair();
     let member = Arc::new({
         let mut member = store.member("a").unwrap();
@@ -452,9 +452,9 @@ fn a_classic_member_that_nobody_can_read_keeps_the_group_as_it_is() {
     assert_eq!(store.state().0, GroupState::Stable);
 }
 
-/// Whatever members do, no partition is with two of them; and once they do what they are told, all are shared.
+/// No partition is ever assigned twice, and all are assigned once members do what they are told.
 #[test]
-fn whatever_happens_partitions_are_exclusive_and_come_to_rest() {
+fn random_calls_keep_assignments_exclusive_and_converge() {
     for seed in 1..200_u64 {
         let mut dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut roll = |below: u64| {
@@ -464,7 +464,7 @@ fn whatever_happens_partitions_are_exclusive_and_come_to_rest() {
             (dice >> 8) % below
         };
         let mut store = Store::with_topic(7);
-        // What each of them holds, as it knows it itself.
+        // The partitions that each member owns.
         let mut held: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
         for _ in 0..60 {
             let id = ["a", "b", "c", "d"][roll(4) as usize];
@@ -474,25 +474,25 @@ fn whatever_happens_partitions_are_exclusive_and_come_to_rest() {
                     held.insert(id, each(&told).map(|(_, at)| at).collect());
                 }
                 (true, 0) => {
-                    store.go(id, None, -1).unwrap();
+                    store.leave_with(id, None, -1).unwrap();
                     held.remove(id);
                 }
                 (true, 1) => store.pass(1_000, &["a", "b", "c", "d"]),
-                (true, _) => step(&mut store, id, &mut held),
+                (true, _) => follow(&mut store, id, &mut held),
             }
             store.check_exclusive();
         }
         for _ in 0..6 {
             let ids: Vec<&str> = held.keys().copied().collect();
-            ids.into_iter().for_each(|id| step(&mut store, id, &mut held));
+            ids.into_iter().for_each(|id| follow(&mut store, id, &mut held));
         }
         let total: usize = held.values().map(Vec::len).sum();
         assert!(held.is_empty() || (total, store.state().0) == (7, GroupState::Stable), "seed {seed}");
     }
 }
 
-/// A heartbeat of a member that does what it is told.
-fn step(store: &mut Store, id: &'static str, held: &mut BTreeMap<&'static str, Vec<i32>>) {
+/// A heartbeat of a member that does what the last reply told it.
+fn follow(store: &mut Store, id: &'static str, held: &mut BTreeMap<&'static str, Vec<i32>>) {
     let told = store.holds(id, &held[id]).assignment;
     if let Some(told) = told {
         held.insert(id, each(&told).map(|(_, at)| at).collect());

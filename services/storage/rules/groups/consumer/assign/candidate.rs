@@ -1,4 +1,4 @@
-//! What assignors work on.
+//! The input of assignors.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,12 +9,12 @@ use crate::documents::Partitions;
 /// How many partitions each topic has.
 pub(in crate::groups::consumer) type Counts = BTreeMap<TopicId, i32>;
 
-/// A member, to an assignor.
+/// A member, as an assignor sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::groups::consumer) struct Candidate {
-    /// The topics that it subscribes to and that are there.
+    /// The existing topics that it subscribes to.
     pub(in crate::groups::consumer) topics: BTreeSet<TopicId>,
-    /// What it was to read before.
+    /// Its previous target assignment.
     pub(in crate::groups::consumer) before: Partitions,
 }
 

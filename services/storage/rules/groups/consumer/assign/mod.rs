@@ -1,7 +1,7 @@
-//! The assignors that a broker has (KIP-848): which member is to read which partition.
+//! The server-side assignors (KIP-848).
 //!
-//! Pure functions of the members' subscriptions, what each was to read before, and how many partitions each topic has.
-//! All are sticky: what can stay where it is stays.
+//! Pure functions of the members' subscriptions, their previous targets, and the topics' partition counts.
+//! All are sticky: a partition stays with its member where possible.
 
 mod candidate;
 mod range;
@@ -11,7 +11,7 @@ pub(super) use candidate::{Candidate, Counts};
 
 use crate::documents::Partitions;
 
-/// What each member is to read, in the members' order.
+/// The target assignment of each member, in the order of members.
 pub(super) fn assign(assignor: &str, members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
     match assignor {
         "range" => range::assign(members, counts),

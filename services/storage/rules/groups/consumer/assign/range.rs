@@ -1,5 +1,5 @@
-//! `range`: of each topic, every subscriber reads a run of partitions, and the same run of topics with as many, so that
-//! they can be joined.
+//! `range`: every subscriber gets a range of each topic's partitions, and the same range of topics with as
+//! many partitions, so that they can be joined.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! Assignors by what they promise: all is assigned, once, evenly, and little moves.
+//! The guarantees of the assignors: complete, exclusive, even and sticky.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -25,7 +25,7 @@ fn numbers(part: &Partitions, of: u128) -> Vec<i32> {
     part.get(&topic(of)).into_iter().flatten().copied().collect()
 }
 
-/// Everything that somebody subscribes to is assigned once, to a subscriber.
+/// Checks that each subscribed partition is assigned once, to a subscriber.
 fn check_complete(members: &[Candidate], counts: &Counts, parts: &[Partitions]) {
     let mut seen = BTreeSet::new();
     for (member, part) in members.iter().zip(parts) {
@@ -44,7 +44,7 @@ fn sizes(parts: &[Partitions]) -> Vec<usize> {
 }
 
 #[test]
-fn uniform_evens_out_and_moves_only_what_it_must() {
+fn uniform_balances_and_moves_only_what_it_must() {
     let counts = counts(&[5, 6]);
     let mut members = vec![member(&[0, 1], Partitions::new())];
     for size in 2..=12 {
@@ -66,7 +66,7 @@ fn uniform_evens_out_and_moves_only_what_it_must() {
 }
 
 #[test]
-fn uniform_shares_among_those_who_subscribe() {
+fn uniform_assigns_only_to_subscribers() {
     let counts = counts(&[2, 4]);
     let all = assign("uniform", &[member(&[0, 1], Partitions::new())], &counts);
     let members = [member(&[0, 1], all[0].clone()), member(&[1], Partitions::new())];
@@ -76,8 +76,8 @@ fn uniform_shares_among_those_who_subscribe() {
 }
 
 #[test]
-fn uniform_lets_partitions_go_from_hand_to_hand() {
-    // The third can only take from the second, which in turn takes from the first.
+fn uniform_moves_partitions_through_a_chain_of_members() {
+    // The third member can only take from the second, which in turn takes from the first.
     let counts = counts(&[4, 1]);
     let members = [
         member(&[0], BTreeMap::from([(topic(0), BTreeSet::from([0, 1, 2, 3]))])),
@@ -114,7 +114,7 @@ fn uniform_is_complete_whatever_the_subscriptions() {
 }
 
 #[test]
-fn range_gives_the_same_numbers_of_topics_alike() {
+fn range_assigns_the_same_partitions_of_equal_topics() {
     let counts = counts(&[3, 3]);
     let all = assign("range", &[member(&[0, 1], Partitions::new())], &counts);
     let members = [member(&[0, 1], all[0].clone()), member(&[0, 1], Partitions::new())];
@@ -126,7 +126,7 @@ fn range_gives_the_same_numbers_of_topics_alike() {
 }
 
 #[test]
-fn nobody_gets_anything_of_topics_that_are_gone() {
+fn deleted_topics_are_not_assigned() {
     let before = BTreeMap::from([(topic(9), BTreeSet::from([0]))]);
     for assignor in ASSIGNORS {
         let parts = assign(assignor, &[member(&[], before.clone())], &Counts::new());

@@ -1,4 +1,4 @@
-//! `uniform`: every member reads as many partitions as any other, give or take one, as far as subscriptions allow.
+//! `uniform`: every member gets equally many partitions, plus or minus one, as far as subscriptions allow.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -9,7 +9,7 @@ use crate::documents::{Partitions, each, holds};
 
 type Slot = (TopicId, i32);
 
-/// Looks from one member at another while subscriptions that differ are evened out.
+/// Bound on comparisons of members while different subscriptions are balanced.
 const STEPS_MAX: usize = 1_000_000;
 
 pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
@@ -19,13 +19,13 @@ pub(super) fn assign(members: &[Candidate], counts: &Counts) -> Vec<Partitions> 
         fill(&quotas, unassigned(members, counts, &parts), &mut parts);
     } else {
         let free = unassigned(members, counts, &parts);
-        hand_out(members, free, &mut parts);
+        distribute(members, free, &mut parts);
         balance(members, counts, &mut parts);
     }
     parts
 }
 
-/// What each had and may keep.
+/// The partitions that each member had and may keep.
 fn kept(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
     let mut given = BTreeSet::new();
     let mut keep = |member: &Candidate| {
@@ -41,7 +41,7 @@ fn kept(members: &[Candidate], counts: &Counts) -> Vec<Partitions> {
     members.iter().map(&mut keep).collect()
 }
 
-/// Partitions that somebody subscribes to and nobody has. Those with the fewest subscribers come first: they have the
+/// Unassigned partitions of subscribed topics. Those with the fewest subscribers come first: they have the
 /// least choice.
 fn unassigned(members: &[Candidate], counts: &Counts, parts: &[Partitions]) -> Vec<Slot> {
     let subscribers = |topic: &TopicId| members.iter().filter(|member| member.topics.contains(topic)).count();
@@ -53,9 +53,10 @@ fn unassigned(members: &[Candidate], counts: &Counts, parts: &[Partitions]) -> V
     all.filter(|place| !assigned.contains(place)).collect()
 }
 
-// --- all members subscribe to the same: what each is to have is known from the start
+// --- equal subscriptions: the quotas are known from the start
 
-/// Takes from each what is over its share. One partition more than others may stay where it is already.
+/// Removes what exceeds the quotas. Members that already have more than the share get the extra partitions
+/// first.
 fn cut_to_quotas(members: &[Candidate], counts: &Counts, parts: &mut [Partitions]) -> Vec<usize> {
     let Some(first) = members.first() else { return Vec::new() };
     let total: usize = first.topics.iter().map(|topic| partitions_of(counts, *topic)).sum();
@@ -82,7 +83,7 @@ fn partitions_of(counts: &Counts, topic: TopicId) -> usize {
     counts.get(&topic).map_or(0, |count| usize::try_from(*count).unwrap_or(0))
 }
 
-/// Fills one member after the other.
+/// Fills each member up to its quota.
 fn fill(quotas: &[usize], free: Vec<Slot>, parts: &mut [Partitions]) {
     let mut free = free.into_iter();
     for (part, quota) in parts.iter_mut().zip(quotas) {
@@ -91,10 +92,10 @@ fn fill(quotas: &[usize], free: Vec<Slot>, parts: &mut [Partitions]) {
     }
 }
 
-// --- subscriptions differ
+// --- different subscriptions
 
 /// Gives each partition to the subscriber that has the fewest.
-fn hand_out(members: &[Candidate], free: Vec<Slot>, parts: &mut [Partitions]) {
+fn distribute(members: &[Candidate], free: Vec<Slot>, parts: &mut [Partitions]) {
     let mut sizes: Vec<usize> = parts.iter().map(count).collect();
     for (topic, at) in free {
         let subscribers = (0..members.len()).filter(|index| members[*index].topics.contains(&topic));
@@ -105,10 +106,10 @@ fn hand_out(members: &[Candidate], free: Vec<Slot>, parts: &mut [Partitions]) {
     }
 }
 
-/// Moves partitions from those who have more to those who have at least two fewer. A partition may have to go from hand
-/// to hand: one takes from somebody who in turn takes from the fullest. Each round makes the sum of the squares of the
-/// sizes smaller, so there is an end; and a bound, past which an assignment is as even as it has become, for members choose
-/// what they subscribe to.
+/// Moves partitions from members with more to members with at least two fewer. This may take a chain of
+/// moves: a member takes from one that in turn takes from the fullest. Each round reduces the sum of the
+/// squared sizes, so the loop ends. `STEPS_MAX` bounds it as well, because clients choose their
+/// subscriptions; past it, the assignment stays as even as it is.
 fn balance(members: &[Candidate], counts: &Counts, parts: &mut [Partitions]) {
     let mut sizes: Vec<usize> = parts.iter().map(count).collect();
     let capacity = |member: &Candidate| -> usize {
@@ -116,7 +117,7 @@ fn balance(members: &[Candidate], counts: &Counts, parts: &mut [Partitions]) {
     };
     let capacities: Vec<usize> = members.iter().map(capacity).collect();
     let mut steps_left = STEPS_MAX;
-    while let Some(moves) = moves_to_a_poor_one(members, parts, &sizes, &capacities, &mut steps_left) {
+    while let Some(moves) = find_moves(members, parts, &sizes, &capacities, &mut steps_left) {
         for Move { giver, taker, place: (topic, at) } in moves {
             take(&mut parts[giver], topic, at);
             give(&mut parts[taker], topic, at);
@@ -133,7 +134,7 @@ struct Move {
     place: Slot,
 }
 
-fn moves_to_a_poor_one(
+fn find_moves(
     members: &[Candidate],
     parts: &[Partitions],
     sizes: &[usize],
@@ -143,14 +144,15 @@ fn moves_to_a_poor_one(
     let fullest = sizes.iter().max().copied().unwrap_or(0);
     let mut by_size: Vec<usize> = (0..members.len()).collect();
     by_size.sort_by_key(|index| sizes[*index]);
-    // Whoever a poorer one can take from, directly or not, cannot take from anybody richer than that one can.
+    // Members that a failed search from a smaller member has reached need no search of their own: it would
+    // fail too.
     let mut is_settled = vec![false; members.len()];
-    for poor in by_size {
-        let is_poor = sizes[poor] + 1 < fullest && sizes[poor] < capacities[poor];
-        if !is_poor || is_settled[poor] {
+    for small in by_size {
+        let is_small = sizes[small] + 1 < fullest && sizes[small] < capacities[small];
+        if !is_small || is_settled[small] {
             continue;
         }
-        match moves_to(poor, members, parts, sizes, steps_left) {
+        match moves_to_member(small, members, parts, sizes, steps_left) {
             Ok(moves) => return Some(moves),
             Err(reached) => reached.into_iter().for_each(|index| is_settled[index] = true),
         }
@@ -161,29 +163,29 @@ fn moves_to_a_poor_one(
     None
 }
 
-/// Searches breadth first: from whom the member may take, and from whom those may. If it finds nobody with enough, it
-/// gives all whom it has found.
-fn moves_to(
-    poor: usize,
+/// Breadth-first search for a chain of moves from a larger member. If there is none, returns the members that
+/// it reached.
+fn moves_to_member(
+    small: usize,
     members: &[Candidate],
     parts: &[Partitions],
     sizes: &[usize],
     steps_left: &mut usize,
 ) -> Result<Vec<Move>, Vec<usize>> {
     let mut reached: Vec<Option<Move>> = vec![None; members.len()];
-    let mut queue = VecDeque::from([poor]);
+    let mut queue = VecDeque::from([small]);
     while let Some(taker) = queue.pop_front() {
         for giver in 0..members.len() {
             if *steps_left == 0 {
                 return Err(Vec::new());
             }
             *steps_left -= 1;
-            if giver == poor || reached[giver].is_some() {
+            if giver == small || reached[giver].is_some() {
                 continue;
             }
             let Some(place) = movable(&parts[giver], &members[taker], &parts[taker]) else { continue };
             reached[giver] = Some(Move { giver, taker, place });
-            if sizes[giver] > sizes[poor] + 1 {
+            if sizes[giver] > sizes[small] + 1 {
                 return Ok(path(giver, &reached));
             }
             queue.push_back(giver);
@@ -202,7 +204,7 @@ fn path(giver: usize, reached: &[Option<Move>]) -> Vec<Move> {
     path
 }
 
-/// A partition that one has and the other may have; the last, so that the first ones stay.
+/// A partition that `from` has and `to` may get: the last one, so that the first ones stay.
 fn movable(from: &Partitions, to: &Candidate, has: &Partitions) -> Option<Slot> {
     let of_interest = from.iter().rev().filter(|(topic, _)| to.topics.contains(topic));
     let mut all = of_interest.flat_map(|(topic, of_topic)| of_topic.iter().rev().map(|at| (*topic, *at)));
