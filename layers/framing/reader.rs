@@ -236,9 +236,10 @@ impl Reader {
 
     /// Waits for the rest of a frame, unless its time is over.
     fn poll_frame_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CloseReason>> {
-        match self.frame_timeout.poll_is_over(context) {
-            true => Poll::Ready(Err(CloseReason::Slow)),
-            false => Poll::Pending,
+        if self.frame_timeout.poll_is_over(context) {
+            Poll::Ready(Err(CloseReason::Slow))
+        } else {
+            Poll::Pending
         }
     }
 

@@ -268,9 +268,10 @@ impl Reset {
 
     async fn plan(&self, cluster: &Cluster) -> Result<BTreeMap<TopicIndex, i64>, Failure> {
         let topic = cluster.topic(&self.topic).await?;
-        let partitions: Vec<i32> = match self.partition.is_empty() {
-            true => topic.partitions.iter().map(|at| at.index).collect(),
-            false => self.partition.clone(),
+        let partitions: Vec<i32> = if self.partition.is_empty() {
+            topic.partitions.iter().map(|at| at.index).collect()
+        } else {
+            self.partition.clone()
         };
         let ends = cluster.ends(&self.topic, &partitions).await?;
         let times = match self.to {

@@ -149,10 +149,7 @@ pub(crate) fn separator(text: &str) -> Result<String, String> {
             _ => return Err(format!("{text:?} has a \\ that is not followed by t, n, 0 or \\")),
         }
     }
-    match plain.is_empty() {
-        true => Err("a separator cannot be empty".to_owned()),
-        false => Ok(plain),
-    }
+    if plain.is_empty() { Err("a separator cannot be empty".to_owned()) } else { Ok(plain) }
 }
 
 #[cfg(test)]

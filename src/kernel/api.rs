@@ -88,9 +88,6 @@ impl fmt::Debug for Api {
 
 impl fmt::Display for Api {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.is_known() {
-            true => f.write_str(self.name()),
-            false => write!(f, "Unknown({})", self.0),
-        }
+        if self.is_known() { f.write_str(self.name()) } else { write!(f, "Unknown({})", self.0) }
     }
 }

@@ -186,9 +186,10 @@ fn counts_that_no_body_holds_close_the_connection_and_take_no_memory() {
         for at in counts {
             for lie in [i32::MAX as u32, 1 << 24] {
                 let mut lying = body[..at.start].to_vec();
-                match message.flexible.contains(version) {
-                    true => put_varint(&mut lying, lie + 1),
-                    false => lying.extend(lie.to_be_bytes()),
+                if message.flexible.contains(version) {
+                    put_varint(&mut lying, lie + 1)
+                } else {
+                    lying.extend(lie.to_be_bytes())
                 }
                 lying.extend(&body[at.end..]);
                 let what = format!("{api} {version}, the count at {} is {lie}", at.start);

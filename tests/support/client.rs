@@ -71,10 +71,7 @@ impl Client {
         });
         assert!((4..REPLY_BYTES_MAX).contains(&length), "{what}: a reply of {length} bytes");
         let mut rest = vec![0; length as usize - 4];
-        match self.read(&mut rest, what) {
-            true => Heard::Reply(correlation_id, rest),
-            false => Heard::Closed,
-        }
+        if self.read(&mut rest, what) { Heard::Reply(correlation_id, rest) } else { Heard::Closed }
     }
 
     /// Waits for the broker to close, and fails if it answers instead.

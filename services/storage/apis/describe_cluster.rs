@@ -34,9 +34,10 @@ fn describe(broker: &Broker, call: &Call, request: &DescribeClusterRequest) -> D
         .with_broker_id(node)
         .with_host(text::str_bytes(&advertised.host))
         .with_port(i32::from(advertised.port));
-    let operations = match request.include_cluster_authorized_operations {
-        true => operations::CLUSTER_OPERATIONS,
-        false => operations::OPERATIONS_NOT_ASKED,
+    let operations = if request.include_cluster_authorized_operations {
+        operations::CLUSTER_OPERATIONS
+    } else {
+        operations::OPERATIONS_NOT_ASKED
     };
     DescribeClusterResponse::default()
         .with_cluster_id(text::str_bytes(&broker.node.cluster_id))

@@ -22,10 +22,8 @@ const NOT_FOUND_FROM: i16 = 6;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeGroupsRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let operations = match request.include_authorized_operations {
-        true => GROUP_OPERATIONS,
-        false => OPERATIONS_NOT_ASKED,
-    };
+    let operations =
+        if request.include_authorized_operations { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };
     let mut groups = Vec::with_capacity(request.groups.len());
     for group in request.groups {
         groups.push(describe(broker, call, group, operations).await);

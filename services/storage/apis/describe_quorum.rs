@@ -30,20 +30,18 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         _ => false,
     };
     let has_nodes = call.header.version >= NODES_FROM;
-    let partition = |index: i32| match is_asked {
-        true => described(broker, call, index),
-        false => unknown(index, has_nodes),
-    };
+    let partition =
+        |index: i32| if is_asked { described(broker, call, index) } else { unknown(index, has_nodes) };
     let topics = request.topics.into_iter().map(|topic| {
         let partitions = topic.partitions.iter().map(|asked| partition(asked.partition_index));
         TopicData::default().with_topic_name(topic.topic_name).with_partitions(partitions.collect())
     });
     let response = DescribeQuorumResponse::default().with_topics(topics.collect());
-    let response = match has_nodes {
-        true => response
-            .with_error_message(no_message())
-            .with_nodes(is_asked.then(|| node(broker, call)).into_iter().collect()),
-        false => response,
+    let response = if has_nodes {
+        let nodes = is_asked.then(|| node(broker, call)).into_iter().collect();
+        response.with_error_message(no_message()).with_nodes(nodes)
+    } else {
+        response
     };
     Ok(Some(call.reply(&response)?))
 }

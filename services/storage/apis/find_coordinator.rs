@@ -20,23 +20,20 @@ const BATCHED_SINCE: i16 = 4;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: FindCoordinatorRequest = call.decode()?;
     let found = coordinator(broker, call, request.key_type);
-    let response = match call.header.version >= BATCHED_SINCE {
-        true => {
-            let of_key = |key: StrBytes| found.clone().with_key(key);
-            let coordinators = request.coordinator_keys.into_iter().map(of_key).collect();
-            FindCoordinatorResponse::default().with_coordinators(coordinators)
-        }
-        false => {
-            // Kafka sends the name of "no error" here.
-            let is_found = found.error_code == 0;
-            let none = is_found.then(|| StrBytes::from_static_str("NONE"));
-            FindCoordinatorResponse::default()
-                .with_error_code(found.error_code)
-                .with_error_message(none.or(found.error_message))
-                .with_node_id(found.node_id)
-                .with_host(found.host)
-                .with_port(found.port)
-        }
+    let response = if call.header.version >= BATCHED_SINCE {
+        let of_key = |key: StrBytes| found.clone().with_key(key);
+        let coordinators = request.coordinator_keys.into_iter().map(of_key).collect();
+        FindCoordinatorResponse::default().with_coordinators(coordinators)
+    } else {
+        // Kafka sends the name of "no error" here.
+        let is_found = found.error_code == 0;
+        let none = is_found.then(|| StrBytes::from_static_str("NONE"));
+        FindCoordinatorResponse::default()
+            .with_error_code(found.error_code)
+            .with_error_message(none.or(found.error_message))
+            .with_node_id(found.node_id)
+            .with_host(found.host)
+            .with_port(found.port)
     };
     Ok(Some(call.reply(&response)?))
 }
@@ -77,9 +74,10 @@ mod tests {
 
     fn request(version: i16, key_type: i8, keys: &[&str]) -> FindCoordinatorRequest {
         let request = FindCoordinatorRequest::default().with_key_type(key_type);
-        match version < BATCHED_SINCE {
-            true => request.with_key(text::str_bytes(keys[0])),
-            false => request.with_coordinator_keys(keys.iter().map(|key| text::str_bytes(key)).collect()),
+        if version < BATCHED_SINCE {
+            request.with_key(text::str_bytes(keys[0]))
+        } else {
+            request.with_coordinator_keys(keys.iter().map(|key| text::str_bytes(key)).collect())
         }
     }
 

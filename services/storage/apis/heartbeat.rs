@@ -25,9 +25,10 @@ async fn heartbeat(broker: &Broker, call: &Call, request: &HeartbeatRequest) -> 
     let view = broker.store.group(&group).await.map_err(|error| store_failed(call, &error))?;
     let view = check_heartbeat(view.as_ref(), &member)?;
     broker.coordinator.heard(&group, &member.id);
-    let must_join_again = match view.group.consumer.is_some() {
-        true => must_join_again(view, &member.id),
-        false => view.group.state == GroupState::PreparingRebalance,
+    let must_join_again = if view.group.consumer.is_some() {
+        must_join_again(view, &member.id)
+    } else {
+        view.group.state == GroupState::PreparingRebalance
     };
     if must_join_again { Err(ErrorCode::RebalanceInProgress) } else { Ok(()) }
 }

@@ -1,6 +1,6 @@
 //! OffsetFetch: the committed offsets of groups.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::offset_fetch_request::{
@@ -36,22 +36,18 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     // A member must read its own earlier commits.
     call.ticket.after_writes().await;
     let by_id = call.header.version >= BY_ID_FROM;
-    let response = match call.header.version >= BATCHED_FROM {
-        true => {
-            let mut groups = Vec::with_capacity(request.groups.len());
-            for group in request.groups {
-                groups.push(one_group(broker, call, group, by_id).await);
-            }
-            OffsetFetchResponse::default().with_groups(groups)
+    let response = if call.header.version >= BATCHED_FROM {
+        let mut groups = Vec::with_capacity(request.groups.len());
+        for group in request.groups {
+            groups.push(one_group(broker, call, group, by_id).await);
         }
-        false => {
-            let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id);
-            let group =
-                group.with_topics(request.topics.map(|topics| topics.into_iter().map(newer).collect()));
-            let found = one_group(broker, call, group, by_id).await;
-            let topics = found.topics.into_iter().map(older).collect();
-            OffsetFetchResponse::default().with_topics(topics).with_error_code(found.error_code)
-        }
+        OffsetFetchResponse::default().with_groups(groups)
+    } else {
+        let group = OffsetFetchRequestGroup::default().with_group_id(request.group_id);
+        let group = group.with_topics(request.topics.map(|topics| topics.into_iter().map(newer).collect()));
+        let found = one_group(broker, call, group, by_id).await;
+        let topics = found.topics.into_iter().map(older).collect();
+        OffsetFetchResponse::default().with_topics(topics).with_error_code(found.error_code)
     };
     Ok(Some(call.reply(&response)?))
 }
@@ -126,7 +122,8 @@ async fn some_topics(
             keys.extend(asked.partition_indexes.iter().map(|index| key(group, &facts.name, *index)));
         }
     }
-    let offsets = offsets(broker, keys).await?;
+    // In the order of the keys: those of known topics, as they are visited again below.
+    let mut offsets = broker.store.get::<OffsetDocument>(&keys).await?.into_iter();
     let mut found = Vec::with_capacity(asked.len());
     for (topic, asked) in named.iter().zip(asked) {
         let facts = topics.topic(topic);
@@ -134,10 +131,10 @@ async fn some_topics(
         let error = (by_id && facts.is_none()).then_some(ErrorCode::UnknownTopicId);
         let partition = |index: i32| {
             let offset = facts.and_then(|facts| {
-                let offset = offsets.get(&key(group, &facts.name, index))?;
-                (offset.topic_id == facts.id).then_some(&**offset)
+                let offset = offsets.next().flatten();
+                offset.filter(|offset| offset.topic_id == facts.id)
             });
-            partition(index, offset, error)
+            partition(index, offset.as_deref(), error)
         };
         let partitions = asked.partition_indexes.into_iter().map(partition).collect();
         let response =
@@ -169,9 +166,10 @@ async fn all_topics(
             continue;
         }
         let response = OffsetFetchResponseTopics::default().with_partitions(partitions);
-        found.push(match by_id {
-            true => response.with_topic_id(facts.id.0),
-            false => response.with_name(text::topic_name(&name)),
+        found.push(if by_id {
+            response.with_topic_id(facts.id.0)
+        } else {
+            response.with_name(text::topic_name(&name))
         });
     }
     Ok(found)
@@ -179,14 +177,6 @@ async fn all_topics(
 
 fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
     OffsetKey { group: Arc::clone(group), topic: Arc::clone(topic), partition }
-}
-
-async fn offsets(
-    broker: &Broker,
-    keys: Vec<OffsetKey>,
-) -> Result<HashMap<OffsetKey, Arc<OffsetDocument>>, StoreError> {
-    let found = broker.store.get::<OffsetDocument>(&keys).await?;
-    Ok(keys.into_iter().zip(found).filter_map(|(key, offset)| Some((key, offset?))).collect())
 }
 
 fn partition(

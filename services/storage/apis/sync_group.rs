@@ -36,9 +36,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 /// From KIP-559 on a member must send the protocol type and name that it expects.
 fn check_protocol(call: &Call, request: &SyncGroupRequest) -> Result<(), ErrorCode> {
     let is_said = request.protocol_type.is_some() && request.protocol_name.is_some();
-    match call.header.version < PROTOCOL_FROM || is_said {
-        true => Ok(()),
-        false => Err(ErrorCode::InconsistentGroupProtocol),
+    if call.header.version < PROTOCOL_FROM || is_said {
+        Ok(())
+    } else {
+        Err(ErrorCode::InconsistentGroupProtocol)
     }
 }
 

@@ -12,12 +12,10 @@ use crate::broker::Broker;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: UnregisterBrokerRequest = call.decode()?;
     let id = request.broker_id.0;
-    let refused = match id == broker.node.node_id.0 {
-        true => invalid_request(format!("Broker {id} is the one that answers: stop it instead.")),
-        false => Refused::new(
-            ErrorCode::BrokerIdNotRegistered,
-            format!("Broker ID {id} is not currently registered"),
-        ),
+    let refused = if id == broker.node.node_id.0 {
+        invalid_request(format!("Broker {id} is the one that answers: stop it instead."))
+    } else {
+        Refused::new(ErrorCode::BrokerIdNotRegistered, format!("Broker ID {id} is not currently registered"))
     };
     let (code, message) = text::error_fields(Some(refused));
     let response = UnregisterBrokerResponse::default().with_error_code(code).with_error_message(message);

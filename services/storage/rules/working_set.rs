@@ -144,9 +144,10 @@ impl Wanted {
         let is_missing = |key: &Key| matches!(set.lookup(key), Lookup::Unknown);
         self.read.retain(is_missing);
         self.write.retain(is_missing);
-        match self.read.is_empty() && self.write.is_empty() {
-            true => Needs::Done,
-            false => Needs::More { read: self.read, write: self.write },
+        if self.read.is_empty() && self.write.is_empty() {
+            Needs::Done
+        } else {
+            Needs::More { read: self.read, write: self.write }
         }
     }
 }

@@ -137,11 +137,12 @@ async fn ensure_topic(cluster: &Arc<Cluster>, name: &str, partitions: Option<i32
         Ok(()) => Ok(()),
         Err(error) if error.code() == Some(ErrorCode::TopicAlreadyExists) => {
             let present = cluster.topic(name).await?.partitions.len();
-            match i32::try_from(present) == Ok(wanted) {
-                true => Ok(()),
-                false => Err(Failure::Failed(format!(
+            if i32::try_from(present) == Ok(wanted) {
+                Ok(())
+            } else {
+                Err(Failure::Failed(format!(
                     "topic {name:?} exists and has {present} partitions, not {wanted}; leave --partitions out or name another topic"
-                ))),
+                )))
             }
         }
         Err(error) => Err(error.into()),

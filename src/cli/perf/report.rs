@@ -24,10 +24,7 @@ pub(super) struct Report {
 impl Report {
     /// Prints it to stdout.
     pub(super) fn print(&self, as_json: bool) -> Result<(), Failure> {
-        match as_json {
-            true => output::print_json(&self.json()),
-            false => output::print(&self.text()),
-        }
+        if as_json { output::print_json(&self.json()) } else { output::print(&self.text()) }
     }
 
     fn rates(&self) -> (f64, f64) {

@@ -33,10 +33,7 @@ pub struct Partition {
 
 /// The address to connect to; an IPv6 address needs its brackets.
 pub(super) fn host_port(host: &str, port: i32) -> Arc<str> {
-    match host.contains(':') {
-        true => format!("[{host}]:{port}").into(),
-        false => format!("{host}:{port}").into(),
-    }
+    if host.contains(':') { format!("[{host}]:{port}").into() } else { format!("{host}:{port}").into() }
 }
 
 /// The topic, unless it has an error or its partitions are not numbered from 0.

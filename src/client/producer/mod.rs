@@ -144,10 +144,7 @@ impl Producer {
             ));
         }
         let leaders = cluster.leaders(topic, settings.may_create_topic).await?;
-        let identity = match settings.is_idempotent {
-            true => Some(new_identity(&cluster).await?),
-            false => None,
-        };
+        let identity = if settings.is_idempotent { Some(new_identity(&cluster).await?) } else { None };
         let mut producer = Producer {
             cluster,
             topic: Arc::from(topic),

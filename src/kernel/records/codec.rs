@@ -103,10 +103,7 @@ fn read_bounded(reader: impl Read, bytes_max: usize) -> Result<Bytes, CodecError
     let mut plain = Vec::new();
     // One byte beyond the bound tells "too large" from "exactly full".
     reader.take(bytes_max as u64 + 1).read_to_end(&mut plain).map_err(CodecError::Broken)?;
-    match plain.len() > bytes_max {
-        true => Err(CodecError::TooLarge(bytes_max)),
-        false => Ok(plain.into()),
-    }
+    if plain.len() > bytes_max { Err(CodecError::TooLarge(bytes_max)) } else { Ok(plain.into()) }
 }
 
 fn broken(what: &'static str) -> CodecError {

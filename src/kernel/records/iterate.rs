@@ -137,10 +137,7 @@ pub(super) fn check_records(mut records: &[u8], count: i32) -> Result<(), String
         let checked = take_record(&mut records).and_then(check_record);
         checked.map_err(|fault| format!("record {index} of {count} {fault}"))?;
     }
-    match records.is_empty() {
-        true => Ok(()),
-        false => Err(format!("bytes follow its {count} records")),
-    }
+    if records.is_empty() { Ok(()) } else { Err(format!("bytes follow its {count} records")) }
 }
 
 type Checked<T> = Result<T, &'static str>;

@@ -324,9 +324,10 @@ impl Writer {
     }
 
     fn count(&mut self, count: Option<usize>) {
-        match self.is_flexible {
-            true => put_varint(&mut self.output, count.map_or(0, |count| count as u32 + 1)),
-            false => self.output.extend(count.map_or(-1, |count| count as i32).to_be_bytes()),
+        if self.is_flexible {
+            put_varint(&mut self.output, count.map_or(0, |count| count as u32 + 1))
+        } else {
+            self.output.extend(count.map_or(-1, |count| count as i32).to_be_bytes())
         }
     }
 }

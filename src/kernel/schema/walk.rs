@@ -336,9 +336,10 @@ impl<'a, V: Visit> Walker<'a, V> {
 
     fn elements(&mut self, field: &'static Field, element: Kind) -> Result<(), Malformed> {
         let start = self.at;
-        let count = match self.is_flexible {
-            true => i64::from(self.varint()?) - 1,
-            false => i64::from(i32::from_be_bytes(self.array()?)),
+        let count = if self.is_flexible {
+            i64::from(self.varint()?) - 1
+        } else {
+            i64::from(i32::from_be_bytes(self.array()?))
         };
         if count == -1 && self.may_be_null(field) {
             return self.show(field, RawValue::Null, start);
@@ -367,9 +368,10 @@ impl<'a, V: Visit> Walker<'a, V> {
 
     fn count_element(&mut self) -> Result<(), Malformed> {
         self.elements += 1;
-        match self.elements > ELEMENTS_MAX {
-            true => Err(Malformed(format!("more than {ELEMENTS_MAX} elements in one body"))),
-            false => Ok(()),
+        if self.elements > ELEMENTS_MAX {
+            Err(Malformed(format!("more than {ELEMENTS_MAX} elements in one body")))
+        } else {
+            Ok(())
         }
     }
 

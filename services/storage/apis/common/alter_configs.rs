@@ -40,9 +40,10 @@ pub(crate) async fn alter(
     let mut results: Vec<Option<Refused>> = Vec::with_capacity(changes.len());
     let (mut commands, mut places) = (Vec::new(), Vec::new());
     for (change, key) in changes.into_iter().zip(&keys) {
-        let prepared = match repeated.contains(&key) {
-            true => Err(requests::invalid_request("Each resource must appear at most once.")),
-            false => prepare(broker, change),
+        let prepared = if repeated.contains(&key) {
+            Err(requests::invalid_request("Each resource must appear at most once."))
+        } else {
+            prepare(broker, change)
         };
         match prepared {
             Ok(Some(command)) => {

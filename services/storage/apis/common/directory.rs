@@ -1,6 +1,6 @@
 //! Topics as the group APIs see them: they may belong to another service.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use kernel::ports::TopicFacts;
 use kernel::{ErrorCode, Ticket};
@@ -17,7 +17,8 @@ impl DirectoryTopics {
     /// Looks up topics.
     pub(crate) async fn find(broker: &Broker, named: &[TopicRef]) -> Result<Self, StoreError> {
         let (mut names, mut ids) = (Vec::new(), Vec::new());
-        for topic in named {
+        // A request that has many partitions of a topic names it as often.
+        for topic in named.iter().collect::<HashSet<_>>() {
             match topic {
                 TopicRef::Name(name) => names.push(name.clone()),
                 TopicRef::Id(id) => ids.push(*id),
@@ -60,9 +61,10 @@ impl DirectoryTopics {
     /// The topic of a partition, or the error if the partition does not exist.
     pub(crate) fn partition(&self, topic: &TopicRef, index: i32) -> Result<&TopicFacts, ErrorCode> {
         let facts = self.0.get(topic).ok_or_else(|| topic.unknown())?;
-        match (0..facts.partitions).contains(&index) {
-            true => Ok(facts),
-            false => Err(ErrorCode::UnknownTopicOrPartition),
+        if (0..facts.partitions).contains(&index) {
+            Ok(facts)
+        } else {
+            Err(ErrorCode::UnknownTopicOrPartition)
         }
     }
 }

@@ -26,16 +26,15 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let prepared = topics.iter().map(|topic| {
         let fault = assignment_fault(topic, &present, broker.node.node_id);
         let grow = Command::CreatePartitions { name: Arc::from(topic.name.as_str()), count: topic.count };
-        match request.validate_only || fault.is_some() {
-            true => (Command::Check(Box::new(grow)), fault),
-            false => (grow, fault),
+        if request.validate_only || fault.is_some() {
+            (Command::Check(Box::new(grow)), fault)
+        } else {
+            (grow, fault)
         }
     });
     let (commands, faults): (Vec<Command>, Vec<Option<Refused>>) = prepared.unzip();
-    let outcomes = match commands.is_empty() {
-        true => Vec::new(),
-        false => broker.store.commit(&call.ticket, commands).await?,
-    };
+    let outcomes =
+        if commands.is_empty() { Vec::new() } else { broker.store.commit(&call.ticket, commands).await? };
     let mut results: Vec<CreatePartitionsTopicResult> = Vec::with_capacity(request.topics.len());
     for ((topic, outcome), fault) in topics.iter().zip(outcomes).zip(faults) {
         // Kafka checks the count before the assignments.

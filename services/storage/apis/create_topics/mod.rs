@@ -32,10 +32,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let (prohibited, topics): (Vec<_>, Vec<_>) = once.into_iter().partition(is_prohibited);
     let (commands, faults): (Vec<Command>, Vec<Option<Refused>>) =
         topics.iter().map(|topic| prepare(broker, topic, request.validate_only)).unzip();
-    let outcomes = match commands.is_empty() {
-        true => Vec::new(),
-        false => broker.store.commit(&call.ticket, commands).await?,
-    };
+    let outcomes =
+        if commands.is_empty() { Vec::new() } else { broker.store.commit(&call.ticket, commands).await? };
     let with_configs = call.header.version >= 5;
     let mut results: Vec<CreatableTopicResult> = Vec::with_capacity(request.topics.len());
     for ((topic, outcome), fault) in topics.iter().zip(outcomes).zip(faults) {
@@ -79,10 +77,7 @@ fn prepare(broker: &Broker, topic: &CreatableTopic, is_check: bool) -> (Command,
     };
     let name = Arc::from(topic.name.as_str());
     let command = Command::CreateTopic { name, id: broker.fresh_topic_id(), partitions, configs };
-    match is_check || fault.is_some() {
-        true => (Command::Check(Box::new(command)), fault),
-        false => (command, fault),
-    }
+    if is_check || fault.is_some() { (Command::Check(Box::new(command)), fault) } else { (command, fault) }
 }
 
 /// The configs that a client sent; the last of a duplicate counts, as in Kafka.

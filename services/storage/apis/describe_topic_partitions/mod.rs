@@ -27,9 +27,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     check_cursor(&request)?;
     call.ticket.after_writes().await;
     let from = request.cursor.as_ref().map_or(("", 0), |at| (at.topic_name.as_str(), at.partition_index));
-    let topics = match request.topics.is_empty() {
-        true => all(broker, from.0).await?,
-        false => named(broker, &request, from.0).await?,
+    let topics = if request.topics.is_empty() {
+        all(broker, from.0).await?
+    } else {
+        named(broker, &request, from.0).await?
     };
     let node = BrokerId(broker.node.node_id.0);
     let left = request.response_partition_limit.clamp(1, PARTITIONS_MAX);

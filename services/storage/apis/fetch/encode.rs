@@ -39,9 +39,10 @@ pub(super) fn body(
     for Fetched { place: PartitionRef { topic, partition }, found, .. } in fetched {
         let mut data = partition_data(partition, &found, is_committed);
         let batches = if let FetchResult::Read { batches, .. } = found { batches } else { Vec::new() };
-        match is_walked {
-            true => records.push(batches),
-            false => data.records = Some(batches.concat().into()),
+        if is_walked {
+            records.push(batches)
+        } else {
+            data.records = Some(batches.concat().into())
         }
         // Only adjacent partitions of a topic are joined, as in Kafka: the order of partitions matters.
         if last.as_ref() != Some(&topic) {
@@ -132,9 +133,10 @@ impl Parts {
     fn length(&mut self, bytes: usize, is_flexible: bool) -> Result<(), Malformed> {
         let length =
             i32::try_from(bytes).map_err(|_| Malformed(format!("{bytes} bytes of one partition")))?;
-        match is_flexible {
-            true => put_varint(&mut self.open, length as u32 + 1),
-            false => self.open.extend(length.to_be_bytes()),
+        if is_flexible {
+            put_varint(&mut self.open, length as u32 + 1)
+        } else {
+            self.open.extend(length.to_be_bytes())
         }
         Ok(())
     }

@@ -27,10 +27,7 @@ pub(super) async fn gather(
         broker.store.find_topics(wanted.iter().map(|(place, _)| place.topic.clone()).collect()).await?;
     let (known, unknown) = find(wanted, &topics);
     let may_park = !terms.wait.is_zero() && terms.bytes_min > 0 && !known.is_empty();
-    let watch = match may_park {
-        true => Some(broker.store.watch(&subjects(&known)).await?),
-        false => None,
-    };
+    let watch = if may_park { Some(broker.store.watch(&subjects(&known)).await?) } else { None };
     let mut parking = Parking { watch, bytes_seen: 0, deadline, drain };
     loop {
         let pass = read::pass(broker, &known, terms).await?;

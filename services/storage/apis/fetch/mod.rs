@@ -98,10 +98,8 @@ fn terms(request: &FetchRequest, version: i16) -> Result<FetchTerms, ApiError> {
     }
     let bytes_max = size(request.max_bytes, "max_bytes")?.min(REPLY_BYTES_MAX);
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
-    let replica = match version >= REPLICA_STATE_FROM {
-        true => request.replica_state.replica_id,
-        false => request.replica_id,
-    };
+    let replica =
+        if version >= REPLICA_STATE_FROM { request.replica_state.replica_id } else { request.replica_id };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     Ok(FetchTerms {
         wait,

@@ -155,9 +155,10 @@ fn response(index: i32, version: i16, found: Result<FoundOffset, ErrorCode>) -> 
         Err(error) => response.with_error_code(error.code()),
         Ok(found) => {
             let response = response.with_offset(found.offset).with_timestamp(found.timestamp);
-            match version >= LEADER_EPOCH_FROM {
-                true => response.with_leader_epoch(found.leader_epoch),
-                false => response,
+            if version >= LEADER_EPOCH_FROM {
+                response.with_leader_epoch(found.leader_epoch)
+            } else {
+                response
             }
         }
     }

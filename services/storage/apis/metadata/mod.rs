@@ -145,9 +145,10 @@ struct View {
 
 impl View {
     fn of(broker: &Broker, request: &MetadataRequest) -> Self {
-        let operations = match request.include_topic_authorized_operations {
-            true => operations::TOPIC_OPERATIONS,
-            false => operations::OPERATIONS_NOT_ASKED,
+        let operations = if request.include_topic_authorized_operations {
+            operations::TOPIC_OPERATIONS
+        } else {
+            operations::OPERATIONS_NOT_ASKED
         };
         Self { node: BrokerId(broker.node.node_id.0), operations }
     }

@@ -147,10 +147,13 @@ fn bad_batch(bad: BadBatch, mut bytes: Bytes) -> Rejected {
     let error = match bad {
         BadBatch::Format(_) => ErrorCode::UnsupportedForMessageFormat,
         BadBatch::UnknownCodec(_) => ErrorCode::UnsupportedCompressionType,
-        BadBatch::Corrupt(_) => match Batch::split_first(&mut bytes).is_some_and(|batch| batch.crc_fits()) {
-            true => ErrorCode::InvalidRecord,
-            false => ErrorCode::CorruptMessage,
-        },
+        BadBatch::Corrupt(_) => {
+            if Batch::split_first(&mut bytes).is_some_and(|batch| batch.crc_fits()) {
+                ErrorCode::InvalidRecord
+            } else {
+                ErrorCode::CorruptMessage
+            }
+        }
     };
     Rejected::new(error, bad.to_string())
 }

@@ -49,9 +49,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let now_ms = broker.clock.now_ms();
     let sent = sent(&request, version);
     // A transactional batch fails the whole request, as in Kafka.
-    let prepared = match has_transactions(&request) {
-        true => sent.iter().map(|_| Err(Rejected::transactional())).collect(),
-        false => prepare_all(broker, call, &sent, Intake { version, acks, now_ms }).await?,
+    let prepared = if has_transactions(&request) {
+        sent.iter().map(|_| Err(Rejected::transactional())).collect()
+    } else {
+        prepare_all(broker, call, &sent, Intake { version, acks, now_ms }).await?
     };
     let answers = append(broker, call, prepared, now_ms).await;
     if acks == 0 {
@@ -139,11 +140,13 @@ impl Intake {
         // Recompression may have made it larger.
         checks::check_size(batch.bytes(), config, name)?;
         let is_stamped = config.timestamp_type == TimestampType::LogAppendTime;
-        let batch = match is_stamped {
-            true => stamp_append_time(&batch, self.now_ms),
+        let batch = if is_stamped {
+            stamp_append_time(&batch, self.now_ms)
+        } else if batch.has_append_time() {
             // With a producer's LogAppendTime bit, consumers would read one timestamp for all its records.
-            false if batch.has_append_time() => clear_append_time(&batch),
-            false => batch,
+            clear_append_time(&batch)
+        } else {
+            batch
         };
         Ok(Prepared { at, batch, is_stamped })
     }

@@ -182,7 +182,8 @@ pub(in crate::engines) struct Lag<'a> {
 }
 
 fn is_producer(key: &Key) -> bool {
-    key.kind() == ProducerDocument::PREFIX
+    let parts = key.as_str().strip_prefix(ProducerDocument::PREFIX);
+    parts.is_some_and(|parts| parts.starts_with('/'))
 }
 
 /// The result of a read without batches.

@@ -47,6 +47,11 @@ pub type OffsetPartitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
 pub struct OffsetIndex(pub OffsetPartitions);
 
 impl OffsetIndex {
+    /// Whether it has a partition.
+    pub fn has(&self, topic: &str, partition: i32) -> bool {
+        self.0.get(topic).is_some_and(|of_topic| of_topic.contains(&partition))
+    }
+
     /// Iterates over all partitions.
     pub fn each(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
         self.0.iter().flat_map(|(topic, of_topic)| of_topic.iter().map(move |partition| (topic, *partition)))

@@ -44,7 +44,12 @@ fn member_keys(group: &Arc<str>, set: &WorkingSet<'_>) -> Vec<MemberKey> {
 
 /// The topics whose metadata a command needs and does not carry. Until it does, it is not applied.
 pub fn missing_topics(group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) -> BTreeSet<Arc<str>> {
-    consumer::missing_topics(Group::load(set, group).as_ref(), command)
+    match command {
+        GroupCommand::Join(_) | GroupCommand::ConsumerHeartbeat(_) => {
+            consumer::missing_topics(Group::load(set, group).as_ref(), command)
+        }
+        _ => BTreeSet::new(),
+    }
 }
 
 pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupCommand) -> Outcome {
@@ -79,9 +84,10 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
         }
         GroupCommand::Sync(sync) => {
             let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
-            let synced = match group.document.consumer.is_some() {
-                true => consumer::sync(&mut group, sync)?,
-                false => sync::sync(&mut group, sync)?,
+            let synced = if group.document.consumer.is_some() {
+                consumer::sync(&mut group, sync)?
+            } else {
+                sync::sync(&mut group, sync)?
             };
             group.store(set);
             Ok(Applied::Synced(synced))
@@ -101,9 +107,10 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
         }
         GroupCommand::Leave { members, now_ms } => {
             let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
-            let left = match group.document.consumer.is_some() {
-                true => consumer::leave_classic(&mut group, members, *now_ms),
-                false => leave::leave(&mut group, members, *now_ms),
+            let left = if group.document.consumer.is_some() {
+                consumer::leave_classic(&mut group, members, *now_ms)
+            } else {
+                leave::leave(&mut group, members, *now_ms)
             };
             group.store(set);
             Ok(Applied::Left(left))
@@ -123,10 +130,7 @@ fn joined(group: &mut Group, join: &Join) -> Result<Joined, Refused> {
     if group.document.consumer.is_some() && group.count() == 0 {
         group.document = GroupDocument::empty(join.now_ms);
     }
-    match group.document.consumer.is_some() {
-        true => consumer::join(group, join),
-        false => join::join(group, join),
-    }
+    if group.document.consumer.is_some() { consumer::join(group, join) } else { join::join(group, join) }
 }
 
 /// The group of the consumer protocol that a heartbeat is for. A classic group is upgraded, if possible, when

@@ -162,9 +162,10 @@ fn replace(group: &mut Group, join: &Join, old: &Arc<str>, id: Arc<str>) -> Deci
     let skips_assignment = join.can_skip_assignment && group.is_leader(&id);
     // A client that cannot skip the assignment must not learn that it is the leader: the reply names the
     // leader's old member id.
-    let leader = match join.can_skip_assignment {
-        true => group.document.leader.clone().unwrap_or_default(),
-        false => leader_before,
+    let leader = if join.can_skip_assignment {
+        group.document.leader.clone().unwrap_or_default()
+    } else {
+        leader_before
     };
     Ok(Joined::In { member: id, lists_members: skips_assignment, skips_assignment, leader })
 }

@@ -63,14 +63,20 @@ pub(super) fn commit(
         }
         None => return Err(unknown_group()),
     }
-    let mut index = set.get::<OffsetIndex>(name).cloned().unwrap_or_default();
-    let mut is_new = false;
-    for CommittedOffset { topic, partition, document } in offsets {
-        is_new |= index.0.entry(Arc::clone(topic)).or_default().insert(*partition);
-        set.put::<OffsetDocument>(&key(name, topic, *partition), document.clone());
-    }
-    if is_new {
+    // Most commits are of partitions that have an offset already; the index stays as it is.
+    let index = set.get::<OffsetIndex>(name);
+    let is_new =
+        |offset: &&CommittedOffset| !index.is_some_and(|index| index.has(&offset.topic, offset.partition));
+    let new: Vec<&CommittedOffset> = offsets.iter().filter(is_new).collect();
+    if !new.is_empty() {
+        let mut index = index.cloned().unwrap_or_default();
+        for offset in new {
+            index.0.entry(Arc::clone(&offset.topic)).or_default().insert(offset.partition);
+        }
         set.put::<OffsetIndex>(name, index);
+    }
+    for CommittedOffset { topic, partition, document } in offsets {
+        set.put::<OffsetDocument>(&key(name, topic, *partition), document.clone());
     }
     Ok(Applied::Changed)
 }
@@ -108,10 +114,12 @@ fn check_consumer(
 ) -> Result<(), Refused> {
     let document = group.member(&member.id).ok_or_else(unknown_member)?;
     let own = document.consumer.as_ref().ok_or_else(unknown_member)?;
-    let stale = match document.is_classic() {
-        true => ErrorCode::IllegalGeneration,
-        false if !knows_epochs => return Err(Refused::from(ErrorCode::UnsupportedVersion)),
-        false => ErrorCode::StaleMemberEpoch,
+    let stale = if document.is_classic() {
+        ErrorCode::IllegalGeneration
+    } else if *knows_epochs {
+        ErrorCode::StaleMemberEpoch
+    } else {
+        return Err(Refused::from(ErrorCode::UnsupportedVersion));
     };
     if member.generation == own.epoch { Ok(()) } else { Err(Refused::from(stale)) }
 }
@@ -201,9 +209,10 @@ pub(super) struct Expiry<'a> {
 pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<'_>) -> Outcome {
     let Some(group) = Group::load(set, name) else { return Ok(Applied::Changed) };
     let is_empty = group.document.state == GroupState::Empty;
-    let is_idle = |topic: &str| match is_empty {
-        true => true,
-        false => {
+    let is_idle = |topic: &str| {
+        if is_empty {
+            true
+        } else {
             let is_stable = group.document.state == GroupState::Stable || group.document.consumer.is_some();
             let is_of_consumers = group.document.protocol_type.as_deref() == Some(CONSUMER);
             is_stable && is_of_consumers && !subscribes(&group, topic)
@@ -211,9 +220,10 @@ pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<
     };
     // When the group became empty. A group that never had members is judged by its offsets alone.
     let is_classic = group.document.consumer.is_none();
-    let since_ms = match is_empty && is_classic && group.document.protocol_type.is_some() {
-        true => group.document.since_ms,
-        false => i64::MIN,
+    let since_ms = if is_empty && is_classic && group.document.protocol_type.is_some() {
+        group.document.since_ms
+    } else {
+        i64::MIN
     };
     let is_over = |offset: &OffsetDocument| match offset.expires_ms {
         Some(expires_ms) => expires_ms <= expiry.now_ms,

@@ -28,9 +28,10 @@ impl GroupView {
     /// The assignor in use.
     pub fn assignor(&self) -> Option<&str> {
         let votes = || self.members.iter().map(|(_, member)| member.consumer.as_ref()?.assignor.as_deref());
-        match self.group.consumer.is_some() {
-            true => Some(elected_assignor(votes())),
-            false => self.group.protocol.as_deref(),
+        if self.group.consumer.is_some() {
+            Some(elected_assignor(votes()))
+        } else {
+            self.group.protocol.as_deref()
         }
     }
 }
