@@ -84,8 +84,8 @@ fn needs_restart(old: &Config, new: &Config) -> Vec<String> {
     settings
 }
 
-/// The keys that differ in two tables that are not equal; the table itself if the difference does not show, as that of
-/// a secret does not.
+/// The keys that differ in two tables that are not equal; the table itself if the difference is in
+/// a secret.
 fn differing(path: &str, old: &impl Serialize, new: &impl Serialize) -> Vec<String> {
     let (Some(old), Some(new)) = (table(old), table(new)) else {
         return vec![path.to_owned()];

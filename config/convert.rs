@@ -3,7 +3,7 @@
 use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
 
-/// A value of a config file as JSON. What JSON has no word for becomes its text.
+/// A value of a config file as JSON. Types that JSON lacks become strings.
 pub(crate) fn to_json(value: &DeValue<'_>) -> Value {
     match value {
         DeValue::String(text) => Value::String(text.to_string()),

@@ -1,4 +1,4 @@
-//! From a sheet to a draft: which tables a config has, and which settings stand in each.
+//! Decodes the tables of a config file: which there are, and which settings each has.
 //!
 //! A table at fault does not stop the others, and what could be read of it counts, so that the rules can look at the
 //! whole even if a part is missing.

@@ -67,7 +67,7 @@ fn tower(text: &mut String, config: &Config, name: &str, listener: &Listener) {
     }
 }
 
-/// Where `route` leads, in the order in which it is asked.
+/// Where `route` leads, in the order of the rules.
 fn routes(text: &mut String, config: &Config, indent: usize) {
     let Some(route) = &config.route else { return };
     let rules = route.rules.iter().map(|rule| (rule_fits(rule), rule.to.as_str()));

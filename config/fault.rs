@@ -1,4 +1,4 @@
-//! What is wrong with a config, told so that it can be mended without opening a manual.
+//! Faults of a config, each with its place and a remedy.
 
 use std::fmt;
 use std::ops::Range;

@@ -1,4 +1,4 @@
-//! Whether a value of a config file is what its setting may be.
+//! Checks a value of a config file against the kind of its setting.
 
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -52,7 +52,7 @@ fn integer(number: &DeInteger<'_>) -> Option<i64> {
     i64::from_str_radix(number.as_str(), number.radix()).ok()
 }
 
-/// A value as a sentence names it. What stands where a secret belongs may be one, and is not told.
+/// A value as an error names it. A value in the place of a secret may be one, and is not shown.
 fn found(kind: ValueKind, value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) if text.trim().is_empty() => "a blank text".to_owned(),

@@ -2,7 +2,7 @@
 //!
 //! A config names the layers of each listener's tower and the services they stand on. Each registers its settings beside
 //! its code; this crate names none of them, but for the list in `services`. It decodes by what they registered, and
-//! checks what no single one can see: the order of a stack, who leads where, which ports and how much memory are shared.
+//! checks what no single one can see: the order of a stack, which stacks lead to which services, which ports and how much memory are shared.
 //!
 //! It reports *all* faults of a file at once. Serde stops at its first error, so a file is read in four steps that each
 //! go on after a fault: `sheet` parses TOML and keeps where each value stands, `expand` puts `${VARIABLE}`s in, `decode`

@@ -26,7 +26,7 @@ fn plain(name: &str) -> String {
     name.to_lowercase().replace(['-', '.', ' '], "_")
 }
 
-/// How unlike two names are, or `None` when the one was not meant to be the other.
+/// The edit distance of two names; `None` if they are too different.
 fn score(wrong: &str, name: &str) -> Option<usize> {
     let edits_max = (wrong.chars().count() / 3).clamp(1, 3);
     // Neighbours that are swapped count as one edit.

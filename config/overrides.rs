@@ -1,4 +1,4 @@
-//! Command line flags laid over a config: what `yagura broker --storage URL --listen A` changes.
+//! Command line flags that override a config: what `yagura broker --storage URL --listen A` changes.
 
 use std::net::SocketAddr;
 
@@ -27,7 +27,7 @@ pub struct Overrides {
 }
 
 impl Config {
-    /// The config with the flags laid over it, checked again where they can break it.
+    /// The config with the flags applied, checked again where they can break it.
     ///
     /// # Errors
     /// All faults; their origin is the flag.

@@ -7,7 +7,7 @@ use crate::settings::Config;
 use crate::sheet::Sheet;
 use crate::{decode, expand, rules};
 
-/// Reads a config from `text`; `name` is how faults call the file, `env` answers for `${VARIABLE}`.
+/// Reads a config from `text`; `name` is the name of the file in errors, `env` looks up a `${VARIABLE}`.
 ///
 /// The files that `file:` secrets name are read too.
 ///

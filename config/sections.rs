@@ -1,4 +1,4 @@
-//! All tables of a config. Those of the trunk and of `[route]` are written down here, a line per setting; those of
+//! All tables of a config. Those of the server and of `[route]` are here, a line per setting; those of
 //! layers and services come from what each registers.
 //!
 //! A test holds that each section names exactly the fields of its settings, so a field without a line does not pass.
@@ -54,7 +54,7 @@ pub(crate) static LOG: Section = Section {
         Setting::new(
             "level",
             ValueKind::OneOf(&["error", "warn", "info", "debug", "trace"]),
-            "The least weighty lines that are written; the layer `trace` writes its line per call at `debug`.",
+            "The lowest level that is written; the layer `trace` writes its line per call at `debug`.",
         ),
         Setting::new(
             "format",
@@ -109,7 +109,7 @@ pub(crate) static LISTENER: Section = Section {
 const RULE_SETTINGS: &[Setting] = &[
     Setting::new("listeners", ValueKind::Texts, "Names of listeners whose stack ends in `\"route\"`."),
     Setting::new("apis", ValueKind::Texts, "Names of Kafka APIs, such as `\"Produce\"`."),
-    Setting::new("topics", ValueKind::Texts, "Topic names; `*` stands for any characters."),
+    Setting::new("topics", ValueKind::Texts, "Topic names; `*` matches any characters, `?` one."),
     Setting::required("to", ValueKind::Text, "The service."),
 ];
 

@@ -1,6 +1,6 @@
-//! A config after it was read: plain values.
+//! The decoded config: plain values.
 //!
-//! `Node`, `Log`, `Admin` and `Listener` are the trunk's own. The settings of layers and services belong to them: here
+//! `Node`, `Log`, `Admin` and `Listener` are the server's own. The settings of layers and services belong to them: here
 //! they can be compared and shown, and only their kind can read them.
 
 use std::collections::BTreeMap;

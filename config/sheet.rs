@@ -13,7 +13,7 @@ use crate::fault::{Fault, Faults};
 /// A value and the bytes of the file that it stands in.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
 
-/// A text in the file.
+/// A string in the file.
 #[derive(Debug, Clone)]
 pub(crate) struct Word<'s> {
     /// The text, with variables put in.
@@ -27,7 +27,7 @@ pub(crate) struct Sheet<'t> {
     text: &'t str,
     /// The file's values, by table.
     pub(crate) root: DeTable<'t>,
-    /// Where the values begin that hold a variable nobody set: a fault each, and nothing more is said of them.
+    /// Where the values with an unset variable begin. Each is one fault and is not checked further.
     pub(crate) unresolved: Vec<usize>,
     faults: RefCell<Vec<Fault>>,
 }

@@ -25,7 +25,7 @@ pub(crate) fn read<T: DeserializeOwned>(
     section: &Section,
     value: &Value<'_>,
 ) -> Option<T> {
-    let table = what_is_right(sheet, path, section, value)?;
+    let table = valid_part(sheet, path, section, value)?;
     let rest = Spanned::new(value.span(), DeValue::Table(table));
     match T::deserialize(ValueDeserializer::from(rest)) {
         Ok(settings) => Some(settings),
@@ -43,7 +43,7 @@ pub(crate) fn read_settings(
     section: &Section,
     value: &Value<'_>,
 ) -> Option<Settings> {
-    let table = what_is_right(sheet, path, section, value)?;
+    let table = valid_part(sheet, path, section, value)?;
     match (section.decode)(to_json(&DeValue::Table(table))) {
         Ok(settings) => Some(settings),
         Err(message) => {
@@ -54,7 +54,7 @@ pub(crate) fn read_settings(
 }
 
 /// A table without its kind and without what is wrong in it, which is reported; `None` if too little is left.
-fn what_is_right<'t>(
+fn valid_part<'t>(
     sheet: &Sheet<'_>,
     path: &str,
     section: &Section,
@@ -106,7 +106,7 @@ pub(crate) fn tidy(
     is_whole
 }
 
-/// `lead` and the name that does not exist, with the best hint there is.
+/// The error for an unknown name, after `lead`, with a suggestion.
 pub(crate) fn unknown(name: &str, lead: &str, names: &[&str]) -> String {
     let homes = homes_of(name);
     let hint = if homes.is_empty() {

@@ -1,4 +1,4 @@
-//! What no single table can see: the order of a stack, who leads where, and what is shared.
+//! Checks across tables: the order of a stack, references, and what is shared.
 //!
 //! A rule looks at the names and places on the sheet more than at decoded settings, so that one broken value does not
 //! silence it. It stays silent itself where it could only guess: if a stack holds a name that does not exist, nothing is

@@ -19,7 +19,7 @@ pub(super) fn apart(sheet: &Sheet<'_>, draft: &Draft) {
     }
 }
 
-/// Settings that nothing would ever read are refused: they tell of a slip.
+/// Settings that nothing reads are refused: they are usually a mistake.
 pub(super) fn unused(sheet: &Sheet<'_>, draft: &Draft, reach: &Reach) {
     if !reach.is_certain {
         return;

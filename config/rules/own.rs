@@ -1,11 +1,11 @@
-//! What layers and services say of their own settings, and what two services cannot both hold.
+//! Runs each kind's own check of its settings, and refuses two services on one store.
 
 use kernel::settings::SettingFault;
 
 use crate::decode::Draft;
 use crate::sheet::Sheet;
 
-/// Asks each kind what is wrong with settings that are each sound by themselves.
+/// Runs each kind's `check`.
 pub(super) fn check(sheet: &Sheet<'_>, draft: &Draft) {
     let Some(node) = &draft.node else { return };
     let limits = node.limits();
@@ -22,10 +22,10 @@ pub(super) fn check(sheet: &Sheet<'_>, draft: &Draft) {
 }
 
 /// Reports faults where the file has the setting, or else at the table if the default is at fault.
-fn report(sheet: &Sheet<'_>, room: &str, name: &str, faults: Vec<SettingFault>) {
+fn report(sheet: &Sheet<'_>, table_name: &str, name: &str, faults: Vec<SettingFault>) {
     for fault in faults {
-        let message = sentence(room, name, &fault);
-        match (sheet.span(&[room, name, fault.setting]), sheet.span(&[room, name])) {
+        let message = sentence(table_name, name, &fault);
+        match (sheet.span(&[table_name, name, fault.setting]), sheet.span(&[table_name, name])) {
             (Some(setting), _) => sheet.fault(setting, message),
             (None, _) if !fault.concerns_default => {}
             (None, Some(table)) => sheet.fault(table, message),
@@ -34,17 +34,17 @@ fn report(sheet: &Sheet<'_>, room: &str, name: &str, faults: Vec<SettingFault>) 
     }
 }
 
-/// The path of the setting and the message. One that names the setting itself is led by the table alone.
-fn sentence(room: &str, name: &str, fault: &SettingFault) -> String {
+/// The path of the setting and the message. A message that names the setting itself is prefixed with the table only.
+fn sentence(table_name: &str, name: &str, fault: &SettingFault) -> String {
     let SettingFault { setting, message, .. } = fault;
     if message.starts_with(setting) {
-        format!("{room}.{name}: {message}")
+        format!("{table_name}.{name}: {message}")
     } else {
-        format!("{room}.{name}.{setting}: {message}")
+        format!("{table_name}.{name}.{setting}: {message}")
     }
 }
 
-/// Two services on one store would each believe that it is theirs.
+/// Two services must not use one store.
 pub(super) fn held_twice(sheet: &Sheet<'_>, draft: &Draft) {
     let mut seen: Vec<(&str, String)> = Vec::new();
     for (name, service) in &draft.services {

@@ -1,4 +1,4 @@
-//! Addresses: no two sockets on one port, and no admin server in the open without a token.
+//! Addresses: no two sockets on one port, and no admin server without a token where other machines can connect.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
@@ -68,7 +68,7 @@ pub(crate) fn needs_token(address: SocketAddr, has_token: bool) -> Option<String
     })
 }
 
-/// The sentence for a socket that another one stands in the way of.
+/// The message for an address that is already in use.
 pub(crate) fn taken(socket: &Socket, others: &[Socket]) -> Option<String> {
     let other = others.iter().find(|other| clash(socket.address, other.address))?;
     let Socket { owner, address, .. } = other;

@@ -1,9 +1,9 @@
-//! What the stacks lead to.
+//! The layers and services that the stacks use.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
 
-/// What the stacks lead to.
+/// The layers and services that stacks and routes use.
 pub(super) struct Reach {
     /// Every name in any stack.
     pub(super) steps: BTreeSet<String>,
@@ -11,6 +11,6 @@ pub(super) struct Reach {
     pub(super) services: BTreeSet<String>,
     /// The listeners whose stack ends in `route`, and where that stands.
     pub(super) routed: Vec<(String, Range<usize>)>,
-    /// Whether every name was one that exists; if not, what seems unused may be a victim of that.
+    /// Whether every name was one that exists; if not, what looks unused may only be misspelt elsewhere.
     pub(super) is_certain: bool,
 }

@@ -44,7 +44,7 @@ impl CloseReason {
         "broken",
         "slow",
         "refused",
-        "stranger",
+        "foreign_protocol",
         "hung_up",
         "finished",
         "drained",

@@ -1,6 +1,6 @@
 //! Framing: turns a connection's stream of bytes into calls, and their replies back into bytes.
 //!
-//! ****Where it stands.** First below the byte-stream layers (`limits`, later `tls`) and above every layer
+//! **Where it stands.** First below the byte-stream layers (`limits`, later `tls`) and above every layer
 //! that sees calls, because framing makes the calls. A connection runs in one task; a call costs no spawn.
 //!
 //! **What it reads and sets.** It reads the length and the header of each request, and of ApiVersions 3+ the

@@ -6,7 +6,7 @@ use kernel::schema::walk::{Found, RawValue};
 use kernel::session::Owner;
 use kernel::{Api, Call, Malformed, TopicId};
 
-use super::rules::{Candidates, Rules};
+use super::rules::{Candidates, RESOURCE_APIS, Rules};
 use super::sessions::SessionHolders;
 
 /// The index of a call's service.
@@ -32,7 +32,12 @@ pub(super) struct Named {
     session_holder: Option<usize>,
     session_id: i64,
     session_epoch: i64,
+    /// The type of the resource whose name comes next.
+    resource_type: i64,
 }
+
+/// The `ResourceType` of topics.
+const TOPIC_RESOURCE: i64 = 2;
 
 /// Finds the service of a call; reads its body only if a rule with topics can apply.
 ///
@@ -45,10 +50,14 @@ pub(super) fn choose(rules: &Rules, call: &mut Call, owner: Owner) -> Result<Cho
     }
     let mut named = Named::default();
     let is_fetch = call.header.api == Api::FETCH;
+    let has_resources = RESOURCE_APIS.contains(&call.header.api);
     call.walk(|found| {
         named.see_topic(&candidates, &found);
         if is_fetch {
             named.see_session(&found);
+        }
+        if has_resources {
+            named.see_resource(&candidates, &found);
         }
     })?;
     if let Ok(id) = i32::try_from(named.session_id)
@@ -66,10 +75,18 @@ impl Named {
     /// The service of the call, once its topics have names; `None` if they belong to more than one.
     ///
     /// An unknown id does not decide the service, because every service gives the same error for it.
-    pub(super) fn with_names(mut self, rules: &Rules, call: &Call, topics: &[TopicFacts]) -> Option<usize> {
+    /// So does an id of a topic in another service than the rules give for this call.
+    pub(super) fn with_names(
+        mut self,
+        rules: &Rules,
+        call: &Call,
+        topics: &[(usize, TopicFacts)],
+    ) -> Option<usize> {
         let candidates = rules.candidates(call);
-        for topic in topics {
-            self.add(candidates.service_of(&topic.name));
+        for (service, topic) in topics {
+            if candidates.service_of(&topic.name) == *service {
+                self.add(*service);
+            }
         }
         self.decide(&candidates)
     }
@@ -96,6 +113,18 @@ impl Named {
         match found.field.name {
             "SessionId" => self.session_id = value,
             "SessionEpoch" => self.session_epoch = value,
+            _ => {}
+        }
+    }
+
+    fn see_resource(&mut self, candidates: &Candidates<'_>, found: &Found<'_>) {
+        match found.field.name {
+            "ResourceType" => self.resource_type = found.value.as_int().unwrap_or_default(),
+            "ResourceName" if self.resource_type == TOPIC_RESOURCE => {
+                if let Some(topic) = found.value.as_str() {
+                    self.add(candidates.service_of(topic));
+                }
+            }
             _ => {}
         }
     }

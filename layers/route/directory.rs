@@ -1,5 +1,6 @@
-//! The topics of all services as clients see them: each in the service that the rules give for its name.
+//! The topics of all services as clients see them: each in a service that the rules give for its name.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use futures_util::future::try_join_all;
@@ -34,7 +35,7 @@ impl RoutedDirectory {
 
     /// Filters out topics that no client could reach in this service.
     fn reachable(&self, service: usize, mut topics: Vec<TopicFacts>) -> Vec<TopicFacts> {
-        topics.retain(|topic| self.rules.service_of_topic(&topic.name) == service);
+        topics.retain(|topic| self.rules.services_of_topic(&topic.name).contains(&service));
         topics
     }
 
@@ -43,10 +44,10 @@ impl RoutedDirectory {
         topics.by_name(names).await
     }
 
-    async fn by_id_of(&self, service: usize, ids: Vec<TopicId>) -> Result<Vec<TopicFacts>, String> {
+    async fn by_id_of(&self, service: usize, ids: Vec<TopicId>) -> Result<Vec<(usize, TopicFacts)>, String> {
         let topics = self.topics(service)?;
         let found = topics.by_id(ids).await?;
-        Ok(self.reachable(service, found))
+        Ok(self.reachable(service, found).into_iter().map(|topic| (service, topic)).collect())
     }
 
     async fn all_of(&self, service: usize) -> Result<Vec<TopicFacts>, String> {
@@ -57,21 +58,37 @@ impl RoutedDirectory {
 
     async fn find_names(&self, names: Vec<Arc<str>>) -> Result<Vec<TopicFacts>, String> {
         let mut by_service = vec![Vec::new(); self.services.len()];
-        for name in names {
-            by_service[self.rules.service_of_topic(&name)].push(name);
+        for name in &names {
+            for service in self.rules.services_of_topic(name) {
+                by_service[service].push(Arc::clone(name));
+            }
         }
         let mut asked = Vec::new();
         for (service, names) in by_service.into_iter().enumerate() {
             if !names.is_empty() {
-                asked.push(self.by_name_of(service, names));
+                asked.push(async move { Ok::<_, String>((service, self.by_name_of(service, names).await?)) });
             }
         }
-        Ok(try_join_all(asked).await?.into_iter().flatten().collect())
+        // Several services may have a topic of one name; the one that the rules name first counts.
+        let mut found: HashMap<Arc<str>, (usize, TopicFacts)> = HashMap::new();
+        for (service, topics) in try_join_all(asked).await? {
+            for topic in topics {
+                let services = self.rules.services_of_topic(&topic.name);
+                let rank = services.iter().position(|one| *one == service).unwrap_or(usize::MAX);
+                match found.get(&topic.name) {
+                    Some((better, _)) if *better <= rank => {}
+                    _ => drop(found.insert(Arc::clone(&topic.name), (rank, topic))),
+                }
+            }
+        }
+        Ok(found.into_values().map(|(_, topic)| topic).collect())
     }
 
     /// Queries the services concurrently and returns when every id is known, so that an unresponsive one
     /// delays only the calls that need it.
-    async fn find_ids(&self, mut ids: Vec<TopicId>) -> Result<Vec<TopicFacts>, String> {
+    ///
+    /// Each topic comes with the service that has it.
+    pub(super) async fn find_ids(&self, mut ids: Vec<TopicId>) -> Result<Vec<(usize, TopicFacts)>, String> {
         ids.sort_unstable();
         ids.dedup();
         let mut asked = FuturesUnordered::new();
@@ -110,7 +127,7 @@ impl TopicDirectory for RoutedDirectory {
     }
 
     fn by_id(&self, ids: Vec<TopicId>) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
-        Box::pin(self.find_ids(ids))
+        Box::pin(async move { Ok(self.find_ids(ids).await?.into_iter().map(|(_, topic)| topic).collect()) })
     }
 
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {

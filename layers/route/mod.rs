@@ -12,6 +12,8 @@
 //!   services, and the rules decide by them. An unknown id decides nothing: the call is routed by its other
 //!   topics, or as if it named none. If a service that could have the id does not answer, the call is refused
 //!   with LEADER_NOT_AVAILABLE, and the client retries.
+//! - *Topic configs* (DescribeConfigs, AlterConfigs, IncrementalAlterConfigs): resources of the type topic count
+//!   as topics; those of other types name none.
 //! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics they name,
 //!   because one service coordinates a group. Rules with only listeners and APIs do.
 //! - *Fetch sessions* (KIP-227): an incremental Fetch that names no topic goes to the service that made its
@@ -166,7 +168,7 @@ impl Table {
 
     /// Looks up the names of the call's topic ids, and sends the call to their service.
     async fn enter_by_id(self: Arc<Self>, mut named: Named, call: Call) -> CallOutcome {
-        let topics = match self.directory.by_id(mem::take(&mut named.ids)).await {
+        let topics = match self.directory.find_ids(mem::take(&mut named.ids)).await {
             Ok(topics) => topics,
             Err(cause) => return self.refuse_without_names(&call, &cause),
         };

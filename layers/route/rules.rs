@@ -19,24 +19,28 @@ const COORDINATOR_APIS: &[Api] = &[
     Api::DESCRIBE_GROUPS,
     Api::LIST_GROUPS,
     Api::INIT_PRODUCER_ID,
-    Api(24), // AddPartitionsToTxn
-    Api(25), // AddOffsetsToTxn
-    Api(26), // EndTxn
-    Api(28), // TxnOffsetCommit
+    Api::ADD_PARTITIONS_TO_TXN,
+    Api::ADD_OFFSETS_TO_TXN,
+    Api::END_TXN,
+    Api::TXN_OFFSET_COMMIT,
     Api::DELETE_GROUPS,
     Api::OFFSET_DELETE,
-    Api(65), // DescribeTransactions
-    Api(66), // ListTransactions
+    Api::DESCRIBE_TRANSACTIONS,
+    Api::LIST_TRANSACTIONS,
     Api::CONSUMER_GROUP_HEARTBEAT,
     Api::CONSUMER_GROUP_DESCRIBE,
-    Api(76), // ShareGroupHeartbeat
-    Api(77), // ShareGroupDescribe
+    Api::SHARE_GROUP_HEARTBEAT,
+    Api::SHARE_GROUP_DESCRIBE,
     Api(88), // StreamsGroupHeartbeat
     Api(89), // StreamsGroupDescribe
-    Api(90), // DescribeShareGroupOffsets
-    Api(91), // AlterShareGroupOffsets
-    Api(92), // DeleteShareGroupOffsets
+    Api::DESCRIBE_SHARE_GROUP_OFFSETS,
+    Api::ALTER_SHARE_GROUP_OFFSETS,
+    Api::DELETE_SHARE_GROUP_OFFSETS,
 ];
+
+/// APIs that name topics as resources, by type and name (`ResourceType`, `ResourceName`).
+pub(super) const RESOURCE_APIS: &[Api] =
+    &[Api::DESCRIBE_CONFIGS, Api::ALTER_CONFIGS, Api::INCREMENTAL_ALTER_CONFIGS];
 
 /// All rules, with services by index.
 #[derive(Debug)]
@@ -149,10 +153,24 @@ impl Rules {
         Candidates { with_topics, otherwise: self.default }
     }
 
-    /// The service of a topic of this name, for any listener and API.
-    pub(super) fn service_of_topic(&self, topic: &str) -> usize {
-        let rule = self.rules.iter().find(|rule| rule.matches_topic(topic));
-        rule.map_or(self.default, |rule| rule.to)
+    /// The services that a topic of this name can be in: where the rules lead for some listener and API, the first
+    /// match first.
+    pub(super) fn services_of_topic(&self, topic: &str) -> Vec<usize> {
+        let mut services = Vec::new();
+        let mut add = |service| {
+            if !services.contains(&service) {
+                services.push(service);
+            }
+        };
+        for rule in self.rules.iter().filter(|rule| !rule.has_topics() || rule.matches_topic(topic)) {
+            add(rule.to);
+            if rule.listeners.is_empty() && rule.apis.is_empty() {
+                // It takes all calls, so later rules and the default are unreachable.
+                return services;
+            }
+        }
+        add(self.default);
+        services
     }
 
     /// Whether a rule can send a call of this API to this service.
@@ -182,13 +200,13 @@ fn find(services: &[&str], name: &str) -> Result<usize, String> {
     services.iter().position(|service| *service == name).ok_or_else(known)
 }
 
-/// Whether requests of this API have topic names or ids.
+/// Whether requests of this API name topics.
 fn names_topics(api: Api) -> bool {
     fn any(fields: &[Field]) -> bool {
         let is_topic = |field: &Field| matches!(field.mark, Mark::TopicName | Mark::TopicId);
         fields.iter().any(|field| is_topic(field) || any(fields_within(field.kind)))
     }
-    api.message(Direction::Request).is_some_and(|message| any(message.fields))
+    RESOURCE_APIS.contains(&api) || api.message(Direction::Request).is_some_and(|message| any(message.fields))
 }
 
 fn fields_within(kind: Kind) -> &'static [Field] {

@@ -28,7 +28,7 @@ async fn maintain(broker: &Broker) {
             Ok(done) if done == Maintained::default() => {}
             Ok(done) => info!(
                 partitions_trimmed = done.partitions_trimmed,
-                producers_forgotten = done.producers_forgotten,
+                producers_expired = done.producers_expired,
                 bytes_freed = done.bytes_freed,
                 "retention was applied"
             ),

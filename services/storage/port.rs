@@ -1,4 +1,4 @@
-//! The storage service as the trunk sees it: how it is registered, opened, run and closed.
+//! The storage service as the server sees it: how it is registered, opened, run and closed.
 
 use std::sync::Arc;
 
@@ -32,9 +32,9 @@ impl RegisterService for Storage {
         settings.faults()
     }
 
-    /// Two services must not share a store: each would assume that it is the only one.
     fn holds(settings: &Settings) -> Option<(&'static str, String)> {
-        (!settings.url.starts_with("memory:")).then(|| ("url", settings.url.clone()))
+        let is_exclusive = engines::find(&settings.url).is_ok_and(|(kind, _)| kind.is_exclusive);
+        is_exclusive.then(|| ("url", settings.url.clone()))
     }
 
     fn build(settings: &Settings, parts: ServiceParts) -> Result<Arc<dyn Service>, String> {

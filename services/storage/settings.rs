@@ -12,7 +12,7 @@ use crate::engines;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
-    /// The URL of the store: `sqlite://FILE` or `memory://`.
+    /// The URL of the store, such as `sqlite://yagura.db`.
     pub url: String,
     /// Whether a Metadata request may create the topics it names, if its client allows that.
     #[serde(default = "default_auto_create_topics")]
@@ -57,12 +57,12 @@ pub(crate) const REFERENCE: &[Setting] = &[
     Setting::required(
         "url",
         ValueKind::Text,
-        "The store: `\"sqlite://FILE\"`, or `\"memory://\"` to keep nothing.",
+        "The store, such as `\"sqlite://yagura.db\"`; `\"memory://\"` keeps nothing.",
     ),
     Setting::new(
         "auto_create_topics",
         ValueKind::Flag,
-        "Whether a topic is made when a client first asks for it.",
+        "Whether a Metadata request creates missing topics, if its client allows that.",
     ),
     Setting::new(
         "default_partitions",
@@ -78,9 +78,13 @@ pub(crate) const REFERENCE: &[Setting] = &[
     Setting::new(
         "group_min_session_timeout",
         SOME_TIME,
-        "The shortest session that a group member may ask for.",
+        "The shortest session timeout that a group member may request.",
     ),
-    Setting::new("group_max_session_timeout", SOME_TIME, "The longest."),
+    Setting::new(
+        "group_max_session_timeout",
+        SOME_TIME,
+        "The longest session timeout that a group member may request.",
+    ),
     Setting::new(
         "group_max_size",
         ValueKind::Number { min: 1, max: i32::MAX as i64 },
@@ -89,13 +93,9 @@ pub(crate) const REFERENCE: &[Setting] = &[
     Setting::new(
         "group_consumer_session_timeout",
         SOME_TIME,
-        "The session of a member of the consumer protocol (KIP-848).",
+        "Session timeout of members of the consumer protocol (KIP-848).",
     ),
-    Setting::new(
-        "group_consumer_heartbeat_interval",
-        SOME_TIME,
-        "How often such a member says that it lives.",
-    ),
+    Setting::new("group_consumer_heartbeat_interval", SOME_TIME, "Heartbeat interval of such members."),
     Setting::new(
         "offsets_retention",
         SOME_TIME,

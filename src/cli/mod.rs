@@ -29,7 +29,7 @@ mod topic;
 
 use output::Failure;
 
-/// A Kafka-compatible broker and proxy, and the tools to work with one.
+/// A Kafka-compatible broker, and the tools to work with one.
 ///
 /// Without a command: a broker on sqlite://yagura.db that listens on 127.0.0.1:9092.
 #[derive(Debug, Parser)]
@@ -67,7 +67,7 @@ enum Command {
     after_help = "Example:\n  yagura broker --storage sqlite:///var/lib/yagura/yagura.db --listen 0.0.0.0:9092"
 )]
 pub struct Broker {
-    /// Where topics are kept: sqlite://PATH or memory:// [default: sqlite://yagura.db].
+    /// Where topics are kept; memory:// keeps nothing [default: sqlite://yagura.db].
     #[arg(long, value_name = "URL")]
     pub storage: Option<String>,
     /// The address to listen on [default: 127.0.0.1:9092].

@@ -29,7 +29,7 @@ impl Drain {
         *self.0.borrow()
     }
 
-    /// Returns once the drain has started. A dropped [`Drain`] counts as started.
+    /// Returns once the drain has started. A dropped [`DrainSignal`] counts as started.
     pub async fn started(&self) {
         let mut receiver = self.0.clone();
         let _ = receiver.wait_for(|started| *started).await;

@@ -85,6 +85,6 @@ fn load_and_build(file: &Path) -> Result<(Config, assembly::Explained), Faults> 
 }
 
 fn report(faults: &Faults) -> ExitCode {
-    eprint!("{faults}");
+    eprintln!("{}", faults.to_string().trim_end());
     ExitCode::FAILURE
 }

@@ -218,6 +218,21 @@ def check_raw(results, address, is_routed):
     return logs
 
 
+def check_configs(address, topic):
+    """A config request names its topic as a resource."""
+    topic_type, set_value = 2, 0
+    resource = {"ResourceType": topic_type, "ResourceName": topic}
+    change = {"Name": "retention.ms", "ConfigOperation": set_value, "Value": "86400001"}
+    with Caller(address) as caller:
+        altered = caller.ask("IncrementalAlterConfigs", 1, Resources=[{**resource, "Configs": [change]}], ValidateOnly=False)
+        assert altered["Responses"][0]["ErrorCode"] == 0, altered
+        described = caller.ask("DescribeConfigs", 4, Resources=[{**resource, "ConfigurationKeys": ["retention.ms"]}],
+                               IncludeSynonyms=False, IncludeDocumentation=False)
+        found = described["Results"][0]
+        values = [config["Value"] for config in found["Configs"] or []]
+        assert (found["ErrorCode"], values) == (0, ["86400001"]), described
+
+
 # --- where it all is
 
 
@@ -285,6 +300,8 @@ def check_all(results, address, is_routed, after=lambda client, logs: None):
         groups = [("classic", check_classic_group), ("KIP-848", check_consumer_group)]
         for name, check in groups:
             results.check(f"one group of different clients, {name}", check, address, clients["java"])
+        for topic in topics_of("java"):
+            results.check(f"configs of {topic}", check_configs, address, topic)
         logs = check_raw(results, address, is_routed)
         if is_routed:
             results.check("Metadata for all topics", check_all_topics, address)

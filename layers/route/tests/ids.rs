@@ -40,6 +40,20 @@ fn fetch_error(reply: &Reply) -> i64 {
     response.get("ErrorCode").unwrap().as_int().unwrap()
 }
 
+/// A rule for another listener or API that comes first does not hide the topic from this one.
+#[tokio::test]
+async fn rules_of_other_listeners_do_not_matter() {
+    let route = route(vec![
+        rule(&["ops"], &[], &["legacy.*"], "third"),
+        rule(&[], &["Metadata"], &["legacy.*"], "third"),
+        rule(&[], &[], &["legacy.*"], "legacy"),
+    ]);
+    assert_eq!(service_of(&route, produce(&[LEGACY_ORDERS])).await, "legacy");
+    assert_eq!(service_of(&route, fetch(&[LEGACY_ORDERS])).await, "legacy");
+    let found = route.directory().by_name(vec![Arc::from("legacy.orders")]).await.unwrap();
+    assert_eq!(found.iter().map(|topic| topic.id).collect::<Vec<_>>(), [LEGACY_ORDERS]);
+}
+
 #[tokio::test]
 async fn the_name_of_the_id_decides() {
     let (route, _) = legacy_route(|_| false);

@@ -93,6 +93,27 @@ async fn a_rule_without_topics_takes_what_earlier_rules_with_topics_leave() {
     assert_eq!(service_of(&route, metadata(&[])).await, "third");
 }
 
+/// Config requests name a topic as a resource of type 2; 4 is a broker.
+#[tokio::test]
+async fn configs_of_a_topic_go_where_the_topic_does() {
+    let route = route(vec![rule(&[], &[], &["legacy.*"], "legacy")]);
+    let call = |api: Api, version: i16, resources: &[(i64, &str)]| {
+        let resource = |(kind, name): &(i64, &str)| {
+            Value::Struct(vec![("ResourceType", Value::Int(*kind)), ("ResourceName", text(name))])
+        };
+        let resources = Value::Array(resources.iter().map(resource).collect());
+        request(api, version, vec![("Resources", resources)])
+    };
+    for (api, version) in
+        [(Api::DESCRIBE_CONFIGS, 4), (Api::ALTER_CONFIGS, 2), (Api::INCREMENTAL_ALTER_CONFIGS, 1)]
+    {
+        assert_eq!(service_of(&route, call(api, version, &[(2, "legacy.orders")])).await, "legacy");
+        assert_eq!(service_of(&route, call(api, version, &[(4, "1"), (2, "legacy.orders")])).await, "legacy");
+        assert_eq!(service_of(&route, call(api, version, &[(2, "orders")])).await, "local");
+        assert_eq!(service_of(&route, call(api, version, &[(4, "legacy.orders")])).await, "local");
+    }
+}
+
 #[tokio::test]
 async fn topics_of_different_services_are_refused_in_so_many_words() {
     let mut route = route(vec![rule(&[], &[], &["legacy.*"], "legacy")]);

@@ -18,7 +18,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: InitProducerIdRequest = call.decode()?;
     let response = match check(&request) {
         Err(error) => refusal(error),
-        Ok(()) => match broker.store.commit_one(&call.ticket, Command::AllocateProducerId).await? {
+        Ok(()) => match broker.store.commit_one(&call.ticket, allocate(broker)).await? {
             Ok(Applied::Producer(id)) => {
                 InitProducerIdResponse::default().with_producer_id(ProducerId(id.0)).with_producer_epoch(0)
             }
@@ -27,6 +27,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         },
     };
     Ok(Some(call.reply(&response)?))
+}
+
+fn allocate(broker: &Broker) -> Command {
+    Command::AllocateProducerId { seed: broker.fresh_id().as_u128() as u32 }
 }
 
 fn check(request: &InitProducerIdRequest) -> Result<(), ErrorCode> {
@@ -77,17 +81,26 @@ mod tests {
     #[tokio::test]
     async fn every_producer_gets_an_id_of_its_own() {
         let broker = broker().await;
-        for version in 0..=5 {
-            assert_eq!(init(&broker, version, request()).await, (0, i64::from(version), 0));
+        let (_, first, _) = init(&broker, 0, request()).await;
+        for version in 1..=5 {
+            assert_eq!(init(&broker, version, request()).await, (0, first + i64::from(version), 0));
         }
+    }
+
+    /// Their producers may write to one topic, when it is routed.
+    #[tokio::test]
+    async fn two_stores_give_different_ids() {
+        let (one, other) = (broker().await, broker().await);
+        assert_ne!(init(&one, 5, request()).await, init(&other, 5, request()).await);
     }
 
     #[tokio::test]
     async fn one_that_has_an_id_gets_another() {
         let broker = broker().await;
         let again = |id, epoch| request().with_producer_id(ProducerId(id)).with_producer_epoch(epoch);
-        assert_eq!(init(&broker, 3, again(9, 4)).await, (0, 0, 0));
-        assert_eq!(init(&broker, 5, again(9, i16::MAX)).await, (0, 1, 0));
+        let (error, first, epoch) = init(&broker, 3, again(9, 4)).await;
+        assert_eq!((error, epoch), (0, 0));
+        assert_eq!(init(&broker, 5, again(9, i16::MAX)).await, (0, first + 1, 0));
         let invalid_request = (42, -1, -1);
         assert_eq!(init(&broker, 4, again(9, -1)).await, invalid_request);
         assert_eq!(init(&broker, 4, again(-1, 4)).await, invalid_request);

@@ -1,6 +1,6 @@
 //! OffsetFetch: the committed offsets of groups.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use kafka_protocol::messages::offset_fetch_request::{
@@ -11,6 +11,7 @@ use kafka_protocol::messages::offset_fetch_response::{
     OffsetFetchResponseTopic, OffsetFetchResponseTopics,
 };
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
+use kernel::ports::TopicFacts;
 use kernel::{Call, ErrorCode};
 use rules::documents::{OffsetDocument, OffsetKey};
 use rules::groups::check_offset_fetch;
@@ -30,6 +31,8 @@ const BY_ID_FROM: i16 = 10;
 /// Kafka's "no committed offset".
 const NO_OFFSET: i64 = -1;
 const NO_EPOCH: i32 = -1;
+/// Offsets that are looked up together; a request may name millions of partitions.
+const LOOKUPS_MAX: usize = 10_000;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetFetchRequest = call.decode()?;
@@ -116,32 +119,60 @@ async fn some_topics(
     let named: Vec<TopicRef> =
         asked.iter().map(|topic| TopicRef::new(by_id, &topic.name, topic.topic_id)).collect();
     let topics = DirectoryTopics::find(broker, &named).await?;
-    let mut keys = Vec::new();
-    for (topic, asked) in named.iter().zip(&asked) {
-        if let Some(facts) = topics.topic(topic) {
-            keys.extend(asked.partition_indexes.iter().map(|index| key(group, &facts.name, *index)));
-        }
-    }
-    // In the order of the keys: those of known topics, as they are visited again below.
-    let mut offsets = broker.store.get::<OffsetDocument>(&keys).await?.into_iter();
+    let mut keys = Keys {
+        group,
+        asked: &asked,
+        facts: named.iter().map(|topic| topics.topic(topic)).collect(),
+        next: (0, 0),
+    };
+    let mut offsets = VecDeque::new();
     let mut found = Vec::with_capacity(asked.len());
-    for (topic, asked) in named.iter().zip(asked) {
+    for (topic, asked) in named.iter().zip(&asked) {
         let facts = topics.topic(topic);
         // By name, an unknown topic is answered like one without committed offsets.
         let error = (by_id && facts.is_none()).then_some(ErrorCode::UnknownTopicId);
-        let partition = |index: i32| {
-            let offset = facts.and_then(|facts| {
-                let offset = offsets.next().flatten();
-                offset.filter(|offset| offset.topic_id == facts.id)
-            });
-            partition(index, offset.as_deref(), error)
-        };
-        let partitions = asked.partition_indexes.into_iter().map(partition).collect();
-        let response =
-            OffsetFetchResponseTopics::default().with_name(asked.name).with_topic_id(asked.topic_id);
-        found.push(response.with_partitions(partitions));
+        let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
+        for index in &asked.partition_indexes {
+            let mut offset = None;
+            if let Some(facts) = facts {
+                if offsets.is_empty() {
+                    offsets.extend(broker.store.get::<OffsetDocument>(&keys.take()).await?);
+                }
+                offset = offsets.pop_front().flatten().filter(|offset| offset.topic_id == facts.id);
+            }
+            partitions.push(partition(*index, offset.as_deref(), error));
+        }
+        let response = OffsetFetchResponseTopics::default().with_name(asked.name.clone());
+        found.push(response.with_topic_id(asked.topic_id).with_partitions(partitions));
     }
     Ok(found)
+}
+
+/// The keys of the offsets of known topics, in the order of the request.
+struct Keys<'a> {
+    group: &'a Arc<str>,
+    asked: &'a [OffsetFetchRequestTopics],
+    facts: Vec<Option<&'a TopicFacts>>,
+    /// The topic and partition to go on with.
+    next: (usize, usize),
+}
+
+impl Keys<'_> {
+    /// The next keys, at most [`LOOKUPS_MAX`].
+    fn take(&mut self) -> Vec<OffsetKey> {
+        let mut keys = Vec::new();
+        let (mut topic, mut from) = self.next;
+        while topic < self.asked.len() && keys.len() < LOOKUPS_MAX {
+            let indexes = &self.asked[topic].partition_indexes[from..];
+            let count = indexes.len().min(LOOKUPS_MAX - keys.len());
+            if let Some(facts) = self.facts[topic] {
+                keys.extend(indexes[..count].iter().map(|index| key(self.group, &facts.name, *index)));
+            }
+            (topic, from) = if count < indexes.len() { (topic, from + count) } else { (topic + 1, 0) };
+        }
+        self.next = (topic, from);
+        keys
+    }
 }
 
 async fn all_topics(

@@ -1,4 +1,4 @@
-//! Storage engines, which make commands durable: one trait of a few verbs, one folder per engine.
+//! Storage engines, which make commands durable: one trait, one folder per engine.
 //!
 //! An engine runs the rules and stores what they decide. Kafka's semantics are in `rules`, never here. What
 //! an engine keeps besides documents and batches (partition numbers, packed keys, sizes) is private to it,
@@ -36,6 +36,8 @@ pub struct EngineKind {
     scheme: &'static str,
     /// The form of a URL, for errors and the reference.
     form: &'static str,
+    /// Whether two services must not share a store, because each would assume that it is the only one.
+    pub(crate) is_exclusive: bool,
     /// Whether the part after `://` is valid.
     accepts: fn(&str) -> bool,
     /// Opens the store; the text is the part after `://`. It may block.
@@ -94,14 +96,14 @@ pub struct ReadSpec {
     /// The partition.
     pub partition: TopicPartition,
     /// Where the read begins.
-    pub from: From,
+    pub from: ReadFrom,
     /// Whole batches up to this many bytes, and at least one (KIP-74).
     pub bytes_max: usize,
 }
 
 /// Where a read begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum ReadFrom {
     /// At the batch that holds this offset.
     Offset(i64),
     /// At the first batch with a record of this timestamp or later, in ms since the Unix epoch.
@@ -139,7 +141,7 @@ pub struct Maintained {
     /// Partitions whose log start offset advanced.
     pub partitions_trimmed: usize,
     /// Idle producers that expired.
-    pub producers_forgotten: usize,
+    pub producers_expired: usize,
     /// Bytes of garbage that were freed.
     pub bytes_freed: u64,
 }

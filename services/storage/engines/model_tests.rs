@@ -1,21 +1,21 @@
 //! Tests every engine against the memory engine: the same commands give the same outcomes and reads.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::{Append, Command, ConfigOperation, NewConfigs};
 use rules::documents::{
-    DocumentKind, GroupDocument, MemberDocument, OffsetDocument, OffsetIndex, OffsetKey, PartitionDocument,
-    Prefix, ProducerDocument, Subscription, TopicDocument,
+    AnyKind, DocumentKind, KINDS, OffsetDocument, OffsetKey, PartitionDocument, Prefix, ProducerDocument,
 };
 use uuid::Uuid;
 
 use super::memory::Memory;
 use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
-use super::{Engine, From, ReadSpec};
+use super::{Engine, ReadFrom, ReadSpec};
 
 /// Topic names; one of them is invalid.
 pub(super) const TOPICS: [&str; 6] = ["a", "b", "a.b", "a_b", "bad name", "c"];
@@ -77,7 +77,7 @@ impl Dice {
                 Command::AlterClientMetrics { name: self.topic(), configs }
             }
             4 => Command::AlterConfigs { name: self.topic(), configs: self.alteration() },
-            5 => Command::AllocateProducerId,
+            5 => Command::AllocateProducerId { seed: self.roll(3) as u32 },
             6 | 7 => {
                 Command::AdvanceLogStart { partition: self.partition(ids), offset: self.roll(40) as i64 - 2 }
             }
@@ -123,9 +123,9 @@ impl Dice {
 
     fn read(&mut self, ids: &[TopicId]) -> ReadSpec {
         let from = match self.roll(4) {
-            0 => From::Timestamp(self.roll(1_100) as i64),
-            1 => From::MaxTimestamp,
-            _ => From::Offset(self.roll(60) as i64 - 1),
+            0 => ReadFrom::Timestamp(self.roll(1_100) as i64),
+            1 => ReadFrom::MaxTimestamp,
+            _ => ReadFrom::Offset(self.roll(60) as i64 - 1),
         };
         ReadSpec { partition: self.partition(ids), from, bytes_max: self.pick(&[0, 1, 50_000, 1 << 20]) }
     }
@@ -141,7 +141,13 @@ fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
     id
 }
 
-async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: &[TopicId], context: &str) {
+async fn same_everything(
+    model: &Memory,
+    engine: &dyn Engine,
+    dice: &mut Dice,
+    ids: &[TopicId],
+    context: &str,
+) {
     let specs: Vec<ReadSpec> = (0..6).map(|_| dice.read(ids)).collect();
     let bytes_max = dice.pick(&[1, 60_000, 1 << 20]);
     let expected = model.read(specs.clone(), bytes_max).await.unwrap();
@@ -155,16 +161,7 @@ async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: 
     assert_eq!(engine.sizes(partitions.clone()).await, sizes, "{context}");
     let keys: Vec<_> = partitions.iter().map(PartitionDocument::key).collect();
     assert_eq!(engine.get(keys.clone()).await, model.get(keys).await, "{context}");
-    let mut prefixes = vec![
-        TopicDocument::prefix(),
-        PartitionDocument::prefix(),
-        Subscription::prefix(),
-        GroupDocument::prefix(),
-        MemberDocument::prefix(),
-        OffsetIndex::prefix(),
-        OffsetDocument::prefix(),
-        ProducerDocument::prefix(),
-    ];
+    let mut prefixes: Vec<Prefix> = KINDS.iter().map(AnyKind::key_prefix).collect();
     prefixes.extend(partitions.iter().map(|at| ProducerDocument::of_partition(*at)));
     for prefix in prefixes {
         same_scans(model, engine, &prefix, dice.pick(&[1, 3, 1_000]), context).await;
@@ -179,7 +176,7 @@ async fn same_everything(model: &Memory, engine: &Sqlite, dice: &mut Dice, ids: 
 }
 
 /// Compares all documents of a prefix, page by page.
-async fn same_scans(model: &Memory, engine: &Sqlite, prefix: &Prefix, limit: usize, context: &str) {
+async fn same_scans(model: &Memory, engine: &dyn Engine, prefix: &Prefix, limit: usize, context: &str) {
     let mut after = None;
     loop {
         let expected = model.scan(prefix.clone(), after.clone(), limit).await.unwrap();
@@ -193,13 +190,29 @@ async fn same_scans(model: &Memory, engine: &Sqlite, prefix: &Prefix, limit: usi
     }
 }
 
-async fn run(seed: u64, path: &std::path::Path) {
+/// An engine that must do what the memory engine does.
+struct Tested {
+    name: &'static str,
+    /// Opens a store in an empty folder, or again.
+    open: fn(&Path) -> Arc<dyn Engine>,
+    /// Checks a closed store.
+    verify: fn(&Path) -> Vec<String>,
+}
+
+/// Every engine but memory. A new one is a line here.
+const TESTED: [Tested; 1] = [Tested {
+    name: "sqlite",
+    open: |folder| Arc::new(Sqlite::open(&folder.join("y.db"), 64 << 10).unwrap()),
+    verify: |folder| verify(&folder.join("y.db"), &mut |_, _| {}).unwrap().faults,
+}];
+
+async fn run(tested: &Tested, seed: u64, folder: &Path) {
     let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
     let mut ids: Vec<TopicId> = (1..=4).map(|n| TopicId(Uuid::from_u128(n))).collect();
     let model = Memory::new();
-    let mut engine = Sqlite::open(path, 64 << 10).unwrap();
+    let mut engine = (tested.open)(folder);
     for step in 0..120 {
-        let context = format!("seed {seed}, step {step}");
+        let context = format!("{}, seed {seed}, step {step}", tested.name);
         let commands: Vec<Command> = (0..=dice.roll(4)).map(|_| dice.command(&mut ids, step)).collect();
         let expected = model.commit(commands.clone(), Vec::new()).await.unwrap();
         let got = engine.commit(commands.clone(), Vec::new()).await.unwrap();
@@ -213,22 +226,24 @@ async fn run(seed: u64, path: &std::path::Path) {
         if dice.roll(25) == 0 {
             engine.close().await.unwrap();
             drop(engine);
-            engine = Sqlite::open(path, 64 << 10).unwrap();
+            engine = (tested.open)(folder);
         }
-        same_everything(&model, &engine, &mut dice, &ids, &context).await;
+        same_everything(&model, &*engine, &mut dice, &ids, &context).await;
     }
     engine.close().await.unwrap();
-    let report = verify(path, &mut |_, _| {}).unwrap();
-    assert_eq!(report.faults, Vec::<String>::new(), "seed {seed}");
+    assert_eq!((tested.verify)(folder), Vec::<String>::new(), "seed {seed}");
 }
 
 #[tokio::test]
-async fn sqlite_does_what_memory_does() {
-    let folder = std::env::temp_dir().join(format!("yagura-model-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).unwrap();
+async fn every_engine_does_what_memory_does() {
+    let all = std::env::temp_dir().join(format!("yagura-model-{}", std::process::id()));
     let seeds = std::env::var("YAGURA_MODEL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
-    for seed in 1..=seeds {
-        run(seed, &folder.join(format!("{seed}.db"))).await;
+    for tested in &TESTED {
+        for seed in 1..=seeds {
+            let folder = all.join(tested.name).join(seed.to_string());
+            std::fs::create_dir_all(&folder).unwrap();
+            run(tested, seed, &folder).await;
+        }
     }
-    std::fs::remove_dir_all(&folder).unwrap();
+    std::fs::remove_dir_all(&all).unwrap();
 }

@@ -26,7 +26,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::AdvanceLogStart { partition, .. } => {
             wanted.write::<PartitionDocument>(partition);
         }
-        Command::AllocateProducerId => {
+        Command::AllocateProducerId { .. } => {
             wanted.write::<Counters>(&());
         }
         Command::ExpireProducer { partition, producer, .. } => {
@@ -53,7 +53,7 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::AlterClientMetrics { name, configs } => client_metrics::alter(set, name, configs),
         Command::Append(append) => log::append(set, append),
         Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
-        Command::AllocateProducerId => producers::allocate_id(set),
+        Command::AllocateProducerId { seed } => producers::allocate_id(set, *seed),
         Command::ExpireProducer { partition, producer, unused_since_ms } => {
             producers::expire(set, *partition, *producer, *unused_since_ms)
         }

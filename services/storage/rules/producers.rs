@@ -80,8 +80,22 @@ pub(crate) fn remember(
     ProducerDocument { epoch, batches, last_ms: now_ms }
 }
 
-pub(crate) fn allocate_id(set: &mut WorkingSet<'_>) -> Outcome {
+/// The ids of a store follow each other from a multiple of this. Earlier releases began with 0.
+const BLOCK_IDS: i64 = 1 << 20;
+
+/// The first id of a store. Ids are unique across stores, because one service may allocate the id of a producer that
+/// writes to another: two producers with the same id would be taken for one, and their records for duplicates.
+///
+/// It has at most 52 bits, so that it is exact in a client that has only floating point numbers.
+fn first_id(seed: u32) -> i64 {
+    i64::from(seed.max(1)) * BLOCK_IDS
+}
+
+pub(crate) fn allocate_id(set: &mut WorkingSet<'_>, seed: u32) -> Outcome {
     let mut counters = set.get::<Counters>(&()).copied().unwrap_or_default();
+    if counters.next_producer_id < BLOCK_IDS {
+        counters.next_producer_id = first_id(seed);
+    }
     let id = counters.next_producer_id;
     counters.next_producer_id += 1;
     set.put::<Counters>(&(), counters);

@@ -68,7 +68,7 @@ const RENAMED_FIELDS: &[(&str, &str)] =
     &[("PartitionIndex", "Partition"), ("TopicName", "Name"), ("User", "Name")];
 
 /// Fields that are copied although they are not names or ids.
-const TAKEN_OVER: &[(&str, &str)] =
+const COPIED_FIELDS: &[(&str, &str)] =
     &[("Fetch", "SessionId"), ("WriteTxnMarkers", "ProducerId"), ("AlterClientQuotas", "Entity")];
 
 /// Fields set to -1 (null for a string) for "none", although the schema's default differs.
@@ -130,7 +130,7 @@ impl Refusal<'_> {
                 Kind::Array(Kind::Struct(inner)) if repeats && self.has_error_code(inner) => {
                     Some(self.repeat(field.name, inner, asked))
                 }
-                Kind::Array(Kind::Struct(inner)) if self.is_listed(TAKEN_OVER, field) => {
+                Kind::Array(Kind::Struct(inner)) if self.is_listed(COPIED_FIELDS, field) => {
                     Some(self.repeat(field.name, inner, asked))
                 }
                 _ => self.scalar(field, asked, is_top),
@@ -156,7 +156,9 @@ impl Refusal<'_> {
                 field.nullable.contains(self.version).then_some(Value::Null)
             }
             _ if self.is_listed(NONE, field) => Some(Value::Int(-1)),
-            _ if self.is_listed(TAKEN_OVER, field) || !is_top && is_name(field) => self.copied(field, asked),
+            _ if self.is_listed(COPIED_FIELDS, field) || !is_top && is_name(field) => {
+                self.copied(field, asked)
+            }
             _ => None,
         }
     }

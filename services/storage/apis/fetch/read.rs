@@ -14,7 +14,7 @@ use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
 use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
 use crate::broker::Broker;
-use crate::engines::{From, ReadOutcome, ReadSpec, StoreError};
+use crate::engines::{ReadFrom, ReadOutcome, ReadSpec, StoreError};
 
 /// Added to the estimate for each partition, so that a few records of unusual size do not cut a read short.
 const SLACK_BYTES: usize = 16 << 10;
@@ -130,7 +130,7 @@ fn check(
             batches: Vec::new(),
         }));
     }
-    let from = From::Offset(position.offset);
+    let from = ReadFrom::Offset(position.offset);
     Ok(CheckedPartition::Readable(
         ReadSpec { partition: known.at, from, bytes_max: position.bytes_max },
         *log,
@@ -177,7 +177,7 @@ async fn fill(
 
 /// Twice the bytes from the offset on, estimated as if all records had the same size.
 fn likely_bytes(spec: &ReadSpec, log: &PartitionDocument, log_bytes: u64) -> usize {
-    let From::Offset(offset) = spec.from else { return spec.bytes_max };
+    let ReadFrom::Offset(offset) = spec.from else { return spec.bytes_max };
     let all = i128::from(log.end - log.log_start).max(1);
     let left = i128::from(log.end - offset).clamp(0, all);
     let share = i128::from(log_bytes) * left / all;

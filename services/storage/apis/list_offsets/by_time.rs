@@ -8,14 +8,14 @@ use tracing::warn;
 use super::FoundOffset;
 use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
 use crate::broker::Broker;
-use crate::engines::{From, ReadOutcome, ReadSpec, StoreError};
+use crate::engines::{ReadFrom, ReadOutcome, ReadSpec, StoreError};
 
 /// Reply memory of a search, and the bytes that each step after the first batch reads.
 const STEP_BYTES: usize = 1 << 20;
 
 /// The first record with the maximum timestamp.
 pub(super) async fn latest(broker: &Broker, at: TopicPartition) -> Result<Option<FoundOffset>, StoreError> {
-    let (_, batches) = read(broker, at, From::MaxTimestamp, 1).await?;
+    let (_, batches) = read(broker, at, ReadFrom::MaxTimestamp, 1).await?;
     match batches.first().map(Batch::max_timestamp) {
         Some(time) => first_since(broker, at, time).await,
         None => Ok(None),
@@ -29,7 +29,7 @@ pub(super) async fn first_since(
     time: i64,
 ) -> Result<Option<FoundOffset>, StoreError> {
     let _lease = broker.replies.take(STEP_BYTES).await;
-    let (mut from, mut bytes_max) = (From::Timestamp(time), 1);
+    let (mut from, mut bytes_max) = (ReadFrom::Timestamp(time), 1);
     loop {
         let (log_start, batches) = read(broker, at, from, bytes_max).await?;
         let Some(next) = batches.last().map(Batch::next_offset) else { return Ok(None) };
@@ -42,14 +42,14 @@ pub(super) async fn first_since(
             }
         }
         // Such a record is before the log start offset, or only in the header. Continue after the batch.
-        (from, bytes_max) = (From::Offset(next), STEP_BYTES);
+        (from, bytes_max) = (ReadFrom::Offset(next), STEP_BYTES);
     }
 }
 
 async fn read(
     broker: &Broker,
     at: TopicPartition,
-    from: From,
+    from: ReadFrom,
     bytes_max: usize,
 ) -> Result<(i64, Vec<Batch>), StoreError> {
     let spec = ReadSpec { partition: at, from, bytes_max };

@@ -15,7 +15,7 @@ use super::*;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, batch, broker, idempotent_batch, topic};
 use crate::dispatch;
-use crate::engines::{From, ReadOutcome, ReadSpec};
+use crate::engines::{ReadFrom, ReadOutcome, ReadSpec};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -53,7 +53,7 @@ async fn error(broker: &Arc<Broker>, records: Bytes) -> i16 {
 
 async fn stored(broker: &Broker, topic: &TopicDocument) -> Vec<Batch> {
     let partition = topic.partition(0).unwrap();
-    let spec = ReadSpec { partition, from: From::Offset(0), bytes_max: 1 << 20 };
+    let spec = ReadSpec { partition, from: ReadFrom::Offset(0), bytes_max: 1 << 20 };
     match broker.store.read(vec![spec], 1 << 20).await.unwrap().remove(0) {
         ReadOutcome::Read { batches, .. } => {
             batches.into_iter().map(|batch| Batch::check(batch).unwrap()).collect()

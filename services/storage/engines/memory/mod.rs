@@ -18,7 +18,7 @@ use super::resident::{
     CommitStats, PRODUCER_EXPIRY_MS, RetentionLimits, Table, empty, expire_producer, limited_partitions,
 };
 use super::{
-    Engine, EngineKind, From, Holds, Maintained, Pending, ReadOutcome, ReadSpec, Subject, Watch, Watchers,
+    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, Subject, Watch, Watchers,
 };
 use log::Log;
 
@@ -26,6 +26,7 @@ use log::Log;
 pub(super) static KIND: EngineKind = EngineKind {
     scheme: "memory",
     form: "\"memory://\"",
+    is_exclusive: false,
     accepts: str::is_empty,
     open: |_, _| Ok(Arc::new(Memory::new())),
 };
@@ -106,16 +107,16 @@ impl State {
         };
         let log = self.logs.get(&spec.partition);
         let from = match spec.from {
-            From::Offset(offset) => {
+            ReadFrom::Offset(offset) => {
                 if let Some(outcome) = self.table.outcome_without_log(spec.partition, offset) {
                     return outcome;
                 }
                 log.map(|log| log.index_of(offset))
             }
-            From::Timestamp(time) => {
+            ReadFrom::Timestamp(time) => {
                 log.and_then(|log| log.entries().iter().position(|entry| entry.max_timestamp >= time))
             }
-            From::MaxTimestamp => log.and_then(|log| {
+            ReadFrom::MaxTimestamp => log.and_then(|log| {
                 let latest = log.entries().iter().map(|entry| entry.max_timestamp).max()?;
                 log.entries().iter().position(|entry| entry.max_timestamp == latest)
             }),
@@ -205,7 +206,7 @@ impl Engine for Memory {
         drop(state);
         commands.extend(idle.iter().filter_map(|key| expire_producer(key, unused_since_ms)));
         self.commit_now(&commands);
-        ready(Maintained { partitions_trimmed, producers_forgotten: idle.len(), bytes_freed: 0 })
+        ready(Maintained { partitions_trimmed, producers_expired: idle.len(), bytes_freed: 0 })
     }
 
     fn collect(&self, page: &mut Page) {

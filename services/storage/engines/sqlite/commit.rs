@@ -69,12 +69,10 @@ impl Committer {
         let of_groups: Vec<Key> = changes.keys().cloned().collect();
         let mut table = self.shared.table.write();
         self.shared.logs.write().apply(logs);
-        for effect in effects {
-            if let Effect::DropLog { partition } = effect {
-                table.drop_producers(*partition);
-            }
-        }
         table.apply(changes);
+        for partition in dropped(effects) {
+            table.drop_producers(partition);
+        }
         drop(table);
         for effect in effects {
             match effect {
@@ -141,7 +139,7 @@ impl Committer {
                 }
                 Effect::DropLog { partition } => {
                     if let Some(number) = number(*partition, logs) {
-                        self.drop_partition(*partition, number)?;
+                        self.mark_garbage(number, i64::MAX)?;
                     }
                     logs.dropped(*partition);
                 }
@@ -155,6 +153,10 @@ impl Committer {
                     self.connection.prepare_cached(sql)?.execute([key.as_str()])?;
                 }
             }
+        }
+        // After the changes: a producer may have appended to a partition that was then deleted.
+        for partition in dropped(effects) {
+            self.delete_producers(partition)?;
         }
         if logs.has_new_numbers() {
             self.put(&Counters::key(&()), &logs.counters_text(counters).map_err(unwritable)?)?;
@@ -196,20 +198,28 @@ impl Committer {
                AND next_offset > ?4 AND next_offset <= ?5";
         let bounds = params![pack(number, 0), pack(number, was), pack(number, log_start), was, log_start];
         let freed: i64 = self.connection.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))?;
-        self.note_garbage(number, log_start)?;
+        self.mark_garbage(number, log_start)?;
         Ok(freed as u64)
     }
 
-    fn drop_partition(&self, partition: TopicPartition, number: u32) -> rusqlite::Result<()> {
+    fn delete_producers(&self, partition: TopicPartition) -> rusqlite::Result<()> {
         let producers = ProducerDocument::of_partition(partition);
         let sql = "DELETE FROM documents WHERE key >= ?1 AND key < ?2";
         self.connection.prepare_cached(sql)?.execute([producers.as_str(), &producers.end()])?;
-        self.note_garbage(number, i64::MAX)
+        Ok(())
     }
 
-    fn note_garbage(&self, number: u32, before_offset: i64) -> rusqlite::Result<()> {
+    fn mark_garbage(&self, number: u32, before_offset: i64) -> rusqlite::Result<()> {
         let sql = "INSERT OR IGNORE INTO garbage VALUES (?1, ?2)";
         self.connection.prepare_cached(sql)?.execute(params![number, before_offset])?;
         Ok(())
     }
+}
+
+/// The partitions that were deleted.
+fn dropped(effects: &[Effect]) -> impl Iterator<Item = TopicPartition> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::DropLog { partition } => Some(*partition),
+        _ => None,
+    })
 }

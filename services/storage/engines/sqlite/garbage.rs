@@ -41,7 +41,7 @@ impl Committer {
         let idle = self.idle_producers(unused_since_ms)?;
         commands.extend(idle.iter().filter_map(|key| expire_producer(key, unused_since_ms)));
         self.commit(&commands)?;
-        Ok(Maintained { partitions_trimmed, producers_forgotten: idle.len(), bytes_freed: 0 })
+        Ok(Maintained { partitions_trimmed, producers_expired: idle.len(), bytes_freed: 0 })
     }
 
     fn limited(&self) -> Vec<Limited> {

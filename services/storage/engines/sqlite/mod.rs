@@ -33,8 +33,8 @@ pub use verify::{VerifyReport, verify};
 
 use super::resident::{CommitStats, Table};
 use super::{
-    Engine, EngineKind, From, Holds, Maintained, Pending, ReadOutcome, ReadSpec, StoreError, Subject, Watch,
-    Watchers,
+    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError, Subject,
+    Watch, Watchers,
 };
 use logs::Logs;
 use reader::Readers;
@@ -44,6 +44,7 @@ use writer::{Job, Writer};
 pub(super) static KIND: EngineKind = EngineKind {
     scheme: "sqlite",
     form: "\"sqlite://FILE\" (such as sqlite://yagura.db or sqlite:///var/lib/yagura.db)",
+    is_exclusive: true,
     accepts: |file| !file.is_empty(),
     open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings.commit_bytes_max.as_usize())?)),
 };
@@ -109,7 +110,7 @@ impl Engine for Sqlite {
     fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
         let table = self.shared.table.read();
         let without_log = |spec: &ReadSpec| match spec.from {
-            From::Offset(offset) => table.outcome_without_log(spec.partition, offset),
+            ReadFrom::Offset(offset) => table.outcome_without_log(spec.partition, offset),
             _ => None,
         };
         let known: Vec<_> = specs.iter().map(without_log).collect();

@@ -32,7 +32,8 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
 /// Locks a separate file next to the store: SQLite's locks allow several processes, and two brokers that each
 /// hold the documents in memory would overwrite each other's offsets.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    let mut lock_path = path.as_os_str().to_owned();
+    // A symbolic link to a store is that store.
+    let mut lock_path = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
     lock_path.push("-lock");
     let lock_path = PathBuf::from(lock_path);
     let file =

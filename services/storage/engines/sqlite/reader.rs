@@ -14,7 +14,7 @@ use super::schema::{failed, pack, rows_of};
 use super::writer::AnswerTo;
 use super::{Shared, open};
 use crate::engines::resident::empty;
-use crate::engines::{From, Pending, ReadOutcome, ReadSpec, StoreError};
+use crate::engines::{Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError};
 
 /// Two keep the disk busy; more only cost memory.
 const READERS: usize = 2;
@@ -149,13 +149,13 @@ impl Reader {
         // answer is a consistent state of the log.
         let Some(log) = self.log(&spec) else { return Ok(ReadOutcome::UnknownPartition) };
         let start = match spec.from {
-            From::Offset(offset) if offset < log.document.log_start || offset > log.document.end => {
+            ReadFrom::Offset(offset) if offset < log.document.log_start || offset > log.document.end => {
                 let (log_start, high_watermark) = (log.document.log_start, log.document.end);
                 return Ok(ReadOutcome::OutOfRange { log_start, high_watermark });
             }
-            From::Offset(offset) => self.row_of_offset(&log, offset)?,
-            From::Timestamp(time) => self.row_of_time(&log, time)?,
-            From::MaxTimestamp => self.row_of_latest(&log)?,
+            ReadFrom::Offset(offset) => self.row_of_offset(&log, offset)?,
+            ReadFrom::Timestamp(time) => self.row_of_time(&log, time)?,
+            ReadFrom::MaxTimestamp => self.row_of_latest(&log)?,
         };
         let Some(start) = start else { return Ok(empty(&log.document)) };
         let batches = self.batches(&log, start, spec.bytes_max, budget)?;

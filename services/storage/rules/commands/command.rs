@@ -60,7 +60,10 @@ pub enum Command {
         offset: i64,
     },
     /// Allocates a producer id.
-    AllocateProducerId,
+    AllocateProducerId {
+        /// A random number, from which a new store's first id is made.
+        seed: u32,
+    },
     /// Removes the state of an idle producer.
     ExpireProducer {
         /// The partition.

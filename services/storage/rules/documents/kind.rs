@@ -204,6 +204,11 @@ impl AnyKind {
         self.prefix
     }
 
+    /// The prefix of all its keys, for a scan.
+    pub fn key_prefix(&self) -> Prefix {
+        Prefix::of(self.prefix)
+    }
+
     /// Reads a document of this kind; `None` if the key is not one of its keys.
     pub(super) fn read(&self, key: &Key, text: &str) -> Option<Result<Document, ReadError>> {
         (self.lock_root)(key).map(|_| (self.read)(text))

@@ -14,7 +14,7 @@ fn text(text: &str) -> Arc<str> {
     Arc::from(text)
 }
 
-fn round_trips<T: DocumentKind>(key: &T::Key, expected: &str)
+fn round_trips<T: DocumentKind>(key: &T::Key, expected: &str) -> &'static str
 where
     T::Key: PartialEq + std::fmt::Debug,
 {
@@ -22,25 +22,29 @@ where
     assert_eq!(written.as_str(), expected);
     assert_eq!(T::parse_key(&written).as_ref(), Some(key));
     assert_eq!(lock_root(&written), Some(T::lock_root(key)));
+    T::PREFIX
 }
 
 /// The texts are those of format 1: a store that was written by an earlier release has these keys.
 #[test]
 fn keys_round_trip() {
     let id = "00000000-0000-0000-0000-000000000001";
-    round_trips::<Counters>(&(), "counters");
-    round_trips::<TopicDocument>(&text("a/b"), "topic/a/b");
-    round_trips::<TopicName>(&TOPIC, &format!("topic-name/{id}"));
-    round_trips::<TopicCollision>(&text("a_b"), "topic-collision/a_b");
-    round_trips::<PartitionDocument>(&AT, &format!("partition/{id}/0"));
-    round_trips::<ProducerDocument>(&(AT, ProducerId(7)), &format!("producer/{id}/0/7"));
-    round_trips::<Subscription>(&text("s"), "client-metrics/s");
-    round_trips::<GroupDocument>(&text(""), "group/");
     let member = MemberKey { group: text("a/b"), member: text("c/d") };
-    round_trips::<MemberDocument>(&member, "member/3/a/b/c/d");
-    round_trips::<OffsetIndex>(&text("g"), "offset-index/g");
     let offset = OffsetKey { group: text("4/ü/"), topic: text("t"), partition: 7 };
-    round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7");
+    let tried = [
+        round_trips::<Counters>(&(), "counters"),
+        round_trips::<TopicDocument>(&text("a/b"), "topic/a/b"),
+        round_trips::<TopicName>(&TOPIC, &format!("topic-name/{id}")),
+        round_trips::<TopicCollision>(&text("a_b"), "topic-collision/a_b"),
+        round_trips::<PartitionDocument>(&AT, &format!("partition/{id}/0")),
+        round_trips::<ProducerDocument>(&(AT, ProducerId(7)), &format!("producer/{id}/0/7")),
+        round_trips::<Subscription>(&text("s"), "client-metrics/s"),
+        round_trips::<GroupDocument>(&text(""), "group/"),
+        round_trips::<MemberDocument>(&member, "member/3/a/b/c/d"),
+        round_trips::<OffsetIndex>(&text("g"), "offset-index/g"),
+        round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7"),
+    ];
+    assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");
 }
 
 #[test]
