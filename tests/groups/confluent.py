@@ -8,7 +8,7 @@ import sys
 import threading
 
 from commands import serve
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 
 BOOTSTRAP, GROUP, TOPIC, MODE = sys.argv[1:5]
 NEXT_TOPIC = sys.argv[5] if len(sys.argv) > 5 else None
@@ -30,7 +30,7 @@ class Member(threading.Thread):
             "auto.offset.reset": "earliest", "log_level": 0, "retry.backoff.ms": 20, "reconnect.backoff.ms": 10,
             "reconnect.backoff.max.ms": 100, "fetch.wait.max.ms": 100,
             **({"group.instance.id": instance} if instance else {}), **MODES[MODE]})
-        self.assigned = set()
+        self.assigned, self.is_between_generations = set(), False
         self.producer = Producer({"bootstrap.servers": BOOTSTRAP, "linger.ms": 1, "log_level": 0}) if NEXT_TOPIC else None
         self.consumer.subscribe([TOPIC], on_assign=self.on_assign, on_revoke=self.on_revoke, on_lost=self.on_lost)
 
@@ -51,14 +51,19 @@ class Member(threading.Thread):
         self.say(assigned=sorted(self.assigned))
 
     def commit(self):
-        """What has been read; if the broker is gone or the generation over, it comes again."""
+        """
+        What has been read. If the broker is gone or the generation over, it comes again; while the group rebalances (a
+        cooperative member reads on), it is to be said again when that is done.
+        """
+        errors = []
         try:
             own = self.consumer.position([TopicPartition(TOPIC, number) for number in self.assigned])
             own = [TopicPartition(TOPIC, one.partition, one.offset, metadata=self.name) for one in own if one.offset >= 0]
             if own:
-                self.consumer.commit(offsets=own, asynchronous=False)
-        except KafkaException:
-            pass
+                errors = [one.error for one in self.consumer.commit(offsets=own, asynchronous=False) if one.error]
+        except KafkaException as error:
+            errors = [error.args[0]]
+        self.is_between_generations = any(one.code() == KafkaError.REBALANCE_IN_PROGRESS for one in errors)
 
     def forward(self, read):
         if self.producer:
@@ -67,11 +72,12 @@ class Member(threading.Thread):
             assert self.producer.flush(30) == 0, "what was read could not be written on"
 
     def run(self):
-        while not self.stopped.is_set():
+        while not self.stopped.is_set() or self.is_between_generations:
             read = [one for one in self.consumer.consume(500, timeout=0.1) if not one.error()]
             if read:
                 self.forward(read)
                 self.say(read=[[one.partition(), one.offset()] for one in read])
+            if read or self.is_between_generations:
                 self.commit()
         self.consumer.close()
         self.say(left=True)

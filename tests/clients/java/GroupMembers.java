@@ -16,6 +16,7 @@ import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.errors.RebalanceInProgressException;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 
 /** Members of a group with the Java client; tests/groups/README.md says how they are told what to do. */
@@ -33,6 +34,7 @@ class GroupMembers {
         private final String topic;
         private final Map<String, Object> config;
         private volatile boolean stopped;
+        private boolean isBetweenGenerations;
         private KafkaConsumer<byte[], byte[]> consumer;
         private final TreeSet<Integer> assigned = new TreeSet<>();
 
@@ -68,14 +70,20 @@ class GroupMembers {
             say("assigned", assigned);
         }
 
-        /** What has been read; if the broker is gone or the generation over, it comes again. */
+        /**
+         * What has been read. If the broker is gone or the generation over, it comes again; while the group rebalances
+         * (a cooperative member reads on), it is to be said again when that is done.
+         */
         private void commit() {
+            isBetweenGenerations = false;
             try {
                 Map<TopicPartition, OffsetAndMetadata> own = new HashMap<>();
                 for (TopicPartition one : consumer.assignment()) {
                     own.put(one, new OffsetAndMetadata(consumer.position(one, Duration.ofSeconds(5)), getName()));
                 }
                 consumer.commitSync(own, Duration.ofSeconds(5));
+            } catch (RebalanceInProgressException e) {
+                isBetweenGenerations = true;
             } catch (KafkaException e) {
                 // As said above.
             }
@@ -85,11 +93,13 @@ class GroupMembers {
         public void run() {
             consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
             consumer.subscribe(List.of(topic), this);
-            while (!stopped) {
+            while (!stopped || isBetweenGenerations) {
                 ConsumerRecords<byte[], byte[]> records = consumer.poll(Duration.ofMillis(100));
                 if (!records.isEmpty()) {
                     say("read", StreamSupport.stream(records.spliterator(), false).map(Member::place)
                         .collect(Collectors.joining(",", "[", "]")));
+                }
+                if (!records.isEmpty() || isBetweenGenerations) {
                     commit();
                 }
             }

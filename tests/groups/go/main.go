@@ -5,13 +5,16 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"sort"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 )
 
@@ -25,6 +28,8 @@ type member struct {
 	done     chan struct{}
 	mutex    sync.Mutex
 	assigned map[int32]bool
+
+	isBetweenGenerations atomic.Bool
 }
 
 func (m *member) say(what map[string]any) {
@@ -54,11 +59,13 @@ func (m *member) change(partitions map[string][]int32, isHere bool) {
 	m.say(map[string]any{"assigned": all})
 }
 
-// commit says what has been read; if the broker is gone or the generation over, it comes again.
+// commit says what has been read. If the broker is gone or the generation over, it comes again; while the group
+// rebalances (a cooperative member reads on), it is to be said again when that is done.
 func (m *member) commit(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_ = m.client.CommitUncommittedOffsets(ctx)
+	err := m.client.CommitUncommittedOffsets(ctx)
+	m.isBetweenGenerations.Store(errors.Is(err, kerr.RebalanceInProgress))
 }
 
 func options(mode string) []kgo.Opt {
@@ -99,14 +106,16 @@ func add(bootstrap, group, topic, mode, name, instance string) (*member, error) 
 
 func (m *member) run(ctx context.Context) {
 	defer close(m.done)
-	for ctx.Err() == nil {
-		poll, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	for ctx.Err() == nil || m.isBetweenGenerations.Load() {
+		poll, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
 		fetches := m.client.PollFetches(poll)
 		cancel()
 		read := [][2]int64{}
 		fetches.EachRecord(func(one *kgo.Record) { read = append(read, [2]int64{int64(one.Partition), one.Offset}) })
 		if len(read) > 0 {
 			m.say(map[string]any{"read": read})
+		}
+		if len(read) > 0 || m.isBetweenGenerations.Load() {
 			m.commit(context.Background())
 		}
 		m.client.AllowRebalance()
