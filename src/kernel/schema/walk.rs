@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{Field, Kind, Message};
 use crate::malformed::Malformed;
 
-/// Most structs and strings that one body may hold. A decoded struct is about fifty times larger than its
+/// Most structs, strings and numbers in arrays that one body may hold. A decoded struct is about fifty times larger than its
 /// smallest form on the wire, so the size of the frame alone does not bound what decoding allocates.
 pub const ELEMENTS_MAX: usize = 250_000;
 
@@ -356,7 +356,12 @@ impl<'a, V: Visit> Walker<'a, V> {
                     self.count_element()?;
                     self.fields(fields)?;
                 }
-                scalar => self.field(field, scalar)?,
+                // These count themselves.
+                Kind::String | Kind::Bytes | Kind::Records => self.field(field, element)?,
+                number => {
+                    self.count_element()?;
+                    self.field(field, number)?;
+                }
             }
         }
         Ok(())

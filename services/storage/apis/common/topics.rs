@@ -4,6 +4,9 @@
 /// thousands of partition documents need not be read for it.
 pub(crate) const LEADER_EPOCH: i32 = 0;
 
+/// Limit on the partitions that one request creates, as in Kafka.
+pub(crate) const PARTITIONS_CREATED_MAX: i64 = 10_000;
+
 /// The metadata topic of a Kafka cluster; clients may not create it.
 pub(crate) const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 

@@ -20,9 +20,6 @@ use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::{requests, text, topics};
 use crate::broker::Broker;
 
-/// Limit on the partitions that one request creates, as in Kafka.
-const PARTITIONS_PER_REQUEST_MAX: i64 = 10_000;
-
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: CreateTopicsRequest = call.decode()?;
     requests::check_timeout(request.timeout_ms)?;
@@ -58,7 +55,7 @@ fn check_total(broker: &Broker, topics: &[CreatableTopic]) -> Result<(), ApiErro
         (0, count) => i64::from(count.max(0)),
         (assigned, _) => assigned as i64,
     };
-    if topics.iter().map(partitions).sum::<i64>() <= PARTITIONS_PER_REQUEST_MAX {
+    if topics.iter().map(partitions).sum::<i64>() <= topics::PARTITIONS_CREATED_MAX {
         return Ok(());
     }
     let message = "Excessively large number of partitions per request.".to_owned();

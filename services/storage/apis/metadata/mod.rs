@@ -97,7 +97,8 @@ fn unique<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
     items.filter(|item| seen.insert(item.clone())).collect()
 }
 
-/// Creates the missing topics. Returns the errors of those that could not be created.
+/// Creates the missing topics, at most as many as one CreateTopics may. A client asks again for the others, which are
+/// still unknown. Returns the errors of those that could not be created.
 async fn create_missing(
     broker: &Broker,
     ticket: &Ticket,
@@ -109,7 +110,9 @@ async fn create_missing(
         let name: &str = name;
         check_topic_name(name).is_ok() && !topics::is_internal(name) && name != topics::CLUSTER_METADATA_TOPIC
     };
-    let missing = names.iter().filter(|name| !found.contains_key(*name)).filter(can_create);
+    let partitions = i64::from(broker.settings.default_partitions);
+    let created_max = usize::try_from(topics::PARTITIONS_CREATED_MAX / partitions).unwrap_or(1).max(1);
+    let missing = names.iter().filter(|name| !found.contains_key(*name)).filter(can_create).take(created_max);
     let missing: Vec<Arc<str>> = missing.cloned().collect();
     if missing.is_empty() {
         return Ok(HashMap::new());

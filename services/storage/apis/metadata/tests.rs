@@ -113,6 +113,23 @@ async fn topics_are_created_on_demand() {
 }
 
 #[tokio::test]
+async fn one_request_creates_no_more_than_create_topics_may() {
+    let broker = testing::broker().await;
+    let created_max = 10_000 / broker.settings.default_partitions as usize;
+    let names: Vec<String> = (0..created_max + 3).map(|number| format!("topic-{number:05}")).collect();
+    let request = named(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    let errors = |response: MetadataResponse| {
+        response
+            .topics
+            .iter()
+            .filter(|topic| topic.error_code == ErrorCode::UnknownTopicOrPartition.code())
+            .count()
+    };
+    assert_eq!(errors(metadata(&broker, 4, &request).await), 3);
+    assert_eq!(errors(metadata(&broker, 4, &request).await), 0, "the next request creates the rest");
+}
+
+#[tokio::test]
 async fn a_name_that_collides_is_refused() {
     let broker = testing::broker().await;
     topic(&broker, "a.b", 1, &[]).await;

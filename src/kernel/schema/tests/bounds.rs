@@ -131,6 +131,15 @@ fn the_number_of_elements_is_bounded_however_small_they_are() {
     let Malformed(why) = walk::check(metadata, 0, &topics(ELEMENTS_MAX / 2 + 1)).unwrap_err();
     assert!(why.contains("more than 250000 elements"), "{why}");
 
+    // Numbers: four bytes on the wire, and an answer of a hundred bytes for each.
+    let offset_fetch = schema::message(9, Direction::Request).unwrap();
+    let partitions = |count: usize| {
+        let head = [&[0, 1, b'g'][..], &[0, 0, 0, 1, 0, 1, b't'], &(count as i32).to_be_bytes()].concat();
+        [head, vec![0; 4 * count]].concat()
+    };
+    assert!(walk::check(offset_fetch, 1, &partitions(ELEMENTS_MAX - 3)).is_ok());
+    assert!(walk::check(offset_fetch, 1, &partitions(ELEMENTS_MAX - 2)).is_err());
+
     // Unknown tagged fields: a tag and empty content each.
     let tagged = |count: usize| {
         let default = value::default_struct(metadata.fields, 12);
