@@ -27,6 +27,7 @@ async fn maintain(broker: &Broker) {
         match engine.maintain(broker.clock.now_ms()).await {
             Ok(done) if done == Maintained::default() => {}
             Ok(done) => info!(
+                partitions_failed = done.partitions_failed,
                 partitions_trimmed = done.partitions_trimmed,
                 producers_expired = done.producers_expired,
                 bytes_freed = done.bytes_freed,

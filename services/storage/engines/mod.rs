@@ -133,11 +133,15 @@ pub enum ReadOutcome {
     },
     /// The partition does not exist, or was deleted.
     UnknownPartition,
+    /// It cannot be read; the others of the same call can.
+    Failed(StoreError),
 }
 
 /// What `maintain` did, for the operator's log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Maintained {
+    /// Partitions that could not be read.
+    pub partitions_failed: usize,
     /// Partitions whose log start offset advanced.
     pub partitions_trimmed: usize,
     /// Idle producers that expired.

@@ -188,7 +188,7 @@ fn likely_bytes(spec: &ReadSpec, log: &PartitionDocument, log_bytes: u64) -> usi
 fn bytes_of(outcome: &ReadOutcome) -> usize {
     match outcome {
         ReadOutcome::Read { batches, .. } => batches.iter().map(Bytes::len).sum(),
-        ReadOutcome::OutOfRange { .. } | ReadOutcome::UnknownPartition => 0,
+        ReadOutcome::OutOfRange { .. } | ReadOutcome::UnknownPartition | ReadOutcome::Failed(_) => 0,
     }
 }
 
@@ -206,5 +206,7 @@ fn found_in(outcome: ReadOutcome) -> FetchResult {
         }
         ReadOutcome::OutOfRange { .. } => FetchResult::Failed(ErrorCode::OffsetOutOfRange),
         ReadOutcome::UnknownPartition => FetchResult::Failed(ErrorCode::UnknownTopicOrPartition),
+        // The engine has logged the error.
+        ReadOutcome::Failed(_) => FetchResult::Failed(ErrorCode::KafkaStorageError),
     }
 }

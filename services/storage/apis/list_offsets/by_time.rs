@@ -59,6 +59,7 @@ async fn read(
             Ok((log_start, batches.into_iter().filter_map(whole).collect()))
         }
         // The partition was deleted, or its log start offset moved: nothing is left to find.
+        Some(ReadOutcome::Failed(error)) => Err(error),
         Some(ReadOutcome::OutOfRange { .. } | ReadOutcome::UnknownPartition) | None => Ok((0, Vec::new())),
     }
 }

@@ -59,7 +59,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
             Err(error) => Err(error),
             Ok(at) => match logs.get(&at) {
                 None => Err(ErrorCode::UnknownTopicOrPartition),
-                Some(log) => find(broker, at, log, partition, version).await?,
+                Some(log) => find(broker, at, log, partition, version).await,
             },
         };
         answers.push(topic, response(partition.partition_index, version, found));
@@ -133,20 +133,22 @@ async fn find(
     log: &PartitionDocument,
     asked: &ListOffsetsPartition,
     version: i16,
-) -> Result<Result<FoundOffset, ErrorCode>, StoreError> {
-    if let Err(error) = check_leader_epoch(epochs::known_epoch(asked.current_leader_epoch), log) {
-        return Ok(Err(error));
-    }
+) -> Result<FoundOffset, ErrorCode> {
+    check_leader_epoch(epochs::known_epoch(asked.current_leader_epoch), log)?;
+    // The engine has logged the error. The other partitions are answered all the same.
+    let failed = |_: StoreError| ErrorCode::KafkaStorageError;
     let edge = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: log.leader_epoch };
-    Ok(Ok(match asked.timestamp {
+    Ok(match asked.timestamp {
         LATEST => edge(log.end),
         EARLIEST => edge(log.log_start),
-        MAX_TIMESTAMP if version >= 7 => by_time::latest(broker, at).await?.unwrap_or(NOTHING),
+        MAX_TIMESTAMP if version >= 7 => {
+            by_time::latest(broker, at).await.map_err(failed)?.unwrap_or(NOTHING)
+        }
         EARLIEST_LOCAL if version >= 8 => edge(log.log_start),
         LATEST_TIERED if version >= 9 => NOTHING,
-        time if time >= 0 => by_time::first_since(broker, at, time).await?.unwrap_or(NOTHING),
-        _ => return Ok(Err(ErrorCode::UnsupportedVersion)),
-    }))
+        time if time >= 0 => by_time::first_since(broker, at, time).await.map_err(failed)?.unwrap_or(NOTHING),
+        _ => return Err(ErrorCode::UnsupportedVersion),
+    })
 }
 
 fn response(index: i32, version: i16, found: Result<FoundOffset, ErrorCode>) -> ListOffsetsPartitionResponse {

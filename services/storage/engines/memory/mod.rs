@@ -15,7 +15,8 @@ use rules::documents::{Document, Key, Prefix};
 use rules::{WorkingSet, decide};
 
 use super::resident::{
-    CommitStats, PRODUCER_EXPIRY_MS, RetentionLimits, Table, empty, expire_producer, limited_partitions,
+    CommitStats, Gauges, PRODUCER_EXPIRY_MS, RetentionLimits, Table, empty, expire_producer,
+    limited_partitions,
 };
 use super::{
     Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, Subject, Watch, Watchers,
@@ -206,12 +207,20 @@ impl Engine for Memory {
         drop(state);
         commands.extend(idle.iter().filter_map(|key| expire_producer(key, unused_since_ms)));
         self.commit_now(&commands);
-        ready(Maintained { partitions_trimmed, producers_expired: idle.len(), bytes_freed: 0 })
+        ready(Maintained {
+            partitions_failed: 0,
+            partitions_trimmed,
+            producers_expired: idle.len(),
+            bytes_freed: 0,
+        })
     }
 
     fn collect(&self, page: &mut Page) {
         let state = self.state.lock();
-        self.stats.collect(page, &state.table, |partition| state.bytes(partition));
+        let gauges = Gauges::of(&state.table, |partition| state.bytes(partition));
+        drop(state);
+        self.stats.collect(page);
+        gauges.write(page);
     }
 
     fn close(&self) -> Pending<()> {

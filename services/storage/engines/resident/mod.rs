@@ -5,5 +5,5 @@ mod stats;
 mod table;
 
 pub(super) use retention::{PRODUCER_EXPIRY_MS, RetentionLimits, expire_producer, limited_partitions};
-pub(super) use stats::CommitStats;
+pub(super) use stats::{CommitStats, Gauges};
 pub(super) use table::{Table, empty};

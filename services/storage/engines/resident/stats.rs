@@ -1,15 +1,16 @@
 //! Commit metrics of an engine, and the gauges that every engine derives from its documents.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::TopicPartition;
 use kernel::metrics::{Counter, Histogram, LATENCY_US_BOUNDS, MetricKind, Page, SIZE_BYTES_BOUNDS};
-use rules::documents::PartitionDocument;
+use rules::documents::{DocumentKind, OffsetDocument, PartitionDocument, TopicDocument};
 
 use super::table::Table;
 
-/// Limit on partitions with their own metrics: a scrape must stay small, and beyond it only topic sums help.
-const PARTITIONS_SHOWN_MAX: usize = 1_000;
+/// Limit on the groups, lags and partitions that are shown: a scrape must stay small.
+const SHOWN_MAX: usize = 1_000;
 
 /// Metrics of commits.
 #[derive(Debug)]
@@ -40,13 +41,8 @@ impl CommitStats {
         self.failures.add(1);
     }
 
-    /// Writes all metrics; `bytes` returns a partition's size.
-    pub(in crate::engines) fn collect(
-        &self,
-        page: &mut Page,
-        table: &Table,
-        bytes: impl Fn(TopicPartition) -> u64,
-    ) {
+    /// Writes them.
+    pub(in crate::engines) fn collect(&self, page: &mut Page) {
         page.family("yagura_store_commands_total", MetricKind::Counter, "Commands made durable.");
         page.sample(&[], self.commands.get() as f64);
         page.family(
@@ -63,52 +59,82 @@ impl CommitStats {
         page.histogram(&[], &self.bytes, 1.0);
         page.family("yagura_store_commit_seconds", MetricKind::Histogram, "Time that a commit took.");
         page.histogram(&[], &self.micros, 1e-6);
-        partitions(page, table, bytes);
-        groups(page, table);
     }
 }
 
-/// Consumer lag of groups; offsets of deleted topics are left out.
-fn groups(page: &mut Page, table: &Table) {
-    page.family("yagura_group_members", MetricKind::Gauge, "Members of a consumer group.");
-    for (group, document) in table.groups().take(PARTITIONS_SHOWN_MAX) {
-        page.sample(&[("group", &*group), ("state", document.state.name())], document.members.len() as f64);
-    }
-    page.family(
-        "yagura_group_lag_records",
-        MetricKind::Gauge,
-        "Offsets from what a group has committed to the end.",
-    );
-    for lag in table.lags().take(PARTITIONS_SHOWN_MAX) {
-        let partition = lag.partition.to_string();
-        let labels = [("group", &*lag.group), ("topic", &**lag.topic), ("partition", &*partition)];
-        page.sample(&labels, lag.records as f64);
-    }
-    let hidden = table.lags().count().saturating_sub(PARTITIONS_SHOWN_MAX);
-    page.family("yagura_group_lags_not_shown", MetricKind::Gauge, "Lags past the bound of this page.");
-    page.sample(&[], hidden as f64);
+/// What `/metrics` shows of an engine's documents, copied under the lock that a commit needs and written without it.
+pub(in crate::engines) struct Gauges {
+    groups: Vec<(Arc<str>, &'static str, usize)>,
+    lags: Vec<(Arc<str>, Arc<str>, i32, i64)>,
+    lags_not_shown: usize,
+    partitions: Vec<(Arc<str>, i32, PartitionDocument, u64)>,
+    partitions_not_shown: usize,
 }
 
-fn partitions(page: &mut Page, table: &Table, bytes: impl Fn(TopicPartition) -> u64) {
-    let all = || {
+impl Gauges {
+    /// Copies the gauges; `bytes` returns a partition's size. It looks at no more documents than are shown.
+    pub(in crate::engines) fn of(table: &Table, bytes: impl Fn(TopicPartition) -> u64) -> Self {
+        let groups = table.groups().take(SHOWN_MAX);
+        let groups = groups.map(|(group, document)| (group, document.state.name(), document.members.len()));
+        let lags: Vec<_> = table.lags(SHOWN_MAX).collect();
         let each = table.topics().flat_map(|topic| topic.all_partitions().map(move |at| (topic, at)));
-        each.filter_map(|(topic, at)| Some((&*topic.name, at, *table.partition(at)?)))
-    };
-    type Value<'a> = &'a dyn Fn(TopicPartition, &PartitionDocument) -> f64;
-    let families: [(&str, &str, Value<'_>); 3] = [
-        ("yagura_partition_log_start_offset", "First offset that can be read.", &|_, log| {
-            log.log_start as f64
-        }),
-        ("yagura_partition_high_watermark", "Offset after the last record.", &|_, log| log.end as f64),
-        ("yagura_partition_bytes", "Bytes of record batches.", &|at, _| bytes(at) as f64),
-    ];
-    for (name, help, value) in families {
-        page.family(name, MetricKind::Gauge, help);
-        for (topic, at, log) in all().take(PARTITIONS_SHOWN_MAX) {
-            page.sample(&[("topic", topic), ("partition", &at.partition.to_string())], value(at, &log));
+        let partition = |(topic, at): (&TopicDocument, TopicPartition)| {
+            Some((Arc::clone(&topic.name), at.partition, *table.partition(at)?, bytes(at)))
+        };
+        let partitions: Vec<_> = each.take(SHOWN_MAX).filter_map(partition).collect();
+        Self {
+            groups: groups.collect(),
+            lags_not_shown: table.count(OffsetDocument::PREFIX).saturating_sub(lags.len()),
+            partitions_not_shown: table.count(PartitionDocument::PREFIX).saturating_sub(partitions.len()),
+            lags,
+            partitions,
         }
     }
-    let hidden = all().count().saturating_sub(PARTITIONS_SHOWN_MAX);
-    page.family("yagura_partitions_not_shown", MetricKind::Gauge, "Partitions past the bound of this page.");
-    page.sample(&[], hidden as f64);
+
+    /// Writes them.
+    pub(in crate::engines) fn write(&self, page: &mut Page) {
+        self.write_partitions(page);
+        self.write_groups(page);
+    }
+
+    fn write_groups(&self, page: &mut Page) {
+        page.family("yagura_group_members", MetricKind::Gauge, "Members of a consumer group.");
+        for (group, state, members) in &self.groups {
+            page.sample(&[("group", &**group), ("state", state)], *members as f64);
+        }
+        page.family(
+            "yagura_group_lag_records",
+            MetricKind::Gauge,
+            "Offsets from what a group has committed to the end.",
+        );
+        for (group, topic, partition, records) in &self.lags {
+            let partition = partition.to_string();
+            let labels = [("group", &**group), ("topic", &**topic), ("partition", &*partition)];
+            page.sample(&labels, *records as f64);
+        }
+        let help = "Committed offsets past the bound of this page, or of deleted topics.";
+        page.family("yagura_group_lags_not_shown", MetricKind::Gauge, help);
+        page.sample(&[], self.lags_not_shown as f64);
+    }
+
+    fn write_partitions(&self, page: &mut Page) {
+        type Value = fn(&PartitionDocument, u64) -> f64;
+        let families: [(&str, &str, Value); 3] = [
+            ("yagura_partition_log_start_offset", "First offset that can be read.", |log, _| {
+                log.log_start as f64
+            }),
+            ("yagura_partition_high_watermark", "Offset after the last record.", |log, _| log.end as f64),
+            ("yagura_partition_bytes", "Bytes of record batches.", |_, bytes| bytes as f64),
+        ];
+        for (name, help, value) in families {
+            page.family(name, MetricKind::Gauge, help);
+            for (topic, partition, log, bytes) in &self.partitions {
+                let labels = [("topic", &**topic), ("partition", &*partition.to_string())];
+                page.sample(&labels, value(log, *bytes));
+            }
+        }
+        let help = "Partitions past the bound of this page.";
+        page.family("yagura_partitions_not_shown", MetricKind::Gauge, help);
+        page.sample(&[], self.partitions_not_shown as f64);
+    }
 }

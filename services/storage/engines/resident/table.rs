@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use kernel::TopicPartition;
 use rules::documents::{
-    Document, DocumentKind, GroupDocument, Key, OffsetDocument, OffsetIndex, OffsetKey, PartitionDocument,
-    Prefix, ProducerDocument, TopicDocument,
+    Document, DocumentKind, GroupDocument, Key, OffsetDocument, OffsetKey, PartitionDocument, Prefix,
+    ProducerDocument, TopicDocument,
 };
 use rules::{Changes, Documents, Lookup};
 
@@ -23,6 +23,8 @@ const LOADED_PRODUCERS_MAX: usize = 10_000;
 #[derive(Debug, Default)]
 pub(in crate::engines) struct Table {
     documents: BTreeMap<Key, Document>,
+    /// How many documents of each kind there are, but of producers.
+    counts: BTreeMap<Arc<str>, usize>,
     /// `None` is a producer that is known not to exist.
     producers: BTreeMap<Key, Option<Document>>,
     loads_producers: bool,
@@ -49,10 +51,20 @@ impl Table {
             }
             return;
         }
-        match document {
-            Some(document) => drop(self.documents.insert(key, document)),
-            None => drop(self.documents.remove(&key)),
+        let kind = key.kind();
+        if !self.counts.contains_key(kind) {
+            self.counts.insert(Arc::from(kind), 0);
         }
+        let Some(count) = self.counts.get_mut(kind) else { return };
+        match document {
+            Some(document) => *count += usize::from(self.documents.insert(key, document).is_none()),
+            None => *count -= usize::from(self.documents.remove(&key).is_some()),
+        }
+    }
+
+    /// How many documents of a kind there are.
+    pub(in crate::engines) fn count(&self, kind: &str) -> usize {
+        self.counts.get(kind).copied().unwrap_or_default()
     }
 
     /// Applies the changes of commands.
@@ -140,22 +152,17 @@ impl Table {
         all.take(limit).map(|(key, document)| (key.clone(), document.clone())).collect()
     }
 
-    /// The consumer lag of each group in each partition with a committed offset.
-    pub(in crate::engines) fn lags(&self) -> impl Iterator<Item = Lag<'_>> {
-        self.all::<OffsetIndex>().flat_map(move |(key, index)| {
-            let group = OffsetIndex::parse_key(key).unwrap_or_default();
-            index.each().filter_map(move |(topic, partition)| {
-                let records = self.lag(&group, topic, partition)?;
-                Some(Lag { group: Arc::clone(&group), topic, partition, records })
-            })
+    /// The consumer lags of the first committed offsets: group, topic, partition and records. Offsets of deleted topics
+    /// are left out.
+    pub(in crate::engines) fn lags(
+        &self,
+        limit: usize,
+    ) -> impl Iterator<Item = (Arc<str>, Arc<str>, i32, i64)> {
+        self.all::<OffsetDocument>().take(limit).filter_map(|(key, offset)| {
+            let OffsetKey { group, topic, partition } = OffsetDocument::parse_key(key)?;
+            let log = self.partition(TopicPartition { topic: offset.topic_id, partition })?;
+            Some((group, topic, partition, (log.end - offset.offset).max(0)))
         })
-    }
-
-    fn lag(&self, group: &Arc<str>, topic: &Arc<str>, partition: i32) -> Option<i64> {
-        let key = OffsetKey { group: Arc::clone(group), topic: Arc::clone(topic), partition };
-        let offset = self.get::<OffsetDocument>(&key)?;
-        let log = self.partition(TopicPartition { topic: offset.topic_id, partition })?;
-        Some((log.end - offset.offset).max(0))
     }
 
     /// The result of a read at `offset` if it needs no log access; `None` if the log must be read.
@@ -171,14 +178,6 @@ impl Table {
         }
         (offset == high_watermark).then(|| empty(log))
     }
-}
-
-/// The consumer lag of a group in a partition.
-pub(in crate::engines) struct Lag<'a> {
-    pub(in crate::engines) group: Arc<str>,
-    pub(in crate::engines) topic: &'a Arc<str>,
-    pub(in crate::engines) partition: i32,
-    pub(in crate::engines) records: i64,
 }
 
 fn is_producer(key: &Key) -> bool {

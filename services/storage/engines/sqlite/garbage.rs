@@ -6,6 +6,7 @@ use kernel::TopicPartition;
 use rules::commands::Command;
 use rules::documents::{DocumentKind, Key, PartitionDocument, ProducerDocument};
 use rusqlite::params;
+use tracing::warn;
 
 use super::commit::Committer;
 use super::logs::LogFacts;
@@ -13,10 +14,11 @@ use super::schema::{failed, pack, rows_of};
 use crate::engines::resident::{PRODUCER_EXPIRY_MS, RetentionLimits, expire_producer, limited_partitions};
 use crate::engines::{Maintained, StoreError};
 
-/// Rows that one purge deletes: some tens of milliseconds at the usual batch sizes.
-const PURGED_ROWS: u32 = 64;
-/// Pages that one purge returns to the file system.
-const VACUUMED_PAGES: u32 = 256;
+/// Rows and bytes that one step deletes at most, and pages that it returns to the file system: about ten milliseconds, for
+/// which commits wait. A single batch may be larger.
+const PURGED_ROWS: u32 = 256;
+const PURGED_BYTES: i64 = 4 << 20;
+const VACUUMED_PAGES: u32 = 64;
 
 /// A partition with a retention limit.
 struct Limited {
@@ -30,10 +32,16 @@ impl Committer {
     /// Applies retention.
     pub(super) fn retain(&mut self, now_ms: i64) -> Result<Maintained, StoreError> {
         let mut commands = Vec::new();
+        let mut partitions_failed = 0;
         for limited in self.limited() {
-            let from = self.retained_from(&limited, now_ms).map_err(|error| failed("reading", &error))?;
-            if let Some(offset) = from {
-                commands.push(Command::AdvanceLogStart { partition: limited.partition, offset });
+            let partition = limited.partition;
+            match self.retained_from(&limited, now_ms).map_err(|error| failed("reading", &error)) {
+                Ok(Some(offset)) => commands.push(Command::AdvanceLogStart { partition, offset }),
+                Ok(None) => {}
+                Err(error) => {
+                    warn!(?partition, "retention could not be applied to a partition: {error}");
+                    partitions_failed += 1;
+                }
             }
         }
         let partitions_trimmed = commands.len();
@@ -41,7 +49,12 @@ impl Committer {
         let idle = self.idle_producers(unused_since_ms)?;
         commands.extend(idle.iter().filter_map(|key| expire_producer(key, unused_since_ms)));
         self.commit(&commands)?;
-        Ok(Maintained { partitions_trimmed, producers_expired: idle.len(), bytes_freed: 0 })
+        Ok(Maintained {
+            partitions_failed,
+            partitions_trimmed,
+            producers_expired: idle.len(),
+            bytes_freed: 0,
+        })
     }
 
     fn limited(&self) -> Vec<Limited> {
@@ -99,18 +112,31 @@ impl Committer {
         drop(entries);
         let (first, last) = rows_of(number);
         let last = if before == i64::MAX { last } else { pack(number, before) };
-        let delete = "DELETE FROM batches WHERE id IN
-             (SELECT id FROM batches WHERE id BETWEEN ?1 AND ?2 AND next_offset <= ?3 ORDER BY id LIMIT ?4)
-             RETURNING bytes";
-        let mut statement = self.connection.prepare_cached(delete)?;
-        let sizes =
-            statement.query_map(params![first, last, before, PURGED_ROWS], |row| row.get::<_, i64>(0))?;
-        let sizes: Vec<i64> = sizes.collect::<Result<_, _>>()?;
-        if sizes.is_empty() {
+        let Some((last, bytes)) = self.purgeable((first, last), before)? else {
             let done = "DELETE FROM garbage WHERE number = ?1 AND before_offset = ?2";
             self.connection.prepare_cached(done)?.execute(params![number, before])?;
+            return Ok(Some(0));
+        };
+        let delete = "DELETE FROM batches WHERE id BETWEEN ?1 AND ?2";
+        self.connection.prepare_cached(delete)?.execute([first, last])?;
+        Ok(Some(bytes))
+    }
+
+    /// The last of the rows that one step deletes, and their bytes; `None` if no row is left.
+    fn purgeable(&self, (first, last): (i64, i64), before: i64) -> rusqlite::Result<Option<(i64, u64)>> {
+        let sql = "SELECT id, bytes FROM batches
+             WHERE id BETWEEN ?1 AND ?2 AND next_offset <= ?3 ORDER BY id LIMIT ?4";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut rows = statement.query(params![first, last, before, PURGED_ROWS])?;
+        let mut found: Option<(i64, i64)> = None;
+        while let Some(row) = rows.next()? {
+            let bytes = found.map_or(0, |(_, bytes)| bytes) + row.get::<_, i64>(1)?;
+            if found.is_some() && bytes > PURGED_BYTES {
+                break;
+            }
+            found = Some((row.get(0)?, bytes));
         }
-        Ok(Some(sizes.iter().sum::<i64>() as u64))
+        Ok(found.map(|(last, bytes)| (last, bytes as u64)))
     }
 
     fn vacuum(&self) -> rusqlite::Result<Option<u64>> {

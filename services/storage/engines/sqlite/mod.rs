@@ -10,6 +10,7 @@
 mod backup;
 mod commit;
 mod garbage;
+mod lane;
 mod logs;
 mod open;
 mod reader;
@@ -17,9 +18,11 @@ mod schema;
 mod verify;
 mod writer;
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
+use std::time::Instant;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
@@ -31,7 +34,7 @@ use tokio::sync::oneshot;
 pub use backup::{BackupReport, backup};
 pub use verify::{VerifyReport, verify};
 
-use super::resident::{CommitStats, Table};
+use super::resident::{CommitStats, Gauges, Table};
 use super::{
     Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError, Subject,
     Watch, Watchers,
@@ -55,6 +58,8 @@ struct Shared {
     logs: RwLock<Logs>,
     watchers: Watchers,
     stats: CommitStats,
+    /// When it was last logged that a partition cannot be read.
+    unreadable: Mutex<HashMap<TopicPartition, Instant>>,
 }
 
 /// A store in one SQLite file.
@@ -77,6 +82,7 @@ impl Sqlite {
             logs: RwLock::new(opened.logs),
             watchers: Watchers::default(),
             stats: CommitStats::new(),
+            unreadable: Mutex::default(),
         });
         let (jobs, queue) = mpsc::channel();
         let writer = Writer::new(opened.connection, opened.lock, Arc::clone(&shared), commit_bytes_max);
@@ -84,7 +90,7 @@ impl Sqlite {
         spawned.spawn(move || writer.run(&queue)).map_err(|error| {
             StoreError(format!("the store's writer thread could not be started: {error}"))
         })?;
-        let readers = Readers::new(path.to_owned(), Arc::clone(&shared));
+        let readers = Readers::new(path, &shared);
         Ok(Self { shared, jobs: Mutex::new(jobs), readers })
     }
 
@@ -148,13 +154,17 @@ impl Engine for Sqlite {
         let jobs = self.jobs.lock().clone();
         Box::pin(async move {
             let mut maintained = retained.await?;
-            // Garbage is deleted in small steps, so that commits can run in between.
+            // Garbage is deleted in small steps with pauses as long as the steps: commits have half of the time.
             loop {
+                let started = Instant::now();
                 let (answer, answered) = oneshot::channel();
                 let closed = || StoreError("the store is closed".to_owned());
                 jobs.send(Job::Purge { answer }).map_err(|_| closed())?;
                 match answered.await.map_err(|_| closed())?? {
-                    Some(bytes) => maintained.bytes_freed += bytes,
+                    Some(bytes) => {
+                        maintained.bytes_freed += bytes;
+                        tokio::time::sleep(started.elapsed()).await;
+                    }
                     None => return Ok(maintained),
                 }
             }
@@ -163,7 +173,10 @@ impl Engine for Sqlite {
 
     fn collect(&self, page: &mut Page) {
         let (table, logs) = (self.shared.table.read(), self.shared.logs.read());
-        self.shared.stats.collect(page, &table, |at| logs.get(at).map_or(0, |log| log.bytes));
+        let gauges = Gauges::of(&table, |at| logs.get(at).map_or(0, |log| log.bytes));
+        drop((table, logs));
+        self.shared.stats.collect(page);
+        gauges.write(page);
     }
 
     fn close(&self) -> Pending<()> {

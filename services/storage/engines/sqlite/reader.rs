@@ -1,43 +1,53 @@
-//! Reader threads, so that a slow disk does not block other work.
+//! Reads from the file: jobs, and the threads' work. The threads are in [`super::lane`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
+use kernel::TopicPartition;
 use rules::documents::{Document, Key, PartitionDocument, Prefix, read};
 use rusqlite::{Connection, params};
-use tokio::sync::oneshot;
+use tracing::warn;
 
+use super::lane::{Lane, Work};
 use super::schema::{failed, pack, rows_of};
 use super::writer::AnswerTo;
 use super::{Shared, open};
 use crate::engines::resident::empty;
 use crate::engines::{Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError};
 
-/// Two keep the disk busy; more only cost memory.
-const READERS: usize = 2;
+/// How long a partition that cannot be read is not logged again, and how many are remembered for it.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+const UNREADABLE_MAX: usize = 1_000;
 
-enum Job {
+pub(super) enum Job {
     Read { specs: Vec<ReadSpec>, bytes_max: usize, answer: AnswerTo<Vec<ReadOutcome>> },
     Scan { prefix: Prefix, after: Option<Key>, limit: usize, answer: AnswerTo<Vec<(Key, Document)>> },
 }
 
-/// The reader threads, started at the first read.
+/// Threads for reads from offsets, which are short, and others for look-ups, which may be long: a search by time
+/// must not delay consumers.
 pub(super) struct Readers {
-    path: PathBuf,
-    shared: Arc<Shared>,
-    jobs: Mutex<Option<Sender<Job>>>,
+    reads: Arc<Lane<Reader>>,
+    look_ups: Arc<Lane<Reader>>,
 }
 
 impl Readers {
-    pub(super) fn new(path: PathBuf, shared: Arc<Shared>) -> Self {
-        Self { path, shared, jobs: Mutex::new(None) }
+    pub(super) fn new(path: &Path, shared: &Arc<Shared>) -> Self {
+        let lane = |name, threads| {
+            let (path, shared) = (path.to_owned(), Arc::clone(shared));
+            let reader = move || Ok(Reader { connection: open::reader(&path)?, shared: Arc::clone(&shared) });
+            Arc::new(Lane::new(name, threads, reader))
+        };
+        // Two keep the disk busy; more only cost memory.
+        Self { reads: lane("sqlite-reader", 2), look_ups: lane("sqlite-look-up", 1) }
     }
 
     pub(super) fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
-        self.ask(|answer| Job::Read { specs, bytes_max, answer })
+        let by_offset = specs.iter().all(|spec| matches!(spec.from, ReadFrom::Offset(_)));
+        let lane = if by_offset { &self.reads } else { &self.look_ups };
+        lane.ask(move |answer| Job::Read { specs, bytes_max, answer })
     }
 
     pub(super) fn scan(
@@ -46,69 +56,70 @@ impl Readers {
         after: Option<Key>,
         limit: usize,
     ) -> Pending<Vec<(Key, Document)>> {
-        self.ask(|answer| Job::Scan { prefix, after, limit, answer })
-    }
-
-    fn ask<T: Send + 'static>(&self, job: impl FnOnce(AnswerTo<T>) -> Job) -> Pending<T> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.send(job(answer));
-        Box::pin(async move {
-            sent?;
-            answered.await.unwrap_or_else(|_| Err(StoreError("the store is closed".to_owned())))
-        })
-    }
-
-    fn send(&self, job: Job) -> Result<(), StoreError> {
-        let mut jobs = self.jobs.lock();
-        let sender = match &*jobs {
-            Some(sender) => sender.clone(),
-            None => jobs.insert(self.start()?).clone(),
-        };
-        sender.send(job).map_err(|_| StoreError("the store's readers have stopped".to_owned()))
-    }
-
-    fn start(&self) -> Result<Sender<Job>, StoreError> {
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..READERS {
-            let mut reader =
-                Reader { connection: open::reader(&self.path)?, shared: Arc::clone(&self.shared) };
-            let receiver = Arc::clone(&receiver);
-            let thread = std::thread::Builder::new().name("sqlite-reader".to_owned());
-            thread.spawn(move || reader.run(&receiver)).map_err(|error| {
-                StoreError(format!("the store's reader thread could not be started: {error}"))
-            })?;
-        }
-        Ok(sender)
+        self.look_ups.ask(move |answer| Job::Scan { prefix, after, limit, answer })
     }
 }
 
-struct Reader {
+/// A thread's connection.
+pub(super) struct Reader {
     connection: Connection,
     shared: Arc<Shared>,
 }
 
-impl Reader {
-    fn run(&mut self, jobs: &Mutex<Receiver<Job>>) {
-        loop {
-            let job = jobs.lock().recv();
-            let Ok(job) = job else { return };
-            // Sending fails if the client has disconnected.
-            match job {
-                Job::Read { specs, bytes_max, answer } => {
-                    let result = self.read_all(specs, bytes_max);
-                    let _ = answer.send(result.map_err(|error| failed("reading", &error)));
-                }
-                Job::Scan { prefix, after, limit, answer } => {
-                    let _ = answer.send(self.scan(&prefix, after.as_ref(), limit));
+impl Work for Reader {
+    type Job = Job;
+
+    fn run(&mut self, job: Job) {
+        // Sending fails if the client has disconnected.
+        match job {
+            Job::Read { specs, bytes_max, answer } => {
+                if let Some(outcomes) = self.read_all(specs, bytes_max, || answer.is_closed()) {
+                    let _ = answer.send(Ok(outcomes));
                 }
             }
+            Job::Scan { prefix, after, limit, answer } if !answer.is_closed() => {
+                let _ = answer.send(self.scan(&prefix, after.as_ref(), limit));
+            }
+            Job::Scan { .. } => {}
         }
     }
+}
 
-    fn read_all(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> rusqlite::Result<Vec<ReadOutcome>> {
+impl Reader {
+    /// Reads partition by partition, as long as somebody waits for it. Each partition fails by itself.
+    fn read_all(
+        &self,
+        specs: Vec<ReadSpec>,
+        bytes_max: usize,
+        is_unwanted: impl Fn() -> bool,
+    ) -> Option<Vec<ReadOutcome>> {
         let mut budget = ReadBudget { left: bytes_max, is_first: true };
-        specs.into_iter().map(|spec| self.read(spec, &mut budget)).collect()
+        let mut outcomes = Vec::with_capacity(specs.len());
+        for spec in specs {
+            if is_unwanted() {
+                return None;
+            }
+            let outcome = self.read(spec, &mut budget).map_err(|error| failed("reading", &error));
+            if let Err(failure) = &outcome {
+                self.log_failure(spec.partition, failure);
+            }
+            outcomes.push(outcome.unwrap_or_else(ReadOutcome::Failed));
+        }
+        Some(outcomes)
+    }
+
+    /// Logs that a partition cannot be read, once a minute however many clients try.
+    fn log_failure(&self, partition: TopicPartition, failure: &StoreError) {
+        let mut logged = self.shared.unreadable.lock();
+        let now = Instant::now();
+        if logged.get(&partition).is_some_and(|last| now - *last < LOG_PAUSE) {
+            return;
+        }
+        if logged.len() == UNREADABLE_MAX {
+            logged.clear();
+        }
+        logged.insert(partition, now);
+        warn!(?partition, "{failure}; readers of this part of the partition get KAFKA_STORAGE_ERROR");
     }
 
     fn scan(
