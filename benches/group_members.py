@@ -17,10 +17,10 @@ def data(content):
 
 
 class Member:
-    """A member of a group, on a connection of its own."""
+    """A member of a group, on a connection of its own if it is not given one."""
 
-    def __init__(self, port, group):
-        self.connection = socket.create_connection(("127.0.0.1", port))
+    def __init__(self, port, group, connection=None):
+        self.connection = connection or socket.create_connection(("127.0.0.1", port))
         self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.group, self.id, self.generation = group, "", -1
 

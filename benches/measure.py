@@ -111,7 +111,7 @@ def create_topic(address, name, partitions):
 
 def create_topics(address, count):
     for first in range(0, count, TOPICS_PER_REQUEST):
-        create(address, [f"topic-{n:05d}" for n in range(first, first + TOPICS_PER_REQUEST)], 1)
+        create(address, [f"topic-{n:05d}" for n in range(first, min(first + TOPICS_PER_REQUEST, count))], 1)
 
 
 def metadata_all(port):

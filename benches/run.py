@@ -25,6 +25,7 @@ from broker import Broker  # noqa: E402
 
 import group_members  # noqa: E402
 import measure  # noqa: E402
+import scale  # noqa: E402
 
 TICKS = os.sysconf("SC_CLK_TCK")
 RECORD_BYTES = 1024
@@ -130,6 +131,9 @@ class Bench:
         broker.command = [self.binary, "run", str(config)]
         return broker.start()
 
+    def scale(self):
+        scale.run(self)
+
     # Moving records.
 
     def roundtrip(self):
@@ -231,7 +235,7 @@ class Bench:
         return megabytes / took, cpu / megabytes * 1000
 
 
-ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "idle"]
+ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "scale", "idle"]
 
 
 def build_tools(tools):

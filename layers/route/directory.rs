@@ -133,4 +133,11 @@ impl TopicDirectory for RoutedDirectory {
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
         Box::pin(self.find_all())
     }
+
+    fn version(&self) -> u64 {
+        // The numbers of all services come from one counter, so a change of any of them is a new maximum.
+        let versions =
+            (0..self.services.len()).filter_map(|service| Some(self.topics(service).ok()?.version()));
+        versions.max().unwrap_or_default()
+    }
 }

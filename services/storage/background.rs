@@ -8,12 +8,12 @@ use rules::commands::{Command, GroupCommand};
 use tracing::{info, warn};
 
 use crate::broker::Broker;
-use crate::coordinator::lease_renewal;
+use crate::coordinator::timeouts;
 use crate::engines::{Maintained, StoreError};
 
 /// Runs until it is dropped.
 pub(crate) async fn run(broker: Arc<Broker>) {
-    tokio::join!(lease_renewal::run(Arc::clone(&broker)), maintain(&broker));
+    tokio::join!(timeouts::run(Arc::clone(&broker)), maintain(&broker));
 }
 
 /// Applies retention periodically.

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use kernel::budget::Budget;
 use kernel::clock::SharedClock;
-use kernel::ports::TopicDirectory;
+use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::session::Owner;
 use kernel::{IdSource, NodeId, TopicId};
 use parking_lot::RwLock;
 
 use crate::coordinator::Coordinator;
+use crate::regexes::Regexes;
 use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
 use crate::telemetry::Telemetry;
@@ -47,10 +48,11 @@ pub(crate) struct Broker {
     pub(crate) replies: Budget,
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) telemetry: Telemetry,
+    pub(crate) regexes: Regexes,
     /// Owns the broker's state in sessions.
     pub(crate) owner: Owner,
     /// Finds topics, which may belong to another service; finds only its own until `set_directory`.
-    directory: RwLock<Arc<dyn TopicDirectory>>,
+    directory: RwLock<Arc<NumberedDirectory>>,
 }
 
 impl Broker {
@@ -69,20 +71,24 @@ impl Broker {
             replies,
             coordinator,
             telemetry: Telemetry::default(),
+            regexes: Regexes::default(),
             owner: Owner::new(),
-            directory: RwLock::new(directory),
+            directory: RwLock::new(Arc::new(NumberedDirectory { directory, replaced: 0 })),
         };
         (opener, broker)
     }
 
     /// The directory of topics, which may belong to another service.
     pub(crate) fn directory(&self) -> Arc<dyn TopicDirectory> {
-        Arc::clone(&self.directory.read())
+        let directory: Arc<NumberedDirectory> = Arc::clone(&self.directory.read());
+        directory
     }
 
     /// Replaces the directory of topics.
     pub(crate) fn set_directory(&self, directory: Arc<dyn TopicDirectory>) {
-        *self.directory.write() = directory;
+        let mut current = self.directory.write();
+        let replaced = current.replaced + 1;
+        *current = Arc::new(NumberedDirectory { directory, replaced });
     }
 
     /// A new unique id.
@@ -99,5 +105,35 @@ impl Broker {
                 return id;
             }
         }
+    }
+}
+
+/// A directory whose versions are greater than those of the directories that it replaces: what was found in one of them
+/// does not hold in this.
+struct NumberedDirectory {
+    directory: Arc<dyn TopicDirectory>,
+    replaced: u64,
+}
+
+/// Far more changes of topics than one process will see.
+const VERSIONS_OF_A_DIRECTORY: u64 = 1 << 44;
+
+type Found<'a> = BoxFuture<'a, Result<Vec<TopicFacts>, String>>;
+
+impl TopicDirectory for NumberedDirectory {
+    fn by_name(&self, names: Vec<Arc<str>>) -> Found<'_> {
+        self.directory.by_name(names)
+    }
+
+    fn by_id(&self, ids: Vec<TopicId>) -> Found<'_> {
+        self.directory.by_id(ids)
+    }
+
+    fn all(&self) -> Found<'_> {
+        self.directory.all()
+    }
+
+    fn version(&self) -> u64 {
+        self.replaced * VERSIONS_OF_A_DIRECTORY + self.directory.version()
     }
 }

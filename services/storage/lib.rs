@@ -12,6 +12,7 @@ mod dispatch;
 pub mod engines;
 mod group_page;
 mod port;
+mod regexes;
 mod settings;
 mod store;
 mod telemetry;

@@ -33,4 +33,8 @@ pub trait TopicDirectory: Send + Sync {
 
     /// All topics.
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>>;
+
+    /// A number that grows whenever a topic is created, grows or is deleted. Take it before a look-up: what was found
+    /// then holds while the number is the same.
+    fn version(&self) -> u64;
 }

@@ -131,4 +131,8 @@ impl TopicDirectory for FakeTopics {
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
         self.find(|_| true)
     }
+
+    fn version(&self) -> u64 {
+        0
+    }
 }

@@ -133,8 +133,8 @@ async fn commit_all(
             .await;
     match committed {
         Ok(_) => {
-            // A commit restarts the member's session timeout.
-            if !id.is_empty() {
+            // A commit restarts the member's session timeout. Without a generation, it need not be one.
+            if !id.is_empty() && generation >= 0 {
                 broker.coordinator.heard(&group, &id);
             }
             Ok(())

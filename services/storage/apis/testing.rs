@@ -29,17 +29,21 @@ pub(crate) async fn broker() -> Arc<Broker> {
 
 /// The same, with this much memory for replies.
 pub(crate) fn broker_with_replies(bytes: usize) -> Arc<Broker> {
+    broker_over(Arc::new(Memory::new()), Arc::new(ManualClock::at(NOW_MS)), bytes)
+}
+
+/// A broker over a store that others may have used, with a clock of the test's.
+pub(crate) fn broker_over(store: Arc<Memory>, clock: Arc<ManualClock>, reply_bytes: usize) -> Arc<Broker> {
     let node = NodeFacts {
         cluster_id: Arc::from("test-cluster"),
         node_id: NodeId(1),
         request_bytes_max: 100 << 20,
         listeners: "main://localhost:9092".to_owned(),
     };
-    let clock = Arc::new(ManualClock::at(NOW_MS));
     let (settings, ids) = (Settings::at("memory://"), Arc::new(RandomIds));
-    let parts = BrokerParts { settings, node, clock, ids, replies: Budget::new(bytes) };
+    let parts = BrokerParts { settings, node, clock, ids, replies: Budget::new(reply_bytes) };
     let (opener, broker) = Broker::new(parts);
-    opener.opened(Arc::new(Memory::new()));
+    opener.opened(store);
     Arc::new(broker)
 }
 

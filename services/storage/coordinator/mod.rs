@@ -1,24 +1,67 @@
 //! When this broker last heard from each group member, which is kept only in memory.
 //!
-//! A heartbeat writes nothing. It is recorded here, and [`lease_renewal`] renews the leases of all members in
-//! batches, well before they expire. If a broker fails, its records are lost without harm: the members reach
-//! the next broker before their leases expire, or rejoin.
+//! A heartbeat writes nothing: it is recorded here. [`timeouts`] looks at a group when one of its timeouts may have
+//! passed. If a broker fails, the records are lost without harm: every member gets a whole session with the next one.
 
-pub(crate) mod lease_renewal;
+pub(crate) mod timeouts;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use kernel::clock::SharedClock;
 use parking_lot::Mutex;
-use rules::documents::MemberKey;
+use rules::groups::GroupView;
 use tokio::sync::Notify;
 
-/// When members were last heard from, and a signal that wakes the lease renewal.
+/// When members were last heard from, and the groups that have changed.
 pub(crate) struct Coordinator {
-    members: Mutex<HashMap<MemberKey, LastHeard>>,
+    state: Mutex<State>,
     clock: SharedClock,
+    /// When groups were first looked at. After an outage every member gets a whole session, because it could not reach
+    /// any broker; the store may take a while to open.
+    started_ms: AtomicI64,
     changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    groups: HashMap<Arc<str>, Record>,
+    changed: BTreeSet<Arc<str>>,
+}
+
+/// What is remembered of a group.
+#[derive(Default)]
+struct Record {
+    heard: Heard,
+    seen: Option<Seen>,
+    /// The version of the topics that each of its regular expressions was last matched against.
+    matched: HashMap<Arc<str>, u64>,
+}
+
+/// The members of one group that were heard from.
+type Heard = HashMap<Arc<str>, LastHeard>;
+
+/// What a group of the consumer protocol was last held against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Seen {
+    /// The version of the topics (`TopicDirectory::version`).
+    pub(crate) topics: u64,
+    /// The group epoch: later members may subscribe to other topics.
+    pub(crate) epoch: i32,
+}
+
+/// What a heartbeat has held its group against.
+#[derive(Debug, Default)]
+pub(crate) struct Resolved {
+    /// The version of the topics.
+    pub(crate) version: u64,
+    /// The group epoch, if nothing is left to a later heartbeat.
+    pub(crate) epoch: Option<i32>,
+    /// The expressions that were matched, and against which version.
+    pub(crate) matched: Vec<(Arc<str>, u64)>,
+    /// All expressions of the group.
+    pub(crate) regexes: BTreeSet<Arc<str>>,
 }
 
 /// When a member was last heard from.
@@ -29,59 +72,135 @@ struct LastHeard {
     waiting: usize,
 }
 
-fn key(group: &Arc<str>, member: &Arc<str>) -> MemberKey {
-    MemberKey { group: Arc::clone(group), member: Arc::clone(member) }
+impl State {
+    /// A member's record, and whether it is new.
+    fn record(&mut self, group: &Arc<str>, member: &Arc<str>) -> (&mut LastHeard, bool) {
+        let record = self.groups.entry(Arc::clone(group)).or_default();
+        let is_new = !record.heard.contains_key(member);
+        (record.heard.entry(Arc::clone(member)).or_default(), is_new)
+    }
 }
 
 impl Coordinator {
     /// No member has been heard from.
     pub(crate) fn new(clock: SharedClock) -> Self {
-        Self { members: Mutex::default(), clock, changed: Notify::new() }
+        let started_ms = AtomicI64::new(clock.now_ms());
+        Self { state: Mutex::default(), started_ms, clock, changed: Notify::new() }
     }
 
     /// Records that a member has been heard from.
     pub(crate) fn heard(&self, group: &Arc<str>, member: &Arc<str>) {
         let now_ms = self.clock.now_ms();
-        self.members.lock().entry(key(group, member)).or_default().at_ms = now_ms;
+        let mut state = self.state.lock();
+        let (last, is_new) = state.record(group, member);
+        last.at_ms = now_ms;
+        drop(state);
+        if is_new {
+            // Once looked at, the record goes with the member; it may have left meanwhile.
+            self.group_changed(group);
+        }
     }
 
     /// Records that a call of a member waits, until the guard is dropped.
     pub(crate) fn waits(self: &Arc<Self>, group: &Arc<str>, member: &Arc<str>) -> Waiting {
-        let key = key(group, member);
-        self.members.lock().entry(key.clone()).or_default().waiting += 1;
-        Waiting { coordinator: Arc::clone(self), key }
+        self.state.lock().record(group, member).0.waiting += 1;
+        Waiting { coordinator: Arc::clone(self), group: Arc::clone(group), member: Arc::clone(member) }
     }
 
-    /// Wakes the lease renewal: a group has changed, and its timeouts may have changed with it.
-    pub(crate) fn group_changed(&self) {
+    /// Whether a group has been held against these topics in this epoch.
+    pub(crate) fn has_seen(&self, group: &Arc<str>, seen: Seen) -> bool {
+        self.state.lock().groups.get(group).is_some_and(|record| record.seen == Some(seen))
+    }
+
+    /// Whether what an expression of a group matches has been found for this version of the topics.
+    pub(crate) fn has_matched(&self, group: &Arc<str>, regex: &str, version: u64) -> bool {
+        let state = self.state.lock();
+        state.groups.get(group).and_then(|record| record.matched.get(regex)) == Some(&version)
+    }
+
+    /// Records what a group has been held against.
+    pub(crate) fn saw(&self, group: &Arc<str>, resolved: Resolved) {
+        let Resolved { version, epoch, matched, regexes } = resolved;
+        if let Some(record) = self.state.lock().groups.get_mut(group) {
+            record.matched.extend(matched);
+            record.matched.retain(|regex, _| regexes.contains(regex));
+            record.seen = epoch.map(|epoch| Seen { topics: version, epoch }).or(record.seen);
+        }
+    }
+
+    /// Groups are looked at from now on.
+    fn starts(&self) {
+        self.started_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+    }
+
+    /// Whether nothing is remembered.
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.state.lock().groups.is_empty()
+    }
+
+    /// Whether a member was heard from.
+    #[cfg(test)]
+    fn remembers(&self, group: &str, member: &str) -> bool {
+        self.state.lock().groups.get(group).is_some_and(|record| record.heard.contains_key(member))
+    }
+
+    /// A group has changed, and perhaps its timeouts with it.
+    pub(crate) fn group_changed(&self, group: &Arc<str>) {
+        self.state.lock().changed.insert(Arc::clone(group));
         self.changed.notify_one();
     }
 
-    /// When a member was last heard from, in ms.
-    fn last_heard(&self, key: &MemberKey, now_ms: i64) -> Option<i64> {
-        let members = self.members.lock();
-        let heard = members.get(key)?;
-        Some(if heard.waiting > 0 { now_ms } else { heard.at_ms })
+    /// The groups that have changed since the last call.
+    fn take_changed(&self) -> BTreeSet<Arc<str>> {
+        std::mem::take(&mut self.state.lock().changed)
     }
 
-    /// Removes the records of former members.
-    fn keep_only(&self, is_member: impl Fn(&MemberKey) -> bool) {
-        self.members.lock().retain(|key, heard| heard.waiting > 0 || is_member(key));
+    /// When the session of each member of a group ends, in ms, in the order of its members. Records of former members
+    /// are removed.
+    fn sessions_end(&self, group: &Arc<str>, view: Option<&GroupView>, now_ms: i64) -> Vec<i64> {
+        let members = view.map_or(&[][..], |view| &view.members);
+        let started_ms = self.started_ms.load(Ordering::Relaxed);
+        let mut state = self.state.lock();
+        let Record { heard: mut was, seen, matched } = state.groups.remove(group).unwrap_or_default();
+        let mut heard = Heard::with_capacity(members.len());
+        let mut ends = Vec::with_capacity(members.len());
+        for (id, member) in members {
+            let last = was.remove(id);
+            heard.extend(last.map(|last| (Arc::clone(id), last)));
+            let at_ms = match last {
+                Some(last) if last.waiting > 0 => now_ms,
+                Some(last) => last.at_ms.max(started_ms),
+                None => started_ms,
+            };
+            ends.push(member.lease_ms.max(at_ms + i64::from(member.session_timeout_ms)));
+        }
+        heard.extend(was.into_iter().filter(|(_, last)| last.waiting > 0));
+        if !heard.is_empty() {
+            state.groups.insert(Arc::clone(group), Record { heard, seen, matched });
+        }
+        ends
     }
 }
 
 /// A member that waits for its group.
 pub(crate) struct Waiting {
     coordinator: Arc<Coordinator>,
-    key: MemberKey,
+    group: Arc<str>,
+    member: Arc<str>,
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
         let now_ms = self.coordinator.clock.now_ms();
-        if let Some(heard) = self.coordinator.members.lock().get_mut(&self.key) {
+        let mut state = self.coordinator.state.lock();
+        let heard = state.groups.get_mut(&self.group).and_then(|record| record.heard.get_mut(&self.member));
+        if let Some(heard) = heard {
             heard.waiting -= 1;
             heard.at_ms = now_ms;
         }
+        drop(state);
+        // It may have left while it waited.
+        self.coordinator.group_changed(&self.group);
     }
 }

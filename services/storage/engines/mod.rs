@@ -172,6 +172,9 @@ pub trait Engine: Send + Sync {
     /// Watches appends to partitions and changes of groups. Subscribe before reading.
     fn watch(&self, subjects: &[Subject]) -> Watch;
 
+    /// A number that grows whenever topics change, unique among all stores of the process.
+    fn topics_version(&self) -> u64;
+
     /// Applies retention and frees garbage, as of this time in ms.
     fn maintain(&self, now_ms: i64) -> Pending<Maintained>;
 

@@ -1,6 +1,6 @@
 //! Random group commands for the engine model test.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -34,7 +34,14 @@ impl Dice {
                 now_ms,
             })),
             3 => GroupCommand::Leave { members: vec![self.member(), self.member()], now_ms },
-            4 => GroupCommand::Tick { now_ms, heard: BTreeMap::from([(self.member().id, now_ms + 40)]) },
+            // A lease of a member that joined at some step: now and then one matches.
+            4 => GroupCommand::Tick {
+                now_ms,
+                timed_out: MEMBERS
+                    .iter()
+                    .map(|id| (Arc::from(*id), now_ms - 10 * self.roll(8) as i64))
+                    .collect(),
+            },
             5 => GroupCommand::CommitOffsets {
                 member: self.member(),
                 offsets: vec![self.offset(ids, now_ms)],
@@ -97,7 +104,10 @@ impl Dice {
             rack: None,
             rebalance_timeout_ms: Some(self.pick(&[0, 50])),
             topics: Some(topics.clone()),
-            resolved_regex: regex.clone().map(|regex| ResolvedRegex { regex, topics }),
+            resolved_regexes: regex
+                .iter()
+                .map(|regex| ResolvedRegex { regex: Arc::clone(regex), topics: topics.clone() })
+                .collect(),
             regex,
             assignor: (self.roll(2) == 0).then(|| Arc::from(self.pick(&ASSIGNORS))),
             owned: (self.roll(2) == 0).then_some(owned),

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use kernel::TopicPartition;
 use parking_lot::Mutex;
-use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument};
+use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument, TopicDocument};
 use tokio::sync::Notify;
 
 /// What can be watched.
@@ -20,9 +20,25 @@ pub enum Subject {
     Group(Arc<str>),
 }
 
+/// Numbers of changes of topics. One counter for all stores: see `TopicDirectory::version`.
+static TOPIC_CHANGES: AtomicU64 = AtomicU64::new(1);
+
 /// All watches of an engine. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Watchers(Arc<Mutex<HashMap<Subject, Vec<Arc<Waiter>>>>>);
+pub struct Watchers(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    waiters: Mutex<HashMap<Subject, Vec<Arc<Waiter>>>>,
+    topics_version: AtomicU64,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        let topics_version = AtomicU64::new(TOPIC_CHANGES.fetch_add(1, Ordering::Relaxed));
+        Self { waiters: Mutex::default(), topics_version }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Waiter {
@@ -42,7 +58,7 @@ impl Watchers {
     /// Subscribes.
     pub fn watch(&self, subjects: &[Subject]) -> Watch {
         let waiter = Arc::new(Waiter::default());
-        let mut all = self.0.lock();
+        let mut all = self.0.waiters.lock();
         for subject in subjects {
             all.entry(subject.clone()).or_default().push(Arc::clone(&waiter));
         }
@@ -54,21 +70,42 @@ impl Watchers {
         self.wake_all([(Subject::Partition(partition), bytes)]);
     }
 
-    /// Wakes the watches of the groups whose documents have changed.
-    pub fn wake_groups<'a>(&self, changed: impl IntoIterator<Item = &'a Key>) {
+    /// The number of the last change of topics.
+    pub fn topics_version(&self) -> u64 {
+        self.0.topics_version.load(Ordering::Acquire)
+    }
+
+    /// Those of the changed documents that [`Watchers::wake_changed`] is about.
+    pub fn watched<'a>(changed: impl Iterator<Item = &'a Key>) -> Vec<Key> {
+        let kinds = [GroupDocument::PREFIX, MemberDocument::PREFIX, TopicDocument::PREFIX];
+        changed.filter(|key| kinds.contains(&key.kind())).cloned().collect()
+    }
+
+    /// Wakes the watches of the groups whose documents have changed, and numbers a change of topics.
+    ///
+    /// To be called once readers see the changes.
+    pub fn wake_changed(&self, changed: &[Key]) {
+        if changed.iter().any(|key| key.kind() == TopicDocument::PREFIX) {
+            let version = TOPIC_CHANGES.fetch_add(1, Ordering::Relaxed);
+            self.0.topics_version.fetch_max(version, Ordering::Release);
+        }
+        self.wake_groups(changed);
+    }
+
+    fn wake_groups(&self, changed: &[Key]) {
         let group = |key: &Key| match key.kind() {
             GroupDocument::PREFIX => GroupDocument::parse_key(key).map(Subject::Group),
             MemberDocument::PREFIX => MemberDocument::parse_key(key).map(|key| Subject::Group(key.group)),
             _ => None,
         };
-        let groups: HashSet<Subject> = changed.into_iter().filter_map(group).collect();
+        let groups: HashSet<Subject> = changed.iter().filter_map(group).collect();
         if !groups.is_empty() {
             self.wake_all(groups.into_iter().map(|group| (group, 0)));
         }
     }
 
     fn wake_all(&self, changed: impl IntoIterator<Item = (Subject, u64)>) {
-        let all = self.0.lock();
+        let all = self.0.waiters.lock();
         for (subject, bytes) in changed {
             for waiter in all.get(&subject).into_iter().flatten() {
                 waiter.bytes.fetch_add(bytes, Ordering::Relaxed);
@@ -88,7 +125,7 @@ impl Watch {
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut all = self.watchers.0.lock();
+        let mut all = self.watchers.0.waiters.lock();
         for subject in &self.subjects {
             if let Some(waiters) = all.get_mut(subject) {
                 waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));

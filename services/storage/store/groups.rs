@@ -49,6 +49,20 @@ impl Store {
         }
     }
 
+    /// A group without its members but this one, if it is one, from one snapshot.
+    pub(crate) async fn group_of(
+        &self,
+        group: &Arc<str>,
+        member: &Arc<str>,
+    ) -> Result<Option<(Arc<GroupDocument>, Option<Arc<MemberDocument>>)>, StoreError> {
+        let key = MemberKey { group: Arc::clone(group), member: Arc::clone(member) };
+        let keys = vec![GroupDocument::key(group), MemberDocument::key(&key)];
+        let mut found = self.engine().await?.get(keys).await?.into_iter();
+        let document = found.next().flatten().and_then(|document| document.get_arc());
+        let member = found.next().flatten().and_then(|document| document.get_arc());
+        Ok(document.map(|document| (document, member)))
+    }
+
     /// All groups without their members, in the order of ids.
     pub(crate) async fn groups(&self) -> Result<Vec<(Arc<str>, Arc<GroupDocument>)>, StoreError> {
         self.scan::<GroupDocument>(GroupDocument::prefix()).await

@@ -188,4 +188,8 @@ impl TopicDirectory for Store {
             Ok(found.into_iter().map(|topic| topic.facts()).collect())
         })
     }
+
+    fn version(&self) -> u64 {
+        self.engine_if_open().map_or(0, |engine| engine.topics_version())
+    }
 }

@@ -54,9 +54,12 @@ pub(crate) async fn commit_refusable(
     group: &Arc<str>,
     command: GroupCommand,
 ) -> Result<Outcome, StoreError> {
+    let changes_timeouts = command.changes_timeouts();
     let command = Command::Group { group: Arc::clone(group), command };
     let outcome = broker.store.commit_one(&call.ticket, command).await?;
-    broker.coordinator.group_changed();
+    if changes_timeouts {
+        broker.coordinator.group_changed(group);
+    }
     Ok(outcome)
 }
 

@@ -71,9 +71,9 @@ impl State {
         for effect in effects {
             self.apply(effect, watchers);
         }
-        // Woken tasks wait for the lock that is held here, so they see the changes.
-        watchers.wake_groups(changes.keys());
+        let watched = Watchers::watched(changes.keys());
         self.table.apply(changes);
+        watchers.wake_changed(&watched);
         outcome
     }
 
@@ -191,6 +191,10 @@ impl Engine for Memory {
 
     fn watch(&self, subjects: &[Subject]) -> Watch {
         self.watchers.watch(subjects)
+    }
+
+    fn topics_version(&self) -> u64 {
+        self.watchers.topics_version()
     }
 
     fn maintain(&self, now_ms: i64) -> Pending<Maintained> {

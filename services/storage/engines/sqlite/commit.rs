@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use super::Shared;
 use super::logs::LogChanges;
 use super::schema::{failed, pack};
-use crate::engines::StoreError;
+use crate::engines::{StoreError, Watchers};
 
 /// The connection that writes, and what it shares with the readers.
 pub(super) struct Committer {
@@ -66,7 +66,7 @@ impl Committer {
 
     /// Makes durable changes visible to readers, and wakes watchers.
     fn publish(&self, changes: Changes, effects: &[Effect], logs: LogChanges) {
-        let of_groups: Vec<Key> = changes.keys().cloned().collect();
+        let watched = Watchers::watched(changes.keys());
         let mut table = self.shared.table.write();
         self.shared.logs.write().apply(logs);
         table.apply(changes);
@@ -83,7 +83,7 @@ impl Committer {
                 Effect::CreateLog { .. } | Effect::Trim { .. } => {}
             }
         }
-        self.shared.watchers.wake_groups(&of_groups);
+        self.shared.watchers.wake_changed(&watched);
     }
 
     /// Loads the producers that the commands need and that are not in memory.

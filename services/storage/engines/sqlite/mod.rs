@@ -149,6 +149,10 @@ impl Engine for Sqlite {
         self.shared.watchers.watch(subjects)
     }
 
+    fn topics_version(&self) -> u64 {
+        self.shared.watchers.topics_version()
+    }
+
     fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
         let retained = self.send(|answer| Job::Retain { now_ms, answer });
         let jobs = self.jobs.lock().clone();

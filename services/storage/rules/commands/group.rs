@@ -29,12 +29,13 @@ pub enum GroupCommand {
         /// The time, in ms.
         now_ms: i64,
     },
-    /// Renews leases and applies timeouts.
+    /// Applies timeouts.
     Tick {
         /// The time, in ms.
         now_ms: i64,
-        /// Members that have been heard from, and the new ends of their leases, in ms.
-        heard: BTreeMap<Arc<str>, i64>,
+        /// Members whose sessions have timed out, and the leases that they had, in ms: a member that has joined or
+        /// synced since has another lease, and stays.
+        timed_out: BTreeMap<Arc<str>, i64>,
     },
     /// OffsetCommit.
     CommitOffsets {
@@ -66,6 +67,11 @@ pub enum GroupCommand {
 }
 
 impl GroupCommand {
+    /// Whether it may change when the group's next timeout is.
+    pub fn changes_timeouts(&self) -> bool {
+        !matches!(self, GroupCommand::CommitOffsets { .. } | GroupCommand::DeleteOffsets { .. })
+    }
+
     /// Bytes that the change holds until it is durable.
     pub fn bytes(&self) -> usize {
         match self {
@@ -77,6 +83,7 @@ impl GroupCommand {
             }
             GroupCommand::CommitOffsets { offsets, .. } => 256 * (1 + offsets.len()),
             GroupCommand::ConsumerHeartbeat(heartbeat) => heartbeat.bytes(),
+            GroupCommand::Tick { timed_out, .. } => 256 * (1 + timed_out.len()),
             _ => 256,
         }
     }

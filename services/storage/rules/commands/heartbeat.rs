@@ -34,8 +34,9 @@ pub struct ConsumerHeartbeat {
     pub topics: Option<BTreeSet<Arc<str>>>,
     /// The regular expression that it subscribes to; empty for none.
     pub regex: Option<Arc<str>>,
-    /// The topics that its regular expression, sent now or before, matches.
-    pub resolved_regex: Option<ResolvedRegex>,
+    /// The topics that match regular expressions of the group's members: of this one, sent now or before, and of
+    /// others, so that one heartbeat is enough to see a new topic for all.
+    pub resolved_regexes: Vec<ResolvedRegex>,
     /// The assignor that it votes for.
     pub assignor: Option<Arc<str>>,
     /// The partitions that it owns.
@@ -73,7 +74,7 @@ impl ConsumerHeartbeat {
 
     /// Bytes that it holds until it is durable.
     pub(super) fn bytes(&self) -> usize {
-        let resolved = self.resolved_regex.iter().flat_map(|own| &own.topics);
+        let resolved = self.resolved_regexes.iter().flat_map(|own| &own.topics);
         let topics = self.topics.iter().flatten().chain(resolved);
         512 + topics.map(|topic| 32 + topic.len()).sum::<usize>()
     }

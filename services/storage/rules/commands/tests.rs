@@ -71,7 +71,7 @@ fn heartbeat() -> ConsumerHeartbeat {
         rebalance_timeout_ms: None,
         topics: Some(BTreeSet::from([text("t")])),
         regex: Some(text("t.*")),
-        resolved_regex: Some(ResolvedRegex { regex: text("t.*"), topics: BTreeSet::from([text("t")]) }),
+        resolved_regexes: vec![ResolvedRegex { regex: text("t.*"), topics: BTreeSet::from([text("t")]) }],
         assignor: None,
         owned: Some(BTreeMap::from([(AT.topic, BTreeSet::from([1, 2]))])),
         session_timeout_ms: 1,
@@ -108,7 +108,7 @@ fn group_commands() -> Vec<GroupCommand> {
             now_ms: 1,
         }),
         GroupCommand::Leave { members: vec![member.clone()], now_ms: 1 },
-        GroupCommand::Tick { now_ms: 1, heard: BTreeMap::from([(text("m"), 2)]) },
+        GroupCommand::Tick { now_ms: 1, timed_out: BTreeMap::from([(text("m"), 2)]) },
         GroupCommand::CommitOffsets {
             member,
             offsets: vec![CommittedOffset { topic: text("t"), partition: 1, document }],

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kernel::ErrorCode;
 
-use super::group::{Group, unknown_member};
+use super::group::{Group, member_keys, unknown_member};
 use super::{consumer, join, leave, offsets, protocols, sync, tick};
 use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Joined, Outcome, Refused};
 use crate::documents::{GroupDocument, MemberDocument, MemberKey};
@@ -13,15 +13,20 @@ use crate::working_set::{Wanted, WorkingSet};
 
 pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
     wanted.write::<GroupDocument>(group);
+    if let GroupCommand::CommitOffsets { member, .. } = command {
+        offsets::needs_of_committer(wanted, group, member, set);
+        offsets::needs(wanted, group, command, set);
+        return;
+    }
     for member in joining_ids(command) {
         wanted.write::<MemberDocument>(&MemberKey { group: Arc::clone(group), member: Arc::clone(member) });
     }
     for key in member_keys(group, set) {
         match command {
             // These read the members and do not change them.
-            GroupCommand::CommitOffsets { .. }
-            | GroupCommand::DeleteOffsets { .. }
-            | GroupCommand::ExpireOffsets { .. } => wanted.read::<MemberDocument>(&key),
+            GroupCommand::DeleteOffsets { .. } | GroupCommand::ExpireOffsets { .. } => {
+                wanted.read::<MemberDocument>(&key)
+            }
             _ => wanted.write::<MemberDocument>(&key),
         };
     }
@@ -35,11 +40,6 @@ fn joining_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
         GroupCommand::ConsumerHeartbeat(heartbeat) => vec![&heartbeat.member_id],
         _ => Vec::new(),
     }
-}
-
-fn member_keys(group: &Arc<str>, set: &WorkingSet<'_>) -> Vec<MemberKey> {
-    let members = set.get::<GroupDocument>(group).into_iter().flat_map(|document| &document.members);
-    members.map(|member| MemberKey { group: Arc::clone(group), member: Arc::clone(member) }).collect()
 }
 
 /// The topics whose metadata a command needs and does not carry. Until it does, it is not applied.
@@ -115,9 +115,9 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
             group.store(set);
             Ok(Applied::Left(left))
         }
-        GroupCommand::Tick { now_ms, heard } => {
+        GroupCommand::Tick { now_ms, timed_out } => {
             if let Some(mut group) = Group::load(set, name) {
-                tick::tick(&mut group, *now_ms, heard);
+                tick::tick(&mut group, *now_ms, timed_out);
                 group.store(set);
             }
             Ok(Applied::Changed)

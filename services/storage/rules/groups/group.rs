@@ -33,6 +33,12 @@ impl Member {
     }
 }
 
+/// The keys of a group's members.
+pub(super) fn member_keys(group: &Arc<str>, set: &WorkingSet<'_>) -> Vec<MemberKey> {
+    let members = set.get::<GroupDocument>(group).into_iter().flat_map(|document| &document.members);
+    members.map(|member| MemberKey { group: Arc::clone(group), member: Arc::clone(member) }).collect()
+}
+
 pub(super) fn unknown_member() -> Refused {
     ErrorCode::UnknownMemberId.into()
 }
@@ -40,13 +46,19 @@ pub(super) fn unknown_member() -> Refused {
 impl Group {
     /// Loads the group; `None` if it does not exist.
     pub(super) fn load(set: &WorkingSet<'_>, name: &Arc<str>) -> Option<Self> {
+        let members = &set.get::<GroupDocument>(name)?.members;
+        Self::load_with(set, name, members)
+    }
+
+    /// Loads the group with some of its members, to be read only.
+    pub(super) fn load_with(set: &WorkingSet<'_>, name: &Arc<str>, members: &[Arc<str>]) -> Option<Self> {
         let stored = set.get_arc::<GroupDocument>(name)?;
         let member = |id: &Arc<str>| {
             let key = MemberKey { group: Arc::clone(name), member: Arc::clone(id) };
             let document = set.get_arc::<MemberDocument>(&key)?;
             Some(Member { id: Arc::clone(id), stored: Some(Arc::clone(&document)), document })
         };
-        let members = stored.members.iter().filter_map(member).collect();
+        let members = members.iter().filter_map(member).collect();
         let document = (*stored).clone();
         Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, removed: Vec::new() })
     }

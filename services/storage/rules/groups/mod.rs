@@ -7,8 +7,8 @@
 //! reads a clock: a [`Tick`](crate::commands::GroupCommand::Tick) carries the time and applies the timeouts
 //! that have passed. Any broker may send one, and a repeated one is harmless.
 //!
-//! Heartbeats write nothing. A broker reports the members that it has heard from in a tick, well before their
-//! session timeouts.
+//! Heartbeats write nothing. A broker remembers when it heard from each member, and a tick names those that it
+//! has not heard from for a whole session.
 //!
 //! A group's topics may belong to another service, so the group rules read no topic documents: topic metadata
 //! travels in the command ([`missing_topics`]).
@@ -25,7 +25,7 @@ mod sync;
 mod tick;
 mod view;
 
-pub use consumer::{must_join_again, subscribed_names};
+pub use consumer::{must_join_again, rest, subscribed_names};
 pub use decide::missing_topics;
 pub(crate) use decide::{decide, needs};
 pub use protocols::CONSUMER;

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use kernel::{ErrorCode, TopicId};
 
 use super::consumer;
-use super::group::{Group, unknown_member};
+use super::group::{Group, member_keys, unknown_member};
 use super::protocols::{self, CONSUMER};
 use crate::commands::{Applied, CommittedOffset, GroupCommand, MemberIdentity, Outcome, Refused};
-use crate::documents::{GroupDocument, GroupState, OffsetDocument, OffsetIndex, OffsetKey};
+use crate::documents::{
+    GroupDocument, GroupState, MemberDocument, MemberKey, OffsetDocument, OffsetIndex, OffsetKey,
+};
 use crate::working_set::{Wanted, WorkingSet};
 
 pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
@@ -37,6 +39,39 @@ pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
     }
 }
 
+/// The committing member. A group may have a thousand others, which only an error is about.
+pub(super) fn needs_of_committer(
+    wanted: &mut Wanted,
+    group: &Arc<str>,
+    member: &MemberIdentity,
+    set: &WorkingSet<'_>,
+) {
+    wanted.read::<MemberDocument>(&member_key(group, member));
+    if needs_others(set, group, member) {
+        for key in member_keys(group, set) {
+            wanted.read::<MemberDocument>(&key);
+        }
+    }
+}
+
+fn member_key(group: &Arc<str>, member: &MemberIdentity) -> MemberKey {
+    MemberKey { group: Arc::clone(group), member: Arc::clone(&member.id) }
+}
+
+/// Whether another member may have the group instance id.
+fn needs_others(set: &WorkingSet<'_>, group: &Arc<str>, member: &MemberIdentity) -> bool {
+    let own = set.get::<MemberDocument>(&member_key(group, member));
+    member.instance_id.is_some() && own.is_none_or(|own| own.instance_id != member.instance_id)
+}
+
+fn load_for(set: &WorkingSet<'_>, group: &Arc<str>, member: &MemberIdentity) -> Option<Group> {
+    if needs_others(set, group, member) {
+        Group::load(set, group)
+    } else {
+        Group::load_with(set, group, std::slice::from_ref(&member.id))
+    }
+}
+
 fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
     OffsetKey { group: Arc::clone(group), topic: Arc::clone(topic), partition }
 }
@@ -55,7 +90,7 @@ pub(super) fn commit(
     offsets: &[CommittedOffset],
     now_ms: i64,
 ) -> Outcome {
-    match Group::load(set, name) {
+    match load_for(set, name, committer.member) {
         Some(group) => check_committer(&group, committer)?,
         // A consumer that commits offsets and joins no group.
         None if committer.member.generation < 0 => {

@@ -7,21 +7,20 @@ use super::consumer;
 use super::group::Group;
 use crate::documents::GroupState;
 
-/// Renews the leases of members that were heard from, and applies session timeouts, pending ids and the
-/// deadline.
-pub(super) fn tick(group: &mut Group, now_ms: i64, heard: &BTreeMap<Arc<str>, i64>) {
-    for (id, lease_ms) in heard {
-        if group.member(id).is_some_and(|member| member.lease_ms < *lease_ms)
-            && let Some(member) = group.member_mut(id)
-        {
-            member.lease_ms = *lease_ms;
-        }
-    }
+/// Members whose sessions have timed out, and the leases that they had when the broker found out.
+pub(super) type TimedOut = BTreeMap<Arc<str>, i64>;
+
+/// Applies session timeouts, pending ids and the deadline.
+pub(super) fn tick(group: &mut Group, now_ms: i64, timed_out: &TimedOut) {
+    let timed_out = still_silent(group, timed_out);
     if group.document.consumer.is_some() {
-        consumer::fence_late(group, now_ms);
+        consumer::fence_late(group, now_ms, &timed_out);
         return;
     }
-    for id in timed_out(group, now_ms) {
+    // A member that waits for its JoinGroup reply sends no heartbeats.
+    let is_preparing = group.document.state == GroupState::PreparingRebalance;
+    let waits = |id: &str| is_preparing && group.member(id).is_some_and(|member| member.has_joined);
+    for id in timed_out.into_iter().filter(|id| !waits(id)).collect::<Vec<_>>() {
         group.remove(&id, now_ms);
     }
     let pending = group.document.pending.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
@@ -31,13 +30,10 @@ pub(super) fn tick(group: &mut Group, now_ms: i64, heard: &BTreeMap<Arc<str>, i6
     group.end_if_late(now_ms);
 }
 
-/// Members whose session has timed out. A member that waits for its JoinGroup reply is exempt: it sends no
-/// heartbeats.
-fn timed_out(group: &Group, now_ms: i64) -> Vec<Arc<str>> {
-    let is_preparing = group.document.state == GroupState::PreparingRebalance;
-    let timed_out = group.members().filter(|(_, member)| {
-        let is_waiting = is_preparing && member.has_joined;
-        member.lease_ms <= now_ms && !is_waiting
-    });
-    timed_out.map(|(id, _)| Arc::clone(id)).collect()
+/// The members that still have the leases that timed out.
+fn still_silent(group: &Group, timed_out: &TimedOut) -> Vec<Arc<str>> {
+    let is_same =
+        |id: &str, lease_ms: i64| group.member(id).is_some_and(|member| member.lease_ms == lease_ms);
+    let silent = timed_out.iter().filter(|(id, lease_ms)| is_same(id, **lease_ms));
+    silent.map(|(id, _)| Arc::clone(id)).collect()
 }

@@ -65,7 +65,7 @@ fn enter(member: &mut ConsumerMember, state: MemberState, epoch: i32) {
 }
 
 /// A member that does not send its owned partitions may still own all of them.
-fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
+pub(super) fn still_owns(owned: Option<&Partitions>, revoked: &Partitions) -> bool {
     match owned {
         Some(owned) => each(revoked).any(|(topic, at)| holds(owned, topic, at)),
         None => true,

@@ -9,7 +9,7 @@ use super::current_assignment::next_assignment;
 use super::state::{bump_epoch, settle};
 use super::subscriptions::{subscribed, update_topics};
 use super::target_assignment::update_targets;
-use crate::commands::{ConsumerHeartbeat, HeartbeatReply, LEAVE_STATIC_EPOCH, Refused};
+use crate::commands::{ConsumerHeartbeat, HeartbeatReply, LEAVE_STATIC_EPOCH, Refused, ResolvedRegex};
 use crate::documents::{ConsumerMember, MemberDocument, MemberState, Partitions, each, holds};
 use crate::groups::group::{Group, unknown_member};
 
@@ -24,9 +24,10 @@ pub(in crate::groups) fn heartbeat(
     let is_new = find_or_add(group, heartbeat)?;
     let id = Arc::clone(&heartbeat.member_id);
     let assigned_before = group.consumer(&id).map(|own| own.assigned.clone()).unwrap_or_default();
+    let regexes_changed = update_regexes(group, heartbeat);
     let subscription_changed = update_member(group, heartbeat);
     let topics_changed = update_topics(group, &heartbeat.known_topics);
-    if is_new || subscription_changed || topics_changed {
+    if is_new || regexes_changed || subscription_changed || topics_changed {
         bump_epoch(group);
     }
     update_targets(group);
@@ -116,15 +117,27 @@ fn check_epoch(group: &Group, heartbeat: &ConsumerHeartbeat) -> Result<(), Refus
     Err(Refused::from(ErrorCode::FencedMemberEpoch))
 }
 
+/// Updates what the group's regular expressions match. Returns whether one matches other topics than before.
+fn update_regexes(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
+    let used: BTreeSet<Arc<str>> =
+        group.members().filter_map(|(_, member)| member.consumer.as_ref()?.regex.clone()).collect();
+    let Some(consumer) = group.document.consumer.as_mut() else { return false };
+    let mut is_changed = false;
+    for ResolvedRegex { regex, topics } in &heartbeat.resolved_regexes {
+        if consumer.regexes.get(regex) == Some(topics) {
+            continue;
+        }
+        Arc::make_mut(consumer).regexes.insert(Arc::clone(regex), topics.clone());
+        // If none has it yet, the member that sends it is the one whose subscription changes.
+        is_changed |= used.contains(regex);
+    }
+    is_changed
+}
+
 /// Updates the member from its heartbeat. Returns whether its subscription has changed.
 fn update_member(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
     let id = &heartbeat.member_id;
     let before = subscriptions(group, id);
-    if let Some(resolved) = &heartbeat.resolved_regex
-        && let Some(consumer) = group.document.consumer.as_mut().map(Arc::make_mut)
-    {
-        consumer.regexes.insert(Arc::clone(&resolved.regex), resolved.topics.clone());
-    }
     if let Some(member) = group.member_mut(id) {
         // It may have been a classic member before.
         member.protocols.clear();

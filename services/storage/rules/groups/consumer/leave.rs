@@ -51,12 +51,12 @@ pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
 }
 
 /// Removes members whose session has timed out, and those that did not revoke, rejoin or sync in time.
-pub(in crate::groups) fn fence_late(group: &mut Group, now_ms: i64) {
-    let is_late = |member: &MemberDocument| {
-        let is_overdue = member.consumer.as_ref().and_then(|own| own.due_ms).is_some_and(|at| at <= now_ms);
-        member.lease_ms <= now_ms || is_overdue
+pub(in crate::groups) fn fence_late(group: &mut Group, now_ms: i64, timed_out: &[Arc<str>]) {
+    let is_late = |(id, member): &(&Arc<str>, &MemberDocument)| {
+        let due_ms = member.consumer.as_ref().and_then(|own| own.due_ms);
+        timed_out.contains(id) || due_ms.is_some_and(|at| at <= now_ms)
     };
-    let late = group.members().filter(|(_, member)| is_late(member));
+    let late = group.members().filter(is_late);
     let late: Vec<Arc<str>> = late.map(|(id, _)| Arc::clone(id)).collect();
     fence(group, &late, now_ms);
 }

@@ -13,6 +13,7 @@ mod current_assignment;
 mod heartbeat;
 mod leave;
 mod migrate;
+mod rest;
 mod state;
 mod subscriptions;
 mod target_assignment;
@@ -22,6 +23,7 @@ pub(super) use classic::{join, leave as leave_classic, sync};
 pub(super) use heartbeat::heartbeat;
 pub(super) use leave::{fence_late, leave};
 pub(super) use migrate::{can_upgrade, upgrade};
+pub use rest::rest;
 pub use subscriptions::subscribed_names;
 pub(super) use subscriptions::{is_subscribed, missing_topics};
 

@@ -14,7 +14,7 @@ use crate::groups::protocols;
 pub(in crate::groups) fn missing_topics(group: Option<&Group>, command: &GroupCommand) -> BTreeSet<Arc<str>> {
     let (mut names, known) = match command {
         GroupCommand::ConsumerHeartbeat(heartbeat) => {
-            let resolved = heartbeat.resolved_regex.iter().flat_map(|own| &own.topics);
+            let resolved = heartbeat.resolved_regexes.iter().flat_map(|own| &own.topics);
             let own: BTreeSet<Arc<str>> =
                 heartbeat.topics.iter().flatten().chain(resolved).cloned().collect();
             (own, &heartbeat.known_topics)

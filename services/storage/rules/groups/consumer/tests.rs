@@ -12,11 +12,11 @@ use uuid::Uuid;
 use super::*;
 use crate::commands::{
     Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, Joined, KnownTopics,
-    MemberIdentity, ResolvedRegex, Sync, Synced,
+    MemberIdentity, Outcome, ResolvedRegex, Sync, Synced,
 };
 use crate::documents::{
-    Blob, ConsumerMember, Document, DocumentKind, GroupState, MemberDocument, MemberKey, MemberProtocol,
-    Partitions, each,
+    Blob, ConsumerMember, Document, DocumentKind, GroupDocument, GroupState, MemberDocument, MemberKey,
+    MemberProtocol, Partitions, each,
 };
 use crate::groups::GroupView;
 use crate::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
@@ -66,7 +66,7 @@ impl Store {
             rebalance_timeout_ms: None,
             topics: None,
             regex: None,
-            resolved_regex: None,
+            resolved_regexes: Vec::new(),
             assignor: None,
             owned: None,
             session_timeout_ms: SESSION_MS,
@@ -80,12 +80,32 @@ impl Store {
             heartbeat.owned = Some(Partitions::new());
         }
         change(&mut heartbeat);
-        match self.run(GroupCommand::ConsumerHeartbeat(Box::new(heartbeat))) {
+        match self.run_heartbeat(heartbeat) {
             Ok(Applied::Heartbeat(reply)) => Ok(reply),
             Ok(Applied::MissingTopics(_)) => Err(ErrorCode::UnknownTopicOrPartition),
             Err(refused) => Err(refused.error),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// Runs a heartbeat. If `rest` knows the reply, it must be the same, and nothing may change.
+    fn run_heartbeat(&mut self, heartbeat: ConsumerHeartbeat) -> Outcome {
+        let group = self.documents.get::<GroupDocument>(&text("g")).cloned();
+        let seen = Some((self.topics.clone(), group.as_ref().map_or(0, |group| group.generation)));
+        let is_seen = self.looked_at == seen && heartbeat.resolved_regexes.is_empty();
+        let at_rest = group.zip(self.member(&heartbeat.member_id)).filter(|_| is_seen);
+        let reply = at_rest.and_then(|(group, member)| rest(&group, &member, &heartbeat));
+        let before = self.documents.0.clone();
+        let outcome = self.run(GroupCommand::ConsumerHeartbeat(Box::new(heartbeat)));
+        if let Some(reply) = reply {
+            assert_eq!(outcome, Ok(Applied::Heartbeat(reply)));
+            assert_eq!(self.documents.0, before, "a member at rest changes nothing");
+            self.at_rest += 1;
+        }
+        if outcome.is_ok() {
+            self.looked_at = seen;
+        }
+        outcome
     }
 
     /// A heartbeat with the current member epoch and these owned partitions.
@@ -257,6 +277,26 @@ fn new_topics_and_partitions_are_assigned_at_the_next_heartbeat() {
 }
 
 #[test]
+fn an_expression_that_was_lost_is_found_again() {
+    let mut store = Store::with_topic(2);
+    let by_regex = |heartbeat: &mut ConsumerHeartbeat| {
+        (heartbeat.topics, heartbeat.regex) = (None, Some(text("t.*")));
+    };
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    let joined = store.heartbeat("a", 0, by_regex).unwrap();
+    assert_eq!(
+        (joined.member_epoch, joined.assignment),
+        (2, Some(part(&[]))),
+        "nobody has said what it matches"
+    );
+    let found = store.heartbeat("a", 2, |heartbeat| {
+        let topics = BTreeSet::from([text("t")]);
+        heartbeat.resolved_regexes = vec![ResolvedRegex { regex: text("t.*"), topics }];
+    });
+    assert_eq!(found.unwrap().member_epoch, 3);
+}
+
+#[test]
 fn topics_that_match_a_regular_expression_are_subscribed() {
     let mut store = Store::with_topic(2);
     let by_regex = |topics: &[&str]| {
@@ -264,7 +304,7 @@ fn topics_that_match_a_regular_expression_are_subscribed() {
             ResolvedRegex { regex: text("t.*"), topics: topics.iter().map(|name| text(name)).collect() };
         move |heartbeat: &mut ConsumerHeartbeat| {
             (heartbeat.topics, heartbeat.regex) = (None, Some(text("t.*")));
-            heartbeat.resolved_regex = Some(matches);
+            heartbeat.resolved_regexes = vec![matches];
         }
     };
     let joined = store.heartbeat("a", 0, by_regex(&[])).unwrap();
@@ -455,6 +495,7 @@ fn a_classic_member_with_unreadable_metadata_prevents_the_upgrade() {
 /// No partition is ever assigned twice, and all are assigned once members do what they are told.
 #[test]
 fn random_calls_keep_assignments_exclusive_and_converge() {
+    let mut at_rest = 0;
     for seed in 1..200_u64 {
         let mut dice = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
         let mut roll = |below: u64| {
@@ -488,7 +529,9 @@ fn random_calls_keep_assignments_exclusive_and_converge() {
         }
         let total: usize = held.values().map(Vec::len).sum();
         assert!(held.is_empty() || (total, store.state().0) == (7, GroupState::Stable), "seed {seed}");
+        at_rest += store.at_rest;
     }
+    assert!(at_rest > 1_000, "only {at_rest} heartbeats of members at rest");
 }
 
 /// A heartbeat of a member that does what the last reply told it.

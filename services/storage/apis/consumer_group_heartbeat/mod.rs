@@ -1,5 +1,7 @@
 //! ConsumerGroupHeartbeat (KIP-848): a member joins, renews its session, gets its assignment, and leaves.
 
+mod regexes;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -7,18 +9,19 @@ use kafka_protocol::messages::consumer_group_heartbeat_response::{Assignment, To
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode, TopicId};
-use regex_lite::RegexBuilder;
 use rules::commands::{
     Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, JOIN_EPOCH, KnownTopics,
-    LEAVE_STATIC_EPOCH, Outcome, Refused, ResolvedRegex,
+    LEAVE_STATIC_EPOCH, Outcome, Refused,
 };
-use rules::documents::{ASSIGNORS, MemberDocument, MemberKey, Partitions};
+use rules::documents::{ASSIGNORS, Partitions};
+use rules::groups::rest;
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{add_facts, commit_refusable, commit_with_topics, store_failed};
 use crate::apis::common::requests;
 use crate::apis::common::text::{self, to_arc, to_arc_nullable, to_wire};
 use crate::broker::Broker;
+use crate::coordinator::Seen;
 use crate::engines::StoreError;
 use crate::store::DryRun;
 
@@ -26,9 +29,6 @@ use crate::store::DryRun;
 const CLIENT_MEMBER_ID_FROM: i16 = 1;
 /// Kafka's "unchanged since the last heartbeat".
 const UNCHANGED: i32 = -1;
-/// Limits on a regular expression and on its compiled form, in bytes: it is matched against every topic.
-const REGEX_LENGTH_MAX: usize = 1024;
-const REGEX_BYTES_MAX: usize = 32 << 10;
 
 type Result<T> = std::result::Result<T, Refused>;
 
@@ -95,21 +95,43 @@ async fn heartbeat(
 ) -> Result<ConsumerGroupHeartbeatResponse> {
     let failed = |error: StoreError| Refused::new(store_failed(call, &error), error.0);
     let group = to_arc(&request.group_id.0);
-    let regex = resolved_regex(broker, call, &group, request).await?;
-    let heartbeat = command(broker, call, request, regex);
+    let mut heartbeat = command(broker, call, request);
     let member = Arc::clone(&heartbeat.member_id);
-    let command = GroupCommand::ConsumerHeartbeat(Box::new(heartbeat));
     // Earlier calls of the connection are decided first.
     call.ticket.turn().await;
-    let applied = match decide(broker, call, &group, command).await.map_err(failed)? {
-        Ok(applied) => applied,
-        Err(refused) => return Err(refused),
-    };
+    if let Some(reply) = at_rest(broker, &group, &heartbeat).await.map_err(failed)? {
+        return Ok(response(broker, &member, reply));
+    }
+    let resolved = regexes::resolve(broker, call, &group, &mut heartbeat).await?;
+    let command = GroupCommand::ConsumerHeartbeat(Box::new(heartbeat));
+    let applied = decide(broker, call, &group, command).await.map_err(failed)??;
     broker.coordinator.heard(&group, &member);
+    broker.coordinator.saw(&group, resolved);
     match applied {
         Applied::Heartbeat(reply) => Ok(response(broker, &member, reply)),
         _ => Err(Refused::new(ErrorCode::UnknownServerError, "the store gave another outcome")),
     }
+}
+
+/// The reply to a member at rest, whose group has been held against the topics as they are now. A member in its epoch has
+/// been heard from, however long the rest takes.
+async fn at_rest(
+    broker: &Broker,
+    group: &Arc<str>,
+    heartbeat: &ConsumerHeartbeat,
+) -> std::result::Result<Option<HeartbeatReply>, StoreError> {
+    if heartbeat.joins() {
+        return Ok(None);
+    }
+    let topics = broker.directory().version();
+    let Some((document, Some(member))) = broker.store.group_of(group, &heartbeat.member_id).await? else {
+        return Ok(None);
+    };
+    if member.consumer.as_ref().is_some_and(|own| own.epoch == heartbeat.member_epoch) {
+        broker.coordinator.heard(group, &heartbeat.member_id);
+    }
+    let is_seen = broker.coordinator.has_seen(group, Seen { topics, epoch: document.generation });
+    Ok(if is_seen { rest(&document, &member, heartbeat) } else { None })
 }
 
 /// Answers from the current group if the heartbeat changes nothing, as is usual; otherwise commits it.
@@ -128,12 +150,7 @@ async fn decide(
     }
 }
 
-fn command(
-    broker: &Broker,
-    call: &Call,
-    request: &ConsumerGroupHeartbeatRequest,
-    resolved_regex: Option<ResolvedRegex>,
-) -> ConsumerHeartbeat {
+fn command(broker: &Broker, call: &Call, request: &ConsumerGroupHeartbeatRequest) -> ConsumerHeartbeat {
     let owned = request.topic_partitions.as_ref().map(|owned| {
         let of_topic =
             owned.iter().map(|own| (TopicId(own.topic_id), own.partitions.iter().copied().collect()));
@@ -150,7 +167,7 @@ fn command(
         rebalance_timeout_ms: Some(request.rebalance_timeout_ms).filter(|ms| *ms != UNCHANGED),
         topics: topics.map(|topics| topics.iter().map(|topic| to_arc(&topic.0)).collect()),
         regex: to_arc_nullable(request.subscribed_topic_regex.as_ref()),
-        resolved_regex,
+        resolved_regexes: Vec::new(),
         assignor: to_arc_nullable(request.server_assignor.as_ref()),
         owned,
         session_timeout_ms: broker.settings.group_consumer_session_timeout.0.as_millis() as i32,
@@ -158,41 +175,6 @@ fn command(
         known_topics: KnownTopics::default(),
         now_ms: broker.clock.now_ms(),
     }
-}
-
-/// The topics that match the member's regular expression: the one in the request, or else the stored one.
-/// Topics are created and deleted, so every heartbeat resolves it again.
-async fn resolved_regex(
-    broker: &Broker,
-    call: &Call,
-    group: &Arc<str>,
-    request: &ConsumerGroupHeartbeatRequest,
-) -> Result<Option<ResolvedRegex>> {
-    let failed = |error: StoreError| Refused::new(store_failed(call, &error), error.0);
-    let regex = match to_arc_nullable(request.subscribed_topic_regex.as_ref()) {
-        Some(regex) => Some(regex),
-        None => {
-            // One document, not the group: every heartbeat runs this, and most members have no expression.
-            let key = MemberKey { group: Arc::clone(group), member: to_arc(&request.member_id) };
-            let member = broker.store.get_one::<MemberDocument>(&key).await.map_err(failed)?;
-            member.and_then(|member| member.consumer.as_ref().and_then(|own| own.regex.clone()))
-        }
-    };
-    let Some(regex) = regex.filter(|regex| !regex.is_empty()) else { return Ok(None) };
-    if regex.len() > REGEX_LENGTH_MAX {
-        let message =
-            format!("a regular expression has at most {REGEX_LENGTH_MAX} bytes, this one {}", regex.len());
-        return Err(Refused::new(ErrorCode::InvalidRegularExpression, message));
-    }
-    let whole_name = RegexBuilder::new(&format!("^(?:{regex})$")).size_limit(REGEX_BYTES_MAX).build();
-    let whole_name = whole_name.map_err(|error| {
-        let message = format!("{regex:?} is not a regular expression (RE2): {error}");
-        Refused::new(ErrorCode::InvalidRegularExpression, message)
-    })?;
-    let topics = broker.directory().all().await.map_err(|error| failed(StoreError(error)))?;
-    let matching = topics.into_iter().map(|topic| topic.name).filter(|name| whole_name.is_match(name));
-    let topics = matching.collect::<BTreeSet<Arc<str>>>();
-    Ok(Some(ResolvedRegex { regex, topics }))
 }
 
 fn response(broker: &Broker, member: &Arc<str>, reply: HeartbeatReply) -> ConsumerGroupHeartbeatResponse {
@@ -230,3 +212,6 @@ async fn leave(
         .with_member_id(Some(request.member_id.clone()))
         .with_member_epoch(request.member_epoch))
 }
+
+#[cfg(test)]
+mod tests;

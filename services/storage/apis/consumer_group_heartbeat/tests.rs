@@ -1,0 +1,70 @@
+//! Heartbeats by regular expression: what they see of new topics.
+
+use std::sync::Arc;
+
+use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
+use kafka_protocol::protocol::StrBytes;
+use kernel::{Api, ErrorCode};
+
+use crate::apis::testing::{ask, broker, topic};
+use crate::broker::Broker;
+
+fn request(member: &'static str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+    ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("g")))
+        .with_member_id(StrBytes::from_static_str(member))
+        .with_member_epoch(epoch)
+        .with_rebalance_timeout_ms(-1)
+}
+
+async fn join(
+    broker: &Arc<Broker>,
+    member: &'static str,
+    regex: &'static str,
+) -> ConsumerGroupHeartbeatResponse {
+    let request = request(member, 0)
+        .with_rebalance_timeout_ms(1_000)
+        .with_subscribed_topic_regex(Some(StrBytes::from_static_str(regex)))
+        .with_topic_partitions(Some(Vec::new()));
+    ask(broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await
+}
+
+/// Heartbeats until an epoch, which takes more than one while an expression rests.
+async fn reach(broker: &Arc<Broker>, member: &'static str, from: i32, to: i32) -> Option<usize> {
+    let (mut epoch, mut assigned) = (from, None);
+    while epoch < to {
+        let response: ConsumerGroupHeartbeatResponse =
+            ask(broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request(member, epoch)).await;
+        assert_eq!(response.error_code, 0, "{response:?}");
+        epoch = response.member_epoch;
+        assigned = response.assignment.map(|own| own.topic_partitions.len()).or(assigned);
+    }
+    assert_eq!(epoch, to);
+    assigned
+}
+
+#[tokio::test]
+async fn one_members_heartbeat_sees_the_new_topics_of_all_expressions() {
+    let broker = broker().await;
+    topic(&broker, "red-1", 1, &[]).await;
+    let red = join(&broker, "red", "red-.*").await;
+    assert_eq!((red.error_code, red.member_epoch), (0, 1));
+    assert_eq!(red.assignment.unwrap().topic_partitions.len(), 1);
+    let blue = join(&broker, "blue", "blue-.*").await;
+    assert_eq!((blue.error_code, blue.member_epoch), (0, 2));
+    assert_eq!(reach(&broker, "red", 1, 2).await, None);
+    topic(&broker, "blue-1", 1, &[]).await;
+    // Only `red` is heard from, and its heartbeat finds the topic of `blue`.
+    assert_eq!(reach(&broker, "red", 2, 3).await, None);
+    assert_eq!(reach(&broker, "blue", 2, 3).await, Some(1));
+    topic(&broker, "red-2", 1, &[]).await;
+    assert_eq!(reach(&broker, "red", 3, 4).await, Some(2));
+}
+
+#[tokio::test]
+async fn an_expression_that_is_none_is_refused() {
+    let broker = broker().await;
+    let response = join(&broker, "a", "(").await;
+    assert_eq!(response.error_code, ErrorCode::InvalidRegularExpression.code());
+    assert!(response.error_message.unwrap().contains("is not a regular expression"));
+}

@@ -1,0 +1,346 @@
+//! Looks at each group when one of its timeouts may have passed, and sends the ticks that are due.
+//!
+//! A queue holds one time per group: the earliest end of a session, of a pending id or of the group's state, as of when
+//! the group was last looked at. Heartbeats only move such an end into the future, so they need not touch the queue: the
+//! group is looked at once more when the old time comes. A group costs one look per session, and groups at rest cost
+//! nothing. The rules check every tick against the stored state, so a late or repeated tick is harmless.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::Ticket;
+use rules::commands::{Command, GroupCommand};
+use rules::documents::GroupDocument;
+use rules::groups::GroupView;
+use tracing::warn;
+
+use crate::broker::Broker;
+use crate::engines::StoreError;
+
+/// The shortest pause between two looks: what changes meanwhile is looked at once. A thousand members that join one
+/// after another would otherwise be looked at a thousand times each.
+const PAUSE: Duration = Duration::from_millis(10);
+/// The pause after the store has failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Ticks in one commit.
+const TICKS_MAX: usize = 256;
+
+/// Runs as long as the process.
+pub(crate) async fn run(broker: Arc<Broker>) {
+    let mut timeouts = Timeouts::default();
+    while let Err(error) = timeouts.find_all(&broker).await {
+        warn!(%error, "the timeouts of groups cannot be looked up; it is tried again in {PAUSE_AFTER_FAILURE:?}");
+        tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+    }
+    loop {
+        let pause = match timeouts.step(&broker).await {
+            Ok(Some(due_ms)) => millis(due_ms - broker.clock.now_ms()),
+            Ok(None) => Duration::MAX,
+            // The engine has logged the error.
+            Err(_) => PAUSE_AFTER_FAILURE,
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = broker.coordinator.changed.notified() => tokio::time::sleep(PAUSE).await,
+        }
+    }
+}
+
+fn millis(ms: i64) -> Duration {
+    Duration::from_millis(u64::try_from(ms).unwrap_or(0)).max(PAUSE)
+}
+
+/// When to look at which group.
+#[derive(Default)]
+pub(crate) struct Timeouts {
+    at_ms: HashMap<Arc<str>, i64>,
+    queue: BTreeSet<(i64, Arc<str>)>,
+}
+
+impl Timeouts {
+    /// Queues the groups that were there before this broker.
+    pub(crate) async fn find_all(&mut self, broker: &Broker) -> Result<(), StoreError> {
+        let groups = broker.store.groups().await?;
+        broker.coordinator.starts();
+        let now_ms = broker.clock.now_ms();
+        for (group, document) in groups {
+            if has_timeouts(&document) {
+                self.set(&group, Some(now_ms));
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at the groups that have changed or whose time has come, and sends the ticks that are due. Returns when to
+    /// look again, in ms; `None` if no group has a timeout.
+    pub(crate) async fn step(&mut self, broker: &Broker) -> Result<Option<i64>, StoreError> {
+        let now_ms = broker.clock.now_ms();
+        for group in broker.coordinator.take_changed() {
+            self.set(&group, Some(now_ms));
+        }
+        let is_due = |(at_ms, _): &&(i64, Arc<str>)| *at_ms <= now_ms;
+        let due: Vec<_> = self.queue.iter().take_while(is_due).map(|(_, group)| Arc::clone(group)).collect();
+        let (mut ticks, mut failure) = (Vec::new(), None);
+        for group in due {
+            // A group that cannot be read does not hold up the others.
+            let look = match look(broker, &group, now_ms).await {
+                Ok(look) => look,
+                Err(error) => {
+                    failure = Some(error);
+                    continue;
+                }
+            };
+            if !look.is_due {
+                self.set(&group, look.next_ms);
+                continue;
+            }
+            // It stays in the queue, and is looked at again after the tick.
+            let command = GroupCommand::Tick { now_ms, timed_out: look.timed_out };
+            ticks.push(Command::Group { group, command });
+            if ticks.len() == TICKS_MAX {
+                broker.store.commit(&Ticket::only(), std::mem::take(&mut ticks)).await?;
+            }
+        }
+        if !ticks.is_empty() {
+            broker.store.commit(&Ticket::only(), ticks).await?;
+        }
+        failure.map_or_else(|| Ok(self.queue.first().map(|(at_ms, _)| *at_ms)), Err)
+    }
+
+    fn set(&mut self, group: &Arc<str>, at_ms: Option<i64>) {
+        let was_ms = match at_ms {
+            Some(at_ms) => self.at_ms.insert(Arc::clone(group), at_ms),
+            None => self.at_ms.remove(group),
+        };
+        if let Some(was_ms) = was_ms {
+            self.queue.remove(&(was_ms, Arc::clone(group)));
+        }
+        self.queue.extend(at_ms.map(|at_ms| (at_ms, Arc::clone(group))));
+    }
+}
+
+fn has_timeouts(group: &GroupDocument) -> bool {
+    !group.members.is_empty() || !group.pending.is_empty() || group.deadline.is_some()
+}
+
+/// What a look at a group has found.
+#[derive(Default)]
+struct Look {
+    /// A timeout has passed.
+    is_due: bool,
+    /// Members whose sessions have timed out, and their leases.
+    timed_out: BTreeMap<Arc<str>, i64>,
+    /// The earliest timeout, in ms.
+    next_ms: Option<i64>,
+}
+
+impl Look {
+    fn add(&mut self, at_ms: i64, now_ms: i64) {
+        self.is_due |= at_ms <= now_ms;
+        self.next_ms = Some(self.next_ms.map_or(at_ms, |next_ms| next_ms.min(at_ms)));
+    }
+}
+
+async fn look(broker: &Broker, group: &Arc<str>, now_ms: i64) -> Result<Look, StoreError> {
+    let view = broker.store.group(group).await?;
+    let ends = broker.coordinator.sessions_end(group, view.as_ref(), now_ms);
+    Ok(view.map(|view| look_at(&view, &ends, now_ms)).unwrap_or_default())
+}
+
+fn look_at(view: &GroupView, sessions_end: &[i64], now_ms: i64) -> Look {
+    let mut look = Look::default();
+    view.group.deadline.iter().for_each(|deadline| look.add(deadline.at_ms, now_ms));
+    view.group.pending.values().for_each(|until_ms| look.add(*until_ms, now_ms));
+    for ((id, member), end_ms) in view.members.iter().zip(sessions_end) {
+        // One that has joined waits for the rebalance, whose deadline is looked at instead.
+        if member.has_joined {
+            continue;
+        }
+        look.add(*end_ms, now_ms);
+        if *end_ms <= now_ms {
+            look.timed_out.insert(Arc::clone(id), member.lease_ms);
+        }
+    }
+    look
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use kafka_protocol::messages::offset_commit_request::{
+        OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+    };
+    use kafka_protocol::messages::{
+        ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId, HeartbeatRequest,
+        HeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse, TopicName,
+    };
+    use kafka_protocol::protocol::StrBytes;
+    use kernel::clock::ManualClock;
+    use kernel::{Api, ErrorCode};
+    use rules::documents::GroupState;
+
+    use super::*;
+    use crate::apis::testing::{NOW_MS, ask, broker_over, topic};
+    use crate::engines::memory::Memory;
+
+    const SESSION_MS: i64 = 45_000;
+
+    /// Brokers one after another over one store.
+    struct World {
+        store: Arc<Memory>,
+        clock: Arc<ManualClock>,
+        broker: Arc<Broker>,
+        timeouts: Timeouts,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let (store, clock) = (Arc::new(Memory::new()), Arc::new(ManualClock::at(NOW_MS)));
+            let broker = broker_over(Arc::clone(&store), Arc::clone(&clock), 1 << 20);
+            Self { store, clock, broker, timeouts: Timeouts::default() }
+        }
+
+        async fn restart(&mut self) {
+            self.broker = broker_over(Arc::clone(&self.store), Arc::clone(&self.clock), 1 << 20);
+            self.timeouts = Timeouts::default();
+            self.timeouts.find_all(&self.broker).await.unwrap();
+        }
+
+        async fn heartbeat(&self, group: &str, member: &str, epoch: i32) -> i32 {
+            let mut request = ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
+                .with_member_id(StrBytes::from_string(member.to_owned()))
+                .with_member_epoch(epoch)
+                .with_rebalance_timeout_ms(-1);
+            if epoch == 0 {
+                request = request
+                    .with_rebalance_timeout_ms(1_000)
+                    .with_subscribed_topic_names(Some(Vec::new()))
+                    .with_topic_partitions(Some(Vec::new()));
+            }
+            let response: ConsumerGroupHeartbeatResponse =
+                ask(&self.broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
+            assert_eq!(response.error_code, 0, "{response:?}");
+            response.member_epoch
+        }
+
+        /// Advances the clock, and looks at what is due; when to look next, from now.
+        async fn pass(&mut self, ms: i64) -> Option<i64> {
+            self.clock.advance(ms);
+            let next = self.timeouts.step(&self.broker).await.unwrap();
+            next.map(|next| next - self.broker.clock.now_ms())
+        }
+
+        async fn members(&self, group: &str) -> BTreeSet<Arc<str>> {
+            let view = self.broker.store.group(&Arc::from(group)).await.unwrap().unwrap();
+            view.members.into_iter().map(|(id, _)| id).collect()
+        }
+    }
+
+    fn ids(ids: &[&str]) -> BTreeSet<Arc<str>> {
+        ids.iter().map(|id| Arc::from(*id)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_group_is_looked_at_once_per_session() {
+        let mut world = World::new().await;
+        let epoch = world.heartbeat("g", "a", 0).await;
+        assert_eq!(world.pass(0).await, Some(SESSION_MS));
+        for _ in 0..8 {
+            world.clock.advance(5_000);
+            world.heartbeat("g", "a", epoch).await;
+        }
+        // Heartbeats have not moved the time of the look, only what it finds.
+        assert_eq!(world.pass(0).await, Some(5_000));
+        assert_eq!(world.pass(5_000).await, Some(40_000));
+        assert_eq!(world.members("g").await, ids(&["a"]));
+    }
+
+    #[tokio::test]
+    async fn a_member_that_is_not_heard_from_is_removed() {
+        let mut world = World::new().await;
+        world.heartbeat("g", "a", 0).await;
+        world.clock.advance(1_000);
+        let epoch = world.heartbeat("g", "b", 0).await;
+        assert_eq!(world.pass(0).await, Some(SESSION_MS - 1_000));
+        world.clock.advance(SESSION_MS - 2_000);
+        world.heartbeat("g", "b", epoch).await;
+        assert_eq!(world.pass(999).await, Some(1));
+        assert_eq!(world.members("g").await, ids(&["a", "b"]));
+        world.pass(1).await;
+        assert_eq!(world.members("g").await, ids(&["b"]));
+        assert_eq!(world.pass(0).await, Some(SESSION_MS - 1_000));
+        world.pass(SESSION_MS).await;
+        assert_eq!(world.pass(0).await, None, "an empty group has no timeouts");
+        let group = world.broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
+        assert_eq!(group.group.state, GroupState::Empty);
+        assert!(world.broker.coordinator.is_empty(), "nothing is remembered of former members");
+    }
+
+    #[tokio::test]
+    async fn members_get_a_whole_session_after_an_outage() {
+        let mut world = World::new().await;
+        world.heartbeat("g", "a", 0).await;
+        world.heartbeat("h", "a", 0).await;
+        world.clock.advance(3_600_000);
+        world.restart().await;
+        assert_eq!(world.pass(0).await, Some(SESSION_MS));
+        assert_eq!(world.pass(SESSION_MS - 1).await, Some(1));
+        world.heartbeat("h", "a", 1).await;
+        world.pass(1).await;
+        assert_eq!((world.members("g").await, world.members("h").await), (ids(&[]), ids(&["a"])));
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_writes_nothing() {
+        let world = World::new().await;
+        let epoch = world.heartbeat("g", "a", 0).await;
+        let before = world.broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
+        for _ in 0..10 {
+            world.clock.advance(5_000);
+            world.heartbeat("g", "a", epoch).await;
+        }
+        let after = world.broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
+        assert!(
+            Arc::ptr_eq(&before.group, &after.group)
+                && Arc::ptr_eq(&before.members[0].1, &after.members[0].1)
+        );
+    }
+
+    #[tokio::test]
+    async fn nobody_is_remembered_who_is_no_member() {
+        let mut world = World::new().await;
+        topic(&world.broker, "t", 1, &[]).await;
+        let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
+        let topics = OffsetCommitRequestTopic::default()
+            .with_name(TopicName(StrBytes::from_static_str("t")))
+            .with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(StrBytes::from_static_str("g")))
+            .with_member_id(StrBytes::from_static_str("stranger"))
+            .with_generation_id_or_member_epoch(-1)
+            .with_topics(vec![topics]);
+        let response: OffsetCommitResponse = ask(&world.broker, Api::OFFSET_COMMIT, 8, &request).await;
+        assert_eq!(response.topics[0].partitions[0].error_code, 0);
+        assert!(world.broker.coordinator.is_empty());
+        // One that was heard from just after it had left is forgotten at the next look.
+        world.broker.coordinator.heard(&Arc::from("g"), &Arc::from("stranger"));
+        world.pass(0).await;
+        assert!(world.broker.coordinator.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_heartbeat_of_a_stranger_is_refused() {
+        let world = World::new().await;
+        world.heartbeat("g", "a", 0).await;
+        let request = HeartbeatRequest::default()
+            .with_group_id(GroupId(StrBytes::from_static_str("g")))
+            .with_member_id(StrBytes::from_static_str("stranger"))
+            .with_generation_id(1);
+        let response: HeartbeatResponse = ask(&world.broker, Api::HEARTBEAT, 4, &request).await;
+        assert_eq!(response.error_code, ErrorCode::UnknownMemberId.code());
+        assert!(!world.broker.coordinator.remembers("g", "stranger"));
+    }
+}
