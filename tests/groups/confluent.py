@@ -18,6 +18,7 @@ MODES = {
                     "heartbeat.interval.ms": 500},
     "consumer": {"group.protocol": "consumer"},
 }
+BETWEEN_GENERATIONS = {KafkaError.REBALANCE_IN_PROGRESS, KafkaError.STALE_MEMBER_EPOCH}
 SAYS = threading.Lock()
 
 
@@ -53,7 +54,8 @@ class Member(threading.Thread):
     def commit(self):
         """
         What has been read. If the broker is gone or the generation over, it comes again; while the group rebalances (a
-        cooperative member reads on), it is to be said again when that is done.
+        cooperative member reads on, and one of the consumer protocol may have an older epoch than the broker has given
+        it), it is to be said again when that is done.
         """
         errors = []
         try:
@@ -63,7 +65,7 @@ class Member(threading.Thread):
                 errors = [one.error for one in self.consumer.commit(offsets=own, asynchronous=False) if one.error]
         except KafkaException as error:
             errors = [error.args[0]]
-        self.is_between_generations = any(one.code() == KafkaError.REBALANCE_IN_PROGRESS for one in errors)
+        self.is_between_generations = any(one.code() in BETWEEN_GENERATIONS for one in errors)
 
     def forward(self, read):
         if self.producer:

@@ -60,12 +60,13 @@ func (m *member) change(partitions map[string][]int32, isHere bool) {
 }
 
 // commit says what has been read. If the broker is gone or the generation over, it comes again; while the group
-// rebalances (a cooperative member reads on), it is to be said again when that is done.
+// rebalances (a cooperative member reads on, and one of the consumer protocol may have an older epoch than the broker has
+// given it), it is to be said again when that is done.
 func (m *member) commit(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	err := m.client.CommitUncommittedOffsets(ctx)
-	m.isBetweenGenerations.Store(errors.Is(err, kerr.RebalanceInProgress))
+	m.isBetweenGenerations.Store(errors.Is(err, kerr.RebalanceInProgress) || errors.Is(err, kerr.StaleMemberEpoch))
 }
 
 func options(mode string) []kgo.Opt {
