@@ -113,10 +113,7 @@ impl Regexes {
         if let Some(known) = self.recall(regex, version) {
             return known;
         }
-        let compiled = match compile(regex) {
-            Ok(compiled) => compiled,
-            Err(refused) => return Err(RegexError::Refused(refused)),
-        };
+        let compiled = compile(regex).map_err(RegexError::Refused)?;
         let names =
             directory.all().await.map_err(RegexError::Failed)?.into_iter().map(|topic| topic.name).collect();
         let started = Instant::now();

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use kernel::Call;
 use rules::commands::{ConsumerHeartbeat, Refused, ResolvedRegex};
@@ -14,9 +15,10 @@ use crate::coordinator::Resolved;
 use crate::engines::StoreError;
 use crate::regexes::{Matching, RegexError};
 
-/// How many expressions one heartbeat matches, and how many that match other topics than before it carries. The next
-/// heartbeats go on.
+/// How many expressions one heartbeat matches, and after how long it begins no other: some may take long and be refused.
+/// The next heartbeats go on.
 const MATCHED_MAX: usize = 8;
+const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Adds the topics that match the member's expression, and those of the group's other members, to its heartbeat.
 /// Returns what the group is held against once the heartbeat is applied.
@@ -36,12 +38,12 @@ pub(super) async fn resolve(
     let is_done =
         |regex: &Arc<str>| stored(regex).is_some() && broker.coordinator.has_matched(group, regex, version);
     let mut resolved = Resolved { version, ..Resolved::default() };
-    let mut is_current = true;
+    let (mut is_current, started) = (true, Instant::now());
     // What the member sends now comes first, and it waits for it.
     let others = all.iter().filter(|regex| Some(*regex) != sent.as_ref() && !is_done(regex)).cloned();
     for regex in sent.iter().cloned().chain(others) {
         let is_sent = sent.as_ref() == Some(&regex);
-        if resolved.matched.len() == MATCHED_MAX {
+        if resolved.matched.len() == MATCHED_MAX || started.elapsed() > TIME_MAX {
             is_current = false;
             break;
         }
