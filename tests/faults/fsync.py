@@ -32,21 +32,50 @@ def produce(address, count):
 
 
 def follow(trace, count):
-    """Walks the trace: arrival of marker n, a sync that completes, and then the next thing written to a socket."""
-    waiting, synced, seen = None, False, 0
-    arrival = re.compile(r"(?:recvfrom|read).*MARK(\d{6})")
+    """Walks the trace: arrival of marker n, a sync that completes, and then the answer to just that request.
+
+    The client asks other things meanwhile (metadata, telemetry), whose answers may come at any time.
+    """
+    waiting, correlation, synced, seen = None, None, False, 0
     done = re.compile(r"(?:fdatasync|fsync)(?:\(\d+\)| resumed>.*)\s+= 0")
-    answer = re.compile(r"(?:sendto|writev|sendmsg|write)\((\d+), (?:\[\{iov_base=)?\"\\0\\0\\0")
     for line in trace:
-        if found := arrival.search(line):
-            waiting, synced = int(found.group(1)), False
+        if found := ARRIVAL.search(line):
+            waiting, correlation, synced = int(found.group(2)), correlation_of(found.group(1)), False
         elif waiting is not None and done.search(line):
             synced = True
-        elif waiting is not None and answer.search(line):
+        elif waiting is not None and correlation in answers(line):
             assert synced, f"record {waiting} was acknowledged before a sync completed: {line}"
             seen += 1
             waiting = None
     assert seen == count, f"{seen} of {count} acknowledgements were found in the trace"
+
+
+ARRIVAL = re.compile(r"(?:recvfrom|read).*?\"(.*)MARK(\d{6})")
+SENDING = re.compile(r"(?:sendto|writev|sendmsg|write)\(")
+TEXT = re.compile(r"\"((?:[^\"\\]|\\.)*)\"")
+# The header of a Produce request: API key 0, its version, the correlation id, and the client id with its length.
+PRODUCE = re.compile(rb"\0\0\0[\x03-\x0d](.{4})\0\x07rdkafka", re.DOTALL)
+
+
+def plain(text):
+    """The bytes that strace wrote with C's escapes."""
+    return text.encode("latin-1").decode("unicode_escape").encode("latin-1")
+
+
+def correlation_of(before):
+    """The correlation id of the Produce request that the marker stands in: the last header in front of it."""
+    return PRODUCE.findall(plain(before))[-1]
+
+
+def answers(line):
+    """The correlation ids of the frames that this line sends."""
+    found = set()
+    for text in TEXT.findall(line) if SENDING.search(line) else ():
+        rest = plain(text)
+        while len(rest) >= 8:
+            found.add(rest[4:8])
+            rest = rest[4 + int.from_bytes(rest[:4], "big") :]
+    return found
 
 
 def main():
