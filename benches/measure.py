@@ -27,8 +27,11 @@ def receive(connection):
         head += piece
     left, parts = struct.unpack(">i", head)[0], []
     while left:
-        parts.append(connection.recv(min(left, 1 << 20)))
-        left -= len(parts[-1])
+        piece = connection.recv(min(left, 1 << 20))
+        if not piece:
+            raise ConnectionError("closed")
+        parts.append(piece)
+        left -= len(piece)
     return b"".join(parts)
 
 

@@ -2,6 +2,7 @@
 """Figures of the release binary, each beside a raw limit or a peer of the same run: min / median / max.
 
     benches/run.py [--runs 5] [--only produce,start,...] [--json FILE]
+    benches/run.py --only scale [--scale-rows TEXT] [--scale-sizes 2] [--scale-full]
 
 The load is librdkafka's own performance tool (from Debian's librdkafka-dev): 1 KiB values, 4 partitions, linger 5 ms,
 acks=1, no idempotence. Client and broker share the machine, so the ratios tell more than the numbers.
@@ -50,6 +51,7 @@ class Bench:
         self.rdperf = str(tools / "rdperf")
         self.raws = tools
         self.rows = []
+        self.scale_rows, self.scale_sizes, self.scale_full = "", None, False
 
     def report(self, what, unit, values, goal="", note=""):
         values = sorted(values)
@@ -235,6 +237,7 @@ class Bench:
         return megabytes / took, cpu / megabytes * 1000
 
 
+NEED_TOOLS = {"produce", "sqlite", "consume"}
 ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "scale", "idle"]
 
 
@@ -258,12 +261,18 @@ def main():
     arguments.add_argument("--runs", type=int, default=5)
     arguments.add_argument("--only", default=",".join(ALL))
     arguments.add_argument("--json")
+    arguments.add_argument("--scale-rows", default="", metavar="TEXT", help="only rows of scale with this text in their names")
+    arguments.add_argument("--scale-sizes", type=int, metavar="COUNT", help="only so many sizes of each, the smallest first")
+    arguments.add_argument("--scale-full", action="store_true", help="also sizes that take long, such as 100,000 groups")
     options = arguments.parse_args()
     tools = ROOT / "target/test-tools/bench"
-    build_tools(tools)
+    names = options.only.split(",")
+    if NEED_TOOLS.intersection(names):
+        build_tools(tools)
     bench = Bench(options.binary, options.runs, tools)
+    bench.scale_rows, bench.scale_sizes, bench.scale_full = options.scale_rows, options.scale_sizes, options.scale_full
     print("| what | min / median / max | goal | note |\n|---|---|---|---|")
-    for name in options.only.split(","):
+    for name in names:
         getattr(bench, name)()
     if options.json:
         pathlib.Path(options.json).write_text(json.dumps(bench.rows, indent=2))
