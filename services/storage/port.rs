@@ -9,8 +9,10 @@ use kernel::settings::{NodeLimits, Setting, SettingFault};
 use kernel::{Door, Served};
 use parking_lot::Mutex;
 use serde_json::Value;
+use tracing::warn;
 
 use crate::broker::{Broker, BrokerParts, NodeFacts};
+use crate::engines::Gauges;
 use crate::settings::{REFERENCE, Settings};
 use crate::store::StoreOpener;
 use crate::{background, dispatch, engines, group_page};
@@ -19,6 +21,8 @@ use crate::{background, dispatch, engines, group_page};
 pub struct Storage {
     broker: Arc<Broker>,
     opener: Arc<Mutex<StoreOpener>>,
+    /// What the next page of metrics shows of the store.
+    gauges: Mutex<Option<Gauges>>,
 }
 
 impl RegisterService for Storage {
@@ -47,7 +51,8 @@ impl RegisterService for Storage {
         let settings = settings.clone();
         let (clock, ids, replies) = (parts.clock, parts.ids, parts.replies);
         let (opener, broker) = Broker::new(BrokerParts { settings, node, clock, ids, replies });
-        Ok(Arc::new(Storage { broker: Arc::new(broker), opener: Arc::new(Mutex::new(opener)) }))
+        let (broker, opener) = (Arc::new(broker), Arc::new(Mutex::new(opener)));
+        Ok(Arc::new(Storage { broker, opener, gauges: Mutex::default() }))
     }
 }
 
@@ -103,6 +108,17 @@ impl Service for Storage {
         ("stores in", self.broker.settings.url.clone())
     }
 
+    fn refresh_metrics(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            let Some(engine) = self.broker.store.engine_if_open() else { return };
+            let gauges = engine.gauges().await;
+            if let Err(error) = &gauges {
+                warn!(%error, "the metrics lack what the store holds");
+            }
+            *self.gauges.lock() = gauges.ok();
+        })
+    }
+
     fn pages(&self) -> &'static [&'static str] {
         &[group_page::NAME]
     }
@@ -120,6 +136,9 @@ impl Collect for Storage {
     fn collect(&self, page: &mut Page) {
         if let Some(engine) = self.broker.store.engine_if_open() {
             engine.collect(page);
+        }
+        if let Some(gauges) = &*self.gauges.lock() {
+            gauges.write(page);
         }
         self.broker.telemetry.collect(page, self.broker.clock.now_ms());
     }

@@ -50,6 +50,12 @@ pub struct Settings {
     /// Bytes of record batches that wait to be committed.
     #[serde(default = "default_queue_bytes_max")]
     pub queue_bytes_max: ByteSize,
+    /// Memory for what can be read again from the store.
+    #[serde(default = "default_cache_memory")]
+    pub cache_memory: ByteSize,
+    /// How long the bytes of deleted records are kept, so that a read under way is not cut.
+    #[serde(default = "default_delete_delay")]
+    pub delete_delay: Span,
 }
 
 /// The settings, one line each.
@@ -111,6 +117,16 @@ pub(crate) const REFERENCE: &[Setting] = &[
         ValueKind::Bytes { min: 1, below: 1 << 32 },
         "Bytes that may wait to be committed; further writes wait before they are queued.",
     ),
+    Setting::new(
+        "cache_memory",
+        ValueKind::Bytes { min: 1 << 16, below: 1 << 40 },
+        "Memory for documents that can be read again from the store.",
+    ),
+    Setting::new(
+        "delete_delay",
+        ANY_TIME,
+        "How long the bytes of deleted records are kept, so that a read under way is not cut.",
+    ),
 ];
 
 fn default_auto_create_topics() -> bool {
@@ -161,6 +177,14 @@ fn default_queue_bytes_max() -> ByteSize {
     ByteSize(16 << 20)
 }
 
+fn default_cache_memory() -> ByteSize {
+    ByteSize(8 << 20)
+}
+
+fn default_delete_delay() -> Span {
+    Span(Duration::from_secs(60))
+}
+
 impl Settings {
     /// The settings of a store at `url`, with everything else at its default.
     pub fn at(url: impl Into<String>) -> Self {
@@ -178,6 +202,8 @@ impl Settings {
             offsets_retention: default_offsets_retention(),
             commit_bytes_max: default_commit_bytes_max(),
             queue_bytes_max: default_queue_bytes_max(),
+            cache_memory: default_cache_memory(),
+            delete_delay: default_delete_delay(),
         }
     }
 

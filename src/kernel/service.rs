@@ -52,6 +52,11 @@ pub trait Service: Collect + Send + Sync {
     /// Its line on the start-up screen: a verb and its object, such as `stores in` and a URL.
     fn summary(&self) -> (&'static str, String);
 
+    /// Reads from its store what its metrics show next. Called before metrics are collected, which must not wait.
+    fn refresh_metrics(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// The pages that it adds to the admin server, such as `groups`.
     fn pages(&self) -> &'static [&'static str] {
         &[]

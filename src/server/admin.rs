@@ -124,6 +124,7 @@ pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) {
                     let response = match answer {
                         AdminAnswer::Response(response) => response,
                         AdminAnswer::OfServices(page) => answer_page(&state, &page).await,
+                        AdminAnswer::Metrics => answer_metrics(&state).await,
                     };
                     Ok::<_, Infallible>(response)
                 }
@@ -147,6 +148,8 @@ enum AdminAnswer {
     Response(Response<Full<Bytes>>),
     /// A page of the services that have it, which may query their stores.
     OfServices(String),
+    /// The metrics, for which services may query their stores as well.
+    Metrics,
 }
 
 fn answer(request: &Request<Incoming>, state: &RwLock<AdminState>) -> AdminAnswer {
@@ -169,7 +172,7 @@ fn answer(request: &Request<Incoming>, state: &RwLock<AdminState>) -> AdminAnswe
         return AdminAnswer::Response(refused);
     }
     AdminAnswer::Response(match path {
-        "/metrics" => respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", state.metrics()),
+        "/metrics" => return AdminAnswer::Metrics,
         "/stack" => respond(StatusCode::OK, JSON, pretty(&state.stack)),
         "/config" => respond(StatusCode::OK, JSON, pretty(&state.config)),
         _ => match path.strip_prefix('/').filter(|page| state.pages().iter().any(|known| known == page)) {
@@ -186,6 +189,14 @@ fn readiness(state: &AdminState) -> Response<Full<Bytes>> {
     } else {
         respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, waiting)
     }
+}
+
+async fn answer_metrics(state: &RwLock<AdminState>) -> Response<Full<Bytes>> {
+    let services = state.read().services.clone();
+    for service in services.values() {
+        service.refresh_metrics().await;
+    }
+    respond(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", state.read().metrics())
 }
 
 /// A page of all services that have it, keyed by service.

@@ -25,6 +25,7 @@ use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, Prefix};
 
 use crate::settings::Settings;
+pub use resident::Gauges;
 pub use watch::{Subject, Watch, Watchers};
 
 /// An engine over an open store, or why it cannot be opened.
@@ -178,8 +179,11 @@ pub trait Engine: Send + Sync {
     /// Applies retention and frees garbage, as of this time in ms.
     fn maintain(&self, now_ms: i64) -> Pending<Maintained>;
 
-    /// Writes its metrics.
+    /// Writes the metrics of its commits.
     fn collect(&self, page: &mut Page);
+
+    /// Reads the gauges of its documents, without a lock that a commit needs for long.
+    fn gauges(&self) -> Pending<Gauges>;
 
     /// Completes queued commands and closes the store.
     fn close(&self) -> Pending<()>;

@@ -12,6 +12,9 @@ use rules::documents::{
 };
 use uuid::Uuid;
 
+use crate::settings::Settings;
+use kernel::units::ByteSize;
+
 use super::memory::Memory;
 use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
@@ -39,6 +42,10 @@ impl Dice {
         Arc::from(self.pick(&TOPICS))
     }
 
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
+    }
+
     fn partition(&mut self, ids: &[TopicId]) -> TopicPartition {
         TopicPartition { topic: self.pick(ids), partition: self.roll(4) as i32 }
     }
@@ -57,7 +64,7 @@ impl Dice {
         Batch::check(builder.build().unwrap()).unwrap()
     }
 
-    fn command(&mut self, ids: &mut Vec<TopicId>, step: usize) -> Command {
+    pub(super) fn command(&mut self, ids: &mut Vec<TopicId>, step: usize) -> Command {
         if self.roll(3) == 0 {
             return self.group_command(ids, step);
         }
@@ -96,6 +103,24 @@ impl Dice {
         }
     }
 
+    /// A batch near the time of the step, or far in the future; seldom a trim.
+    fn long_command(&mut self, id: TopicId, step: i64) -> Command {
+        let partition = TopicPartition { topic: id, partition: self.roll(2) as i32 };
+        if self.roll(60) == 0 {
+            return Command::AdvanceLogStart { partition, offset: self.roll(200) as i64 };
+        }
+        let timestamp = match self.roll(50) {
+            0 => i64::MAX - 5,
+            1 => 1_900,
+            _ => step * 10 + self.roll(40) as i64,
+        };
+        let value = vec![b'x'; self.pick(&[1, 10, 300, 9_000])];
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(NewRecord { timestamp, value: Some(&value), ..NewRecord::default() });
+        let batch = Batch::check(builder.build().unwrap()).unwrap();
+        Command::Append(Append::new(partition, &batch, step))
+    }
+
     fn configs(&mut self) -> BTreeMap<String, String> {
         let all = [
             ("retention.ms", "500"),
@@ -131,6 +156,10 @@ impl Dice {
     }
 }
 
+pub(super) fn first_ids() -> Vec<TopicId> {
+    (1..=4).map(|n| TopicId(Uuid::from_u128(n))).collect()
+}
+
 /// A new topic id; the last few are kept for later commands.
 fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
     let id = TopicId(Uuid::from_u128(ids.last().map_or(0, |last| last.0.as_u128()) + 1));
@@ -141,7 +170,7 @@ fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
     id
 }
 
-async fn same_everything(
+pub(super) async fn same_everything(
     model: &Memory,
     engine: &dyn Engine,
     dice: &mut Dice,
@@ -199,16 +228,21 @@ struct Tested {
     verify: fn(&Path) -> Vec<String>,
 }
 
+/// Settings under which a test of some hundred commands meets every bound.
+pub(super) fn small_settings() -> Settings {
+    Settings { commit_bytes_max: ByteSize(64 << 10), cache_memory: ByteSize(8 << 10), ..Settings::at("") }
+}
+
 /// Every engine but memory. A new one is a line here.
 const TESTED: [Tested; 1] = [Tested {
     name: "sqlite",
-    open: |folder| Arc::new(Sqlite::open(&folder.join("y.db"), 64 << 10).unwrap()),
+    open: |folder| Arc::new(Sqlite::open(&folder.join("y.db"), &small_settings()).unwrap()),
     verify: |folder| verify(&folder.join("y.db"), &mut |_, _| {}).unwrap().faults,
 }];
 
 async fn run(tested: &Tested, seed: u64, folder: &Path) {
-    let mut dice = Dice(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1);
-    let mut ids: Vec<TopicId> = (1..=4).map(|n| TopicId(Uuid::from_u128(n))).collect();
+    let mut dice = Dice::seeded(seed);
+    let mut ids = first_ids();
     let model = Memory::new();
     let mut engine = (tested.open)(folder);
     for step in 0..120 {
@@ -234,6 +268,61 @@ async fn run(tested: &Tested, seed: u64, folder: &Path) {
     assert_eq!((tested.verify)(folder), Vec::<String>::new(), "seed {seed}");
 }
 
+/// A few long logs, whose look-ups need all levels of an index, against the plain search of the model.
+async fn run_long(tested: &Tested, seed: u64, folder: &Path) {
+    let mut dice = Dice::seeded(seed);
+    let model = Memory::new();
+    let mut engine = (tested.open)(folder);
+    let id = TopicId(Uuid::from_u128(9));
+    let configs = [("retention.ms".to_owned(), "600".to_owned())].into();
+    let create = Command::CreateTopic { name: Arc::from("long"), id, partitions: 2, configs };
+    both(&model, &*engine, vec![create]).await;
+    for step in 0..80 {
+        let context = format!("{}, long, seed {seed}, step {step}", tested.name);
+        let commands = (0..=dice.roll(12)).map(|_| dice.long_command(id, step)).collect();
+        both(&model, &*engine, commands).await;
+        if dice.roll(10) == 0 {
+            let now_ms = step + dice.roll(800) as i64;
+            let ours = engine.maintain(now_ms).await.unwrap();
+            let theirs = model.maintain(now_ms).await.unwrap();
+            assert_eq!(ours.partitions_trimmed, theirs.partitions_trimmed, "{context}");
+        }
+        if dice.roll(20) == 0 {
+            engine.close().await.unwrap();
+            drop(engine);
+            assert_eq!((tested.verify)(folder), Vec::<String>::new(), "{context}");
+            engine = (tested.open)(folder);
+        }
+        same_look_ups(&model, &*engine, &mut dice, id, &context).await;
+    }
+    engine.close().await.unwrap();
+    assert_eq!((tested.verify)(folder), Vec::<String>::new(), "seed {seed}");
+}
+
+async fn both(model: &Memory, engine: &dyn Engine, commands: Vec<Command>) {
+    let expected = model.commit(commands.clone(), Vec::new()).await.unwrap();
+    assert_eq!(engine.commit(commands, Vec::new()).await.unwrap(), expected);
+}
+
+async fn same_look_ups(model: &Memory, engine: &dyn Engine, dice: &mut Dice, id: TopicId, context: &str) {
+    let mut spec = |partition| {
+        let from = match dice.roll(4) {
+            0 => ReadFrom::MaxTimestamp,
+            1 => ReadFrom::Offset(dice.roll(1_500) as i64),
+            _ => ReadFrom::Timestamp(dice.roll(2_000) as i64 - 100),
+        };
+        ReadSpec { partition: TopicPartition { topic: id, partition }, from, bytes_max: 4_000 }
+    };
+    let specs: Vec<ReadSpec> = [0, 1, 0, 1, 0, 1].into_iter().map(&mut spec).collect();
+    for spec in specs {
+        let expected = model.read(vec![spec], 4_000).await.unwrap();
+        assert_eq!(engine.read(vec![spec], 4_000).await.unwrap(), expected, "{context}: {spec:?}");
+    }
+    let partitions: Vec<_> = [0, 1].map(|partition| TopicPartition { topic: id, partition }).into();
+    let sizes = model.sizes(partitions.clone()).await;
+    assert_eq!(engine.sizes(partitions).await, sizes, "{context}");
+}
+
 #[tokio::test]
 async fn every_engine_does_what_memory_does() {
     let all = std::env::temp_dir().join(format!("yagura-model-{}", std::process::id()));
@@ -243,6 +332,9 @@ async fn every_engine_does_what_memory_does() {
             let folder = all.join(tested.name).join(seed.to_string());
             std::fs::create_dir_all(&folder).unwrap();
             run(tested, seed, &folder).await;
+            let folder = folder.join("long");
+            std::fs::create_dir_all(&folder).unwrap();
+            run_long(tested, seed, &folder).await;
         }
     }
     std::fs::remove_dir_all(&all).unwrap();

@@ -11,11 +11,9 @@ use crate::{client_metrics, groups, log, producers, topics};
 pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
     let mut wanted = Wanted::default();
     match command {
-        Command::CreateTopic { name, id, partitions, .. } => {
-            topics::needs_to_create(&mut wanted, name, *id, *partitions);
-        }
+        Command::CreateTopic { name, .. } => topics::needs_to_create(&mut wanted, name),
         Command::DeleteTopic { id } => topics::needs_to_delete(&mut wanted, *id, set),
-        Command::CreatePartitions { name, count } => topics::needs_to_grow(&mut wanted, name, *count, set),
+        Command::CreatePartitions { name, .. } => topics::needs_to_grow(&mut wanted, name),
         Command::AlterConfigs { name, .. } => {
             wanted.write::<TopicDocument>(name);
         }

@@ -20,26 +20,13 @@ fn collision_name(name: &str) -> Arc<str> {
     Arc::from(name.replace('.', "_"))
 }
 
-pub(crate) fn needs_to_create(wanted: &mut Wanted, name: &Arc<str>, id: TopicId, partitions: i32) {
-    wanted.write::<TopicDocument>(name).write::<TopicName>(&id);
-    wanted.write::<TopicCollision>(&collision_name(name));
-    wants_new_partitions(wanted, id, 0..partitions);
+/// The documents of a new id and of new partitions are not among them: there are none yet, and nobody else knows of them.
+pub(crate) fn needs_to_create(wanted: &mut Wanted, name: &Arc<str>) {
+    wanted.write::<TopicDocument>(name).write::<TopicCollision>(&collision_name(name));
 }
 
-pub(crate) fn needs_to_grow(wanted: &mut Wanted, name: &Arc<str>, count: i32, set: &WorkingSet<'_>) {
+pub(crate) fn needs_to_grow(wanted: &mut Wanted, name: &Arc<str>) {
     wanted.write::<TopicDocument>(name);
-    if let Some(topic) = set.get::<TopicDocument>(name) {
-        wants_new_partitions(wanted, topic.id, topic.partitions..count);
-    }
-}
-
-/// Nothing is loaded for more than a request may create: it will be refused.
-fn wants_new_partitions(wanted: &mut Wanted, topic: TopicId, range: std::ops::Range<i32>) {
-    if range.len() <= PARTITIONS_PER_TOPIC_MAX as usize {
-        range.for_each(|partition| {
-            wanted.write::<PartitionDocument>(&TopicPartition { topic, partition });
-        });
-    }
 }
 
 pub(crate) fn needs_to_delete(wanted: &mut Wanted, id: TopicId, set: &WorkingSet<'_>) {

@@ -38,6 +38,11 @@ impl<'a> WorkingSet<'a> {
         Self { base, under: None, changes: Changes::new(), effects: Vec::new() }
     }
 
+    /// A set with the changes and effects of an earlier one over the same documents.
+    pub fn resume(base: &'a dyn Documents, changes: Changes, effects: Vec<Effect>) -> Self {
+        Self { base, under: None, changes, effects }
+    }
+
     /// A set over this one, whose changes are discarded.
     pub(crate) fn scratch(&self) -> WorkingSet<'_> {
         WorkingSet { base: self.base, under: Some(self), changes: Changes::new(), effects: Vec::new() }

@@ -10,12 +10,16 @@ use bytes::Bytes;
 use kernel::records;
 use rules::commands::BatchFacts;
 
+use super::index::{Index, Span};
 use super::segment::Segment;
 
 /// The batches of one partition.
 #[derive(Default)]
 pub(super) struct Log {
     entries: VecDeque<Entry>,
+    /// The number of the first entry.
+    first_entry: u64,
+    index: Index,
     segments: VecDeque<Segment>,
     /// The number of the first segment.
     first_segment: u64,
@@ -46,6 +50,7 @@ impl Log {
             records::patch(segment.at_mut(place.clone()), base_offset, leader_epoch);
         }
         self.bytes += bytes.len() as u64;
+        self.index.push(Span { max_timestamp: batch.max_timestamp, bytes: bytes.len() as u64 });
         self.entries.push_back(Entry {
             next_offset: base_offset + i64::from(batch.record_count),
             max_timestamp: batch.max_timestamp,
@@ -79,6 +84,16 @@ impl Log {
         self.entries.partition_point(|entry| entry.next_offset <= offset)
     }
 
+    /// Index of the first batch that `is_over` does not hold for. It is asked for several batches at once, too.
+    pub(super) fn search(&self, is_over: impl FnMut(&Span) -> bool) -> Option<usize> {
+        let batch = |number: u64| {
+            let entry = &self.entries[(number - self.first_entry) as usize];
+            Span { max_timestamp: entry.max_timestamp, bytes: entry.bytes() as u64 }
+        };
+        let found = self.index.search(self.first_entry, batch, is_over)?;
+        Some((found - self.first_entry) as usize)
+    }
+
     /// A copy of a batch.
     pub(super) fn read(&self, entry: &Entry) -> Bytes {
         let segment = &self.segments[(entry.segment - self.first_segment) as usize];
@@ -89,7 +104,9 @@ impl Log {
     pub(super) fn trim(&mut self, log_start: i64) {
         while self.entries.front().is_some_and(|entry| entry.next_offset <= log_start) {
             self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes() as u64);
+            self.first_entry += 1;
         }
+        self.index.trim(self.first_entry);
         let in_use = self.entries.front().map_or(u64::MAX, |entry| entry.segment);
         while self.first_segment < in_use && self.segments.pop_front().is_some() {
             self.first_segment += 1;

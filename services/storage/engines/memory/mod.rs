@@ -1,5 +1,6 @@
 //! The memory engine: a map. It is also the model that other engines are tested against.
 
+mod index;
 mod log;
 mod segment;
 
@@ -16,7 +17,6 @@ use rules::{WorkingSet, decide};
 
 use super::resident::{
     CommitStats, Gauges, PRODUCER_EXPIRY_MS, RetentionLimits, Table, empty, expire_producer,
-    limited_partitions,
 };
 use super::{
     Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, Subject, Watch, Watchers,
@@ -114,12 +114,14 @@ impl State {
                 }
                 log.map(|log| log.index_of(offset))
             }
-            ReadFrom::Timestamp(time) => {
-                log.and_then(|log| log.entries().iter().position(|entry| entry.max_timestamp >= time))
-            }
+            ReadFrom::Timestamp(time) => log.and_then(|log| log.search(|span| span.max_timestamp < time)),
             ReadFrom::MaxTimestamp => log.and_then(|log| {
-                let latest = log.entries().iter().map(|entry| entry.max_timestamp).max()?;
-                log.entries().iter().position(|entry| entry.max_timestamp == latest)
+                let mut latest = i64::MIN;
+                log.search(|span| {
+                    latest = latest.max(span.max_timestamp);
+                    true
+                });
+                log.search(|span| span.max_timestamp < latest)
             }),
         };
         let (Some(log), Some(from)) = (log, from) else { return empty(document) };
@@ -143,16 +145,13 @@ impl State {
         let document = self.table.partition(partition)?;
         let log = self.logs.get(&partition)?;
         let mut bytes = log.bytes();
-        let mut from = None;
-        for entry in log.entries() {
-            let size = entry.bytes() as u64;
-            if !limits.expires(entry.max_timestamp, bytes, size, now_ms) {
-                break;
-            }
-            bytes -= size;
-            from = Some(entry.next_offset);
-        }
-        from.filter(|from| *from > document.log_start)
+        let kept = log.search(|span| {
+            let expires = limits.expires(span.max_timestamp, bytes, span.bytes, now_ms);
+            bytes -= if expires { span.bytes } else { 0 };
+            expires
+        });
+        let last_expired = kept.unwrap_or(log.entries().len()).checked_sub(1)?;
+        Some(log.entries()[last_expired].next_offset).filter(|from| *from > document.log_start)
     }
 }
 
@@ -200,7 +199,7 @@ impl Engine for Memory {
     fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
         let mut commands = Vec::new();
         let state = self.state.lock();
-        for (partition, limits) in limited_partitions(&state.table) {
+        for (partition, limits) in state.table.topics().flat_map(RetentionLimits::of_partitions) {
             if let Some(offset) = state.retained_from(partition, &limits, now_ms) {
                 commands.push(Command::AdvanceLogStart { partition, offset });
             }
@@ -220,11 +219,12 @@ impl Engine for Memory {
     }
 
     fn collect(&self, page: &mut Page) {
-        let state = self.state.lock();
-        let gauges = Gauges::of(&state.table, |partition| state.bytes(partition));
-        drop(state);
         self.stats.collect(page);
-        gauges.write(page);
+    }
+
+    fn gauges(&self) -> Pending<Gauges> {
+        let state = self.state.lock();
+        ready(Gauges::of(&state.table, |partition| state.bytes(partition)))
     }
 
     fn close(&self) -> Pending<()> {

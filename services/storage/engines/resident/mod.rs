@@ -4,6 +4,7 @@ mod retention;
 mod stats;
 mod table;
 
-pub(super) use retention::{PRODUCER_EXPIRY_MS, RetentionLimits, expire_producer, limited_partitions};
-pub(super) use stats::{CommitStats, Gauges};
+pub(super) use retention::{PRODUCER_EXPIRY_MS, RetentionLimits, expire_producer};
+pub use stats::Gauges;
+pub(super) use stats::{CommitStats, Lag, PartitionGauge, SHOWN_MAX};
 pub(super) use table::{Table, empty};

@@ -2,9 +2,7 @@
 
 use kernel::TopicPartition;
 use rules::commands::Command;
-use rules::documents::{DocumentKind, Key, ProducerDocument};
-
-use super::table::Table;
+use rules::documents::{DocumentKind, Key, ProducerDocument, TopicDocument};
 
 /// Kafka's `producer.id.expiration.ms`: producers expire after a day without a batch.
 pub(in crate::engines) const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
@@ -17,7 +15,17 @@ pub(in crate::engines) struct RetentionLimits {
 }
 
 impl RetentionLimits {
-    /// Whether the oldest batch of a log expires: it is too old, or the log without it still reaches the size
+    /// The partitions of a topic with its limits, if it has any.
+    pub(in crate::engines) fn of_partitions(topic: &TopicDocument) -> Vec<(TopicPartition, Self)> {
+        let config = topic.effective();
+        let limits = Self { retention_ms: config.retention_ms, retention_bytes: config.retention_bytes };
+        if limits.retention_ms.is_none() && limits.retention_bytes.is_none() {
+            return Vec::new();
+        }
+        topic.all_partitions().map(|partition| (partition, limits)).collect()
+    }
+
+    /// Whether the oldest batch of a log expires, or some of the oldest do together: it is too old, or the log without it still reaches the size
     /// limit, as in Kafka.
     pub(in crate::engines) fn expires(
         &self,
@@ -31,20 +39,6 @@ impl RetentionLimits {
             self.retention_bytes.is_some_and(|limit| log_bytes - batch_bytes.min(log_bytes) >= limit as u64);
         too_old || too_many
     }
-}
-
-/// Every partition with a retention limit.
-pub(in crate::engines) fn limited_partitions(table: &Table) -> Vec<(TopicPartition, RetentionLimits)> {
-    let mut limited = Vec::new();
-    for topic in table.topics() {
-        let config = topic.effective();
-        let limits =
-            RetentionLimits { retention_ms: config.retention_ms, retention_bytes: config.retention_bytes };
-        if limits.retention_ms.is_some() || limits.retention_bytes.is_some() {
-            limited.extend(topic.all_partitions().map(|partition| (partition, limits)));
-        }
-    }
-    limited
 }
 
 /// The command that expires an idle producer.

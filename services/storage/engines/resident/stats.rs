@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use kernel::TopicPartition;
 use kernel::metrics::{Counter, Histogram, LATENCY_US_BOUNDS, MetricKind, Page, SIZE_BYTES_BOUNDS};
-use rules::documents::{DocumentKind, OffsetDocument, PartitionDocument, TopicDocument};
+use rules::documents::{OffsetDocument, PartitionDocument, TopicDocument};
 
 use super::table::Table;
 
 /// Limit on the groups, lags and partitions that are shown: a scrape must stay small.
-const SHOWN_MAX: usize = 1_000;
+pub(in crate::engines) const SHOWN_MAX: usize = 1_000;
 
 /// Metrics of commits.
 #[derive(Debug)]
@@ -62,13 +62,30 @@ impl CommitStats {
     }
 }
 
-/// What `/metrics` shows of an engine's documents, copied under the lock that a commit needs and written without it.
-pub(in crate::engines) struct Gauges {
-    groups: Vec<(Arc<str>, &'static str, usize)>,
-    lags: Vec<(Arc<str>, Arc<str>, i32, i64)>,
-    lags_not_shown: usize,
-    partitions: Vec<(Arc<str>, i32, PartitionDocument, u64)>,
-    partitions_not_shown: usize,
+/// What `/metrics` shows of an engine's documents, copied before it is written.
+pub struct Gauges {
+    /// Group, state and number of members.
+    pub(in crate::engines) groups: Vec<(Arc<str>, &'static str, usize)>,
+    pub(in crate::engines) lags: Vec<Lag>,
+    pub(in crate::engines) has_more_lags: bool,
+    pub(in crate::engines) partitions: Vec<PartitionGauge>,
+    pub(in crate::engines) has_more_partitions: bool,
+}
+
+/// How far a group is behind the end of a partition.
+pub(in crate::engines) struct Lag {
+    pub(in crate::engines) group: Arc<str>,
+    pub(in crate::engines) topic: Arc<str>,
+    pub(in crate::engines) partition: i32,
+    pub(in crate::engines) records: i64,
+}
+
+/// A partition's log and the bytes of its batches.
+pub(in crate::engines) struct PartitionGauge {
+    pub(in crate::engines) topic: Arc<str>,
+    pub(in crate::engines) partition: i32,
+    pub(in crate::engines) log: PartitionDocument,
+    pub(in crate::engines) bytes: u64,
 }
 
 impl Gauges {
@@ -76,23 +93,30 @@ impl Gauges {
     pub(in crate::engines) fn of(table: &Table, bytes: impl Fn(TopicPartition) -> u64) -> Self {
         let groups = table.groups().take(SHOWN_MAX);
         let groups = groups.map(|(group, document)| (group, document.state.name(), document.members.len()));
-        let lags: Vec<_> = table.lags(SHOWN_MAX).collect();
         let each = table.topics().flat_map(|topic| topic.all_partitions().map(move |at| (topic, at)));
+        let mut each: Vec<_> = each.take(SHOWN_MAX + 1).collect();
+        let has_more_partitions = each.len() > SHOWN_MAX;
+        each.truncate(SHOWN_MAX);
         let partition = |(topic, at): (&TopicDocument, TopicPartition)| {
-            Some((Arc::clone(&topic.name), at.partition, *table.partition(at)?, bytes(at)))
+            let log = *table.partition(at)?;
+            Some(PartitionGauge {
+                topic: Arc::clone(&topic.name),
+                partition: at.partition,
+                log,
+                bytes: bytes(at),
+            })
         };
-        let partitions: Vec<_> = each.take(SHOWN_MAX).filter_map(partition).collect();
         Self {
             groups: groups.collect(),
-            lags_not_shown: table.count(OffsetDocument::PREFIX).saturating_sub(lags.len()),
-            partitions_not_shown: table.count(PartitionDocument::PREFIX).saturating_sub(partitions.len()),
-            lags,
-            partitions,
+            lags: table.lags(SHOWN_MAX).collect(),
+            has_more_lags: table.all::<OffsetDocument>().nth(SHOWN_MAX).is_some(),
+            has_more_partitions,
+            partitions: each.into_iter().filter_map(partition).collect(),
         }
     }
 
     /// Writes them.
-    pub(in crate::engines) fn write(&self, page: &mut Page) {
+    pub(crate) fn write(&self, page: &mut Page) {
         self.write_partitions(page);
         self.write_groups(page);
     }
@@ -107,14 +131,14 @@ impl Gauges {
             MetricKind::Gauge,
             "Offsets from what a group has committed to the end.",
         );
-        for (group, topic, partition, records) in &self.lags {
+        for Lag { group, topic, partition, records } in &self.lags {
             let partition = partition.to_string();
             let labels = [("group", &**group), ("topic", &**topic), ("partition", &*partition)];
             page.sample(&labels, *records as f64);
         }
-        let help = "Committed offsets past the bound of this page, or of deleted topics.";
-        page.family("yagura_group_lags_not_shown", MetricKind::Gauge, help);
-        page.sample(&[], self.lags_not_shown as f64);
+        let help = "Whether there are more committed offsets than this page shows.";
+        page.family("yagura_group_lags_cut_short", MetricKind::Gauge, help);
+        page.sample(&[], f64::from(self.has_more_lags));
     }
 
     fn write_partitions(&self, page: &mut Page) {
@@ -128,13 +152,13 @@ impl Gauges {
         ];
         for (name, help, value) in families {
             page.family(name, MetricKind::Gauge, help);
-            for (topic, partition, log, bytes) in &self.partitions {
+            for PartitionGauge { topic, partition, log, bytes } in &self.partitions {
                 let labels = [("topic", &**topic), ("partition", &*partition.to_string())];
                 page.sample(&labels, value(log, *bytes));
             }
         }
-        let help = "Partitions past the bound of this page.";
-        page.family("yagura_partitions_not_shown", MetricKind::Gauge, help);
-        page.sample(&[], self.partitions_not_shown as f64);
+        let help = "Whether there are more partitions than this page shows.";
+        page.family("yagura_partitions_cut_short", MetricKind::Gauge, help);
+        page.sample(&[], f64::from(self.has_more_partitions));
     }
 }

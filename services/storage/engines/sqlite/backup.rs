@@ -12,7 +12,7 @@ use super::schema::failed;
 /// The size of the copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BackupReport {
-    /// Pages of 64 KiB.
+    /// SQLite's pages.
     pub pages: u64,
     /// Bytes of the copy.
     pub bytes: u64,

@@ -1,79 +1,204 @@
-//! One commit: commands are decided one by one, and their changes are written in one transaction.
+//! One commit: commands are decided one by one, and their changes are written as one row of the journal.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kernel::{TopicPartition, records};
-use rules::commands::{BatchFacts, Command, Effect, Outcome};
-use rules::documents::{Counters, Document, DocumentKind, Key, ProducerDocument, read};
-use rules::{Changes, WorkingSet, decide, needs};
+use rules::commands::{Command, Effect, Outcome};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, ProducerDocument, read};
+use rules::{Changes, Documents, Lookup, WorkingSet, decide, needs};
 use rusqlite::{Connection, params};
 
 use super::Shared;
-use super::logs::LogChanges;
-use super::schema::{failed, pack};
+use super::fold::Fold;
+use super::index::Span;
+use super::journal::Row;
+use super::logs::{Log, LogChange, Numbers, check, left_after};
+use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
+use super::state::Unfolded;
 use crate::engines::{StoreError, Watchers};
 
 /// The connection that writes, and what it shares with the readers.
 pub(super) struct Committer {
     pub(super) connection: Connection,
     pub(super) shared: Arc<Shared>,
-    /// The batch being stored, reused so that a commit allocates nothing per batch.
+    pub(super) numbers: Numbers,
+    pub(super) fold: Fold,
+    /// A large batch that is being stored, reused so that a commit allocates nothing per batch.
     scratch: Vec<u8>,
 }
 
+/// The documents that a commit reads. What was loaded stays until its end, whatever the cache forgets.
+struct Base<'a> {
+    unfolded: &'a Unfolded,
+    loaded: HashMap<Key, Option<Document>>,
+}
+
+impl Documents for Base<'_> {
+    fn lookup(&self, key: &Key) -> Lookup<'_> {
+        let known = self.unfolded.documents.get(key).or_else(|| self.loaded.get(key));
+        known.map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
+    }
+}
+
+/// What commands have decided.
+struct Decided {
+    outcomes: Vec<Outcome>,
+    changes: Changes,
+    effects: Vec<Effect>,
+}
+
+/// What a transaction has written.
+struct Written {
+    seq: i64,
+    logs: Vec<(TopicPartition, LogChange)>,
+    numbers: Numbers,
+}
+
 impl Committer {
-    pub(super) fn new(connection: Connection, shared: Arc<Shared>) -> Self {
-        // Room for all prepared statements: a dozen.
-        connection.set_prepared_statement_cache_capacity(32);
-        Self { connection, shared, scratch: Vec::new() }
+    pub(super) fn new(connection: Connection, shared: Arc<Shared>, numbers: Numbers, fold: Fold) -> Self {
+        // Room for all prepared statements: three dozen.
+        connection.set_prepared_statement_cache_capacity(64);
+        Self { connection, shared, numbers, fold, scratch: Vec::new() }
     }
 
     /// Decides commands and makes them durable. A failure changes nothing.
     pub(super) fn commit(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
-        self.load_needed(commands)?;
-        let shared = Arc::clone(&self.shared);
-        let table = shared.table.read();
-        let mut set = WorkingSet::new(&*table);
-        let mut logs = LogChanges::new(&shared.logs.read());
-        let mut outcomes = Vec::with_capacity(commands.len());
-        for command in commands {
-            let followed = set.effects().len();
-            outcomes.push(logs.check(command, &set).and_then(|()| decide(&mut set, command)));
-            let facts = shared.logs.read();
-            set.effects()[followed..].iter().for_each(|effect| logs.apply(&facts, effect));
-        }
-        let counters = set.get::<Counters>(&()).copied().unwrap_or_default();
-        let (changes, effects) = set.into_changes();
-        drop(table);
+        self.fold.check()?;
+        let Decided { outcomes, changes, effects } = self.decide(commands)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(outcomes);
         }
-        if let Err(error) = self.write(&changes, &effects, &mut logs, &counters) {
-            self.roll_back()?;
-            return Err(failed("writing", &error));
-        }
-        self.publish(changes, &effects, logs);
+        self.load_logs(&effects)?;
+        let written = self.write(&changes, &effects).map_err(|error| failed("writing", &error));
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                self.roll_back()?;
+                return Err(error);
+            }
+        };
+        self.publish(changes, &effects, written);
         Ok(outcomes)
     }
 
+    fn decide(&self, commands: &[Command]) -> Result<Decided, StoreError> {
+        let unfolded = self.shared.unfolded.read();
+        let mut base = Base { unfolded: &unfolded, loaded: HashMap::new() };
+        let (mut changes, mut effects) = (Changes::new(), Vec::new());
+        let (mut outcomes, mut numbers_taken) = (Vec::with_capacity(commands.len()), 0);
+        for command in commands {
+            let mut set = WorkingSet::resume(&base, changes, effects);
+            loop {
+                let missing = needs(command, &set).into_keys();
+                if missing.is_empty() {
+                    break;
+                }
+                (changes, effects) = set.into_changes();
+                self.load(missing, &mut base.loaded)?;
+                set = WorkingSet::resume(&base, changes, effects);
+            }
+            let earlier = set.effects().len();
+            let checked = check(command, &set, left_after(&self.numbers, numbers_taken));
+            outcomes.push(checked.and_then(|()| decide(&mut set, command)));
+            let new = set.effects()[earlier..].iter();
+            numbers_taken += new.filter(|effect| matches!(effect, Effect::CreateLog { .. })).count() as u32;
+            (changes, effects) = set.into_changes();
+        }
+        Ok(Decided { outcomes, changes, effects })
+    }
+
+    /// Loads documents from the cache or the file.
+    fn load(&self, keys: Vec<Key>, loaded: &mut HashMap<Key, Option<Document>>) -> Result<(), StoreError> {
+        for key in keys {
+            let cached = self.shared.clean.lock().document(&key);
+            let document = match cached {
+                Some(document) => document,
+                None => {
+                    let (document, bytes) = document(&self.connection, &key)?;
+                    self.shared.clean.lock().put_document(key.clone(), document.clone(), bytes);
+                    document
+                }
+            };
+            loaded.insert(key, document);
+        }
+        Ok(())
+    }
+
+    /// Loads the logs that will change.
+    fn load_logs(&self, effects: &[Effect]) -> Result<(), StoreError> {
+        let mut loaded = Vec::new();
+        let unfolded = self.shared.unfolded.read();
+        for at in effects.iter().filter_map(existing_log).filter(|at| !unfolded.logs.contains_key(at)) {
+            let cached = self.shared.clean.lock().take_log(at);
+            let log = match cached {
+                Some(log) => Some(log),
+                None => Log::load(&self.connection, at).map_err(|error| failed("reading a log", &error))?,
+            };
+            loaded.extend(log.map(|log| (at, Some(log))));
+        }
+        drop(unfolded);
+        if !loaded.is_empty() {
+            self.shared.unfolded.write().logs.extend(loaded);
+        }
+        Ok(())
+    }
+
     /// A failed statement has rolled back already; a failed COMMIT has not.
-    fn roll_back(&self) -> Result<(), StoreError> {
+    pub(super) fn roll_back(&self) -> Result<(), StoreError> {
         if self.connection.is_autocommit() {
             return Ok(());
         }
         self.connection.execute_batch("ROLLBACK").map_err(|error| failed("rolling back", &error))
     }
 
-    /// Makes durable changes visible to readers, and wakes watchers.
-    fn publish(&self, changes: Changes, effects: &[Effect], logs: LogChanges) {
-        let watched = Watchers::watched(changes.keys());
-        let mut table = self.shared.table.write();
-        self.shared.logs.write().apply(logs);
-        table.apply(changes);
-        for partition in dropped(effects) {
-            table.drop_producers(partition);
+    fn write(&mut self, changes: &Changes, effects: &[Effect]) -> rusqlite::Result<Written> {
+        let shared = Arc::clone(&self.shared);
+        let unfolded = shared.unfolded.read();
+        let seq = self.fold.next_seq();
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let small = small_batches(effects);
+        let mut transaction = Transaction {
+            connection: &self.connection,
+            unfolded: &unfolded,
+            seq,
+            numbers: self.numbers,
+            created: HashMap::new(),
+            scratch: &mut self.scratch,
+            small: small.clone(),
+        };
+        let mut logs = Vec::with_capacity(effects.len());
+        for effect in effects {
+            logs.extend(transaction.apply(effect)?);
         }
-        drop(table);
+        let numbers = transaction.numbers;
+        let row = row(changes, effects, &logs)?;
+        let insert = "INSERT INTO journal VALUES (?1, ?2, ?3)";
+        self.connection.prepare_cached(insert)?.execute(params![seq, row.changes, &small[..]])?;
+        self.connection.execute_batch("COMMIT")?;
+        self.fold.wrote(row.changes.len() + small.len(), unfolded.logs.len());
+        Ok(Written { seq, logs, numbers })
+    }
+
+    /// Makes durable changes visible to readers, and wakes watchers.
+    fn publish(&mut self, changes: Changes, effects: &[Effect], written: Written) {
+        self.numbers = written.numbers;
+        let watched = Watchers::watched(changes.keys());
+        let dropped: Vec<TopicPartition> = dropped(effects).collect();
+        let mut unfolded = self.shared.unfolded.write();
+        unfolded.documents.extend(changes);
+        for (at, change) in written.logs {
+            let log = unfolded.logs.entry(at).or_default();
+            *log = Log::after(log.take(), change, written.seq);
+        }
+        if !dropped.is_empty() {
+            dropped.iter().for_each(|partition| unfolded.drop_producers(*partition));
+            let mut clean = self.shared.clean.lock();
+            clean.version += 1;
+            clean.drop_producers(&dropped);
+        }
+        drop(unfolded);
         for effect in effects {
             match effect {
                 Effect::Append { partition, batch, .. } => {
@@ -85,121 +210,81 @@ impl Committer {
         }
         self.shared.watchers.wake_changed(&watched);
     }
+}
 
-    /// Loads the producers that the commands need and that are not in memory.
-    fn load_needed(&self, commands: &[Command]) -> Result<(), StoreError> {
-        let table = self.shared.table.read();
-        let set = WorkingSet::new(&*table);
-        let missing: Vec<Key> =
-            commands.iter().flat_map(|command| needs(command, &set).into_keys()).collect();
-        drop(table);
-        for key in missing {
-            let document = self.document(&key)?;
-            self.shared.table.write().put(key, document);
-        }
-        Ok(())
-    }
+/// What writes the effects of a commit.
+struct Transaction<'a> {
+    connection: &'a Connection,
+    unfolded: &'a Unfolded,
+    seq: i64,
+    numbers: Numbers,
+    /// The logs that this commit creates.
+    created: HashMap<TopicPartition, u32>,
+    scratch: &'a mut Vec<u8>,
+    /// The rest of the small batches.
+    small: Bytes,
+}
 
-    fn document(&self, key: &Key) -> Result<Option<Document>, StoreError> {
-        let reading = |error: rusqlite::Error| failed("reading a document", &error);
-        let sql = "SELECT value FROM documents WHERE key = ?1";
-        let mut statement = self.connection.prepare_cached(sql).map_err(reading)?;
-        let mut rows = statement.query([key.as_str()]).map_err(reading)?;
-        let Some(row) = rows.next().map_err(reading)? else { return Ok(None) };
-        let text: String = row.get(0).map_err(reading)?;
-        let document = read(key, &text);
-        document
-            .map(Some)
-            .map_err(|error| StoreError(format!("the document {key} in the store is damaged: {error}")))
-    }
-
-    fn write(
-        &mut self,
-        changes: &Changes,
-        effects: &[Effect],
-        logs: &mut LogChanges,
-        counters: &Counters,
-    ) -> rusqlite::Result<()> {
-        let shared = Arc::clone(&self.shared);
-        let facts = shared.logs.read();
-        let unwritable = |error: serde_json::Error| rusqlite::Error::ToSqlConversionFailure(error.into());
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        for effect in effects {
-            let number = |at: TopicPartition, logs: &LogChanges| logs.get(&facts, at).map(|log| log.number);
-            match effect {
-                Effect::CreateLog { .. } => {}
-                Effect::Append { partition, base_offset, leader_epoch, batch, payload } => {
-                    let Some(number) = number(*partition, logs) else { continue };
-                    self.insert(number, (*base_offset, *leader_epoch), batch, &payload.0)?;
-                }
-                Effect::Trim { partition, was, log_start } => {
-                    let Some(number) = number(*partition, logs) else { continue };
-                    let bytes = self.trim(number, *was, *log_start)?;
-                    logs.trimmed(&facts, *partition, bytes);
-                }
-                Effect::DropLog { partition } => {
-                    if let Some(number) = number(*partition, logs) {
-                        self.mark_garbage(number, i64::MAX)?;
-                    }
-                    logs.dropped(*partition);
-                }
+impl Transaction<'_> {
+    /// Writes an effect, and returns the change of its log; `None` if it has no log.
+    fn apply(&mut self, effect: &Effect) -> rusqlite::Result<Option<(TopicPartition, LogChange)>> {
+        let change = match effect {
+            Effect::CreateLog { partition } => {
+                let number = self.numbers.take(self.connection)?;
+                self.created.insert(*partition, number);
+                (*partition, LogChange::Created { number })
             }
-        }
-        for (key, document) in changes {
-            match document {
-                Some(document) => self.put(key, &logs.text_of(&facts, key, document).map_err(unwritable)?)?,
-                None => {
-                    let sql = "DELETE FROM documents WHERE key = ?1";
-                    self.connection.prepare_cached(sql)?.execute([key.as_str()])?;
+            Effect::Append { partition, base_offset, leader_epoch, batch, payload } => {
+                let bytes = payload.0.len();
+                let is_small = bytes < SMALL_BATCH_BYTES;
+                let data = is_small.then(|| self.small.split_to(bytes));
+                let number = self.number(*partition).ok_or_else(|| no_log(*partition))?;
+                if !is_small {
+                    self.insert(number, (*base_offset, *leader_epoch), &payload.0)?;
                 }
+                let entry = Span {
+                    base: *base_offset,
+                    next: base_offset + i64::from(batch.record_count),
+                    max_timestamp: batch.max_timestamp,
+                    bytes: bytes as u64,
+                };
+                (*partition, LogChange::Appended { entry, data })
             }
-        }
-        // After the changes: a producer may have appended to a partition that was then deleted.
-        for partition in dropped(effects) {
-            self.delete_producers(partition)?;
-        }
-        if logs.has_new_numbers() {
-            self.put(&Counters::key(&()), &logs.counters_text(counters).map_err(unwritable)?)?;
-        }
-        self.connection.execute_batch("COMMIT")
+            Effect::Trim { partition, was, log_start } => {
+                let number = self.number(*partition).ok_or_else(|| no_log(*partition))?;
+                let log = self.unfolded.logs.get(partition).and_then(Option::as_ref);
+                let freed = log.map_or(Ok(0), |log| log.freed(self.connection, *was, *log_start))?;
+                self.mark_garbage(number, *log_start)?;
+                (*partition, LogChange::Trimmed { log_start: *log_start, freed })
+            }
+            Effect::DropLog { partition } => {
+                // A damaged topic can still be deleted.
+                let Some(number) = self.number(*partition) else { return Ok(None) };
+                self.mark_garbage(number, WHOLE_LOG)?;
+                self.delete_producers(*partition)?;
+                (*partition, LogChange::Dropped)
+            }
+        };
+        Ok(Some(change))
     }
 
-    fn put(&self, key: &Key, text: &str) -> rusqlite::Result<()> {
-        let sql = "INSERT INTO documents VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
-        self.connection.prepare_cached(sql)?.execute([key.as_str(), text])?;
-        Ok(())
+    fn number(&self, at: TopicPartition) -> Option<u32> {
+        let existing = || Some(self.unfolded.logs.get(&at)?.as_ref()?.number);
+        self.created.get(&at).copied().or_else(existing)
     }
 
     fn insert(
         &mut self,
         number: u32,
         (base_offset, leader_epoch): (i64, i32),
-        batch: &BatchFacts,
         bytes: &[u8],
     ) -> rusqlite::Result<()> {
         self.scratch.clear();
         self.scratch.extend_from_slice(bytes);
-        records::patch(&mut self.scratch, base_offset, leader_epoch);
-        let mut insert = self.connection.prepare_cached("INSERT INTO batches VALUES (?1, ?2, ?3, ?4, ?5)")?;
-        insert.execute(params![
-            pack(number, base_offset),
-            base_offset + i64::from(batch.record_count),
-            batch.max_timestamp,
-            self.scratch.len() as i64,
-            &self.scratch[..],
-        ])?;
+        records::patch(self.scratch, base_offset, leader_epoch);
+        let mut insert = self.connection.prepare_cached("INSERT INTO batches VALUES (?1, ?2)")?;
+        insert.execute(params![pack(number, base_offset), &self.scratch[..]])?;
         Ok(())
-    }
-
-    /// Marks the rows before the new log start offset as garbage, and returns their bytes.
-    fn trim(&self, number: u32, was: i64, log_start: i64) -> rusqlite::Result<u64> {
-        let sql = "SELECT coalesce(sum(bytes), 0) FROM batches
-             WHERE id >= coalesce((SELECT max(id) FROM batches WHERE id BETWEEN ?1 AND ?2), ?1) AND id < ?3
-               AND next_offset > ?4 AND next_offset <= ?5";
-        let bounds = params![pack(number, 0), pack(number, was), pack(number, log_start), was, log_start];
-        let freed: i64 = self.connection.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))?;
-        self.mark_garbage(number, log_start)?;
-        Ok(freed as u64)
     }
 
     fn delete_producers(&self, partition: TopicPartition) -> rusqlite::Result<()> {
@@ -210,9 +295,78 @@ impl Committer {
     }
 
     fn mark_garbage(&self, number: u32, before_offset: i64) -> rusqlite::Result<()> {
-        let sql = "INSERT OR IGNORE INTO garbage VALUES (?1, ?2)";
-        self.connection.prepare_cached(sql)?.execute(params![number, before_offset])?;
+        let sql = "INSERT OR REPLACE INTO garbage VALUES (?1, ?2, ?3, NULL)";
+        self.connection.prepare_cached(sql)?.execute(params![number, before_offset, self.seq])?;
         Ok(())
+    }
+}
+
+/// The small batches of a commit, one after the other, with their final offsets and epochs.
+fn small_batches(effects: &[Effect]) -> Bytes {
+    let mut small = Vec::new();
+    for effect in effects {
+        if let Effect::Append { base_offset, leader_epoch, payload, .. } = effect
+            && payload.0.len() < SMALL_BATCH_BYTES
+        {
+            let at = small.len();
+            small.extend_from_slice(&payload.0);
+            records::patch(&mut small[at..], *base_offset, *leader_epoch);
+        }
+    }
+    small.into()
+}
+
+/// A commit's row of the journal. Producers of deleted partitions go after they were put.
+fn row(changes: &Changes, effects: &[Effect], logs: &[(TopicPartition, LogChange)]) -> rusqlite::Result<Row> {
+    let mut row = Row::new();
+    for (key, document) in changes {
+        match document {
+            Some(document) => row.put(key, &text_of(document)?),
+            None => row.delete(key),
+        }
+    }
+    logs.iter().for_each(|(at, change)| row.log(*at, change));
+    dropped(effects).for_each(|partition| row.drop_producers(partition));
+    Ok(row)
+}
+
+/// A document as text.
+pub(super) fn text_of(document: &Document) -> rusqlite::Result<String> {
+    document.write().map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+/// A document in the file and the length of its text.
+pub(super) fn document(connection: &Connection, key: &Key) -> Result<(Option<Document>, usize), StoreError> {
+    let reading = |error: rusqlite::Error| failed("reading a document", &error);
+    let sql = "SELECT value FROM documents WHERE key = ?1";
+    let mut statement = connection.prepare_cached(sql).map_err(reading)?;
+    let mut rows = statement.query([key.as_str()]).map_err(reading)?;
+    let Some(row) = rows.next().map_err(reading)? else { return Ok((None, 0)) };
+    let text = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
+    Ok((Some(parse(key, text)?), text.len()))
+}
+
+/// Parses a document's text.
+pub(super) fn parse(key: &Key, text: &str) -> Result<Document, StoreError> {
+    read(key, text).map_err(|error| match error {
+        rules::documents::ReadError::Newer { .. } => {
+            StoreError(format!("the document {key} in the store cannot be read: {error}; upgrade Yagura"))
+        }
+        _ => StoreError(format!("the document {key} in the store is damaged: {error}; restore a backup")),
+    })
+}
+
+fn no_log(at: TopicPartition) -> rusqlite::Error {
+    damaged(format!("{} has a document and no log", PartitionDocument::key(&at)))
+}
+
+/// The log that an effect changes, if it was there before.
+fn existing_log(effect: &Effect) -> Option<TopicPartition> {
+    match effect {
+        Effect::CreateLog { .. } => None,
+        Effect::Append { partition, .. } | Effect::Trim { partition, .. } | Effect::DropLog { partition } => {
+            Some(*partition)
+        }
     }
 }
 

@@ -1,189 +1,269 @@
-//! What this engine keeps of a partition besides its document: a number and the size of its batches.
+//! What this engine keeps of a partition besides its document: a number, its size, and the end of its index.
 //!
 //! The key of a batch's row packs the partition's number (20 bits) and the batch's base offset (43 bits).
-//! These limits and the sizes are specific to this engine, so the rules do not know them. The file has them
-//! in the documents of partitions and counters, next to the fields of the rules (format 1).
+//! These limits and the sizes are specific to this engine, so the rules do not know them.
 
-use std::collections::HashMap;
+use std::collections::VecDeque;
 
+use bytes::Bytes;
 use kernel::{ErrorCode, TopicPartition};
 use rules::WorkingSet;
-use rules::commands::{Command, Effect, Refused};
-use rules::documents::{Counters, Document, DocumentKind, Key, PartitionDocument, ReadError, TopicDocument};
-use serde::{Deserialize, Serialize};
+use rules::commands::{Command, Refused};
+use rules::documents::{DocumentKind, PartitionDocument, TopicDocument};
+use rusqlite::{Connection, OptionalExtension, params};
 
+use super::index::{BLOCK_ENTRIES, Span, Step, add_block, pack_entries, search, unpack_entries};
 use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX};
 
-/// A partition's number in this store, which is never reused, and the size of its batches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct LogFacts {
+/// A log, without the batches that are in the file.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Log {
+    /// Its number in this store.
     pub(super) number: u32,
-    pub(super) bytes: u64,
-}
-
-/// The facts of all partitions.
-#[derive(Debug, Default)]
-pub(super) struct Logs {
-    by_partition: HashMap<TopicPartition, LogFacts>,
-    next_number: u32,
-}
-
-/// A partition document in the file.
-#[derive(Serialize, Deserialize)]
-struct StoredPartition {
-    number: u32,
+    /// The last row of the journal that changed it.
+    pub(super) seq: i64,
     log_start: i64,
-    end: i64,
-    bytes: u64,
-    leader_epoch: i32,
+    /// Bytes of its batches, from the log start offset on.
+    pub(super) bytes: u64,
+    /// Where its blocks end.
+    tail_start: i64,
+    /// The batches after the last block.
+    tail: Vec<Span>,
+    /// The small batches that are only in the journal.
+    recent: VecDeque<Recent>,
 }
 
-/// The counters document in the file.
-#[derive(Serialize, Deserialize)]
-struct StoredCounters {
-    next_producer_id: i64,
-    next_partition_number: u32,
+/// A small batch that is not at its partition's place yet.
+#[derive(Debug, Clone)]
+pub(super) struct Recent {
+    pub(super) base: i64,
+    pub(super) next: i64,
+    pub(super) data: Bytes,
 }
 
-impl Logs {
-    pub(super) fn get(&self, at: TopicPartition) -> Option<LogFacts> {
-        self.by_partition.get(&at).copied()
+/// What a commit does to a log. The journal keeps it.
+#[derive(Debug, Clone)]
+pub(super) enum LogChange {
+    /// It was created, with this number.
+    Created { number: u32 },
+    /// A batch was appended; small ones come with their bytes.
+    Appended { entry: Span, data: Option<Bytes> },
+    /// It starts later; `freed` are the bytes of those batches in blocks that are now before its start.
+    Trimmed { log_start: i64, freed: u64 },
+    /// It was deleted.
+    Dropped,
+}
+
+impl Log {
+    /// The log after a change; `None` once it was deleted.
+    pub(super) fn after(log: Option<Log>, change: LogChange, seq: i64) -> Option<Log> {
+        let mut log = match (log, change) {
+            (_, LogChange::Created { number }) => Log { number, ..Log::default() },
+            (_, LogChange::Dropped) | (None, _) => return None,
+            (Some(mut log), LogChange::Appended { entry, data }) => {
+                log.append(entry, data);
+                log
+            }
+            (Some(mut log), LogChange::Trimmed { log_start, freed }) => {
+                log.trim(log_start, freed);
+                log
+            }
+        };
+        log.seq = seq;
+        Some(log)
     }
 
-    /// Loads a document of the file, if it is a partition or the counters.
-    pub(super) fn load(&mut self, key: &Key, text: &str) -> Result<(), ReadError> {
-        let damaged = |error: serde_json::Error| ReadError::Damaged(error.to_string());
-        if let Some(at) = PartitionDocument::parse_key(key) {
-            let stored: StoredPartition = serde_json::from_str(text).map_err(damaged)?;
-            let facts = LogFacts { number: stored.number, bytes: stored.bytes };
-            self.by_partition.insert(at, facts);
-        } else if Counters::parse_key(key).is_some() {
-            let stored: StoredCounters = serde_json::from_str(text).map_err(damaged)?;
-            self.next_number = stored.next_partition_number;
+    fn append(&mut self, entry: Span, data: Option<Bytes>) {
+        self.bytes += entry.bytes;
+        self.tail.push(entry);
+        self.recent.extend(data.map(|data| Recent { base: entry.base, next: entry.next, data }));
+    }
+
+    fn trim(&mut self, log_start: i64, freed: u64) {
+        let gone = self.tail_from(self.log_start).iter().take_while(|entry| entry.next <= log_start);
+        let in_tail: u64 = gone.map(|entry| entry.bytes).sum();
+        self.bytes = self.bytes.saturating_sub(freed + in_tail);
+        self.log_start = log_start;
+        while self.recent.front().is_some_and(|recent| recent.next <= log_start) {
+            self.recent.pop_front();
         }
+    }
+
+    /// The log end offset.
+    pub(super) fn end(&self) -> i64 {
+        self.tail.last().map_or(self.tail_start, |entry| entry.next)
+    }
+
+    /// The batches of the tail, from the one that holds an offset on.
+    fn tail_from(&self, offset: i64) -> &[Span] {
+        &self.tail[self.tail.partition_point(|entry| entry.next <= offset)..]
+    }
+
+    /// The small batches that are not in the file, from the one that holds an offset, or the first after it.
+    pub(super) fn recent_from(&self, offset: i64) -> impl Iterator<Item = &Recent> {
+        self.recent.range(self.recent.partition_point(|recent| recent.next <= offset)..)
+    }
+
+    /// Searches from an offset on: see [`search`].
+    pub(super) fn search(
+        &self,
+        connection: &Connection,
+        from: i64,
+        step: &mut impl FnMut(&Span) -> Step,
+    ) -> rusqlite::Result<Option<Span>> {
+        let found = search(connection, self.number, (from, self.tail_start), step)?;
+        Ok(found.or_else(|| self.tail_from(from).iter().find(|entry| step(entry) == Step::Into).copied()))
+    }
+
+    /// Bytes of those batches in blocks that end after `was` and at or before `log_start`.
+    pub(super) fn freed(&self, connection: &Connection, was: i64, log_start: i64) -> rusqlite::Result<u64> {
+        let mut freed = 0;
+        search(connection, self.number, (was, self.tail_start.min(log_start)), &mut |span| {
+            if span.next > log_start {
+                return Step::Into;
+            }
+            freed += span.bytes;
+            Step::Over
+        })?;
+        Ok(freed)
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        let recent: usize = self.recent.iter().map(|recent| recent.data.len()).sum();
+        256 + self.tail.capacity() * size_of::<Span>() + recent
+    }
+
+    /// Reads a log from the file.
+    pub(super) fn load(connection: &Connection, at: TopicPartition) -> rusqlite::Result<Option<Log>> {
+        let sql = "SELECT number, seq, log_start, bytes, tail_start, tail FROM logs WHERE key = ?1";
+        let mut statement = connection.prepare_cached(sql)?;
+        let log = statement.query_row([PartitionDocument::key(&at).as_str()], |row| {
+            let tail_start = row.get(4)?;
+            Ok(Log {
+                number: row.get(0)?,
+                seq: row.get(1)?,
+                log_start: row.get(2)?,
+                bytes: row.get::<_, i64>(3)? as u64,
+                tail_start,
+                tail: unpack_entries(tail_start, row.get_ref(5)?.as_blob()?)?,
+                recent: VecDeque::new(),
+            })
+        });
+        log.optional()
+    }
+
+    /// Writes it to the file, within a transaction: its small batches at their place, full blocks, and the rest of the tail.
+    pub(super) fn fold(&self, connection: &Connection, at: TopicPartition) -> rusqlite::Result<Log> {
+        let mut batches = connection.prepare_cached("INSERT INTO batches VALUES (?1, ?2)")?;
+        for recent in &self.recent {
+            batches.execute(params![super::schema::pack(self.number, recent.base), &recent.data[..]])?;
+        }
+        let blocks = self.tail.chunks_exact(BLOCK_ENTRIES);
+        let rest = blocks.remainder();
+        let tail_start = rest.first().map_or(self.end(), |entry| entry.base);
+        for block in blocks {
+            add_block(connection, self.number, block)?;
+        }
+        let sql = "INSERT OR REPLACE INTO logs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+        connection.prepare_cached(sql)?.execute(params![
+            PartitionDocument::key(&at).as_str(),
+            self.number,
+            self.seq,
+            self.log_start,
+            self.bytes as i64,
+            tail_start,
+            pack_entries(tail_start, rest),
+        ])?;
+        Ok(Log { tail: rest.to_vec(), recent: VecDeque::new(), tail_start, ..*self })
+    }
+
+    /// The same log with another start, all of whose batches end after it. One without batches ends there as well.
+    pub(super) fn starting_at(self, log_start: i64, end: i64) -> Log {
+        let tail_start = if self.tail.is_empty() { end } else { self.tail_start };
+        Log { log_start, tail_start, ..self }
+    }
+
+    /// The entries of the batches after the last block.
+    pub(super) fn tail(&self) -> &[Span] {
+        &self.tail
+    }
+}
+
+/// The partition numbers that are left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Numbers {
+    next: u32,
+    given_back: u32,
+}
+
+impl Numbers {
+    pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
+        let next = "SELECT value FROM counters WHERE name = 'next_number'";
+        let next = connection.query_row(next, [], |row| row.get(0))?;
+        let given_back = connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))?;
+        Ok(Self { next, given_back })
+    }
+
+    fn left(&self) -> u32 {
+        PARTITION_NUMBERS_MAX.saturating_sub(self.next) + self.given_back
+    }
+
+    /// Takes a number, within a transaction.
+    pub(super) fn take(&mut self, connection: &Connection) -> rusqlite::Result<u32> {
+        if self.given_back > 0 {
+            let sql = "DELETE FROM numbers WHERE number = (SELECT min(number) FROM numbers) RETURNING number";
+            let number = connection.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+            self.given_back -= 1;
+            return Ok(number);
+        }
+        let number = self.next;
+        self.next += 1;
+        let sql = "UPDATE counters SET value = ?1 WHERE name = 'next_number'";
+        connection.prepare_cached(sql)?.execute([self.next])?;
+        Ok(number)
+    }
+
+    /// Gives a number back, whose rows are all deleted.
+    pub(super) fn give_back(&mut self, connection: &Connection, number: u32) -> rusqlite::Result<()> {
+        connection.prepare_cached("INSERT OR IGNORE INTO numbers VALUES (?1)")?.execute([number])?;
+        self.given_back += 1;
         Ok(())
     }
+}
 
-    /// Applies the changes of a commit.
-    pub(super) fn apply(&mut self, changes: LogChanges) {
-        self.next_number = changes.next_number;
-        for (at, facts) in changes.changed {
-            match facts {
-                Some(facts) => drop(self.by_partition.insert(at, facts)),
-                None => drop(self.by_partition.remove(&at)),
+/// Refuses a command that exceeds this store's limits. `left` partition numbers are left.
+pub(super) fn check(command: &Command, set: &WorkingSet<'_>, left: u32) -> Result<(), Refused> {
+    match command {
+        Command::Append(append) => {
+            let end = set.get::<PartitionDocument>(&append.partition).map_or(0, |log| log.end);
+            if end + i64::from(append.batch.record_count) > OFFSET_MAX {
+                let message = format!("The partition is full: its offsets have reached {end}.");
+                return Err(Refused::new(ErrorCode::KafkaStorageError, message));
             }
+            Ok(())
         }
+        Command::CreateTopic { partitions, .. } => check_numbers(*partitions, left),
+        Command::CreatePartitions { name, count } => {
+            let has = set.get::<TopicDocument>(name).map_or(0, |topic| topic.partitions);
+            check_numbers(count.saturating_sub(has), left)
+        }
+        Command::Check(inner) => check(inner, set, left),
+        _ => Ok(()),
     }
 }
 
-/// The changes of a commit, computed while its commands are decided.
-pub(super) struct LogChanges {
-    changed: HashMap<TopicPartition, Option<LogFacts>>,
-    next_number: u32,
-    first_number: u32,
+fn check_numbers(wanted: i32, left: u32) -> Result<(), Refused> {
+    if u32::try_from(wanted).unwrap_or(0) <= left {
+        return Ok(());
+    }
+    let message = format!(
+        "This store has {left} of its {PARTITION_NUMBERS_MAX} partitions left; delete topics, or start another store."
+    );
+    Err(Refused::new(ErrorCode::PolicyViolation, message))
 }
 
-impl LogChanges {
-    pub(super) fn new(logs: &Logs) -> Self {
-        let next_number = logs.next_number;
-        Self { changed: HashMap::new(), next_number, first_number: next_number }
-    }
-
-    /// The facts of a partition after the changes so far.
-    pub(super) fn get(&self, logs: &Logs, at: TopicPartition) -> Option<LogFacts> {
-        self.changed.get(&at).copied().unwrap_or_else(|| logs.get(at))
-    }
-
-    /// Applies an effect. The bytes of a trim are known only from the file: see [`LogChanges::trimmed`].
-    pub(super) fn apply(&mut self, logs: &Logs, effect: &Effect) {
-        match effect {
-            Effect::CreateLog { partition } => {
-                let facts = LogFacts { number: self.next_number, bytes: 0 };
-                self.changed.insert(*partition, Some(facts));
-                self.next_number += 1;
-            }
-            Effect::Append { partition, batch, .. } => {
-                if let Some(facts) = self.get(logs, *partition) {
-                    let bytes = facts.bytes + u64::from(batch.bytes);
-                    self.changed.insert(*partition, Some(LogFacts { bytes, ..facts }));
-                }
-            }
-            Effect::Trim { .. } | Effect::DropLog { .. } => {}
-        }
-    }
-
-    /// Subtracts the bytes of a trim from a partition's size.
-    pub(super) fn trimmed(&mut self, logs: &Logs, at: TopicPartition, bytes: u64) {
-        if let Some(facts) = self.get(logs, at) {
-            let bytes = facts.bytes.saturating_sub(bytes);
-            self.changed.insert(at, Some(LogFacts { bytes, ..facts }));
-        }
-    }
-
-    /// Removes a partition; its number is not reused.
-    pub(super) fn dropped(&mut self, at: TopicPartition) {
-        self.changed.insert(at, None);
-    }
-
-    /// Refuses a command that exceeds this store's limits.
-    pub(super) fn check(&self, command: &Command, set: &WorkingSet<'_>) -> Result<(), Refused> {
-        match command {
-            Command::Append(append) => {
-                let end = set.get::<PartitionDocument>(&append.partition).map_or(0, |log| log.end);
-                if end + i64::from(append.batch.record_count) > OFFSET_MAX {
-                    let message = format!("The partition is full: its offsets have reached {end}.");
-                    return Err(Refused::new(ErrorCode::KafkaStorageError, message));
-                }
-                Ok(())
-            }
-            Command::CreateTopic { partitions, .. } => self.check_numbers(*partitions),
-            Command::CreatePartitions { name, count } => {
-                let has = set.get::<TopicDocument>(name).map_or(0, |topic| topic.partitions);
-                self.check_numbers(count.saturating_sub(has))
-            }
-            Command::Check(inner) => self.check(inner, set),
-            _ => Ok(()),
-        }
-    }
-
-    fn check_numbers(&self, wanted: i32) -> Result<(), Refused> {
-        let left = PARTITION_NUMBERS_MAX.saturating_sub(self.next_number);
-        if u32::try_from(wanted).unwrap_or(0) <= left {
-            return Ok(());
-        }
-        let message = format!(
-            "This store has given out {} of its {PARTITION_NUMBERS_MAX} partition numbers; start a new one.",
-            self.next_number
-        );
-        Err(Refused::new(ErrorCode::PolicyViolation, message))
-    }
-
-    /// Whether numbers were assigned, so that the counters must be written.
-    pub(super) fn has_new_numbers(&self) -> bool {
-        self.next_number != self.first_number
-    }
-
-    /// A document in the file's format.
-    pub(super) fn text_of(
-        &self,
-        logs: &Logs,
-        key: &Key,
-        document: &Document,
-    ) -> Result<String, serde_json::Error> {
-        if let Some(counters) = document.get::<Counters>() {
-            return self.counters_text(counters);
-        }
-        let log = document.get::<PartitionDocument>().zip(PartitionDocument::parse_key(key));
-        let Some((log, at)) = log else { return document.write() };
-        let LogFacts { number, bytes } = self.get(logs, at).unwrap_or(LogFacts { number: 0, bytes: 0 });
-        let PartitionDocument { log_start, end, leader_epoch } = *log;
-        serde_json::to_string(&StoredPartition { number, log_start, end, bytes, leader_epoch })
-    }
-
-    /// The counters in the file's format.
-    pub(super) fn counters_text(&self, counters: &Counters) -> Result<String, serde_json::Error> {
-        let next_partition_number = self.next_number;
-        let next_producer_id = counters.next_producer_id;
-        serde_json::to_string(&StoredCounters { next_producer_id, next_partition_number })
-    }
+/// How many partition numbers are left once those of a commit are taken.
+pub(super) fn left_after(numbers: &Numbers, taken: u32) -> u32 {
+    numbers.left().saturating_sub(taken)
 }

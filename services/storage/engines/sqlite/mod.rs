@@ -2,46 +2,66 @@
 //!
 //! - The writer drains its queue into one transaction: many small commands share one fsync ([`writer`]).
 //!   `synchronous=FULL`, so a commit that returned is on disk.
-//! - Batches are stored as received, one row each; only base offset and leader epoch are set, which the CRC
-//!   does not cover. Reads run on separate threads ([`reader`]), because SQLite blocks.
-//! - Topics and partitions are held in memory as well ([`super::resident`]), so that a fetch at the end of a
-//!   log and every lookup need no disk access. Only this process may write the file ([`open`] locks it).
+//! - A commit writes one row of a journal, and a row for each large batch ([`commit`]). The journal is folded into tables
+//!   that are ordered by key from time to time ([`fold`]); until then its changes are in memory ([`state`]).
+//! - Batches are stored as received; only base offset and leader epoch are set, which the CRC does not cover. An index
+//!   over them answers searches by time and by size ([`index`]).
+//! - Reads run on separate threads ([`reader`]), because SQLite blocks, unless all that is wanted is in memory: what is
+//!   not folded yet, and a bounded cache. Opening reads nothing but the journal. Only this process may write the file
+//!   ([`open`] locks it).
 
 mod backup;
+mod batches;
+mod cache;
 mod commit;
+mod fold;
 mod garbage;
+mod gauges;
+mod index;
+mod journal;
 mod lane;
 mod logs;
+mod maintain;
+mod migrate;
 mod open;
+mod pack;
 mod reader;
+mod scan;
 mod schema;
+mod state;
+#[cfg(test)]
+mod tests;
 mod verify;
+mod verify_log;
 mod writer;
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
 use parking_lot::{Mutex, RwLock};
 use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, Prefix};
-use tokio::sync::oneshot;
 
 pub use backup::{BackupReport, backup};
 pub use verify::{VerifyReport, verify};
 
-use super::resident::{CommitStats, Gauges, Table};
+use super::resident::{CommitStats, Gauges};
 use super::{
     Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError, Subject,
     Watch, Watchers,
 };
-use logs::Logs;
+use crate::settings::Settings;
+use batches::{ReadBudget, outcome_without_log, read_memory};
+use commit::Committer;
+use maintain::Maintenance;
 use reader::Readers;
-use writer::{Job, Writer};
+use state::{Clean, Unfolded, known_document, known_partition};
+use writer::{AnswerTo, Job, Writer};
 
 /// `sqlite://FILE`
 pub(super) static KIND: EngineKind = EngineKind {
@@ -49,13 +69,14 @@ pub(super) static KIND: EngineKind = EngineKind {
     form: "\"sqlite://FILE\" (such as sqlite://yagura.db or sqlite:///var/lib/yagura.db)",
     is_exclusive: true,
     accepts: |file| !file.is_empty(),
-    open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings.commit_bytes_max.as_usize())?)),
+    open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings)?)),
 };
 
 /// State shared by the threads of this engine.
 struct Shared {
-    table: RwLock<Table>,
-    logs: RwLock<Logs>,
+    /// To be locked before `clean`.
+    unfolded: RwLock<Unfolded>,
+    clean: Mutex<Clean>,
     watchers: Watchers,
     stats: CommitStats,
     /// When it was last logged that a partition cannot be read.
@@ -67,6 +88,7 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     jobs: Mutex<mpsc::Sender<Job>>,
     readers: Readers,
+    delete_delay: Duration,
 }
 
 impl Sqlite {
@@ -75,36 +97,44 @@ impl Sqlite {
     /// # Errors
     /// A sentence with the cause and the remedy: another process has it open, it is not a Yagura store, it is
     /// from a newer release, it is damaged, or the folder cannot be written.
-    pub fn open(path: &Path, commit_bytes_max: usize) -> Result<Self, StoreError> {
+    pub fn open(path: &Path, settings: &Settings) -> Result<Self, StoreError> {
         let opened = open::open(path)?;
         let shared = Arc::new(Shared {
-            table: RwLock::new(opened.table),
-            logs: RwLock::new(opened.logs),
+            unfolded: RwLock::new(opened.unfolded),
+            clean: Mutex::new(Clean::new(settings.cache_memory.as_usize())),
             watchers: Watchers::default(),
             stats: CommitStats::new(),
             unreadable: Mutex::default(),
         });
         let (jobs, queue) = mpsc::channel();
-        let writer = Writer::new(opened.connection, opened.lock, Arc::clone(&shared), commit_bytes_max);
+        let committer = Committer::new(opened.connection, Arc::clone(&shared), opened.numbers, opened.fold);
+        let writer = Writer::new(committer, opened.lock, settings.commit_bytes_max.as_usize());
         let spawned = std::thread::Builder::new().name("sqlite-writer".to_owned());
         spawned.spawn(move || writer.run(&queue)).map_err(|error| {
             StoreError(format!("the store's writer thread could not be started: {error}"))
         })?;
         let readers = Readers::new(path, &shared);
-        Ok(Self { shared, jobs: Mutex::new(jobs), readers })
+        Ok(Self { shared, jobs: Mutex::new(jobs), readers, delete_delay: settings.delete_delay.0 })
     }
 
-    fn send<T: Send + 'static>(
-        &self,
-        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
-    ) -> Pending<T> {
-        let (answer, answered) = oneshot::channel();
-        let sent = self.jobs.lock().send(job(answer));
-        let gone = || StoreError("the store is closed".to_owned());
-        Box::pin(async move {
-            sent.map_err(|_| gone())?;
-            answered.await.unwrap_or_else(|_| Err(gone()))
-        })
+    /// Reads what is in memory; `None` if the file is needed for any of it.
+    fn read_memory(&self, specs: &[ReadSpec], bytes_max: usize) -> Option<Vec<ReadOutcome>> {
+        let unfolded = self.shared.unfolded.read();
+        let mut budget = ReadBudget::new(bytes_max);
+        let mut read = |spec: &ReadSpec| {
+            let ReadFrom::Offset(offset) = spec.from else { return None };
+            let known = known_partition(&unfolded, &mut self.shared.clean.lock(), spec.partition)?;
+            let Some(document) = known else { return Some(ReadOutcome::UnknownPartition) };
+            outcome_without_log(&document, offset).or_else(|| {
+                let log = unfolded.logs.get(&spec.partition)?.as_ref()?;
+                read_memory(&document, log, offset, spec.bytes_max, &mut budget)
+            })
+        };
+        specs.iter().map(&mut read).collect()
+    }
+
+    fn send<T: Send + 'static>(&self, job: impl FnOnce(AnswerTo<T>) -> Job) -> Pending<T> {
+        writer::ask(&self.jobs.lock(), job)
     }
 }
 
@@ -114,35 +144,40 @@ impl Engine for Sqlite {
     }
 
     fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
-        let table = self.shared.table.read();
-        let without_log = |spec: &ReadSpec| match spec.from {
-            ReadFrom::Offset(offset) => table.outcome_without_log(spec.partition, offset),
-            _ => None,
-        };
-        let known: Vec<_> = specs.iter().map(without_log).collect();
-        drop(table);
-        if let Some(all) = known.iter().cloned().collect::<Option<Vec<_>>>() {
-            return ready(all);
+        match self.read_memory(&specs, bytes_max) {
+            Some(outcomes) => ready(outcomes),
+            None => self.readers.read(specs, bytes_max),
         }
-        self.readers.read(specs, bytes_max)
     }
 
     fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
-        ready(self.shared.table.read().load(&keys))
+        let unfolded = self.shared.unfolded.read();
+        let mut clean = self.shared.clean.lock();
+        let known = keys.iter().map(|key| known_document(&unfolded, &mut clean, key)).collect();
+        drop((clean, unfolded));
+        match known {
+            Some(documents) => ready(documents),
+            None => self.readers.get(keys),
+        }
     }
 
     fn scan(&self, prefix: Prefix, after: Option<Key>, limit: usize) -> Pending<Vec<(Key, Document)>> {
-        let table = self.shared.table.read();
-        if table.is_partial(&prefix) {
-            // Some are only in the file.
-            return self.readers.scan(prefix, after, limit);
-        }
-        ready(table.scan(&prefix, after.as_ref(), limit))
+        self.readers.scan(prefix, after, limit)
     }
 
     fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>> {
-        let logs = self.shared.logs.read();
-        ready(partitions.into_iter().map(|at| logs.get(at).map_or(0, |log| log.bytes)).collect())
+        let unfolded = self.shared.unfolded.read();
+        let mut clean = self.shared.clean.lock();
+        let size = |at: &TopicPartition| match unfolded.logs.get(at) {
+            Some(log) => Some(log.as_ref().map_or(0, |log| log.bytes)),
+            None => Some(clean.log(*at)?.map_or(0, |log| log.bytes)),
+        };
+        let known = partitions.iter().map(size).collect();
+        drop((clean, unfolded));
+        match known {
+            Some(sizes) => ready(sizes),
+            None => self.readers.sizes(partitions),
+        }
     }
 
     fn watch(&self, subjects: &[Subject]) -> Watch {
@@ -154,33 +189,17 @@ impl Engine for Sqlite {
     }
 
     fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
-        let retained = self.send(|answer| Job::Retain { now_ms, answer });
-        let jobs = self.jobs.lock().clone();
-        Box::pin(async move {
-            let mut maintained = retained.await?;
-            // Garbage is deleted in small steps with pauses as long as the steps: commits have half of the time.
-            loop {
-                let started = Instant::now();
-                let (answer, answered) = oneshot::channel();
-                let closed = || StoreError("the store is closed".to_owned());
-                jobs.send(Job::Purge { answer }).map_err(|_| closed())?;
-                match answered.await.map_err(|_| closed())?? {
-                    Some(bytes) => {
-                        maintained.bytes_freed += bytes;
-                        tokio::time::sleep(started.elapsed()).await;
-                    }
-                    None => return Ok(maintained),
-                }
-            }
-        })
+        let (jobs, readers) = (self.jobs.lock().clone(), self.readers.clone());
+        let maintenance = Maintenance { jobs, readers, now_ms, delete_delay: self.delete_delay };
+        Box::pin(maintenance.run())
     }
 
     fn collect(&self, page: &mut Page) {
-        let (table, logs) = (self.shared.table.read(), self.shared.logs.read());
-        let gauges = Gauges::of(&table, |at| logs.get(at).map_or(0, |log| log.bytes));
-        drop((table, logs));
         self.shared.stats.collect(page);
-        gauges.write(page);
+    }
+
+    fn gauges(&self) -> Pending<Gauges> {
+        Box::pin(gauges::gather(self.readers.clone()))
     }
 
     fn close(&self) -> Pending<()> {

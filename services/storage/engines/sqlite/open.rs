@@ -1,32 +1,51 @@
 //! Opens the file: locks it, checks that it is a Yagura store, and applies the settings.
 
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 
-use rules::documents::{DocumentKind, Key, ProducerDocument, ReadError, read};
+use bytes::Bytes;
+use kernel::TopicPartition;
+use rules::documents::{Key, ProducerDocument};
 use rusqlite::{Connection, OpenFlags};
 
-use super::logs::Logs;
-use super::schema::{APPLICATION_ID, CREATE, FORMAT, failed};
+use super::commit::parse;
+use super::fold::Fold;
+use super::journal::{self, Change};
+use super::logs::{Log, Numbers};
+use super::migrate;
+use super::schema::{APPLICATION_ID, CREATE, FORMAT, PAGES, failed};
+use super::state::Unfolded;
 use crate::engines::StoreError;
-use crate::engines::resident::Table;
 
 pub(super) struct Opened {
     pub(super) connection: Connection,
     /// Held while the store is open.
     pub(super) lock: File,
-    pub(super) table: Table,
-    pub(super) logs: Logs,
+    pub(super) unfolded: Unfolded,
+    pub(super) numbers: Numbers,
+    pub(super) fold: Fold,
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let lock = lock(path)?;
+    migrate::finish(path)?;
+    let mut connection = connect(path)?;
+    if prepare(&connection, path)? == Prepared::Format1 {
+        connection = migrate::migrate(connection, path)?;
+    }
+    let damaged = |error: rusqlite::Error| cannot_open(path, &error);
+    let numbers = Numbers::load(&connection).map_err(damaged)?;
+    let (unfolded, fold) = replay(&connection)?;
+    Ok(Opened { connection, lock, unfolded, numbers, fold })
+}
+
+/// Opens a file, or creates it.
+pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))?;
-    prepare(&connection, path)?;
-    let (table, logs) = load(&connection, path)?;
-    Ok(Opened { connection, lock, table, logs })
+    Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))
 }
 
 /// Locks a separate file next to the store: SQLite's locks allow several processes, and two brokers that each
@@ -70,28 +89,34 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     }
 }
 
-/// Chosen by measurement: large pages and frequent checkpoints write the fewest extra bytes per batch. The
-/// caches are small because a log is read once and a larger cache gained nothing.
+/// Chosen by measurement: frequent checkpoints write the fewest extra bytes per batch. The caches are small because a
+/// log is read once and a larger cache gained nothing.
 const SETTINGS: &str = "
     PRAGMA journal_mode=WAL;
     PRAGMA synchronous=FULL;
-    PRAGMA wal_autocheckpoint=64;
+    PRAGMA wal_autocheckpoint=128;
     PRAGMA journal_size_limit=67108864;
     PRAGMA cache_size=-1024;
     PRAGMA temp_store=MEMORY;
 ";
 
-fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+/// A file that can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Prepared {
+    /// A store of the current format.
+    Ready,
+    /// A store of format 1, which is to be migrated.
+    Format1,
+}
+
+pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Prepared, StoreError> {
     let cannot = |error: rusqlite::Error| cannot_open(path, &error);
     let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
     let (application, format) =
         (pragma("application_id").map_err(cannot)?, pragma("user_version").map_err(cannot)?);
     let is_new = pragma("schema_version").map_err(cannot)? == 0 && application == 0;
     if is_new {
-        // Page size and vacuum mode can be set only before the first page is written.
-        connection
-            .execute_batch("PRAGMA page_size=65536; PRAGMA auto_vacuum=INCREMENTAL;")
-            .map_err(cannot)?;
+        connection.execute_batch(PAGES).map_err(cannot)?;
     } else if application != APPLICATION_ID {
         return Err(StoreError(format!(
             "{} is a SQLite file of another program; name another file for the store",
@@ -102,41 +127,98 @@ fn prepare(connection: &Connection, path: &Path) -> Result<(), StoreError> {
             "the store {} was written by a newer release (format {format}, this one reads up to {FORMAT}); upgrade Yagura, or restore a backup made before the upgrade",
             path.display()
         )));
+    } else if format == 1 {
+        return Ok(Prepared::Format1);
     }
     connection.execute_batch(SETTINGS).map_err(cannot)?;
     if is_new {
         let stamp = format!("PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};");
         connection.execute_batch(&format!("BEGIN IMMEDIATE; {CREATE} {stamp} COMMIT;")).map_err(cannot)?;
     }
+    Ok(Prepared::Ready)
+}
+
+/// Checks that a file is a store of the current format, for tools that only read.
+pub(super) fn check_format(connection: &Connection) -> Result<(), StoreError> {
+    let reading = |error: rusqlite::Error| failed("reading", &error);
+    let pragma = |name: &str| connection.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i32>(0));
+    let application = pragma("application_id").map_err(reading)?;
+    let format = pragma("user_version").map_err(reading)?;
+    if application == APPLICATION_ID && format < FORMAT {
+        return Err(StoreError(format!(
+            "the store has format {format}; start a broker on it once, which migrates it to format {FORMAT}"
+        )));
+    }
+    if application != APPLICATION_ID || format > FORMAT {
+        return Err(StoreError(format!(
+            "the file is not a store of format {FORMAT}: it has application id {application:#x} and format {format}"
+        )));
+    }
     Ok(())
 }
 
-/// Reads all documents except producers, which are loaded on demand.
-fn load(connection: &Connection, path: &Path) -> Result<(Table, Logs), StoreError> {
-    let reading = |error: rusqlite::Error| cannot_open(path, &error);
-    let (mut table, mut logs) = (Table::loading_producers(), Logs::default());
-    let sql = "SELECT key, value FROM documents WHERE key < ?1 OR key >= ?2";
-    let producers = ProducerDocument::prefix();
+/// Reads the journal, which is empty unless the last process was killed. Its size is bounded, and nothing else is read:
+/// how long opening takes does not depend on what is stored.
+pub(super) fn replay(connection: &Connection) -> Result<(Unfolded, Fold), StoreError> {
+    let reading = |error: rusqlite::Error| failed("reading its journal", &error);
+    let mut replay = Replay { connection, texts: BTreeMap::new(), logs: HashMap::new() };
+    let folded = "SELECT value FROM counters WHERE name = 'folded_seq'";
+    let mut last_seq: i64 = connection.query_row(folded, [], |row| row.get(0)).map_err(reading)?;
+    let (mut count, mut bytes) = (0, 0);
+    let sql = "SELECT seq, changes, batches FROM journal ORDER BY seq";
     let mut statement = connection.prepare(sql).map_err(reading)?;
-    let mut rows = statement.query([producers.as_str(), &producers.end()]).map_err(reading)?;
+    let mut rows = statement.query([]).map_err(reading)?;
     while let Some(row) = rows.next().map_err(reading)? {
-        let key = row.get_ref(0).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
-        let text = row.get_ref(1).and_then(|value| Ok(value.as_str()?)).map_err(reading)?;
-        let key = Key::from_text(key);
-        let document = logs.load(&key, text).and_then(|()| read(&key, text));
-        let document = document.map_err(|error| unreadable(&key, &error))?;
-        table.put(key, Some(document));
+        let value = |column| row.get::<_, Vec<u8>>(column).map_err(reading);
+        last_seq = row.get(0).map_err(reading)?;
+        let (changes, batches) = (value(1)?, Bytes::from(value(2)?));
+        journal::read(&changes, &batches, |change| replay.apply(change, last_seq)).map_err(reading)?;
+        count += 1;
+        bytes += changes.len() + batches.len();
     }
-    Ok((table, logs))
+    let documents = replay.texts.into_iter().map(|(key, text)| {
+        let document = text.map(|text| parse(&key, &text)).transpose()?;
+        Ok((key, document))
+    });
+    let documents = documents.collect::<Result<_, StoreError>>()?;
+    let logs = replay.logs.into_iter().map(|(at, (_, log))| (at, log)).collect();
+    let unfolded = Unfolded { documents, logs };
+    Ok((unfolded, Fold::of(last_seq, count, bytes)))
 }
 
-fn unreadable(key: &Key, error: &ReadError) -> StoreError {
-    StoreError(match error {
-        ReadError::Newer { .. } => {
-            format!("the document {key:?} in the store cannot be read: {error}; upgrade Yagura")
+/// The state after some rows of the journal. Documents are parsed at the end: only the last version counts.
+struct Replay<'a> {
+    connection: &'a Connection,
+    texts: BTreeMap<Key, Option<String>>,
+    /// Each with the last row that was in its own row in the file.
+    logs: HashMap<TopicPartition, (i64, Option<Log>)>,
+}
+
+impl Replay<'_> {
+    fn apply(&mut self, change: Change<'_>, seq: i64) -> rusqlite::Result<()> {
+        match change {
+            Change::Put(key, text) => drop(self.texts.insert(key, Some(text.to_owned()))),
+            Change::Delete(key) => drop(self.texts.insert(key, None)),
+            Change::DropProducers(at) => {
+                let of_partition = ProducerDocument::of_partition(at);
+                self.texts.retain(|key, _| !of_partition.matches(key));
+            }
+            Change::Log(at, change) => {
+                let (folded, log) = match self.logs.entry(at) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(unknown) => {
+                        let log = Log::load(self.connection, at)?;
+                        unknown.insert((log.as_ref().map_or(0, |log| log.seq), log))
+                    }
+                };
+                // A fold may have got this far before the process was killed.
+                if seq > *folded {
+                    *log = Log::after(log.take(), change, seq);
+                }
+            }
         }
-        _ => format!("the document {key:?} in the store is damaged: {error}; restore a backup"),
-    })
+        Ok(())
+    }
 }
 
 /// A second connection to an open store, for reading.

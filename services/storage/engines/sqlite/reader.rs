@@ -4,17 +4,21 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use kernel::TopicPartition;
-use rules::documents::{Document, Key, PartitionDocument, Prefix, read};
-use rusqlite::{Connection, params};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix};
+use rusqlite::Connection;
 use tracing::warn;
 
+use super::batches::{ReadBudget, View};
+use super::commit::document;
+use super::index::{Span, Step};
 use super::lane::{Lane, Work};
-use super::schema::{failed, pack, rows_of};
+use super::logs::Log;
+use super::schema::failed;
+use super::state::{Unfolded, known_document};
 use super::writer::AnswerTo;
-use super::{Shared, open};
-use crate::engines::resident::empty;
+use super::{Shared, open, scan};
+use crate::engines::resident::{RetentionLimits, empty};
 use crate::engines::{Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError};
 
 /// How long a partition that cannot be read is not logged again, and how many are remembered for it.
@@ -22,12 +26,43 @@ const LOG_PAUSE: Duration = Duration::from_secs(60);
 const UNREADABLE_MAX: usize = 1_000;
 
 pub(super) enum Job {
-    Read { specs: Vec<ReadSpec>, bytes_max: usize, answer: AnswerTo<Vec<ReadOutcome>> },
-    Scan { prefix: Prefix, after: Option<Key>, limit: usize, answer: AnswerTo<Vec<(Key, Document)>> },
+    Read {
+        specs: Vec<ReadSpec>,
+        bytes_max: usize,
+        answer: AnswerTo<Vec<ReadOutcome>>,
+    },
+    Get {
+        keys: Vec<Key>,
+        answer: AnswerTo<Vec<Option<Document>>>,
+    },
+    Scan {
+        prefix: Prefix,
+        after: Option<Key>,
+        limit: usize,
+        answer: AnswerTo<Vec<(Key, Document)>>,
+    },
+    Sizes {
+        partitions: Vec<TopicPartition>,
+        answer: AnswerTo<Vec<u64>>,
+    },
+    /// Where partitions start after retention, as of a time in ms.
+    Retain {
+        partitions: Vec<(TopicPartition, RetentionLimits)>,
+        now_ms: i64,
+        answer: AnswerTo<Retained>,
+    },
 }
 
-/// Threads for reads from offsets, which are short, and others for look-ups, which may be long: a search by time
-/// must not delay consumers.
+/// The new log start offsets, and how many partitions could not be read.
+#[derive(Debug, Default)]
+pub(super) struct Retained {
+    pub(super) starts: Vec<(TopicPartition, i64)>,
+    pub(super) failed: usize,
+}
+
+/// Threads for reads from offsets and of documents, which are short, and others for look-ups, which may be long: a search
+/// by time must not delay consumers.
+#[derive(Clone)]
 pub(super) struct Readers {
     reads: Arc<Lane<Reader>>,
     look_ups: Arc<Lane<Reader>>,
@@ -50,6 +85,10 @@ impl Readers {
         lane.ask(move |answer| Job::Read { specs, bytes_max, answer })
     }
 
+    pub(super) fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
+        self.reads.ask(move |answer| Job::Get { keys, answer })
+    }
+
     pub(super) fn scan(
         &self,
         prefix: Prefix,
@@ -57,6 +96,18 @@ impl Readers {
         limit: usize,
     ) -> Pending<Vec<(Key, Document)>> {
         self.look_ups.ask(move |answer| Job::Scan { prefix, after, limit, answer })
+    }
+
+    pub(super) fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>> {
+        self.reads.ask(move |answer| Job::Sizes { partitions, answer })
+    }
+
+    pub(super) fn retain(
+        &self,
+        partitions: Vec<(TopicPartition, RetentionLimits)>,
+        now_ms: i64,
+    ) -> Pending<Retained> {
+        self.look_ups.ask(move |answer| Job::Retain { partitions, now_ms, answer })
     }
 }
 
@@ -70,18 +121,28 @@ impl Work for Reader {
     type Job = Job;
 
     fn run(&mut self, job: Job) {
-        // Sending fails if the client has disconnected.
+        // Nothing is read for a client that has disconnected, and sending fails if it does so meanwhile.
         match job {
             Job::Read { specs, bytes_max, answer } => {
                 if let Some(outcomes) = self.read_all(specs, bytes_max, || answer.is_closed()) {
                     let _ = answer.send(Ok(outcomes));
                 }
             }
-            Job::Scan { prefix, after, limit, answer } if !answer.is_closed() => {
-                let _ = answer.send(self.scan(&prefix, after.as_ref(), limit));
+            Job::Get { keys, answer } => reply(answer, || self.get(&keys)),
+            Job::Scan { prefix, after, limit, answer } => {
+                reply(answer, || scan::scan(&self.connection, &self.shared, &prefix, after.as_ref(), limit));
             }
-            Job::Scan { .. } => {}
+            Job::Sizes { partitions, answer } => reply(answer, || self.sizes(&partitions)),
+            Job::Retain { partitions, now_ms, answer } => {
+                reply(answer, || Ok(self.retain(&partitions, now_ms)));
+            }
         }
+    }
+}
+
+fn reply<T>(answer: AnswerTo<T>, work: impl FnOnce() -> Result<T, StoreError>) {
+    if !answer.is_closed() {
+        let _ = answer.send(work());
     }
 }
 
@@ -93,13 +154,13 @@ impl Reader {
         bytes_max: usize,
         is_unwanted: impl Fn() -> bool,
     ) -> Option<Vec<ReadOutcome>> {
-        let mut budget = ReadBudget { left: bytes_max, is_first: true };
+        let mut budget = ReadBudget::new(bytes_max);
         let mut outcomes = Vec::with_capacity(specs.len());
         for spec in specs {
             if is_unwanted() {
                 return None;
             }
-            let outcome = self.read(spec, &mut budget).map_err(|error| failed("reading", &error));
+            let outcome = self.read(spec, &mut budget);
             if let Err(failure) = &outcome {
                 self.log_failure(spec.partition, failure);
             }
@@ -122,131 +183,203 @@ impl Reader {
         warn!(?partition, "{failure}; readers of this part of the partition get KAFKA_STORAGE_ERROR");
     }
 
-    fn scan(
-        &self,
-        prefix: &Prefix,
-        after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Vec<(Key, Document)>, StoreError> {
-        let reading = |error: rusqlite::Error| failed("reading documents", &error);
-        // Without `after`, the prefix itself sorts before all its keys.
-        let sql = "SELECT key, value FROM documents WHERE key > ?1 AND key < ?2 ORDER BY key LIMIT ?3";
-        let after = after.map_or(prefix.as_str(), Key::as_str);
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let mut statement = self.connection.prepare_cached(sql).map_err(reading)?;
-        let mut rows = statement.query(params![after, prefix.end(), limit]).map_err(reading)?;
-        let mut found = Vec::new();
-        while let Some(row) = rows.next().map_err(reading)? {
-            let (key, text): (String, String) =
-                row.get(0).and_then(|key| Ok((key, row.get(1)?))).map_err(reading)?;
-            let key = Key::from_text(&key);
-            let document = read(&key, &text).map_err(|error| {
-                StoreError(format!("the document {key} in the store is damaged: {error}; restore a backup"))
-            })?;
-            found.push((key, document));
+    fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> Result<ReadOutcome, StoreError> {
+        let reading = |error: rusqlite::Error| failed("reading", &error);
+        // The log is looked at first: a batch stored later is after its end and is left out, so that the answer is a
+        // consistent state of the log.
+        let view = match spec.from {
+            ReadFrom::Offset(offset) => {
+                let most = spec.bytes_max.min(budget.left());
+                self.with_log(spec.partition, |document, log| View::of(document, log, offset, most))?
+            }
+            ReadFrom::Timestamp(_) | ReadFrom::MaxTimestamp => {
+                let log = self.with_log(spec.partition, |document, log| (*document, log.clone()))?;
+                let Some((document, log)) = log else { return Ok(ReadOutcome::UnknownPartition) };
+                let found = find(&self.connection, &log, document.log_start, spec.from).map_err(reading)?;
+                let Some(found) = found else { return Ok(empty(&document)) };
+                let from = found.base.max(document.log_start);
+                Some(View::of(&document, &log, from, spec.bytes_max))
+            }
+        };
+        let Some(view) = view else { return Ok(ReadOutcome::UnknownPartition) };
+        if let Some(outcome) = view.outcome_without_log() {
+            return Ok(outcome);
+        }
+        let batches = view.read(&self.connection, spec.bytes_max, budget).map_err(reading)?;
+        if batches.is_empty() && budget.left() > 0 {
+            let now = self.with_log(spec.partition, |document, _| document.log_start)?;
+            if now.is_none_or(|now| now != view.document.log_start) {
+                // Trimmed or deleted after the document was read.
+                return self.read(spec, budget);
+            }
+        }
+        let PartitionDocument { log_start, end: high_watermark, .. } = view.document;
+        Ok(ReadOutcome::Read { log_start, high_watermark, batches })
+    }
+
+    fn get(&self, keys: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
+        let unfolded = self.shared.unfolded.read();
+        let mut clean = self.shared.clean.lock();
+        let version = clean.version;
+        let known: Vec<_> = keys.iter().map(|key| known_document(&unfolded, &mut clean, key)).collect();
+        drop(clean);
+        let _snapshot = Snapshot::begin(&self.connection)?;
+        drop(unfolded);
+        let mut found = Vec::with_capacity(keys.len());
+        for (key, known) in keys.iter().zip(known) {
+            found.push(match known {
+                Some(document) => document,
+                None => self.load(key, version)?,
+            });
         }
         Ok(found)
     }
 
-    /// A partition's document and number.
-    fn log(&self, spec: &ReadSpec) -> Option<LogView> {
-        let table = self.shared.table.read();
-        let document = *table.partition(spec.partition)?;
-        Some(LogView { number: self.shared.logs.read().get(spec.partition)?.number, document })
-    }
-
-    fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> rusqlite::Result<ReadOutcome> {
-        // The document is read first: a batch stored later is after its end and is left out, so that the
-        // answer is a consistent state of the log.
-        let Some(log) = self.log(&spec) else { return Ok(ReadOutcome::UnknownPartition) };
-        let start = match spec.from {
-            ReadFrom::Offset(offset) if offset < log.document.log_start || offset > log.document.end => {
-                let (log_start, high_watermark) = (log.document.log_start, log.document.end);
-                return Ok(ReadOutcome::OutOfRange { log_start, high_watermark });
-            }
-            ReadFrom::Offset(offset) => self.row_of_offset(&log, offset)?,
-            ReadFrom::Timestamp(time) => self.row_of_time(&log, time)?,
-            ReadFrom::MaxTimestamp => self.row_of_latest(&log)?,
-        };
-        let Some(start) = start else { return Ok(empty(&log.document)) };
-        let batches = self.batches(&log, start, spec.bytes_max, budget)?;
-        if batches.is_empty()
-            && self.log(&spec).is_none_or(|now| now.document.log_start != log.document.log_start)
-        {
-            // Trimmed or deleted after the document was read.
-            return self.read(spec, budget);
+    /// A document in the file. It is kept in the cache unless the file has changed since it had this version.
+    fn load(&self, key: &Key, version: u64) -> Result<Option<Document>, StoreError> {
+        let (document, bytes) = document(&self.connection, key)?;
+        let mut clean = self.shared.clean.lock();
+        if clean.version == version {
+            clean.put_document(key.clone(), document.clone(), bytes);
         }
-        let PartitionDocument { log_start, end: high_watermark, .. } = log.document;
-        Ok(ReadOutcome::Read { log_start, high_watermark, batches })
+        Ok(document)
     }
 
-    fn row_of_offset(&self, log: &LogView, offset: i64) -> rusqlite::Result<Option<i64>> {
-        if offset == log.document.end {
-            return Ok(None);
-        }
-        let sql = "SELECT max(id) FROM batches WHERE id BETWEEN ?1 AND ?2";
-        let bounds = params![pack(log.number, 0), pack(log.number, offset)];
-        self.connection.prepare_cached(sql)?.query_row(bounds, |row| row.get(0))
-    }
-
-    fn row_of_time(&self, log: &LogView, time: i64) -> rusqlite::Result<Option<i64>> {
-        let sql = "SELECT id FROM batches WHERE id BETWEEN ?1 AND ?2
-             AND next_offset > ?3 AND max_timestamp >= ?4 ORDER BY id LIMIT 1";
-        let (first, last) = rows_of(log.number);
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![first, last, log.document.log_start, time])?;
-        rows.next()?.map(|row| row.get(0)).transpose()
-    }
-
-    fn row_of_latest(&self, log: &LogView) -> rusqlite::Result<Option<i64>> {
-        let sql = "SELECT id FROM batches WHERE id BETWEEN ?1 AND ?2
-             AND next_offset > ?3 ORDER BY max_timestamp DESC, id LIMIT 1";
-        let (first, last) = rows_of(log.number);
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query(params![first, last, log.document.log_start])?;
-        rows.next()?.map(|row| row.get(0)).transpose()
-    }
-
-    fn batches(
+    /// Looks at a partition's document and log of the same moment; `None` if it does not exist.
+    fn with_log<T>(
         &self,
-        log: &LogView,
-        start: i64,
-        bytes_max: usize,
-        budget: &mut ReadBudget,
-    ) -> rusqlite::Result<Vec<Bytes>> {
-        let sql = "SELECT data FROM batches WHERE id >= ?1 AND id < ?2 AND next_offset > ?3 ORDER BY id";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows =
-            statement.query(params![start, pack(log.number, log.document.end), log.document.log_start])?;
-        let mut left = bytes_max.min(budget.left);
-        let mut batches = Vec::new();
-        while let Some(row) = rows.next()? {
-            let data = row.get_ref(0)?.as_blob()?;
-            if data.len() > left && !budget.is_first {
-                break;
-            }
-            budget.is_first = false;
-            left = left.saturating_sub(data.len());
-            budget.left = budget.left.saturating_sub(data.len());
-            batches.push(Bytes::copy_from_slice(data));
-            if left == 0 {
-                break;
+        at: TopicPartition,
+        look: impl FnOnce(&PartitionDocument, &Log) -> T,
+    ) -> Result<Option<T>, StoreError> {
+        let key = PartitionDocument::key(&at);
+        let unfolded = self.shared.unfolded.read();
+        let mut clean = self.shared.clean.lock();
+        let version = clean.version;
+        let document = known_document(&unfolded, &mut clean, &key);
+        let cached = clean.log(at);
+        drop(clean);
+        let in_memory = |unfolded: &Unfolded| unfolded.logs.contains_key(&at) || cached.is_some();
+        if let Some(document) = &document
+            && in_memory(&unfolded)
+        {
+            let Some(document) = document.as_ref().and_then(Document::get) else { return Ok(None) };
+            let log =
+                unfolded.logs.get(&at).map_or(cached.as_ref().and_then(Option::as_deref), Option::as_ref);
+            return Ok(log.map(|log| look(document, log)));
+        }
+        let log = unfolded.logs.get(&at).map(|log| log.clone().map(Arc::new)).or(cached);
+        let _snapshot = Snapshot::begin(&self.connection)?;
+        drop(unfolded);
+        let document = match document {
+            Some(document) => document,
+            None => self.load(&key, version)?,
+        };
+        let log = match log {
+            Some(log) => log,
+            None => self.load_log(at, version)?,
+        };
+        let document = document.as_ref().and_then(Document::get::<PartitionDocument>);
+        Ok(document.zip(log).map(|(document, log)| look(document, &log)))
+    }
+
+    fn load_log(&self, at: TopicPartition, version: u64) -> Result<Option<Arc<Log>>, StoreError> {
+        let log = Log::load(&self.connection, at).map_err(|error| failed("reading a log", &error))?;
+        let mut clean = self.shared.clean.lock();
+        if clean.version == version {
+            clean.put_log(at, log.clone());
+        }
+        Ok(log.map(Arc::new))
+    }
+
+    fn sizes(&self, partitions: &[TopicPartition]) -> Result<Vec<u64>, StoreError> {
+        let size = |at: &TopicPartition| Ok(self.with_log(*at, |_, log| log.bytes)?.unwrap_or(0));
+        partitions.iter().map(size).collect()
+    }
+
+    fn retain(&self, partitions: &[(TopicPartition, RetentionLimits)], now_ms: i64) -> Retained {
+        let mut retained = Retained::default();
+        for (at, limits) in partitions {
+            match self.retained_from(*at, limits, now_ms) {
+                Ok(start) => retained.starts.extend(start.map(|start| (*at, start))),
+                Err(error) => {
+                    warn!(partition = ?at, "retention could not be applied to a partition: {error}");
+                    retained.failed += 1;
+                }
             }
         }
-        Ok(batches)
+        retained
+    }
+
+    /// The log start offset after retention, if it advances.
+    fn retained_from(
+        &self,
+        at: TopicPartition,
+        limits: &RetentionLimits,
+        now_ms: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let log = self.with_log(at, |document, log| (document.log_start, log.clone()))?;
+        let Some((log_start, log)) = log else { return Ok(None) };
+        let (mut bytes, mut from) = (log.bytes, None);
+        let mut step = |span: &Span| {
+            // What all of its batches do together, the oldest do as well.
+            if !limits.expires(span.max_timestamp, bytes, span.bytes, now_ms) {
+                return Step::Into;
+            }
+            bytes = bytes.saturating_sub(span.bytes);
+            from = Some(span.next);
+            Step::Over
+        };
+        let searched = log.search(&self.connection, log_start, &mut step);
+        searched.map_err(|error| failed("reading", &error))?;
+        Ok(from)
     }
 }
 
-/// A partition's log at the time of a read.
-struct LogView {
-    number: u32,
-    document: PartitionDocument,
+/// The batch that a look-up is for.
+fn find(
+    connection: &Connection,
+    log: &Log,
+    log_start: i64,
+    wanted: ReadFrom,
+) -> rusqlite::Result<Option<Span>> {
+    let time = match wanted {
+        ReadFrom::Timestamp(time) => time,
+        ReadFrom::Offset(_) | ReadFrom::MaxTimestamp => {
+            let mut latest = i64::MIN;
+            log.search(connection, log_start, &mut |span| {
+                latest = latest.max(span.max_timestamp);
+                Step::Over
+            })?;
+            latest
+        }
+    };
+    let is_before = |span: &Span| if span.max_timestamp < time { Step::Over } else { Step::Into };
+    log.search(connection, log_start, &mut { is_before })
 }
 
-/// Remaining bytes of one request; its first batch is returned whatever its size (KIP-74).
-struct ReadBudget {
-    left: usize,
-    is_first: bool,
+/// A read transaction, whose reads all see the same state of the file. It ends when it is dropped.
+pub(super) struct Snapshot<'a>(&'a Connection);
+
+impl<'a> Snapshot<'a> {
+    /// Begins it now: to be called while what belongs to it is locked.
+    pub(super) fn begin(connection: &'a Connection) -> Result<Self, StoreError> {
+        let reading = |error: rusqlite::Error| failed("reading", &error);
+        connection.execute_batch("BEGIN").map_err(reading)?;
+        let snapshot = Self(connection);
+        // A transaction sees the state of its first read.
+        let first = "SELECT value FROM counters WHERE name = 'folded_seq'";
+        let mut first = connection.prepare_cached(first).map_err(reading)?;
+        first.query_row([], |_| Ok(())).map_err(reading)?;
+        Ok(snapshot)
+    }
+}
+
+impl Drop for Snapshot<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.execute_batch("COMMIT") {
+            warn!("a read of the store did not end: {error}");
+        }
+    }
 }
 
 /// A connection for tools that read a store, which a broker may have open.

@@ -5,22 +5,33 @@
 //! commit. Readers do not see the new offsets before, so a record is visible only once it is durable.
 
 use std::fs::File;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Instant;
 
 use rules::commands::{Command, Outcome};
-use rusqlite::Connection;
 use tokio::sync::oneshot;
 use tracing::{error, info};
 
-use super::Shared;
 use super::commit::Committer;
 use super::schema::failed;
-use crate::engines::{Holds, Maintained, StoreError};
+use crate::engines::{Holds, Pending, StoreError};
 
 /// The channel for an answer.
 pub(super) type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// Queues a job, and waits for its answer.
+pub(super) fn ask<T: Send + 'static>(
+    jobs: &mpsc::Sender<Job>,
+    job: impl FnOnce(AnswerTo<T>) -> Job,
+) -> Pending<T> {
+    let (answer, answered) = oneshot::channel();
+    let sent = jobs.send(job(answer));
+    let gone = || StoreError("the store is closed".to_owned());
+    Box::pin(async move {
+        sent.map_err(|_| gone())?;
+        answered.await.unwrap_or_else(|_| Err(gone()))
+    })
+}
 
 /// A job of the writer.
 pub(super) enum Job {
@@ -29,13 +40,18 @@ pub(super) enum Job {
         holds: Holds,
         answer: AnswerTo<Vec<Outcome>>,
     },
-    /// Applies retention as of this time in ms.
-    Retain {
-        now_ms: i64,
-        answer: AnswerTo<Maintained>,
+    /// Runs one step of folding the journal; returns whether some is left.
+    Fold {
+        answer: AnswerTo<bool>,
     },
-    /// Runs one step of garbage deletion; `None` if there is no garbage.
+    /// Notes new garbage, as of this time in ms.
+    NoteGarbage {
+        now_ms: i64,
+        answer: AnswerTo<()>,
+    },
+    /// Runs one step of deleting what was garbage at this time in ms; `None` if there is no such garbage.
     Purge {
+        until_ms: i64,
         answer: AnswerTo<Option<u64>>,
     },
     Close {
@@ -88,13 +104,7 @@ impl CommitBatch {
 }
 
 impl Writer {
-    pub(super) fn new(
-        connection: Connection,
-        lock: File,
-        shared: Arc<Shared>,
-        commit_bytes_max: usize,
-    ) -> Self {
-        let committer = Committer::new(connection, shared);
+    pub(super) fn new(committer: Committer, lock: File, commit_bytes_max: usize) -> Self {
         Self { committer, lock, commit_bytes_max, is_failing: false }
     }
 
@@ -108,25 +118,33 @@ impl Writer {
                     next = self.gather(&mut batch, queue);
                     self.commit(batch);
                 }
-                Job::Retain { now_ms, answer } => {
-                    let _ = answer.send(self.committer.retain(now_ms));
+                Job::Fold { answer } => {
+                    let _ = answer.send(self.committer.fold_step());
                 }
-                Job::Purge { answer } => {
-                    let _ = answer.send(self.committer.purge());
+                Job::NoteGarbage { now_ms, answer } => {
+                    let _ = answer.send(self.committer.note_garbage(now_ms));
                 }
-                Job::Close { answer } => {
-                    // Closing the connection checkpoints the WAL into the file.
-                    let closed = self.committer.connection.close();
-                    // The caller may open the file again as soon as it has the answer.
-                    drop(self.lock);
-                    let _ = answer.send(closed.map_err(|(_, error)| failed("closing", &error)));
-                    return;
+                Job::Purge { until_ms, answer } => {
+                    let _ = answer.send(self.committer.purge(until_ms));
                 }
+                Job::Close { answer } => return self.close(answer),
             }
             if next.is_none() {
                 next = queue.recv().ok();
             }
         }
+    }
+
+    /// Folds the journal, so that the next start has nothing to read, and closes the file.
+    fn close(mut self, answer: AnswerTo<()>) {
+        let folded = self.committer.fold_all();
+        let connection = self.committer.connection;
+        // Closing the last connection would do it, but readers may have theirs still open.
+        let written = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        let closed = connection.close().map_err(|(_, error)| error);
+        // The caller may open the file again as soon as it has the answer.
+        drop(self.lock);
+        let _ = answer.send(folded.and(written.and(closed).map_err(|error| failed("closing", &error))));
     }
 
     /// Takes queued commits up to `commit_bytes_max`; returns the first job that is not a commit.
@@ -149,8 +167,13 @@ impl Writer {
             Ok(_) => stats.committed(batch.commands.len(), batch.bytes, started.elapsed()),
             Err(_) => stats.failed(),
         }
-        self.log_failure_change(result.as_ref().err());
+        let mut failure = result.as_ref().err().cloned();
         batch.answer(result);
+        // After the answer: nobody waits for it but the next commit.
+        if self.committer.fold.is_due() {
+            failure = failure.or(self.committer.fold_step().err());
+        }
+        self.log_failure_change(failure.as_ref());
     }
 
     /// Logs once that the store fails, and once that it works again.

@@ -1,0 +1,258 @@
+//! Folds the journal into the tables that are ordered by key.
+//!
+//! A commit only adds a row to the journal; what it changed stays in memory. When the journal has grown to its bound, all
+//! that was changed is written to its place in the order of keys: many small batches and several versions of a
+//! document cost one write then. It is done in steps between commits, each a transaction of its own. The rows that are
+//! folded are deleted last, so that a crash at any point repeats the fold: a log's row says which rows are in it, and a
+//! document is replaced by its last version.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+
+use kernel::TopicPartition;
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument};
+use rusqlite::{Connection, params};
+
+use super::commit::{Committer, text_of};
+use super::logs::Log;
+use super::schema::failed;
+use crate::engines::StoreError;
+
+/// Bytes of a journal that is folded, by how many logs it has changed: a fold rewrites about a page of each, so that the
+/// more there are, the more it must be worth. They bound the memory that unfolded changes take, and what has to be
+/// read after a crash. Unit tests fold all the time.
+const BYTES_MIN: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
+const BYTES_MAX: usize = if cfg!(test) { 32 << 10 } else { 24 << 20 };
+const BYTES_PER_LOG: usize = 24 << 10;
+/// The journal may grow to this many times its bound while it is being folded; then commits are refused, because
+/// folding fails.
+const GROWTH_MAX: usize = 4;
+/// What a step writes at least, counted as the pages that it may touch.
+const STEP_BYTES: usize = if cfg!(test) { 12 << 10 } else { 1 << 20 };
+/// What a log or a document may cost beside its own bytes, in a store whose documents are far apart.
+const PLACE_BYTES: usize = 4 << 10;
+
+/// The journal's size, and how far it is folded.
+#[derive(Debug, Default)]
+pub(super) struct Fold {
+    last_seq: i64,
+    size: JournalSize,
+    /// At how many bytes it is folded.
+    bound: usize,
+    running: Option<Running>,
+    failure: Option<StoreError>,
+}
+
+#[derive(Debug, Default, Clone, Copy)]
+struct JournalSize {
+    rows: usize,
+    bytes: usize,
+}
+
+/// A fold between two of its steps.
+#[derive(Debug)]
+struct Running {
+    /// The rows up to this one will be deleted.
+    upto: i64,
+    /// The journal's size when it began.
+    size: JournalSize,
+    logs: VecDeque<TopicPartition>,
+    documents: Documents,
+}
+
+/// Which documents are still to be written.
+#[derive(Debug)]
+enum Documents {
+    After(Option<Key>),
+    Done,
+}
+
+/// What one step has written.
+#[derive(Default)]
+struct Folded {
+    logs: Vec<(TopicPartition, Option<Log>)>,
+    documents: Vec<(Key, usize)>,
+}
+
+impl Fold {
+    /// The fold of a journal that was read.
+    pub(super) fn of(last_seq: i64, rows: usize, bytes: usize) -> Self {
+        Self { last_seq, size: JournalSize { rows, bytes }, bound: BYTES_MIN, ..Self::default() }
+    }
+
+    /// The number of the next row.
+    pub(super) fn next_seq(&self) -> i64 {
+        self.last_seq + 1
+    }
+
+    /// Counts a row that was written; `logs` are changed and not folded.
+    pub(super) fn wrote(&mut self, bytes: usize, logs: usize) {
+        self.last_seq += 1;
+        self.size.rows += 1;
+        self.size.bytes += bytes;
+        self.bound = (logs * BYTES_PER_LOG).clamp(BYTES_MIN, BYTES_MAX);
+    }
+
+    /// Whether commits may go on: the journal would grow without a bound if it could not be folded.
+    pub(super) fn check(&self) -> Result<(), StoreError> {
+        match &self.failure {
+            Some(failure) if self.size.bytes > GROWTH_MAX * BYTES_MAX => Err(failure.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a step should follow.
+    pub(super) fn is_due(&self) -> bool {
+        self.running.is_some() || self.size.bytes >= self.bound
+    }
+
+    /// Whether a row of the journal may not be folded yet.
+    pub(super) fn has_unfolded(&self, seq: i64) -> bool {
+        seq > self.last_seq - self.size.rows as i64
+    }
+}
+
+impl Committer {
+    /// Folds the whole journal.
+    pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
+        while self.fold.size.rows > 0 {
+            self.fold_step()?;
+        }
+        Ok(())
+    }
+
+    /// One step; it returns whether rows are left.
+    pub(super) fn fold_step(&mut self) -> Result<bool, StoreError> {
+        let mut running = self.fold.running.take().unwrap_or_else(|| self.begin_fold());
+        let done = self.relaxed(|committer| committer.step(&mut running))?;
+        match done.map_err(|error| failed("folding its journal", &error)) {
+            Ok(true) => {
+                self.fold.size.rows -= running.size.rows;
+                self.fold.size.bytes -= running.size.bytes;
+            }
+            Ok(false) => self.fold.running = Some(running),
+            Err(error) => {
+                // It begins anew: what is folded already is not changed by that.
+                self.fold.failure = Some(error.clone());
+                return Err(error);
+            }
+        }
+        self.fold.failure = None;
+        Ok(self.fold.size.rows > 0)
+    }
+
+    /// Runs a transaction that need not be durable at once: a crash only means that it is run again. The next commit
+    /// makes it durable as well, so that nobody waits for a sync of it.
+    pub(super) fn relaxed<T>(
+        &mut self,
+        transaction: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
+    ) -> Result<rusqlite::Result<T>, StoreError> {
+        let done = self.synchronous("NORMAL").and_then(|()| transaction(self));
+        // The level cannot be changed within a transaction.
+        self.roll_back()?;
+        self.synchronous("FULL").map_err(|error| failed("restoring its durability", &error))?;
+        Ok(done)
+    }
+
+    fn synchronous(&self, level: &str) -> rusqlite::Result<()> {
+        self.connection.execute_batch(&format!("PRAGMA synchronous={level}"))
+    }
+
+    fn begin_fold(&self) -> Running {
+        let unfolded = self.shared.unfolded.read();
+        let number = |log: &Option<Log>| log.as_ref().map_or(0, |log| log.number);
+        let mut logs: Vec<_> = unfolded.logs.iter().map(|(at, log)| (number(log), *at)).collect();
+        // In the order of their rows.
+        logs.sort_unstable();
+        Running {
+            upto: self.fold.last_seq,
+            size: self.fold.size,
+            logs: logs.into_iter().map(|(_, at)| at).collect(),
+            documents: Documents::After(None),
+        }
+    }
+
+    /// Whether this was the last step.
+    fn step(&mut self, running: &mut Running) -> rusqlite::Result<bool> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let folded = self.write_step(running)?;
+        let is_last = running.logs.is_empty() && matches!(running.documents, Documents::Done);
+        if is_last {
+            let delete = "DELETE FROM journal WHERE seq <= ?1";
+            self.connection.prepare_cached(delete)?.execute([running.upto])?;
+            let count = "UPDATE counters SET value = ?1 WHERE name = 'folded_seq'";
+            self.connection.prepare_cached(count)?.execute([running.upto])?;
+        }
+        self.connection.execute_batch("COMMIT")?;
+        self.publish_step(folded);
+        Ok(is_last)
+    }
+
+    fn write_step(&self, running: &mut Running) -> rusqlite::Result<Folded> {
+        let unfolded = self.shared.unfolded.read();
+        let (mut folded, mut written) = (Folded::default(), 0);
+        while written < STEP_BYTES
+            && let Some(at) = running.logs.pop_front()
+        {
+            let Some(log) = unfolded.logs.get(&at) else { continue };
+            written += PLACE_BYTES + log.as_ref().map_or(0, Log::memory);
+            folded.logs.push((at, fold_log(&self.connection, at, log.as_ref())?));
+        }
+        if let (true, Documents::After(after)) = (running.logs.is_empty(), &running.documents) {
+            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+            let mut left = unfolded.documents.range::<Key, _>((from, Bound::Unbounded));
+            let mut last = None;
+            running.documents = loop {
+                if written >= STEP_BYTES {
+                    break Documents::After(last.or_else(|| after.clone()));
+                }
+                let Some((key, document)) = left.next() else { break Documents::Done };
+                let bytes = fold_document(&self.connection, key, document.as_ref())?;
+                written += PLACE_BYTES / 4 + bytes;
+                last = Some(key.clone());
+                folded.documents.push((key.clone(), bytes));
+            };
+        }
+        Ok(folded)
+    }
+
+    /// What was written is clean now. Only this thread changes it, so that it is what was written.
+    fn publish_step(&self, folded: Folded) {
+        let mut unfolded = self.shared.unfolded.write();
+        let mut clean = self.shared.clean.lock();
+        clean.version += 1;
+        for (at, log) in folded.logs {
+            unfolded.logs.remove(&at);
+            clean.put_log(at, log);
+        }
+        for (key, bytes) in folded.documents {
+            if let Some(document) = unfolded.documents.remove(&key) {
+                clean.put_document(key, document, bytes);
+            }
+        }
+    }
+}
+
+/// Writes a log to its place, or deletes its row; returns it as it is then.
+fn fold_log(connection: &Connection, at: TopicPartition, log: Option<&Log>) -> rusqlite::Result<Option<Log>> {
+    match log {
+        Some(log) => log.fold(connection, at).map(Some),
+        None => {
+            let sql = "DELETE FROM logs WHERE key = ?1";
+            connection.prepare_cached(sql)?.execute([PartitionDocument::key(&at).as_str()])?;
+            Ok(None)
+        }
+    }
+}
+
+/// Writes a document to its place, or deletes it; returns the length of its text.
+fn fold_document(connection: &Connection, key: &Key, document: Option<&Document>) -> rusqlite::Result<usize> {
+    let Some(document) = document else {
+        connection.prepare_cached("DELETE FROM documents WHERE key = ?1")?.execute([key.as_str()])?;
+        return Ok(0);
+    };
+    let text = text_of(document)?;
+    let sql = "INSERT INTO documents VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
+    connection.prepare_cached(sql)?.execute(params![key.as_str(), text])?;
+    Ok(text.len())
+}

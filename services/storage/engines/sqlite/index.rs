@@ -1,0 +1,249 @@
+//! The index over batches: blocks of entries, and spans over blocks.
+//!
+//! An entry is what a search needs to know of a batch. 256 consecutive entries of a partition are a block; a block has
+//! a span, which says where it ends, the greatest timestamp in it and its bytes; 16 spans have a span above them, and
+//! so on. A search starts at the log start and steps over as much at a time as it can: its cost grows with the
+//! logarithm of the log. There are no sums that run over the log: one record from the future would spoil those of all
+//! that follow it.
+//!
+//! Blocks are only ever added, and deleted once the log starts after them. The batches after the last block, the
+//! tail, are in the row of the log ([`super::logs`]).
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::pack::{Unpack, put_number, put_signed};
+use super::schema::{damaged, offset_of, pack, rows_of};
+
+/// Entries in a block. Few in unit tests, so that a short log has all levels.
+pub(super) const BLOCK_ENTRIES: usize = if cfg!(test) { 3 } else { 256 };
+/// Spans under a span.
+const FAN_OUT: usize = if cfg!(test) { 2 } else { 16 };
+/// Levels of spans. On the last level a search steps from span to span: each covers 16 million batches.
+pub(super) const LEVELS: i64 = 5;
+/// Precedes packed entries. Compaction and transactions may need another one.
+const VERSION: u8 = 1;
+
+/// A batch, or several consecutive ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    /// The first offset.
+    pub(super) base: i64,
+    /// The offset after the last record.
+    pub(super) next: i64,
+    /// The greatest timestamp, in ms.
+    pub(super) max_timestamp: i64,
+    /// Bytes of the batches.
+    pub(super) bytes: u64,
+}
+
+impl Span {
+    /// This span and the one after it.
+    fn and(self, after: Span) -> Span {
+        Span {
+            base: self.base,
+            next: after.next,
+            max_timestamp: self.max_timestamp.max(after.max_timestamp),
+            bytes: self.bytes + after.bytes,
+        }
+    }
+}
+
+/// Packs the entries of consecutive batches, the first of which may begin at `start` or later.
+pub(super) fn pack_entries(start: i64, entries: &[Span]) -> Vec<u8> {
+    let mut packed = vec![VERSION];
+    let (mut end, mut time) = (start, 0);
+    for entry in entries {
+        put_number(&mut packed, (entry.base - end) as u64);
+        put_number(&mut packed, (entry.next - entry.base) as u64);
+        put_number(&mut packed, entry.bytes);
+        put_signed(&mut packed, entry.max_timestamp.wrapping_sub(time));
+        (end, time) = (entry.next, entry.max_timestamp);
+    }
+    packed
+}
+
+/// Reads what [`pack_entries`] wrote.
+pub(super) fn unpack_entries(start: i64, packed: &[u8]) -> rusqlite::Result<Vec<Span>> {
+    let mut read = Unpack(packed);
+    if read.byte()? != VERSION {
+        return Err(damaged("the entries of a block have an unknown version"));
+    }
+    let (mut end, mut time, mut entries) = (start, 0_i64, Vec::new());
+    while !read.is_empty() {
+        let base = end.saturating_add_unsigned(read.number()?);
+        let next = base.saturating_add_unsigned(read.number()?);
+        let bytes = read.number()?;
+        let max_timestamp = time.wrapping_add(read.signed()?);
+        entries.push(Span { base, next, max_timestamp, bytes });
+        (end, time) = (next, max_timestamp);
+    }
+    Ok(entries)
+}
+
+/// What consecutive batches are together; `None` if there are none.
+pub(super) fn joined(entries: &[Span]) -> Option<Span> {
+    entries.iter().copied().reduce(Span::and)
+}
+
+/// Adds a block of a partition, after all others.
+pub(super) fn add_block(connection: &Connection, number: u32, entries: &[Span]) -> rusqlite::Result<()> {
+    let Some(block) = joined(entries) else { return Ok(()) };
+    let packed = pack_entries(block.base, entries);
+    let insert = "INSERT INTO blocks VALUES (?1, ?2)";
+    connection.prepare_cached(insert)?.execute(params![pack(number, block.base), packed])?;
+    put_span(connection, 1, number, block, entries.len())?;
+    let mut is_new = true;
+    for level in 2..=LEVELS {
+        let above = last_span(connection, level, number)?;
+        let joined = above.filter(|(_, children)| !is_new || *children < FAN_OUT);
+        is_new = match joined {
+            Some((above, children)) => {
+                put_span(connection, level, number, above.and(block), children + usize::from(is_new))?;
+                false
+            }
+            None => {
+                put_span(connection, level, number, block, 1)?;
+                true
+            }
+        };
+    }
+    Ok(())
+}
+
+/// The spans of a level that begin in a range of offsets, in offset order.
+pub(super) fn spans(
+    connection: &Connection,
+    level: i64,
+    number: u32,
+    (from, until): (i64, i64),
+) -> rusqlite::Result<Vec<Span>> {
+    let sql = "SELECT id, next_offset, max_timestamp, bytes FROM spans
+         WHERE level = ?1 AND id >= ?2 AND id < ?3 ORDER BY id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let rows = statement.query_map(params![level, pack(number, from), pack(number, until)], span)?;
+    rows.collect()
+}
+
+fn span(row: &Row<'_>) -> rusqlite::Result<Span> {
+    let bytes = row.get::<_, i64>(3)? as u64;
+    Ok(Span { base: offset_of(row.get(0)?), next: row.get(1)?, max_timestamp: row.get(2)?, bytes })
+}
+
+fn put_span(
+    connection: &Connection,
+    level: i64,
+    number: u32,
+    span: Span,
+    children: usize,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT OR REPLACE INTO spans VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    let id = pack(number, span.base);
+    let row = params![level, id, span.next, span.max_timestamp, span.bytes as i64, children as i64];
+    connection.prepare_cached(sql)?.execute(row)?;
+    Ok(())
+}
+
+fn last_span(connection: &Connection, level: i64, number: u32) -> rusqlite::Result<Option<(Span, usize)>> {
+    let sql = "SELECT id, next_offset, max_timestamp, bytes, children FROM spans
+         WHERE level = ?1 AND id BETWEEN ?2 AND ?3 ORDER BY id DESC LIMIT 1";
+    let (first, last) = rows_of(number);
+    let mut statement = connection.prepare_cached(sql)?;
+    let row = statement
+        .query_row(params![level, first, last], |row| Ok((span(row)?, row.get::<_, i64>(4)? as usize)));
+    row.optional()
+}
+
+/// What a search does at a span.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It goes on after the span.
+    Over,
+    /// It looks into the span; if that is one batch, this is what it searched for.
+    Into,
+}
+
+/// Searches the blocks of a partition from an offset to the end of the last one. `step` sees spans in offset order,
+/// none of which begins before the batch that holds `from`; those that it looks into, it sees again in parts.
+///
+/// It climbs while it goes: to the end of the block that holds `from`, from there in blocks to where a span of blocks
+/// begins, and so on, and then down again where `step` looks into a span. It sees a few spans of each level.
+pub(super) fn search(
+    connection: &Connection,
+    number: u32,
+    (from, end): (i64, i64),
+    step: &mut impl FnMut(&Span) -> Step,
+) -> rusqlite::Result<Option<Span>> {
+    let mut at = from;
+    for level in 0..=LEVELS {
+        let until =
+            if level == LEVELS { end } else { next_start(connection, level + 1, number, at)?.unwrap_or(end) };
+        let until = until.min(end);
+        if at < until
+            && let Some(found) = search_level(connection, number, level, (at, until), step)?
+        {
+            return Ok(Some(found));
+        }
+        at = at.max(until);
+    }
+    Ok(None)
+}
+
+/// Where the first span of a level begins, at or after an offset.
+fn next_start(connection: &Connection, level: i64, number: u32, at: i64) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT min(id) FROM spans WHERE level = ?1 AND id BETWEEN ?2 AND ?3";
+    let range = params![level, pack(number, at), rows_of(number).1];
+    let id: Option<i64> = connection.prepare_cached(sql)?.query_row(range, |row| row.get(0))?;
+    Ok(id.map(offset_of))
+}
+
+/// Searches a range that the spans of a level fill.
+fn search_level(
+    connection: &Connection,
+    number: u32,
+    level: i64,
+    (from, until): (i64, i64),
+    step: &mut impl FnMut(&Span) -> Step,
+) -> rusqlite::Result<Option<Span>> {
+    if level == 0 {
+        return search_block(connection, number, (from, until), step);
+    }
+    let mut at = from;
+    for span in spans(connection, level, number, (from, until))? {
+        if span.base != at {
+            return Err(gap(number, at));
+        }
+        at = span.next;
+        if step(&span) == Step::Into
+            && let Some(found) = search_level(connection, number, level - 1, (span.base, span.next), step)?
+        {
+            return Ok(Some(found));
+        }
+    }
+    if at < until { Err(gap(number, at)) } else { Ok(None) }
+}
+
+fn search_block(
+    connection: &Connection,
+    number: u32,
+    (from, until): (i64, i64),
+    step: &mut impl FnMut(&Span) -> Step,
+) -> rusqlite::Result<Option<Span>> {
+    let entries = block_of(connection, number, from)?;
+    if entries.last().is_none_or(|last| last.next < until) {
+        return Err(gap(number, from));
+    }
+    Ok(entries.into_iter().filter(|entry| entry.next > from).find(|entry| step(entry) == Step::Into))
+}
+
+fn gap(number: u32, offset: i64) -> rusqlite::Error {
+    damaged(format!("the index of partition number {number} lacks offset {offset}"))
+}
+
+/// The entries of the block that holds an offset.
+fn block_of(connection: &Connection, number: u32, offset: i64) -> rusqlite::Result<Vec<Span>> {
+    let sql = "SELECT id, entries FROM blocks WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([pack(number, 0), pack(number, offset)])?;
+    let Some(row) = rows.next()? else { return Ok(Vec::new()) };
+    unpack_entries(offset_of(row.get(0)?), row.get_ref(1)?.as_blob()?)
+}

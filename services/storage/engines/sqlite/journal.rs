@@ -1,0 +1,139 @@
+//! Rows of the journal: what one commit changes.
+//!
+//! A row holds the changed documents, as text, and the changes of logs. Small batches are in a column of their own, in
+//! the order of their changes. Opening a store reads all rows; a later change of a document replaces an earlier one.
+
+use bytes::{BufMut, Bytes};
+use kernel::{TopicId, TopicPartition};
+use rules::documents::Key;
+use uuid::Uuid;
+
+use super::index::Span;
+use super::logs::LogChange;
+use super::pack::{Unpack, put_number, put_signed, put_text};
+use super::schema::damaged;
+
+/// Precedes each row.
+const VERSION: u8 = 1;
+
+const PUT: u8 = 1;
+const DELETE: u8 = 2;
+const DROP_PRODUCERS: u8 = 3;
+const CREATE_LOG: u8 = 4;
+const APPEND: u8 = 5;
+const APPEND_SMALL: u8 = 6;
+const TRIM: u8 = 7;
+const DROP_LOG: u8 = 8;
+
+/// A row that is being written.
+pub(super) struct Row {
+    pub(super) changes: Vec<u8>,
+}
+
+impl Row {
+    pub(super) fn new() -> Self {
+        Self { changes: vec![VERSION] }
+    }
+
+    pub(super) fn put(&mut self, key: &Key, text: &str) {
+        self.changes.put_u8(PUT);
+        put_text(&mut self.changes, key.as_str());
+        put_text(&mut self.changes, text);
+    }
+
+    pub(super) fn delete(&mut self, key: &Key) {
+        self.changes.put_u8(DELETE);
+        put_text(&mut self.changes, key.as_str());
+    }
+
+    /// All producers of a partition.
+    pub(super) fn drop_producers(&mut self, at: TopicPartition) {
+        self.tag(DROP_PRODUCERS, at);
+    }
+
+    pub(super) fn log(&mut self, at: TopicPartition, change: &LogChange) {
+        match change {
+            LogChange::Created { number } => {
+                self.tag(CREATE_LOG, at);
+                put_number(&mut self.changes, u64::from(*number));
+            }
+            LogChange::Appended { entry, data } => {
+                self.tag(if data.is_some() { APPEND_SMALL } else { APPEND }, at);
+                put_number(&mut self.changes, entry.base as u64);
+                put_number(&mut self.changes, (entry.next - entry.base) as u64);
+                put_number(&mut self.changes, entry.bytes);
+                put_signed(&mut self.changes, entry.max_timestamp);
+            }
+            LogChange::Trimmed { log_start, freed } => {
+                self.tag(TRIM, at);
+                put_number(&mut self.changes, *log_start as u64);
+                put_number(&mut self.changes, *freed);
+            }
+            LogChange::Dropped => self.tag(DROP_LOG, at),
+        }
+    }
+
+    fn tag(&mut self, tag: u8, at: TopicPartition) {
+        self.changes.put_u8(tag);
+        self.changes.put_slice(at.topic.0.as_bytes());
+        put_number(&mut self.changes, at.partition as u64);
+    }
+}
+
+/// A change in a row.
+pub(super) enum Change<'a> {
+    Put(Key, &'a str),
+    Delete(Key),
+    DropProducers(TopicPartition),
+    Log(TopicPartition, LogChange),
+}
+
+/// Reads the changes of a row, in order.
+pub(super) fn read<'a>(
+    changes: &'a [u8],
+    batches: &Bytes,
+    mut each: impl FnMut(Change<'a>) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let mut row = Unpack(changes);
+    if row.byte()? != VERSION {
+        return Err(damaged("a row of the journal has an unknown version"));
+    }
+    let mut at = 0;
+    while !row.is_empty() {
+        each(change(&mut row, batches, &mut at)?)?;
+    }
+    Ok(())
+}
+
+fn change<'a>(row: &mut Unpack<'a>, batches: &Bytes, at: &mut usize) -> rusqlite::Result<Change<'a>> {
+    let tag = row.byte()?;
+    if tag == PUT || tag == DELETE {
+        let key = Key::from_text(row.text()?);
+        return Ok(if tag == PUT { Change::Put(key, row.text()?) } else { Change::Delete(key) });
+    }
+    let topic = Uuid::from_slice(row.bytes(16)?).map_err(|error| damaged(error.to_string()))?;
+    let partition = TopicPartition { topic: TopicId(topic), partition: row.number()? as i32 };
+    let log = match tag {
+        DROP_PRODUCERS => return Ok(Change::DropProducers(partition)),
+        CREATE_LOG => LogChange::Created { number: row.number()? as u32 },
+        APPEND | APPEND_SMALL => {
+            let base = row.number()? as i64;
+            let next = base.saturating_add_unsigned(row.number()?);
+            let (bytes, max_timestamp) = (row.number()?, row.signed()?);
+            let entry = Span { base, next, max_timestamp, bytes };
+            let data = (tag == APPEND_SMALL).then(|| small(batches, at, bytes as usize)).transpose()?;
+            LogChange::Appended { entry, data }
+        }
+        TRIM => LogChange::Trimmed { log_start: row.number()? as i64, freed: row.number()? },
+        DROP_LOG => LogChange::Dropped,
+        other => return Err(damaged(format!("the journal has an unknown change {other}"))),
+    };
+    Ok(Change::Log(partition, log))
+}
+
+/// The next small batch of a row.
+fn small(batches: &Bytes, at: &mut usize, bytes: usize) -> rusqlite::Result<Bytes> {
+    let end = at.checked_add(bytes).filter(|end| *end <= batches.len());
+    let end = end.ok_or_else(|| damaged("a row of the journal lacks a batch"))?;
+    Ok(batches.slice(std::mem::replace(at, end)..end))
+}

@@ -1,0 +1,250 @@
+//! Migrates a store of format 1, at its first start with this release.
+//!
+//! Everything is copied to a new file beside the store. Once that is complete and on disk, the store is renamed to a backup, the
+//! new file takes its name, and the backup is deleted. A crash at any point loses nothing: [`finish`] goes on from
+//! there at the next start.
+//!
+//! Format 1 had no journal and no index: a row of `batches` had the facts of its batch, and the documents of
+//! partitions and counters had the partition numbers.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rules::documents::{DocumentKind, Key, PartitionDocument};
+use rusqlite::{Connection, params};
+use serde::Deserialize;
+use tracing::info;
+
+use super::commit::{parse, text_of};
+use super::index::Span;
+use super::logs::{Log, LogChange};
+use super::open::{connect, prepare};
+use super::schema::{FORMAT, failed, offset_of, rows_of};
+use crate::engines::StoreError;
+
+/// How often progress is logged.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+/// Bytes that are copied in a transaction: more would only make the WAL large.
+const COMMIT_BYTES: u64 = 64 << 20;
+/// Where SQLite's header has the format, big-endian.
+const USER_VERSION_AT: u64 = 60;
+
+/// A partition's document in format 1.
+#[derive(Deserialize)]
+struct OldPartition {
+    number: u32,
+    log_start: i64,
+    end: i64,
+}
+
+/// The files of a migration.
+struct Files {
+    store: PathBuf,
+    new: PathBuf,
+    backup: PathBuf,
+}
+
+impl Files {
+    fn of(path: &Path) -> Self {
+        let store = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let beside = |suffix: &str| {
+            let mut name = store.clone().into_os_string();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        Self { new: beside("-migrating"), backup: beside("-format-1"), store }
+    }
+
+    /// Makes the renames durable.
+    fn sync_folder(&self) -> io::Result<()> {
+        let folder = self.store.parent().filter(|folder| !folder.as_os_str().is_empty());
+        File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+    }
+}
+
+/// Ends a migration that a crash has interrupted after its copy was complete.
+pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
+    let files = Files::of(path);
+    if !files.backup.exists() {
+        return Ok(());
+    }
+    finish_renames(&files).map_err(|error| {
+        let (store, backup) = (files.store.display(), files.backup.display());
+        StoreError(format!(
+            "the migration of {store} was interrupted and cannot be ended: {error}; its files must be readable and writable. {backup} is the store as it was before"
+        ))
+    })
+}
+
+fn finish_renames(files: &Files) -> io::Result<()> {
+    if !files.store.exists() {
+        let complete = if files.new.exists() { &files.new } else { &files.backup };
+        std::fs::rename(complete, &files.store)?;
+        files.sync_folder()?;
+    }
+    if files.backup.exists() && format_of(&files.store)? == FORMAT {
+        std::fs::remove_file(&files.backup)?;
+    }
+    Ok(())
+}
+
+fn format_of(file: &Path) -> io::Result<i32> {
+    let (mut file, mut format) = (File::open(file)?, [0; 4]);
+    file.seek(SeekFrom::Start(USER_VERSION_AT))?;
+    file.read_exact(&mut format)?;
+    Ok(i32::from_be_bytes(format))
+}
+
+/// Migrates an open store of format 1, and opens it again.
+pub(super) fn migrate(old: Connection, path: &Path) -> Result<Connection, StoreError> {
+    let files = Files::of(path);
+    let started = Instant::now();
+    info!(store = %path.display(), "the store is migrated to format {FORMAT}, once; it needs as much free space as the file has");
+    copy_to_new(&old, &files).map_err(|error| {
+        let removed = remove(&files.new).err().map(|error| format!("; {}: {error}", files.new.display()));
+        StoreError(format!(
+            "the store {} cannot be migrated to format {FORMAT}: {}; the store is unchanged: make room for a copy of it, or start the release that wrote it{}",
+            path.display(),
+            error.0,
+            removed.unwrap_or_default()
+        ))
+    })?;
+    // Its WAL goes into the file: the backup is whole without it.
+    old.close().map_err(|(_, error)| failed("closing the old file", &error))?;
+    let renamed = std::fs::rename(&files.store, &files.backup).and_then(|()| finish_renames(&files));
+    renamed.map_err(|error| {
+        StoreError(format!("the migrated store {} cannot be put in place: {error}", path.display()))
+    })?;
+    info!(store = %path.display(), "the store was migrated in {:.1} s", started.elapsed().as_secs_f64());
+    let connection = connect(path)?;
+    prepare(&connection, path)?;
+    Ok(connection)
+}
+
+fn remove(file: &Path) -> io::Result<()> {
+    for suffix in ["", "-wal", "-shm", "-journal"] {
+        let mut name = file.as_os_str().to_owned();
+        name.push(suffix);
+        match std::fs::remove_file(&name) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn copy_to_new(old: &Connection, files: &Files) -> Result<(), StoreError> {
+    let cannot = |error: io::Error| StoreError(format!("{}: {error}", files.new.display()));
+    remove(&files.new).map_err(cannot)?;
+    let new = connect(&files.new)?;
+    prepare(&new, &files.new)?;
+    let writing = |error: rusqlite::Error| failed("copying", &error);
+    // Only a complete and synced copy is ever used.
+    new.execute_batch("PRAGMA synchronous=OFF; BEGIN IMMEDIATE").map_err(writing)?;
+    copy(old, &new)?;
+    new.execute_batch("COMMIT; PRAGMA synchronous=FULL; PRAGMA wal_checkpoint(TRUNCATE)").map_err(writing)?;
+    new.close().map_err(|(_, error)| failed("closing the copy", &error))?;
+    File::open(&files.new).and_then(|file| file.sync_all()).and_then(|()| files.sync_folder()).map_err(cannot)
+}
+
+fn copy(old: &Connection, new: &Connection) -> Result<(), StoreError> {
+    let copying = |error: rusqlite::Error| failed("copying", &error);
+    let mut progress = Progress::of(old).map_err(copying)?;
+    let mut statement = old.prepare("SELECT key, value FROM documents ORDER BY key").map_err(copying)?;
+    let mut rows = statement.query([]).map_err(copying)?;
+    let mut numbers = BTreeSet::new();
+    while let Some(row) = rows.next().map_err(copying)? {
+        let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(copying);
+        let (key, text) = (Key::from_text(text(0)?), text(1)?);
+        // Written as this release does: documents of partitions and counters had more fields.
+        let document = parse(&key, text)?;
+        let insert = "INSERT INTO documents VALUES (?1, ?2)";
+        let written =
+            text_of(&document).and_then(|text| new.prepare_cached(insert)?.execute([key.as_str(), &text]));
+        written.map_err(copying)?;
+        if PartitionDocument::parse_key(&key).is_some() {
+            let partition: OldPartition = serde_json::from_str(text).map_err(|error| {
+                StoreError(format!("the document {key} in the store is damaged: {error}; restore a backup"))
+            })?;
+            copy_log(old, new, &key, &partition, &mut progress).map_err(copying)?;
+            numbers.insert(partition.number);
+        }
+    }
+    give_back(new, &numbers).map_err(copying)
+}
+
+/// Copies a partition's batches, and builds their index. Those before the log start are left out.
+fn copy_log(
+    old: &Connection,
+    new: &Connection,
+    key: &Key,
+    partition: &OldPartition,
+    progress: &mut Progress,
+) -> rusqlite::Result<()> {
+    let OldPartition { number, log_start, end } = *partition;
+    let mut log = Log::after(None, LogChange::Created { number }, 0);
+    let sql = "SELECT id, next_offset, max_timestamp, bytes, data FROM batches
+         WHERE id BETWEEN ?1 AND ?2 AND next_offset > ?3 ORDER BY id";
+    let mut statement = old.prepare_cached(sql)?;
+    let (first, last) = rows_of(number);
+    let mut rows = statement.query(params![first, last, log_start])?;
+    let mut insert = new.prepare_cached("INSERT INTO batches VALUES (?1, ?2)")?;
+    while let Some(row) = rows.next()? {
+        let id: i64 = row.get(0)?;
+        insert.execute(params![id, row.get_ref(4)?.as_blob()?])?;
+        let bytes = row.get::<_, i64>(3)? as u64;
+        let entry = Span { base: offset_of(id), next: row.get(1)?, max_timestamp: row.get(2)?, bytes };
+        log = Log::after(log, LogChange::Appended { entry, data: None }, 0);
+        if progress.add(bytes) {
+            new.execute_batch("COMMIT; BEGIN IMMEDIATE")?;
+        }
+    }
+    let at = PartitionDocument::parse_key(key);
+    let (Some(log), Some(at)) = (log, at) else { return Ok(()) };
+    log.starting_at(log_start, end).fold(new, at)?;
+    Ok(())
+}
+
+/// Numbers that no partition has can be used again.
+fn give_back(new: &Connection, used: &BTreeSet<u32>) -> rusqlite::Result<()> {
+    let next = used.last().map_or(0, |last| last + 1);
+    new.execute("UPDATE counters SET value = ?1 WHERE name = 'next_number'", [next])?;
+    let mut insert = new.prepare("INSERT INTO numbers VALUES (?1)")?;
+    (0..next)
+        .filter(|number| !used.contains(number))
+        .try_for_each(|number| insert.execute([number]).map(drop))
+}
+
+/// Logs how far the copy is.
+struct Progress {
+    done: u64,
+    total: u64,
+    uncommitted: u64,
+    logged: Instant,
+}
+
+impl Progress {
+    fn of(old: &Connection) -> rusqlite::Result<Self> {
+        let pragma = |name: &str| old.query_row(&format!("PRAGMA {name}"), [], |row| row.get::<_, i64>(0));
+        let total = (pragma("page_count")? * pragma("page_size")?) as u64;
+        Ok(Self { done: 0, total, uncommitted: 0, logged: Instant::now() })
+    }
+
+    /// Counts bytes that were copied; returns whether they should be committed.
+    fn add(&mut self, bytes: u64) -> bool {
+        self.done += bytes;
+        if self.logged.elapsed() > PROGRESS_EVERY {
+            self.logged = Instant::now();
+            info!("{} of about {} MiB are copied", self.done >> 20, self.total >> 20);
+        }
+        self.uncommitted += bytes;
+        if self.uncommitted < COMMIT_BYTES {
+            return false;
+        }
+        self.uncommitted = 0;
+        true
+    }
+}

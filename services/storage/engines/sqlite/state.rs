@@ -1,0 +1,118 @@
+//! What is in memory: the changes that are not folded yet, and a bounded cache of what is in the file.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::Arc;
+
+use kernel::TopicPartition;
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument};
+
+use super::cache::Cache;
+use super::logs::Log;
+
+/// Memory that an entry of the cache takes beside its key and value.
+const ENTRY_BYTES: usize = 160;
+/// A document takes about this much more memory than its text.
+const TEXT_FACTOR: usize = 3;
+
+/// Documents and logs that were changed since they were last written to their place in the file; the journal has their
+/// changes. Only the writer changes it, once a commit is durable.
+#[derive(Debug, Default)]
+pub(super) struct Unfolded {
+    /// `None` is a document that was deleted.
+    pub(super) documents: BTreeMap<Key, Option<Document>>,
+    /// `None` is a log that was deleted.
+    pub(super) logs: HashMap<TopicPartition, Option<Log>>,
+}
+
+impl Unfolded {
+    /// Forgets the producers of a deleted partition.
+    pub(super) fn drop_producers(&mut self, partition: TopicPartition) {
+        let of_partition = ProducerDocument::of_partition(partition);
+        let gone: Vec<Key> = self.range(&of_partition, None).map(|(key, _)| key.clone()).collect();
+        gone.iter().for_each(|key| drop(self.documents.remove(key)));
+    }
+
+    /// The changed documents of a prefix after a key, in key order.
+    pub(super) fn range<'a>(
+        &'a self,
+        prefix: &'a Prefix,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Option<Document>)> {
+        let first = Key::from_text(prefix.as_str());
+        let from = after.map_or(Bound::Included(&first), Bound::Excluded);
+        self.documents.range((from, Bound::Unbounded)).take_while(|(key, _)| prefix.matches(key))
+    }
+}
+
+/// A cache of what is in the file.
+#[derive(Debug)]
+pub(super) struct Clean {
+    documents: Cache<Key, Option<Document>>,
+    logs: Cache<TopicPartition, Option<Arc<Log>>>,
+    /// Grows whenever the file's documents or logs change. What was read before must not be cached after.
+    pub(super) version: u64,
+}
+
+impl Clean {
+    pub(super) fn new(bytes_max: usize) -> Self {
+        // Most logs are a hundred bytes, but their tails may have eight thousand.
+        let logs_max = bytes_max / 4;
+        Self { documents: Cache::new(bytes_max - logs_max), logs: Cache::new(logs_max), version: 0 }
+    }
+
+    /// A document, if it is known.
+    pub(super) fn document(&mut self, key: &Key) -> Option<Option<Document>> {
+        self.documents.get(key).cloned()
+    }
+
+    /// The same, as of a version of the file.
+    pub(super) fn document_of(&mut self, key: &Key, version: u64) -> Option<Option<Document>> {
+        if self.version == version { self.document(key) } else { None }
+    }
+
+    /// A log, if it is known.
+    pub(super) fn log(&mut self, at: TopicPartition) -> Option<Option<Arc<Log>>> {
+        self.logs.get(&at).cloned()
+    }
+
+    /// Keeps a document whose text has `bytes`.
+    pub(super) fn put_document(&mut self, key: Key, document: Option<Document>, bytes: usize) {
+        let bytes = ENTRY_BYTES + 2 * key.as_str().len() + TEXT_FACTOR * bytes;
+        self.documents.insert(key, document, bytes);
+    }
+
+    /// Keeps a log.
+    pub(super) fn put_log(&mut self, at: TopicPartition, log: Option<Log>) {
+        let bytes = ENTRY_BYTES + log.as_ref().map_or(0, Log::memory);
+        self.logs.insert(at, log.map(Arc::new), bytes);
+    }
+
+    /// Takes a log out.
+    pub(super) fn take_log(&mut self, at: TopicPartition) -> Option<Log> {
+        self.logs.remove(&at)?.map(Arc::unwrap_or_clone)
+    }
+
+    /// Forgets the producers of deleted partitions.
+    pub(super) fn drop_producers(&mut self, partitions: &[TopicPartition]) {
+        let prefixes: Vec<Prefix> = partitions.iter().map(|at| ProducerDocument::of_partition(*at)).collect();
+        self.documents.retain(|key| {
+            key.kind() != ProducerDocument::PREFIX || !prefixes.iter().any(|prefix| prefix.matches(key))
+        });
+    }
+}
+
+/// What is known of a partition without the file; `None` within for one that does not exist.
+pub(super) fn known_partition(
+    unfolded: &Unfolded,
+    clean: &mut Clean,
+    at: TopicPartition,
+) -> Option<Option<PartitionDocument>> {
+    let document = known_document(unfolded, clean, &PartitionDocument::key(&at))?;
+    Some(document.and_then(|document| document.get::<PartitionDocument>().copied()))
+}
+
+/// A document, if it is known without the file.
+pub(super) fn known_document(unfolded: &Unfolded, clean: &mut Clean, key: &Key) -> Option<Option<Document>> {
+    unfolded.documents.get(key).cloned().or_else(|| clean.document(key))
+}
