@@ -44,25 +44,41 @@ impl Default for Shared {
 struct Waiter {
     bytes: AtomicU64,
     notify: Notify,
+    /// The partitions that have changed and that nobody has asked for since.
+    changed: Mutex<HashSet<TopicPartition>>,
+}
+
+impl Waiter {
+    fn note(&self, subject: &Subject) {
+        if let Subject::Partition(partition) = subject {
+            self.changed.lock().insert(*partition);
+        }
+    }
 }
 
 /// A subscription, which ends when it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     waiter: Arc<Waiter>,
-    subjects: Vec<Subject>,
+    subjects: Mutex<HashSet<Subject>>,
     watchers: Watchers,
 }
+
+/// Subjects that are removed under one lock: a subscription may have many, and appends need the lock.
+const REMOVED_AT_ONCE: usize = 64;
 
 impl Watchers {
     /// Subscribes.
     pub fn watch(&self, subjects: &[Subject]) -> Watch {
-        let waiter = Arc::new(Waiter::default());
-        let mut all = self.0.waiters.lock();
-        for subject in subjects {
-            all.entry(subject.clone()).or_default().push(Arc::clone(&waiter));
-        }
-        Watch { waiter, subjects: subjects.to_vec(), watchers: self.clone() }
+        let watch = Watch { waiter: Arc::default(), subjects: Mutex::default(), watchers: self.clone() };
+        watch.add(subjects);
+        watch
+    }
+
+    /// Notes that a partition has changed in a way that nobody waits for, such as its log start offset.
+    pub fn note(&self, partition: TopicPartition) {
+        let subject = Subject::Partition(partition);
+        self.0.waiters.lock().get(&subject).into_iter().flatten().for_each(|waiter| waiter.note(&subject));
     }
 
     /// Wakes the watches of a partition that has grown, or was deleted (0 bytes).
@@ -108,6 +124,7 @@ impl Watchers {
         let all = self.0.waiters.lock();
         for (subject, bytes) in changed {
             for waiter in all.get(&subject).into_iter().flatten() {
+                waiter.note(&subject);
                 waiter.bytes.fetch_add(bytes, Ordering::Relaxed);
                 waiter.notify.notify_one();
             }
@@ -116,23 +133,61 @@ impl Watchers {
 }
 
 impl Watch {
+    /// Subscribes to more subjects. Subscribe before reading.
+    pub fn add(&self, subjects: &[Subject]) {
+        let mut own = self.subjects.lock();
+        for subject in subjects {
+            if own.insert(subject.clone()) {
+                let mut all = self.watchers.0.waiters.lock();
+                all.entry(subject.clone()).or_default().push(Arc::clone(&self.waiter));
+            }
+        }
+    }
+
+    /// Ends the subscription to some subjects.
+    pub fn remove(&self, subjects: &[Subject]) {
+        let mut own = self.subjects.lock();
+        for subject in subjects {
+            own.remove(subject);
+        }
+        drop(own);
+        self.unsubscribe(subjects);
+    }
+
+    /// The partitions that have changed since the last call.
+    pub fn take_changed(&self) -> HashSet<TopicPartition> {
+        std::mem::take(&mut *self.waiter.changed.lock())
+    }
+
+    /// The bytes that all changes so far have added.
+    pub fn bytes(&self) -> u64 {
+        self.waiter.bytes.load(Ordering::Relaxed)
+    }
+
+    fn unsubscribe(&self, subjects: &[Subject]) {
+        for some in subjects.chunks(REMOVED_AT_ONCE) {
+            let mut all = self.watchers.0.waiters.lock();
+            for subject in some {
+                if let Some(waiters) = all.get_mut(subject) {
+                    waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
+                    if waiters.is_empty() {
+                        all.remove(subject);
+                    }
+                }
+            }
+        }
+    }
+
     /// Returns after the next change since the last call, with the bytes that all changes so far have added.
     pub async fn changed(&self) -> u64 {
         self.waiter.notify.notified().await;
-        self.waiter.bytes.load(Ordering::Relaxed)
+        self.bytes()
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
-        let mut all = self.watchers.0.waiters.lock();
-        for subject in &self.subjects {
-            if let Some(waiters) = all.get_mut(subject) {
-                waiters.retain(|waiter| !Arc::ptr_eq(waiter, &self.waiter));
-                if waiters.is_empty() {
-                    all.remove(subject);
-                }
-            }
-        }
+        let subjects: Vec<Subject> = self.subjects.get_mut().drain().collect();
+        self.unsubscribe(&subjects);
     }
 }

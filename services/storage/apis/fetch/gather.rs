@@ -3,6 +3,8 @@
 //! The call subscribes to its partitions before it reads them, so that no append is missed. Appends and
 //! deletions wake it. It holds neither request nor reply memory while it waits.
 
+use std::sync::Arc;
+
 use kernel::ErrorCode;
 use kernel::budget::Lease;
 use kernel::drain::Drain;
@@ -11,24 +13,35 @@ use tokio::time::Instant;
 use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
 use super::read::{self, KnownPartition};
+use super::sessions::FetchSessions;
 use crate::broker::Broker;
 use crate::engines::{StoreError, Subject, Watch};
 use crate::store::Topics;
 
+/// The session of a call, if its answer is incremental.
+#[derive(Clone, Copy)]
+pub(super) struct InSession<'a> {
+    pub(super) sessions: &'a FetchSessions,
+    pub(super) id: i32,
+}
+
 /// Reads the partitions, and waits if there are too few bytes. Unknown partitions come last, as in Kafka.
+///
+/// In a session these are the partitions that do not rest. The others are watched, and read once they have changed.
 pub(super) async fn gather(
     broker: &Broker,
     wanted: &[(PartitionRef, Position)],
     terms: FetchTerms,
     drain: &Drain,
+    session: Option<InSession<'_>>,
 ) -> Result<(Vec<Fetched>, Lease), StoreError> {
     let deadline = Instant::now() + terms.wait;
     let topics =
         broker.store.find_topics(wanted.iter().map(|(place, _)| place.topic.clone()).collect()).await?;
-    let (known, unknown) = find(wanted, &topics);
-    let may_park = !terms.wait.is_zero() && terms.bytes_min > 0 && !known.is_empty();
-    let watch = if may_park { Some(broker.store.watch(&subjects(&known)).await?) } else { None };
-    let mut parking = Parking { watch, bytes_seen: 0, deadline, drain };
+    let (mut known, unknown) = find(wanted, &topics);
+    let watch = watch(broker, &known, terms, session).await?;
+    let bytes_seen = watch.as_ref().map_or(0, |watch| watch.bytes());
+    let mut parking = Parking { watch, bytes_seen, deadline, drain };
     loop {
         let pass = read::pass(broker, &known, terms).await?;
         if parking.is_over() || pass.is_enough(terms.bytes_min) {
@@ -38,6 +51,28 @@ pub(super) async fn gather(
         // The partitions are read again after the wait; the reply memory is released until then.
         drop(pass);
         parking.wait(missing as u64).await;
+        known.extend(session.into_iter().flat_map(|session| session.sessions.woken(session.id)));
+    }
+}
+
+/// Subscribes to what the call may wait for; `None` if it does not wait.
+async fn watch(
+    broker: &Broker,
+    known: &[KnownPartition],
+    terms: FetchTerms,
+    session: Option<InSession<'_>>,
+) -> Result<Option<Arc<Watch>>, StoreError> {
+    let may_park = !terms.wait.is_zero() && terms.bytes_min > 0;
+    match session {
+        // The session is watched even if the call does not wait: its partitions rest until they change.
+        Some(InSession { sessions, id }) => {
+            let engine = broker.store.engine().await?;
+            Ok(sessions.watch(id, known, &*engine).filter(|_| may_park))
+        }
+        None if may_park && !known.is_empty() => {
+            Ok(Some(Arc::new(broker.store.watch(&subjects(known)).await?)))
+        }
+        None => Ok(None),
     }
 }
 
@@ -61,7 +96,7 @@ fn find(wanted: &[(PartitionRef, Position)], topics: &Topics) -> (Vec<KnownParti
 
 /// A call's wait; `watch` is `None` once it is over.
 struct Parking<'a> {
-    watch: Option<Watch>,
+    watch: Option<Arc<Watch>>,
     bytes_seen: u64,
     deadline: Instant,
     drain: &'a Drain,

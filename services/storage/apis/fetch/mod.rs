@@ -26,7 +26,8 @@ use crate::apis::common::requests::keep_last;
 use crate::broker::Broker;
 use crate::store::TopicRef;
 use partition::{FetchResult, Fetched, PartitionRef, Position};
-use sessions::{FetchSessions, SessionRequest};
+use gather::InSession;
+use sessions::{FetchSessions, Plan, SessionRequest};
 
 /// From this version on topics are named by id (KIP-516).
 const BY_ID_FROM: i16 = 13;
@@ -49,7 +50,11 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         Ok(begun) => begun,
         Err(error) => return Ok(Some(Reply::new(encode::session_error(version, error)?))),
     };
-    let gathered = gather::gather(broker, &wanted, terms, &call.session.drain).await;
+    let session = match plan {
+        Plan::Incremental(id) => Some(InSession { sessions: &sessions, id }),
+        Plan::Sessionless | Plan::Full { .. } => None,
+    };
+    let gathered = gather::gather(broker, &wanted, terms, &call.session.drain, session).await;
     let (fetched, lease) = gathered.unwrap_or_else(|error| {
         warn!(api = %call.header.api, %error, "a request failed because the store did");
         (failed(wanted), Lease::default())

@@ -1,6 +1,10 @@
 //! Fetch sessions (KIP-227): a client sends its partitions once, later only changes, and gets only partitions
 //! that have changed.
 //!
+//! A partition at whose end the client is, and about which it knows everything, rests: it is not looked at again until the
+//! store says that it has changed, or the client says so. So a request costs what has changed, not what its session
+//! has.
+//!
 //! Kafka keeps the sessions of all connections in one cache. Here a session belongs to the connection that
 //! created it and ends with it, so that brokers share nothing and no session has to expire. A client that
 //! reconnects gets FETCH_SESSION_ID_NOT_FOUND, and creates a new session with its next request.
@@ -9,12 +13,15 @@
 //! sending full requests.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use kernel::ErrorCode;
+use kernel::{ErrorCode, TopicPartition};
 use parking_lot::Mutex;
 
 use super::partition::{FetchResult, Fetched, NO_OFFSET, PartitionRef, Position};
+use super::read::KnownPartition;
+use crate::engines::{Engine, Subject, Watch};
 use crate::store::TopicRef;
 
 /// Per connection. A client needs one; a proxy that shares a connection among clients needs a few.
@@ -22,7 +29,7 @@ const SESSIONS_MAX: usize = 4;
 /// Limit on the memory of the sessions of all connections.
 const HELD_BYTES_MAX: usize = 64 << 20;
 /// Estimated memory of one partition without its topic name.
-const PARTITION_BYTES: usize = 256;
+const PARTITION_BYTES: usize = 512;
 
 const NO_SESSION: i32 = 0;
 /// The session epoch of a request for a new session.
@@ -66,9 +73,13 @@ struct FetchSession {
     epoch: i32,
     by_id: bool,
     partitions: HashMap<PartitionRef, Cached>,
-    /// The read order: a partition that returned records moves to the end, so that a limit starves none.
+    /// The read order of those that do not rest: a partition that returned records moves to the end, so that a limit
+    /// starves none.
     order: BTreeMap<u64, PartitionRef>,
     turns: u64,
+    /// Tells which of the watched partitions have changed.
+    watch: Option<Arc<Watch>>,
+    watched: HashMap<TopicPartition, PartitionRef>,
     held: Held,
 }
 
@@ -77,6 +88,8 @@ struct FetchSession {
 struct Cached {
     position: Position,
     turn: u64,
+    /// Where it is, once it is watched.
+    at: Option<TopicPartition>,
     /// Whether its topic id was ever resolved.
     has_name: bool,
     high_watermark: i64,
@@ -156,6 +169,7 @@ impl FetchSessions {
             return Ok((Plan::Sessionless, Vec::new()));
         }
         session.epoch = next_epoch(session.epoch);
+        session.wake_changed();
         let begun = (Plan::Incremental(session.id), session.in_order());
         sessions.push(session);
         Ok(begun)
@@ -181,6 +195,22 @@ impl FetchSessions {
         }
     }
 
+    /// Watches partitions of a session that are about to be read. The watch is of all partitions of the session, those that
+    /// rest as well; `None` if there is none.
+    pub(super) fn watch(&self, id: i32, known: &[KnownPartition], store: &dyn Engine) -> Option<Arc<Watch>> {
+        let mut sessions = self.0.lock();
+        let session = sessions.iter_mut().find(|session| session.id == id)?;
+        known.iter().for_each(|known| session.watch(known, store));
+        session.watch.clone()
+    }
+
+    /// The resting partitions of a session that have changed; they rest no longer.
+    pub(super) fn woken(&self, id: i32) -> Vec<KnownPartition> {
+        let mut sessions = self.0.lock();
+        let session = sessions.iter_mut().find(|session| session.id == id);
+        session.map(FetchSession::wake_changed).unwrap_or_default()
+    }
+
     fn create(&self, by_id: bool, fetched: &[Fetched], random: impl Fn() -> u128) -> i32 {
         let mut held = Held::default();
         if !held.grow(fetched.iter().map(|fetched| weight(&fetched.place)).sum()) {
@@ -189,8 +219,17 @@ impl FetchSessions {
         let mut sessions = self.0.lock();
         let id = fresh_id(&sessions, random);
         let epoch = next_epoch(INITIAL_EPOCH);
-        let (partitions, order) = (HashMap::new(), BTreeMap::new());
-        let mut session = FetchSession { id, epoch, by_id, partitions, order, turns: 0, held };
+        let mut session = FetchSession {
+            id,
+            epoch,
+            by_id,
+            partitions: HashMap::new(),
+            order: BTreeMap::new(),
+            turns: 0,
+            watch: None,
+            watched: HashMap::new(),
+            held,
+        };
         for Fetched { place, position, found } in fetched {
             session.put(place.clone(), *position);
             session.record(place, found);
@@ -229,6 +268,7 @@ impl FetchSession {
         for (place, position) in wanted {
             if let Some(cached) = self.partitions.get_mut(&place) {
                 cached.position = position;
+                self.order.insert(cached.turn, place);
                 continue;
             }
             if !self.held.grow(weight(&place)) {
@@ -240,6 +280,7 @@ impl FetchSession {
             if let Some(cached) = self.partitions.remove(place) {
                 self.order.remove(&cached.turn);
                 self.held.shrink(weight(place));
+                self.unwatch(cached.at);
             }
         }
         true
@@ -250,8 +291,40 @@ impl FetchSession {
         self.turns += 1;
         self.order.insert(turn, place.clone());
         let (high_watermark, log_start) = (NO_OFFSET, NO_OFFSET);
-        let cached = Cached { position, turn, has_name: false, high_watermark, log_start };
+        let cached = Cached { position, turn, at: None, has_name: false, high_watermark, log_start };
         self.partitions.insert(place, cached);
+    }
+
+    fn watch(&mut self, known: &KnownPartition, store: &dyn Engine) {
+        let Some(cached) = self.partitions.get_mut(&known.place) else { return };
+        let before = cached.at.replace(known.at);
+        if before != Some(known.at) {
+            let subjects = [Subject::Partition(known.at)];
+            self.watch.get_or_insert_with(|| Arc::new(store.watch(&[]))).add(&subjects);
+            self.watched.insert(known.at, known.place.clone());
+            self.unwatch(before);
+        }
+    }
+
+    fn unwatch(&mut self, at: Option<TopicPartition>) {
+        if let (Some(at), Some(watch)) = (at, &self.watch) {
+            watch.remove(&[Subject::Partition(at)]);
+            self.watched.remove(&at);
+        }
+    }
+
+    /// Ends the rest of the partitions that have changed, and returns them.
+    fn wake_changed(&mut self) -> Vec<KnownPartition> {
+        let changed = self.watch.as_ref().map(|watch| watch.take_changed()).unwrap_or_default();
+        let mut woken = Vec::new();
+        for at in changed {
+            let Some(place) = self.watched.get(&at) else { continue };
+            let Some(cached) = self.partitions.get(place) else { continue };
+            if self.order.insert(cached.turn, place.clone()).is_none() {
+                woken.push(KnownPartition { place: place.clone(), position: cached.position, at });
+            }
+        }
+        woken
     }
 
     fn in_order(&self) -> Vec<(PartitionRef, Position)> {
@@ -276,6 +349,8 @@ impl FetchSession {
         self.record(&fetched.place, &fetched.found);
         if has_records {
             self.move_last(&fetched.place);
+        } else {
+            self.rest(&fetched);
         }
         must_include.then_some(fetched)
     }
@@ -285,6 +360,17 @@ impl FetchSession {
         if let Some(cached) = self.partitions.get_mut(place) {
             cached.has_name |= found.error() != Some(ErrorCode::UnknownTopicId);
             (cached.high_watermark, cached.log_start) = (found.high_watermark(), found.log_start());
+        }
+    }
+
+    /// Lets a partition rest if its client is at its end, and it is watched.
+    fn rest(&mut self, fetched: &Fetched) {
+        let is_at_end = fetched.found.error().is_none()
+            && !fetched.found.is_urgent()
+            && fetched.position.offset == fetched.found.high_watermark();
+        let cached = self.partitions.get(&fetched.place);
+        if let Some(cached) = cached.filter(|cached| is_at_end && cached.at.is_some()) {
+            self.order.remove(&cached.turn);
         }
     }
 

@@ -89,6 +89,7 @@ impl State {
                 if let Some(log) = self.logs.get_mut(&partition) {
                     log.trim(log_start);
                 }
+                watchers.note(partition);
             }
             Effect::DropLog { partition } => {
                 self.logs.remove(&partition);

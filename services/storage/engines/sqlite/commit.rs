@@ -205,7 +205,8 @@ impl Committer {
                     self.shared.watchers.wake(*partition, u64::from(batch.bytes));
                 }
                 Effect::DropLog { partition } => self.shared.watchers.wake(*partition, 0),
-                Effect::CreateLog { .. } | Effect::Trim { .. } => {}
+                Effect::Trim { partition, .. } => self.shared.watchers.note(*partition),
+                Effect::CreateLog { .. } => {}
             }
         }
         self.shared.watchers.wake_changed(&watched);

@@ -216,3 +216,57 @@ async fn a_session_knows_a_deleted_topic_by_its_name() {
     assert_eq!(errors.len(), 2);
     assert!(errors.contains(&(id.0, gone)) && errors.contains(&(nobody.0, unknown)), "{errors:?}");
 }
+
+/// A session whose partitions all rest: the client is at the end of each.
+async fn resting(client: &Client) -> i32 {
+    let id = client.open().await;
+    let at_end = request(vec![of("orders", vec![part(0, 8)])]);
+    assert_eq!(client.fetch(12, id, 1, at_end).await.responses.len(), 0);
+    id
+}
+
+#[tokio::test]
+async fn a_parked_fetch_of_partitions_at_rest_is_woken_by_an_append_to_one() {
+    let client = Client::new().await;
+    let id = resting(&client).await;
+    let at = client.topic().await.partition(1).unwrap();
+    let broker = Arc::clone(&client.broker);
+    let parked = tokio::spawn(async move {
+        client.fetch(12, id, 2, nothing().with_max_wait_ms(60_000).with_min_bytes(1)).await
+    });
+    tokio::task::yield_now().await;
+    assert!(!parked.is_finished());
+    append(&broker, at, two_records()).await;
+    assert_eq!(told(&parked.await.unwrap()), [(1, 0, two_records().len())]);
+}
+
+#[tokio::test]
+async fn a_partition_at_rest_is_told_when_it_was_deleted_and_read_when_it_is_made_again() {
+    let client = Client::new().await;
+    let id = resting(&client).await;
+    let delete = Command::DeleteTopic { id: client.topic().await.id };
+    client.broker.store.commit_one(&Ticket::only(), delete).await.unwrap().unwrap();
+    let unknown = [(0, 3, 0), (1, 3, 0), (2, 3, 0)];
+    let mut gone = told(&client.fetch(12, id, 2, nothing()).await);
+    gone.sort_unstable();
+    assert_eq!(gone, unknown);
+    let again = topic(&client.broker, "orders", 3, &[]).await;
+    append(&client.broker, again.partition(2).unwrap(), two_records()).await;
+    let asked = request(vec![of("orders", vec![part(0, 0), part(1, 0), part(2, 0)])]);
+    let mut found = told(&client.fetch(12, id, 3, asked).await);
+    found.sort_unstable();
+    assert_eq!(found, [(0, 0, 0), (1, 0, 0), (2, 0, two_records().len())]);
+    let at_end = request(vec![of("orders", vec![part(2, 2)])]);
+    assert_eq!(client.fetch(12, id, 4, at_end).await.responses.len(), 0);
+    append(&client.broker, again.partition(0).unwrap(), two_records()).await;
+    assert_eq!(told(&client.fetch(12, id, 5, nothing()).await), [(0, 0, two_records().len())]);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_back_reads_again() {
+    let client = Client::new().await;
+    let id = resting(&client).await;
+    let back = request(vec![of("orders", vec![part(0, 6)])]);
+    assert_eq!(told(&client.fetch(12, id, 2, back).await), [(0, 0, two_records().len())]);
+    assert_eq!(told(&client.fetch(12, id, 3, nothing()).await), [(0, 0, two_records().len())]);
+}
