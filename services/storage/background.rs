@@ -2,24 +2,30 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernel::{Ticket, TopicId};
 use rules::commands::{Command, GroupCommand};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::coordinator::timeouts;
 use crate::engines::{Maintained, StoreError};
+use crate::store::DryRun;
 
 /// Runs until it is dropped.
 pub(crate) async fn run(broker: Arc<Broker>) {
     tokio::join!(timeouts::run(Arc::clone(&broker)), maintain(&broker));
 }
 
+/// A broker that has just started serves its clients first. Kafka waits as long.
+const FIRST_AFTER: Duration = Duration::from_secs(30);
+
 /// Applies retention periodically.
 async fn maintain(broker: &Broker) {
     let every = broker.settings.retention_interval.0;
-    let mut ticks = tokio::time::interval(every);
+    let mut ticks = tokio::time::interval_at(Instant::now() + every.min(FIRST_AFTER), every);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
@@ -51,6 +57,10 @@ async fn expire_offsets(broker: &Broker) -> Result<(), StoreError> {
             retention_ms: broker.settings.offsets_retention.0.as_millis() as i64,
             deleted_topics: deleted(broker, topics).await?,
         };
+        // Most groups have nothing that expires, which is found out without the writer.
+        if let DryRun::Unchanged(_) = broker.store.dry_run(&group, &command).await? {
+            continue;
+        }
         broker.store.commit(&Ticket::only(), vec![Command::Group { group, command }]).await?;
     }
     Ok(())

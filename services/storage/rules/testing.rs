@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::commands::{Command, Effect, Outcome};
-use crate::documents::{Document, DocumentKind, Key, PartitionDocument, ProducerDocument, TopicName};
+use crate::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument, TopicName};
 use crate::{Documents, Lookup, Needs, WorkingSet, decide, needs};
 
 /// Documents in a map, all of them loaded.
@@ -11,6 +11,10 @@ use crate::{Documents, Lookup, Needs, WorkingSet, decide, needs};
 pub(crate) struct MapStore(pub(crate) BTreeMap<Key, Document>);
 
 impl Documents for MapStore {
+    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
+        Some(self.0.keys().filter(|key| prefix.matches(key)).cloned().collect())
+    }
+
     fn lookup(&self, key: &Key) -> Lookup<'_> {
         Lookup::Known(self.0.get(key))
     }
@@ -20,11 +24,17 @@ impl Documents for MapStore {
 struct Loaded<'a> {
     store: &'a MapStore,
     keys: Vec<Key>,
+    scans: Vec<Prefix>,
 }
 
 impl Documents for Loaded<'_> {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
-        if self.keys.contains(key) { self.store.lookup(key) } else { Lookup::Unknown }
+        let is_loaded = self.keys.contains(key) || self.scans.iter().any(|prefix| prefix.matches(key));
+        if is_loaded { self.store.lookup(key) } else { Lookup::Unknown }
+    }
+
+    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
+        if self.scans.contains(prefix) { self.store.keys(prefix) } else { None }
     }
 }
 
@@ -32,8 +42,7 @@ impl MapStore {
     /// Decides a command and applies its changes. It is decided twice, on all documents and on only those
     /// that `needs` returned: both must agree, and only documents that `needs` listed for writing may change.
     pub(crate) fn run(&mut self, command: &Command) -> (Outcome, Vec<Effect>) {
-        let (keys, write) = self.needed(command);
-        let loaded = Loaded { store: self, keys };
+        let (loaded, write) = self.needed(command);
         let (mut set, mut lean) = (WorkingSet::new(self), WorkingSet::new(&loaded));
         let outcome = decide(&mut set, command);
         assert_eq!(decide(&mut lean, command), outcome, "{command:?} needs more than it says");
@@ -45,7 +54,11 @@ impl MapStore {
             matches!(key.kind(), PartitionDocument::PREFIX | TopicName::PREFIX) && !self.0.contains_key(key)
         };
         for key in changes.keys() {
-            assert!(write.contains(key) || is_new(key), "{command:?} writes {key} and does not say so");
+            let is_scanned = loaded.scans.iter().any(|prefix| prefix.matches(key));
+            assert!(
+                write.contains(key) || is_scanned || is_new(key),
+                "{command:?} writes {key} and does not say so"
+            );
         }
         for (key, document) in changes {
             match document {
@@ -62,16 +75,16 @@ impl MapStore {
         (outcome, effects)
     }
 
-    /// All keys that a command needs, and those of them that it may write.
-    fn needed(&self, command: &Command) -> (Vec<Key>, Vec<Key>) {
-        let (mut keys, mut all_write) = (Vec::new(), Vec::new());
+    /// What a command needs, and the keys that it may write.
+    fn needed(&self, command: &Command) -> (Loaded<'_>, Vec<Key>) {
+        let mut loaded = Loaded { store: self, keys: Vec::new(), scans: Vec::new() };
+        let mut all_write = Vec::new();
         loop {
-            let loaded = Loaded { store: self, keys: std::mem::take(&mut keys) };
             let needs = needs(command, &WorkingSet::new(&loaded));
-            keys = loaded.keys;
-            let Needs::More { read, write } = needs else { return (keys, all_write) };
+            let Needs::More { read, write, scan } = needs else { return (loaded, all_write) };
             all_write.extend(write.iter().cloned());
-            keys.extend(read.into_iter().chain(write));
+            loaded.keys.extend(read.into_iter().chain(write));
+            loaded.scans.extend(scan);
         }
     }
 

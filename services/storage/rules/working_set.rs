@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::commands::Effect;
-use crate::documents::{Document, DocumentKind, Key};
+use crate::documents::{Document, DocumentKind, Key, Prefix};
 
 /// The state of a document in memory.
 #[derive(Debug, Clone, Copy)]
@@ -19,6 +19,9 @@ pub enum Lookup<'a> {
 pub trait Documents {
     /// Looks one up.
     fn lookup(&self, key: &Key) -> Lookup<'_>;
+
+    /// All keys with a prefix, in order; `None` unless they and their documents are loaded.
+    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>>;
 }
 
 /// The changed documents; `None` is one that was deleted.
@@ -55,6 +58,22 @@ impl<'a> WorkingSet<'a> {
             (None, Some(under)) => under.lookup(key),
             (None, None) => self.base.lookup(key),
         }
+    }
+
+    /// All keys with a prefix after the changes so far, in order; `None` if they are not loaded.
+    pub fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
+        let mut keys = self.under.map_or_else(|| self.base.keys(prefix), |under| under.keys(prefix))?;
+        let first = Key::from_text(prefix.as_str());
+        let changed: Vec<_> =
+            self.changes.range(first..).take_while(|(key, _)| prefix.matches(key)).collect();
+        if !changed.is_empty() {
+            keys.retain(|key| !self.changes.contains_key(key));
+            keys.extend(
+                changed.into_iter().filter(|(_, document)| document.is_some()).map(|(key, _)| key.clone()),
+            );
+            keys.sort_unstable();
+        }
+        Some(keys)
     }
 
     /// The changed documents, and the effects on logs.
@@ -108,17 +127,19 @@ pub enum Needs {
         read: Vec<Key>,
         /// Those that may be changed, whose lock roots must be held.
         write: Vec<Key>,
+        /// All documents with these prefixes, which may be changed as well.
+        scan: Vec<Prefix>,
     },
 }
 
 impl Needs {
-    /// All keys that are missing.
-    pub fn into_keys(self) -> Vec<Key> {
+    /// All keys that are missing, and the prefixes; `None` if nothing is.
+    pub fn into_missing(self) -> Option<(Vec<Key>, Vec<Prefix>)> {
         match self {
-            Needs::Done => Vec::new(),
-            Needs::More { mut read, write } => {
+            Needs::Done => None,
+            Needs::More { mut read, write, scan } => {
                 read.extend(write);
-                read
+                Some((read, scan))
             }
         }
     }
@@ -129,6 +150,7 @@ impl Needs {
 pub(crate) struct Wanted {
     read: Vec<Key>,
     write: Vec<Key>,
+    scan: Vec<Prefix>,
 }
 
 impl Wanted {
@@ -144,15 +166,22 @@ impl Wanted {
         self
     }
 
+    /// Adds all documents with a prefix, which may be changed.
+    pub(crate) fn scan(&mut self, prefix: Prefix) -> &mut Self {
+        self.scan.push(prefix);
+        self
+    }
+
     /// Those that a set has not loaded.
     pub(crate) fn missing_in(mut self, set: &WorkingSet<'_>) -> Needs {
         let is_missing = |key: &Key| matches!(set.lookup(key), Lookup::Unknown);
         self.read.retain(is_missing);
         self.write.retain(is_missing);
-        if self.read.is_empty() && self.write.is_empty() {
+        self.scan.retain(|prefix| set.keys(prefix).is_none());
+        if self.read.is_empty() && self.write.is_empty() && self.scan.is_empty() {
             Needs::Done
         } else {
-            Needs::More { read: self.read, write: self.write }
+            Needs::More { read: self.read, write: self.write, scan: self.scan }
         }
     }
 }

@@ -8,20 +8,27 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rules::commands::{Applied, Command, GroupCommand};
-use rules::documents::{Document, DocumentKind, GroupDocument, Key, MemberDocument, MemberKey};
+use rules::documents::{Document, DocumentKind, GroupDocument, Key, MemberDocument, MemberKey, Prefix};
 use rules::groups::missing_topics;
-use rules::{Documents, Lookup, Needs, WorkingSet, decide, needs};
+use rules::{Documents, Lookup, WorkingSet, decide, needs};
 
 use super::engine::Store;
 use crate::engines::StoreError;
 
 /// Documents that have been read; `None` for those that do not exist.
 #[derive(Default)]
-struct Snapshot(HashMap<Key, Option<Document>>);
+struct Snapshot {
+    documents: HashMap<Key, Option<Document>>,
+    scanned: HashMap<Prefix, Vec<Key>>,
+}
 
 impl Documents for Snapshot {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
-        self.0.get(key).map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
+        self.documents.get(key).map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
+    }
+
+    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
+        self.scanned.get(prefix).cloned()
     }
 }
 
@@ -47,10 +54,10 @@ impl Store {
         // The group and its members, from one snapshot.
         let view = self.group(group).await?;
         let document = view.as_ref().map(|view| Document::new::<GroupDocument>(Arc::clone(&view.group)));
-        snapshot.0.insert(GroupDocument::key(group), document);
+        snapshot.documents.insert(GroupDocument::key(group), document);
         for (id, member) in view.into_iter().flat_map(|view| view.members) {
             let key = MemberDocument::key(&MemberKey { group: Arc::clone(group), member: id });
-            snapshot.0.insert(key, Some(Document::new::<MemberDocument>(member)));
+            snapshot.documents.insert(key, Some(Document::new::<MemberDocument>(member)));
         }
         let missing = missing_topics(group, command, &WorkingSet::new(&snapshot));
         if !missing.is_empty() {
@@ -58,13 +65,15 @@ impl Store {
         }
         let command = Command::Group { group: Arc::clone(group), command: command.clone() };
         loop {
-            let missing = needs(&command, &WorkingSet::new(&snapshot));
-            if missing == Needs::Done {
-                break;
-            }
-            let keys = missing.into_keys();
+            let missing = needs(&command, &WorkingSet::new(&snapshot)).into_missing();
+            let Some((keys, prefixes)) = missing else { break };
             let found = engine.get(keys.clone()).await?;
-            snapshot.0.extend(keys.into_iter().zip(found));
+            snapshot.documents.extend(keys.into_iter().zip(found));
+            for prefix in prefixes {
+                let found = engine.scan(prefix.clone(), None, usize::MAX).await?;
+                snapshot.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
+                snapshot.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+            }
         }
         let mut set = WorkingSet::new(&snapshot);
         let outcome = decide(&mut set, &command);

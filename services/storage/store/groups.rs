@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use kernel::{ProducerId, TopicPartition};
 use rules::documents::{
-    DocumentKind, GroupDocument, MemberDocument, MemberKey, OffsetDocument, OffsetIndex, OffsetKey,
-    PartitionDocument, ProducerDocument, Subscription,
+    DocumentKind, GroupDocument, MemberDocument, MemberKey, OffsetDocument, OffsetKey, PartitionDocument,
+    ProducerDocument, Subscription,
 };
 use rules::groups::GroupView;
 
@@ -68,20 +68,15 @@ impl Store {
         self.scan::<GroupDocument>(GroupDocument::prefix()).await
     }
 
-    /// The offsets that a group has committed, with their keys.
+    /// The offsets that a group has committed, with their keys, in the order of topics and partitions.
     pub(crate) async fn offsets(
         &self,
         group: &Arc<str>,
     ) -> Result<Vec<(OffsetKey, Arc<OffsetDocument>)>, StoreError> {
-        let Some(index) = self.get_one::<OffsetIndex>(group).await? else { return Ok(Vec::new()) };
-        let key = |(topic, partition): (&Arc<str>, i32)| OffsetKey {
-            group: Arc::clone(group),
-            topic: Arc::clone(topic),
-            partition,
-        };
-        let keys: Vec<OffsetKey> = index.each().map(key).collect();
-        let found = self.get::<OffsetDocument>(&keys).await?;
-        Ok(keys.into_iter().zip(found).filter_map(|(key, offset)| Some((key, offset?))).collect())
+        let mut offsets = self.scan::<OffsetDocument>(OffsetDocument::of_group(group)).await?;
+        // The order of keys is that of partition numbers as text.
+        offsets.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(offsets)
     }
 
     /// The offsets that a group has committed, with the log end offsets. Topics that do not exist here are

@@ -25,8 +25,8 @@ use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::requests::keep_last;
 use crate::broker::Broker;
 use crate::store::TopicRef;
-use partition::{FetchResult, Fetched, PartitionRef, Position};
 use gather::InSession;
+use partition::{FetchResult, Fetched, PartitionRef, Position};
 use sessions::{FetchSessions, Plan, SessionRequest};
 
 /// From this version on topics are named by id (KIP-516).

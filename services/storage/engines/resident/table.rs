@@ -132,4 +132,8 @@ impl Documents for Table {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
         Lookup::Known(self.documents.get(key))
     }
+
+    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
+        Some(self.range(prefix, None).map(|(key, _)| key.clone()).collect())
+    }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kernel::{TopicPartition, records};
 use rules::commands::{Command, Effect, Outcome};
-use rules::documents::{Document, DocumentKind, Key, PartitionDocument, ProducerDocument, read};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument, read};
 use rules::{Changes, Documents, Lookup, WorkingSet, decide, needs};
 use rusqlite::{Connection, params};
 
@@ -15,6 +15,7 @@ use super::fold::Fold;
 use super::index::Span;
 use super::journal::Row;
 use super::logs::{Log, LogChange, Numbers, check, left_after};
+use super::scan::merge;
 use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
 use super::state::Unfolded;
 use crate::engines::{StoreError, Watchers};
@@ -32,13 +33,24 @@ pub(super) struct Committer {
 /// The documents that a commit reads. What was loaded stays until its end, whatever the cache forgets.
 struct Base<'a> {
     unfolded: &'a Unfolded,
-    loaded: HashMap<Key, Option<Document>>,
+    loaded: Loaded,
+}
+
+/// What a commit has loaded from the cache or the file.
+#[derive(Default)]
+struct Loaded {
+    documents: HashMap<Key, Option<Document>>,
+    scanned: HashMap<Prefix, Vec<Key>>,
 }
 
 impl Documents for Base<'_> {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
-        let known = self.unfolded.documents.get(key).or_else(|| self.loaded.get(key));
+        let known = self.unfolded.documents.get(key).or_else(|| self.loaded.documents.get(key));
         known.map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
+    }
+
+    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
+        self.loaded.scanned.get(prefix).cloned()
     }
 }
 
@@ -85,18 +97,15 @@ impl Committer {
 
     fn decide(&self, commands: &[Command]) -> Result<Decided, StoreError> {
         let unfolded = self.shared.unfolded.read();
-        let mut base = Base { unfolded: &unfolded, loaded: HashMap::new() };
+        let mut base = Base { unfolded: &unfolded, loaded: Loaded::default() };
         let (mut changes, mut effects) = (Changes::new(), Vec::new());
         let (mut outcomes, mut numbers_taken) = (Vec::with_capacity(commands.len()), 0);
         for command in commands {
             let mut set = WorkingSet::resume(&base, changes, effects);
-            loop {
-                let missing = needs(command, &set).into_keys();
-                if missing.is_empty() {
-                    break;
-                }
+            while let Some((keys, prefixes)) = needs(command, &set).into_missing() {
                 (changes, effects) = set.into_changes();
-                self.load(missing, &mut base.loaded)?;
+                self.load(keys, &mut base.loaded)?;
+                self.scan(prefixes, &unfolded, &mut base.loaded)?;
                 set = WorkingSet::resume(&base, changes, effects);
             }
             let earlier = set.effects().len();
@@ -110,7 +119,7 @@ impl Committer {
     }
 
     /// Loads documents from the cache or the file.
-    fn load(&self, keys: Vec<Key>, loaded: &mut HashMap<Key, Option<Document>>) -> Result<(), StoreError> {
+    fn load(&self, keys: Vec<Key>, loaded: &mut Loaded) -> Result<(), StoreError> {
         for key in keys {
             let cached = self.shared.clean.lock().document(&key);
             let document = match cached {
@@ -121,7 +130,22 @@ impl Committer {
                     document
                 }
             };
-            loaded.insert(key, document);
+            loaded.documents.insert(key, document);
+        }
+        Ok(())
+    }
+
+    /// Loads all documents of some prefixes.
+    fn scan(
+        &self,
+        prefixes: Vec<Prefix>,
+        unfolded: &Unfolded,
+        loaded: &mut Loaded,
+    ) -> Result<(), StoreError> {
+        for prefix in prefixes {
+            let found = merge(&self.connection, unfolded, &prefix)?;
+            loaded.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
+            loaded.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
         }
         Ok(())
     }

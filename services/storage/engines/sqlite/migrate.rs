@@ -25,6 +25,8 @@ use super::open::{connect, prepare};
 use super::schema::{FORMAT, failed, offset_of, rows_of};
 use crate::engines::StoreError;
 
+/// A list of a group's offsets, which are found by their prefix now.
+const OLD_OFFSET_INDEX: &str = "offset-index";
 /// How often progress is logged.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Bytes that are copied in a transaction: more would only make the WAL large.
@@ -159,6 +161,9 @@ fn copy(old: &Connection, new: &Connection) -> Result<(), StoreError> {
     while let Some(row) = rows.next().map_err(copying)? {
         let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(copying);
         let (key, text) = (Key::from_text(text(0)?), text(1)?);
+        if key.kind() == OLD_OFFSET_INDEX {
+            continue;
+        }
         // Written as this release does: documents of partitions and counters had more fields.
         let document = parse(&key, text)?;
         let insert = "INSERT INTO documents VALUES (?1, ?2)";

@@ -111,6 +111,13 @@ impl Readers {
     }
 }
 
+/// Whether what was read is kept in the cache.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Keep {
+    Cached,
+    Nothing,
+}
+
 /// A thread's connection.
 pub(super) struct Reader {
     connection: Connection,
@@ -229,17 +236,17 @@ impl Reader {
         for (key, known) in keys.iter().zip(known) {
             found.push(match known {
                 Some(document) => document,
-                None => self.load(key, version)?,
+                None => self.load(key, Some(version))?,
             });
         }
         Ok(found)
     }
 
-    /// A document in the file. It is kept in the cache unless the file has changed since it had this version.
-    fn load(&self, key: &Key, version: u64) -> Result<Option<Document>, StoreError> {
+    /// A document in the file. It is kept in the cache if the file still has this version.
+    fn load(&self, key: &Key, version: Option<u64>) -> Result<Option<Document>, StoreError> {
         let (document, bytes) = document(&self.connection, key)?;
         let mut clean = self.shared.clean.lock();
-        if clean.version == version {
+        if Some(clean.version) == version {
             clean.put_document(key.clone(), document.clone(), bytes);
         }
         Ok(document)
@@ -251,10 +258,19 @@ impl Reader {
         at: TopicPartition,
         look: impl FnOnce(&PartitionDocument, &Log) -> T,
     ) -> Result<Option<T>, StoreError> {
+        self.look_at(at, Keep::Cached, look)
+    }
+
+    fn look_at<T>(
+        &self,
+        at: TopicPartition,
+        keep: Keep,
+        look: impl FnOnce(&PartitionDocument, &Log) -> T,
+    ) -> Result<Option<T>, StoreError> {
         let key = PartitionDocument::key(&at);
         let unfolded = self.shared.unfolded.read();
         let mut clean = self.shared.clean.lock();
-        let version = clean.version;
+        let version = (keep == Keep::Cached).then_some(clean.version);
         let document = known_document(&unfolded, &mut clean, &key);
         let cached = clean.log(at);
         drop(clean);
@@ -282,10 +298,10 @@ impl Reader {
         Ok(document.zip(log).map(|(document, log)| look(document, &log)))
     }
 
-    fn load_log(&self, at: TopicPartition, version: u64) -> Result<Option<Arc<Log>>, StoreError> {
+    fn load_log(&self, at: TopicPartition, version: Option<u64>) -> Result<Option<Arc<Log>>, StoreError> {
         let log = Log::load(&self.connection, at).map_err(|error| failed("reading a log", &error))?;
         let mut clean = self.shared.clean.lock();
-        if clean.version == version {
+        if Some(clean.version) == version {
             clean.put_log(at, log.clone());
         }
         Ok(log.map(Arc::new))
@@ -317,7 +333,8 @@ impl Reader {
         limits: &RetentionLimits,
         now_ms: i64,
     ) -> Result<Option<i64>, StoreError> {
-        let log = self.with_log(at, |document, log| (document.log_start, log.clone()))?;
+        // Every partition is looked at, which would push out of the cache what is in use.
+        let log = self.look_at(at, Keep::Nothing, |document, log| (document.log_start, log.clone()))?;
         let Some((log_start, log)) = log else { return Ok(None) };
         let (mut bytes, mut from) = (log.bytes, None);
         let mut step = |span: &Span| {

@@ -11,6 +11,7 @@ use super::Shared;
 use super::commit::parse;
 use super::reader::Snapshot;
 use super::schema::failed;
+use super::state::Unfolded;
 use crate::engines::StoreError;
 
 /// The first documents of a prefix after a key, in key order.
@@ -21,35 +22,21 @@ pub(super) fn scan(
     after: Option<&Key>,
     limit: usize,
 ) -> Result<Vec<(Key, Document)>, StoreError> {
-    let reading = |error: rusqlite::Error| failed("reading documents", &error);
     let unfolded = shared.unfolded.read();
-    let changed = unfolded.range(prefix, after);
-    let changed: BTreeMap<Key, Option<Document>> =
-        changed.map(|(key, document)| (key.clone(), document.clone())).collect();
+    let merged = Merged::of(&unfolded, prefix, after, limit);
     let version = shared.clean.lock().version;
     let _snapshot = Snapshot::begin(connection)?;
     drop(unfolded);
-    let mut merged = Merged { changed: changed.into_iter().peekable(), found: Vec::new(), limit };
-    // The empty group id gives a key that is the prefix itself.
-    let sql = "SELECT key, value FROM documents WHERE key >= ?1 AND key < ?2 ORDER BY key";
-    let from = after.map_or(prefix.as_str(), Key::as_str);
-    let mut statement = connection.prepare_cached(sql).map_err(reading)?;
-    let mut rows = statement.query(params![from, prefix.end()]).map_err(reading)?;
-    while merged.has_room()
-        && let Some(row) = rows.next().map_err(reading)?
-    {
-        let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(reading);
-        let key = Key::from_text(text(0)?);
-        if after == Some(&key) {
-            continue;
-        }
-        if !merged.is_changed(&key) && merged.has_room() {
-            let document = stored(shared, &key, text(1)?, version)?;
-            merged.found.push((key, document));
-        }
-    }
-    merged.add_changed(|_| true);
-    Ok(merged.found)
+    merged.read(connection, prefix, after, |key, text| stored(shared, key, text, version))
+}
+
+/// All documents of a prefix, for a connection that sees what is unfolded: the writer's.
+pub(super) fn merge(
+    connection: &Connection,
+    unfolded: &Unfolded,
+    prefix: &Prefix,
+) -> Result<Vec<(Key, Document)>, StoreError> {
+    Merged::of(unfolded, prefix, None, usize::MAX).read(connection, prefix, None, parse)
 }
 
 /// A document in the file, parsed unless it is cached.
@@ -77,6 +64,41 @@ struct Merged {
 }
 
 impl Merged {
+    fn of(unfolded: &Unfolded, prefix: &Prefix, after: Option<&Key>, limit: usize) -> Self {
+        let changed = unfolded.range(prefix, after);
+        let changed: BTreeMap<Key, Option<Document>> =
+            changed.map(|(key, document)| (key.clone(), document.clone())).collect();
+        Self { changed: changed.into_iter().peekable(), found: Vec::new(), limit }
+    }
+
+    /// Adds what the file has.
+    fn read(
+        mut self,
+        connection: &Connection,
+        prefix: &Prefix,
+        after: Option<&Key>,
+        parse: impl Fn(&Key, &str) -> Result<Document, StoreError>,
+    ) -> Result<Vec<(Key, Document)>, StoreError> {
+        let reading = |error: rusqlite::Error| failed("reading documents", &error);
+        // The empty group id gives a key that is the prefix itself.
+        let sql = "SELECT key, value FROM documents WHERE key >= ?1 AND key < ?2 ORDER BY key";
+        let from = after.map_or(prefix.as_str(), Key::as_str);
+        let mut statement = connection.prepare_cached(sql).map_err(reading)?;
+        let mut rows = statement.query(params![from, prefix.end()]).map_err(reading)?;
+        while self.has_room()
+            && let Some(row) = rows.next().map_err(reading)?
+        {
+            let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(reading);
+            let key = Key::from_text(text(0)?);
+            if after != Some(&key) && !self.is_changed(&key) && self.has_room() {
+                let document = parse(&key, text(1)?)?;
+                self.found.push((key, document));
+            }
+        }
+        self.add_changed(|_| true);
+        Ok(self.found)
+    }
+
     fn has_room(&self) -> bool {
         self.found.len() < self.limit
     }

@@ -91,6 +91,7 @@ async fn write_format_1(model: &Memory, path: &Path) {
         file.execute("INSERT INTO documents VALUES (?1, ?2)", [key.as_str(), text]).unwrap();
     };
     put(&Counters::key(&()), &counters);
+    put(&Key::from_text("offset-index/g"), "{\"t\":[0,1]}");
     let mut number = 0;
     for prefix in KINDS.iter().map(AnyKind::key_prefix) {
         for (key, document) in model.scan(prefix, None, usize::MAX).await.unwrap() {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 pub struct Key(Arc<str>);
 
 /// A common prefix of keys.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Prefix(Arc<str>);
 
 impl Key {
@@ -60,6 +60,14 @@ impl Prefix {
     pub(super) fn of_partition(prefix: &str, at: TopicPartition) -> Self {
         let mut text = prefix.to_owned();
         at.write(&mut text);
+        text.push('/');
+        Self(text.into())
+    }
+
+    /// Those keys of a kind that begin with a group.
+    pub(super) fn of_group(prefix: &str, group: &str) -> Self {
+        let mut text = prefix.to_owned();
+        write_group(&mut text, group);
         text.push('/');
         Self(text.into())
     }

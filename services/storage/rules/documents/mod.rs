@@ -19,13 +19,13 @@ pub use consumer::{
 pub use group::{Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol};
 pub use key::{Key, KeyPart, MemberKey, OffsetKey, Prefix};
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ProducerKey, ReadError};
-pub use offset::{OffsetDocument, OffsetIndex, OffsetPartitions};
+pub use offset::OffsetDocument;
 pub use partition::PartitionDocument;
 pub use producer::{Counters, ProducedBatch, ProducerDocument};
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 11] = [
+pub static KINDS: [AnyKind; 10] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -35,7 +35,6 @@ pub static KINDS: [AnyKind; 11] = [
     AnyKind::of::<Subscription>(),
     AnyKind::of::<GroupDocument>(),
     AnyKind::of::<MemberDocument>(),
-    AnyKind::of::<OffsetIndex>(),
     AnyKind::of::<OffsetDocument>(),
 ];
 

@@ -1,12 +1,11 @@
 //! Committed offsets.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kernel::TopicId;
 use serde::{Deserialize, Serialize};
 
-use super::key::OffsetKey;
+use super::key::{OffsetKey, Prefix};
 use super::kind::{DocumentKind, LockRoot};
 
 /// A committed offset.
@@ -38,32 +37,9 @@ impl DocumentKind for OffsetDocument {
     }
 }
 
-/// Partitions by topic name.
-pub type OffsetPartitions = BTreeMap<Arc<str>, BTreeSet<i32>>;
-
-/// The partitions for which a group has committed offsets.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct OffsetIndex(pub OffsetPartitions);
-
-impl OffsetIndex {
-    /// Whether it has a partition.
-    pub fn has(&self, topic: &str, partition: i32) -> bool {
-        self.0.get(topic).is_some_and(|of_topic| of_topic.contains(&partition))
-    }
-
-    /// Iterates over all partitions.
-    pub fn each(&self) -> impl Iterator<Item = (&Arc<str>, i32)> {
-        self.0.iter().flat_map(|(topic, of_topic)| of_topic.iter().map(move |partition| (topic, *partition)))
-    }
-}
-
-/// By group.
-impl DocumentKind for OffsetIndex {
-    const PREFIX: &'static str = "offset-index";
-    type Key = Arc<str>;
-
-    fn lock_root(group: &Arc<str>) -> LockRoot {
-        LockRoot::Group(Arc::clone(group))
+impl OffsetDocument {
+    /// All committed offsets of a group.
+    pub fn of_group(group: &str) -> Prefix {
+        Prefix::of_group(Self::PREFIX, group)
     }
 }

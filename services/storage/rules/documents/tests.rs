@@ -41,7 +41,6 @@ fn keys_round_trip() {
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
         round_trips::<MemberDocument>(&member, "member/3/a/b/c/d"),
-        round_trips::<OffsetIndex>(&text("g"), "offset-index/g"),
         round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7"),
     ];
     assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");

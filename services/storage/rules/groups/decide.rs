@@ -15,7 +15,7 @@ pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
     wanted.write::<GroupDocument>(group);
     if let GroupCommand::CommitOffsets { member, .. } = command {
         offsets::needs_of_committer(wanted, group, member, set);
-        offsets::needs(wanted, group, command, set);
+        offsets::needs(wanted, group, command);
         return;
     }
     for member in joining_ids(command) {
@@ -30,7 +30,7 @@ pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
             _ => wanted.write::<MemberDocument>(&key),
         };
     }
-    offsets::needs(wanted, group, command, set);
+    offsets::needs(wanted, group, command);
 }
 
 /// The member ids that a command may add.

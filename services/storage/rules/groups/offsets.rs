@@ -11,29 +11,24 @@ use super::group::{Group, member_keys, unknown_member};
 use super::protocols::{self, CONSUMER};
 use crate::commands::{Applied, CommittedOffset, GroupCommand, MemberIdentity, Outcome, Refused};
 use crate::documents::{
-    GroupDocument, GroupState, MemberDocument, MemberKey, OffsetDocument, OffsetIndex, OffsetKey,
+    DocumentKind, GroupDocument, GroupState, MemberDocument, MemberKey, OffsetDocument, OffsetKey,
 };
 use crate::working_set::{Wanted, WorkingSet};
 
-pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
+pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand) {
     match command {
         GroupCommand::CommitOffsets { offsets, .. } => {
-            wanted.write::<OffsetIndex>(group);
             for CommittedOffset { topic, partition, .. } in offsets {
                 wanted.write::<OffsetDocument>(&key(group, topic, *partition));
             }
         }
         GroupCommand::DeleteOffsets { offsets } => {
-            wanted.write::<OffsetIndex>(group);
             for (topic, partition) in offsets {
                 wanted.write::<OffsetDocument>(&key(group, topic, *partition));
             }
         }
         GroupCommand::ExpireOffsets { .. } | GroupCommand::Delete => {
-            wanted.write::<OffsetIndex>(group);
-            for (topic, partition) in set.get::<OffsetIndex>(group).into_iter().flat_map(OffsetIndex::each) {
-                wanted.write::<OffsetDocument>(&key(group, topic, partition));
-            }
+            wanted.scan(OffsetDocument::of_group(group));
         }
         _ => {}
     }
@@ -97,18 +92,6 @@ pub(super) fn commit(
             set.put::<GroupDocument>(name, GroupDocument::empty(now_ms));
         }
         None => return Err(unknown_group()),
-    }
-    // Most commits are of partitions that have an offset already; the index stays as it is.
-    let index = set.get::<OffsetIndex>(name);
-    let is_new =
-        |offset: &&CommittedOffset| !index.is_some_and(|index| index.has(&offset.topic, offset.partition));
-    let new: Vec<&CommittedOffset> = offsets.iter().filter(is_new).collect();
-    if !new.is_empty() {
-        let mut index = index.cloned().unwrap_or_default();
-        for offset in new {
-            index.0.entry(Arc::clone(&offset.topic)).or_default().insert(offset.partition);
-        }
-        set.put::<OffsetIndex>(name, index);
     }
     for CommittedOffset { topic, partition, document } in offsets {
         set.put::<OffsetDocument>(&key(name, topic, *partition), document.clone());
@@ -193,28 +176,18 @@ fn unknown_group() -> Refused {
 }
 
 fn remove_offsets(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[(Arc<str>, i32)]) {
-    let mut index = set.get::<OffsetIndex>(group).cloned().unwrap_or_default();
-    let mut is_changed = false;
     for (topic, partition) in offsets {
-        let Some(partitions) = index.0.get_mut(topic) else { continue };
-        if partitions.remove(partition) {
-            is_changed = true;
-            set.delete::<OffsetDocument>(&key(group, topic, *partition));
+        let key = key(group, topic, *partition);
+        if set.get::<OffsetDocument>(&key).is_some() {
+            set.delete::<OffsetDocument>(&key);
         }
-        if partitions.is_empty() {
-            index.0.remove(topic);
-        }
-    }
-    match (is_changed, index.0.is_empty()) {
-        (false, _) => {}
-        (true, true) => set.delete::<OffsetIndex>(group),
-        (true, false) => set.put::<OffsetIndex>(group, index),
     }
 }
 
 fn all_offsets(set: &WorkingSet<'_>, group: &Arc<str>) -> Vec<(Arc<str>, i32)> {
-    let index = set.get::<OffsetIndex>(group).into_iter();
-    index.flat_map(OffsetIndex::each).map(|(topic, partition)| (Arc::clone(topic), partition)).collect()
+    let keys = set.keys(&OffsetDocument::of_group(group)).unwrap_or_default();
+    let offsets = keys.iter().filter_map(OffsetDocument::parse_key);
+    offsets.map(|OffsetKey { topic, partition, .. }| (topic, partition)).collect()
 }
 
 pub(super) fn delete_group(set: &mut WorkingSet<'_>, group: &Arc<str>) -> Outcome {
