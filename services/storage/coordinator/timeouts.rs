@@ -121,7 +121,7 @@ impl Timeouts {
 }
 
 fn has_timeouts(group: &GroupDocument) -> bool {
-    !group.members.is_empty() || !group.pending.is_empty() || group.deadline.is_some()
+    !group.members.is_empty() || group.pending_ids.is_some() || group.deadline.is_some()
 }
 
 /// What a look at a group has found.
@@ -151,7 +151,7 @@ async fn look(broker: &Broker, group: &Arc<str>, now_ms: i64) -> Result<Look, St
 fn look_at(view: &GroupView, sessions_end: &[i64], now_ms: i64) -> Look {
     let mut look = Look::default();
     view.group.deadline.iter().for_each(|deadline| look.add(deadline.at_ms, now_ms));
-    view.group.pending.values().for_each(|until_ms| look.add(*until_ms, now_ms));
+    view.group.pending_ids.iter().for_each(|ids| look.add(ids.next_ms, now_ms));
     for ((id, member), end_ms) in view.members.iter().zip(sessions_end) {
         // One that has joined waits for the rebalance, whose deadline is looked at instead.
         if member.has_joined {

@@ -1,6 +1,5 @@
 //! Consumer groups and their members.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -10,7 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::consumer::{ConsumerGroup, ConsumerMember};
-use super::key::MemberKey;
+use super::key::{MemberKey, Prefix};
 use super::kind::{DocumentKind, LockRoot};
 
 /// The state of a group. Kafka's `Dead` is a group that has no document.
@@ -63,9 +62,9 @@ pub struct GroupDocument {
     /// Its members' ids, in the order in which they joined.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<Arc<str>>,
-    /// Pending member ids, which have not joined yet (KIP-394), and when they expire, in ms.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub pending: BTreeMap<Arc<str>, i64>,
+    /// Its pending member ids, which have documents of their own; `None` if there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_ids: Option<PendingIds>,
     /// When the current state times out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Deadline>,
@@ -74,6 +73,15 @@ pub struct GroupDocument {
     /// State of the consumer protocol; `None` in a classic group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub consumer: Option<Arc<ConsumerGroup>>,
+}
+
+/// What a group knows of its pending member ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingIds {
+    /// How many there are.
+    pub count: u32,
+    /// No id expires before this time, in ms.
+    pub next_ms: i64,
 }
 
 /// When a group's current state times out.
@@ -108,7 +116,7 @@ impl GroupDocument {
             protocol: None,
             leader: None,
             members: Vec::new(),
-            pending: BTreeMap::new(),
+            pending_ids: None,
             deadline: None,
             since_ms: now_ms,
             consumer: None,
@@ -178,6 +186,30 @@ impl MemberDocument {
 /// By group and member id.
 impl DocumentKind for MemberDocument {
     const PREFIX: &'static str = "member";
+    type Key = MemberKey;
+
+    fn lock_root(key: &MemberKey) -> LockRoot {
+        LockRoot::Group(Arc::clone(&key.group))
+    }
+}
+
+/// A pending member id: its client has been given it, and has not joined yet (KIP-394).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PendingDocument {
+    /// When it expires, in ms.
+    pub until_ms: i64,
+}
+
+impl PendingDocument {
+    /// All pending member ids of a group.
+    pub fn of_group(group: &str) -> Prefix {
+        Prefix::of_group(Self::PREFIX, group)
+    }
+}
+
+/// By group and member id.
+impl DocumentKind for PendingDocument {
+    const PREFIX: &'static str = "pending-member";
     type Key = MemberKey;
 
     fn lock_root(key: &MemberKey) -> LockRoot {

@@ -16,7 +16,10 @@ pub use client_metrics::Subscription;
 pub use consumer::{
     ASSIGNORS, ConsumerGroup, ConsumerMember, MemberState, Partitions, SubscribedTopic, each, holds,
 };
-pub use group::{Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol};
+pub use group::{
+    Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol, PendingDocument,
+    PendingIds,
+};
 pub use key::{Key, KeyPart, MemberKey, OffsetKey, Prefix};
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ProducerKey, ReadError};
 pub use offset::OffsetDocument;
@@ -25,7 +28,7 @@ pub use producer::{Counters, ProducedBatch, ProducerDocument};
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 10] = [
+pub static KINDS: [AnyKind; 11] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -35,6 +38,7 @@ pub static KINDS: [AnyKind; 10] = [
     AnyKind::of::<Subscription>(),
     AnyKind::of::<GroupDocument>(),
     AnyKind::of::<MemberDocument>(),
+    AnyKind::of::<PendingDocument>(),
     AnyKind::of::<OffsetDocument>(),
 ];
 

@@ -40,6 +40,7 @@ fn keys_round_trip() {
         round_trips::<ProducerDocument>(&(AT, ProducerId(7)), &format!("producer/{id}/0/7")),
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
+        round_trips::<PendingDocument>(&member, "pending-member/3/a/b/c/d"),
         round_trips::<MemberDocument>(&member, "member/3/a/b/c/d"),
         round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7"),
     ];

@@ -8,7 +8,7 @@ use kernel::ErrorCode;
 use super::group::{Group, member_keys, unknown_member};
 use super::{consumer, join, leave, offsets, protocols, sync, tick};
 use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Joined, Outcome, Refused};
-use crate::documents::{GroupDocument, MemberDocument, MemberKey};
+use crate::documents::{GroupDocument, MemberDocument, MemberKey, PendingDocument};
 use crate::working_set::{Wanted, WorkingSet};
 
 pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
@@ -18,8 +18,15 @@ pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
         offsets::needs(wanted, group, command);
         return;
     }
+    let key = |member: &Arc<str>| MemberKey { group: Arc::clone(group), member: Arc::clone(member) };
     for member in joining_ids(command) {
-        wanted.write::<MemberDocument>(&MemberKey { group: Arc::clone(group), member: Arc::clone(member) });
+        wanted.write::<MemberDocument>(&key(member));
+    }
+    for member in pending_ids(command) {
+        wanted.write::<PendingDocument>(&key(member));
+    }
+    if set.get::<GroupDocument>(group).is_some_and(|group| looks_at_all_pending(group, command)) {
+        wanted.scan(PendingDocument::of_group(group));
     }
     for key in member_keys(group, set) {
         match command {
@@ -39,6 +46,24 @@ fn joining_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
         GroupCommand::Join(join) => vec![&join.fresh_id, &join.member.id],
         GroupCommand::ConsumerHeartbeat(heartbeat) => vec![&heartbeat.member_id],
         _ => Vec::new(),
+    }
+}
+
+/// The member ids of a command that may be pending, or become so.
+fn pending_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
+    match command {
+        GroupCommand::Join(join) => vec![&join.fresh_id, &join.member.id],
+        GroupCommand::Leave { members, .. } => members.iter().map(|member| &member.id).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// Whether a command needs all pending ids: they may have expired, or the group becomes one of the consumer protocol.
+fn looks_at_all_pending(group: &GroupDocument, command: &GroupCommand) -> bool {
+    match command {
+        GroupCommand::Tick { now_ms, .. } => tick::has_due_pending(group, *now_ms),
+        GroupCommand::ConsumerHeartbeat(heartbeat) => heartbeat.joins() && group.pending_ids.is_some(),
+        _ => false,
     }
 }
 
@@ -78,6 +103,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
                 None if join.member.id.is_empty() => Group::new(name, join.now_ms),
                 None => return Err(unknown_member()),
             };
+            group.load_pending(set, pending_ids(command));
             let joined = joined(&mut group, join)?;
             group.store(set);
             Ok(Applied::Joined(joined))
@@ -107,6 +133,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
         }
         GroupCommand::Leave { members, now_ms } => {
             let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
+            group.load_pending(set, pending_ids(command));
             let left = if group.document.consumer.is_some() {
                 consumer::leave_classic(&mut group, members, *now_ms)
             } else {
@@ -117,6 +144,9 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
         }
         GroupCommand::Tick { now_ms, timed_out } => {
             if let Some(mut group) = Group::load(set, name) {
+                if looks_at_all_pending(&group.document, command) {
+                    group.load_all_pending(set);
+                }
                 tick::tick(&mut group, *now_ms, timed_out);
                 group.store(set);
             }
@@ -147,7 +177,9 @@ fn consumer_group(
         Some(group) => group,
         None => Group::new(name, heartbeat.now_ms),
     };
+    group.load_all_pending(set);
     if group.count() == 0 {
+        group.clear_pending();
         group.document = GroupDocument::empty(heartbeat.now_ms);
         group.document.protocol_type = Some(Arc::from(protocols::CONSUMER));
         group.document.consumer = Some(Arc::default());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use kernel::ErrorCode;
 
+use super::pending::Pending;
 use super::protocols;
 use crate::commands::{MemberIdentity, Refused};
 use crate::documents::{
@@ -19,6 +20,7 @@ pub(super) struct Group {
     stored: Option<Arc<GroupDocument>>,
     members: Vec<Member>,
     removed: Vec<Arc<str>>,
+    pending: Pending,
 }
 
 struct Member {
@@ -60,7 +62,8 @@ impl Group {
         };
         let members = members.iter().filter_map(member).collect();
         let document = (*stored).clone();
-        Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, removed: Vec::new() })
+        let (removed, pending) = (Vec::new(), Pending::default());
+        Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, removed, pending })
     }
 
     /// The group of a view. Changes to it are discarded.
@@ -72,13 +75,50 @@ impl Group {
         };
         let members = view.members.iter().map(member).collect();
         let document = (*view.group).clone();
-        Self { name: Arc::from(""), document, stored: None, members, removed: Vec::new() }
+        let (removed, pending) = (Vec::new(), Pending::default());
+        Self { name: Arc::from(""), document, stored: None, members, removed, pending }
     }
 
     /// A new, empty group.
     pub(super) fn new(name: &Arc<str>, now_ms: i64) -> Self {
         let document = GroupDocument::empty(now_ms);
-        Self { name: Arc::clone(name), document, stored: None, members: Vec::new(), removed: Vec::new() }
+        let (members, removed, pending) = (Vec::new(), Vec::new(), Pending::default());
+        Self { name: Arc::clone(name), document, stored: None, members, removed, pending }
+    }
+
+    /// Loads those of some ids that are pending (KIP-394). Until then none is known.
+    pub(super) fn load_pending<'a>(
+        &mut self,
+        set: &WorkingSet<'_>,
+        ids: impl IntoIterator<Item = &'a Arc<str>>,
+    ) {
+        ids.into_iter().for_each(|id| self.pending.load(set, &self.name, id));
+    }
+
+    /// Loads all pending ids.
+    pub(super) fn load_all_pending(&mut self, set: &WorkingSet<'_>) {
+        self.pending.load_all(set, &self.name);
+    }
+
+    pub(super) fn is_pending(&self, id: &str) -> bool {
+        self.pending.has(id)
+    }
+
+    pub(super) fn add_pending(&mut self, id: &Arc<str>, until_ms: i64) {
+        self.pending.add(&mut self.document, id, until_ms);
+    }
+
+    /// Ends all pending ids, which are loaded.
+    pub(super) fn clear_pending(&mut self) {
+        self.pending.clear(&mut self.document);
+    }
+
+    /// Ends the pending ids that were not used in time. All are loaded.
+    pub(super) fn expire_pending(&mut self, now_ms: i64) {
+        for id in self.pending.expired(now_ms) {
+            self.remove_pending(&id, now_ms);
+        }
+        self.pending.note_next(&mut self.document);
     }
 
     /// Writes the changed documents to the set.
@@ -96,6 +136,7 @@ impl Group {
         if self.stored.as_deref() != Some(&self.document) {
             set.put::<GroupDocument>(&self.name, self.document);
         }
+        self.pending.store(set, &self.name);
     }
 
     /// Group epoch of a group of the consumer protocol.
@@ -188,7 +229,7 @@ impl Group {
     }
 
     pub(super) fn add(&mut self, id: Arc<str>, document: MemberDocument) {
-        self.document.pending.remove(&id);
+        self.pending.remove(&mut self.document, &id);
         if self.document.leader.is_none() && self.document.consumer.is_none() {
             self.document.leader = Some(Arc::clone(&id));
         }
@@ -228,7 +269,7 @@ impl Group {
 
     /// Removes a pending member id (KIP-394) that was not used.
     pub(super) fn remove_pending(&mut self, id: &str, now_ms: i64) {
-        self.document.pending.remove(id);
+        self.pending.remove(&mut self.document, id);
         self.complete_if_all_joined(now_ms);
     }
 
@@ -268,7 +309,7 @@ impl Group {
     /// Starts the next generation if all members have joined.
     pub(super) fn complete_if_all_joined(&mut self, now_ms: i64) {
         let is_initial = self.document.deadline.is_some_and(|deadline| deadline.initial.is_some());
-        let all_joined = self.count_joined() == self.count() && self.document.pending.is_empty();
+        let all_joined = self.count_joined() == self.count() && self.document.pending_ids.is_none();
         if self.document.state == GroupState::PreparingRebalance && !is_initial && all_joined {
             self.complete(now_ms);
         }

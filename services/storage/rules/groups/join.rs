@@ -50,7 +50,7 @@ fn join_new(group: &mut Group, join: &Join) -> Decided {
     let id = Arc::clone(&join.fresh_id);
     if join.requires_known_id {
         let until_ms = join.now_ms + i64::from(join.session_timeout_ms);
-        group.document.pending.insert(Arc::clone(&id), until_ms);
+        group.add_pending(&id, until_ms);
         return Ok(Joined::IdRequired(id));
     }
     add(group, join, id)
@@ -66,7 +66,7 @@ fn join_new_static(group: &mut Group, join: &Join, instance: &str) -> Decided {
 
 fn join_known(group: &mut Group, join: &Join) -> Decided {
     let id = Arc::clone(&join.member.id);
-    if join.member.instance_id.is_none() && group.document.pending.contains_key(&id) {
+    if join.member.instance_id.is_none() && group.is_pending(&id) {
         return add(group, join, id);
     }
     group.check_member(&join.member)?;

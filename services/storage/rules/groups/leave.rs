@@ -11,7 +11,7 @@ pub(super) fn leave(group: &mut Group, members: &[MemberIdentity], now_ms: i64) 
 }
 
 fn leave_one(group: &mut Group, member: &MemberIdentity, now_ms: i64) -> LeftMember {
-    if group.document.pending.contains_key(&member.id) {
+    if group.is_pending(&member.id) {
         // A pending member id (KIP-394) is never that of a static member.
         if member.instance_id.is_some() {
             return Err(ErrorCode::UnknownMemberId);

@@ -20,6 +20,7 @@ mod group;
 mod join;
 mod leave;
 mod offsets;
+mod pending;
 mod protocols;
 mod sync;
 mod tick;

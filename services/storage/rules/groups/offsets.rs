@@ -8,10 +8,12 @@ use kernel::{ErrorCode, TopicId};
 
 use super::consumer;
 use super::group::{Group, member_keys, unknown_member};
+use super::pending;
 use super::protocols::{self, CONSUMER};
 use crate::commands::{Applied, CommittedOffset, GroupCommand, MemberIdentity, Outcome, Refused};
 use crate::documents::{
     DocumentKind, GroupDocument, GroupState, MemberDocument, MemberKey, OffsetDocument, OffsetKey,
+    PendingDocument,
 };
 use crate::working_set::{Wanted, WorkingSet};
 
@@ -28,7 +30,7 @@ pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
             }
         }
         GroupCommand::ExpireOffsets { .. } | GroupCommand::Delete => {
-            wanted.scan(OffsetDocument::of_group(group));
+            wanted.scan(OffsetDocument::of_group(group)).scan(PendingDocument::of_group(group));
         }
         _ => {}
     }
@@ -202,6 +204,9 @@ pub(super) fn delete_group(set: &mut WorkingSet<'_>, group: &Arc<str>) -> Outcom
 fn drop_group(set: &mut WorkingSet<'_>, group: &Arc<str>) {
     let offsets = all_offsets(set, group);
     remove_offsets(set, group, &offsets);
+    for member in pending::ids(set, group) {
+        set.delete::<PendingDocument>(&MemberKey { group: Arc::clone(group), member });
+    }
     set.delete::<GroupDocument>(group);
 }
 
@@ -243,7 +248,7 @@ pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<
         expiry.deleted_topics.contains(&offset.topic_id) || (is_idle(topic) && is_over(offset))
     };
     let expired: Vec<(Arc<str>, i32)> = offsets.iter().filter(|offset| is_expired(offset)).cloned().collect();
-    if is_empty && group.document.pending.is_empty() && expired.len() == offsets.len() {
+    if is_empty && group.document.pending_ids.is_none() && expired.len() == offsets.len() {
         drop_group(set, name);
     } else {
         remove_offsets(set, name, &expired);

@@ -7,13 +7,14 @@ use bytes::Bytes;
 use kernel::{ErrorCode, TopicId};
 use uuid::Uuid;
 
+use crate::Documents;
 use crate::commands::{
     Applied, Command, CommittedOffset, GroupCommand, Join, Joined, KnownTopics, LeftMember, MemberIdentity,
     Outcome, Sync, Synced,
 };
 use crate::documents::{
     Blob, DocumentKind, GroupDocument, GroupState, Key, MemberDocument, MemberKey, MemberProtocol,
-    OffsetDocument,
+    OffsetDocument, PendingDocument,
 };
 use crate::testing::MapStore;
 
@@ -59,7 +60,19 @@ impl Store {
     pub(super) fn run(&mut self, command: GroupCommand) -> Outcome {
         let (outcome, effects) = self.documents.run(&Command::Group { group: text("g"), command });
         assert!(effects.is_empty(), "a group has no log");
+        self.check_pending();
         outcome
+    }
+
+    /// The group counts its pending ids, and knows when the first may expire.
+    fn check_pending(&self) {
+        let group = self.documents.get::<GroupDocument>(&text("g"));
+        let ids = group.and_then(|group| group.pending_ids);
+        let keys = self.documents.keys(&PendingDocument::of_group("g")).unwrap();
+        let pending = keys.iter().map(|key| self.documents.0[key].get::<PendingDocument>().unwrap().until_ms);
+        let first = pending.clone().min();
+        assert_eq!(ids.map_or(0, |ids| ids.count as usize), pending.count());
+        assert!(first.is_none_or(|first| ids.is_some_and(|ids| ids.next_ms <= first)));
     }
 
     pub(super) fn group(&self) -> GroupDocument {
@@ -248,12 +261,36 @@ fn two_members_join_and_get_their_assignments() {
 }
 
 #[test]
+fn pending_ids_end_when_they_are_used_left_or_late_and_with_the_group() {
+    let mut store = Store::new();
+    for (number, id) in ["a", "b", "c", "d"].into_iter().enumerate() {
+        store.now_ms = number as i64 * 1_000;
+        store.run(GroupCommand::Join(Box::new(known_id_join(id, store.now_ms)))).unwrap();
+    }
+    assert_eq!(store.group().pending_ids.unwrap().count, 4);
+    store.join("a").unwrap();
+    store.run(GroupCommand::Leave { members: vec![dynamic("b")], now_ms: store.now_ms }).unwrap();
+    assert_eq!(store.group().pending_ids.unwrap().count, 2);
+    // The time of "c" has come, and not that of "d".
+    let tick = |now_ms| GroupCommand::Tick { now_ms, timed_out: BTreeMap::new() };
+    store.run(tick(2_000 + i64::from(SESSION_MS))).unwrap();
+    assert_eq!(store.group().pending_ids.unwrap().count, 1);
+    assert_eq!(store.group().pending_ids.unwrap().next_ms, 3_000 + i64::from(SESSION_MS));
+    store.run(GroupCommand::Leave { members: vec![dynamic("a")], now_ms: store.now_ms }).unwrap();
+    store.run(tick(i64::from(SESSION_MS + REBALANCE_MS))).unwrap();
+    assert_eq!((store.state().0, store.group().pending_ids), (GroupState::Empty, None));
+    store.run(GroupCommand::Join(Box::new(known_id_join("e", 0)))).unwrap();
+    store.run(GroupCommand::Delete).unwrap();
+    assert!(store.documents.0.is_empty(), "{:?}", store.documents);
+}
+
+#[test]
 fn a_new_member_of_later_versions_is_given_its_id_first() {
     let mut store = Store::new();
     store.run(GroupCommand::Join(Box::new(known_id_join("x", 0)))).unwrap();
     assert_eq!(store.state(), (GroupState::Empty, 0));
     assert_eq!(store.join("x"), waits("x", 0));
-    assert_eq!(store.group().pending.len(), 0);
+    assert_eq!(store.group().pending_ids, None);
     store.run(GroupCommand::Join(Box::new(known_id_join("y", 0)))).unwrap();
     store.join_as(dynamic("x"), "", &[("range", "changed")]).unwrap();
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 1), "whoever has an id is waited for");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::consumer;
 use super::group::Group;
-use crate::documents::GroupState;
+use crate::documents::{GroupDocument, GroupState};
 
 /// Members whose sessions have timed out, and the leases that they had when the broker found out.
 pub(super) type TimedOut = BTreeMap<Arc<str>, i64>;
@@ -23,11 +23,15 @@ pub(super) fn tick(group: &mut Group, now_ms: i64, timed_out: &TimedOut) {
     for id in timed_out.into_iter().filter(|id| !waits(id)).collect::<Vec<_>>() {
         group.remove(&id, now_ms);
     }
-    let pending = group.document.pending.iter().filter(|(_, until_ms)| **until_ms <= now_ms);
-    for id in pending.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
-        group.remove_pending(&id, now_ms);
+    if has_due_pending(&group.document, now_ms) {
+        group.expire_pending(now_ms);
     }
     group.end_if_late(now_ms);
+}
+
+/// Whether a pending member id may have expired. Only then all of them are loaded.
+pub(super) fn has_due_pending(group: &GroupDocument, now_ms: i64) -> bool {
+    group.pending_ids.is_some_and(|ids| ids.next_ms <= now_ms)
 }
 
 /// The members that still have the leases that timed out.

@@ -47,7 +47,7 @@ pub(in crate::groups) fn upgrade(group: &mut Group, known: &KnownTopics, now_ms:
     let consumer = ConsumerGroup { assignment_epoch: epoch, topics, ..Default::default() };
     group.document.consumer = Some(Arc::new(consumer));
     (group.document.protocol, group.document.leader) = (None, None);
-    group.document.pending.clear();
+    group.clear_pending();
     settle(group, now_ms);
 }
 
