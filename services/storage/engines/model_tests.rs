@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{ProducerId, TopicId, TopicPartition};
@@ -13,7 +14,7 @@ use rules::documents::{
 use uuid::Uuid;
 
 use crate::settings::Settings;
-use kernel::units::ByteSize;
+use kernel::units::{ByteSize, Span};
 
 use super::memory::Memory;
 use super::model_groups::GROUPS;
@@ -230,7 +231,12 @@ struct Tested {
 
 /// Settings under which a test of some hundred commands meets every bound.
 pub(super) fn small_settings() -> Settings {
-    Settings { commit_bytes_max: ByteSize(64 << 10), cache_memory: ByteSize(8 << 10), ..Settings::at("") }
+    Settings {
+        commit_bytes_max: ByteSize(64 << 10),
+        cache_memory: ByteSize(8 << 10),
+        delete_delay: Span(Duration::ZERO),
+        ..Settings::at("")
+    }
 }
 
 /// Every engine but memory. A new one is a line here.

@@ -71,25 +71,25 @@ impl View {
         outcome_without_log(&self.document, self.from)
     }
 
-    /// Reads whole batches.
+    /// Reads whole batches, up to the first that is missing.
     pub(super) fn read(
         &self,
         connection: &Connection,
         bytes_max: usize,
         budget: &mut ReadBudget,
-    ) -> rusqlite::Result<Vec<Bytes>> {
-        let mut reading = Reading { at: self.from, left: bytes_max, batches: Vec::new() };
+    ) -> rusqlite::Result<Reading> {
+        let mut reading = Reading::at(self.from, bytes_max);
         if !budget.has_room(bytes_max) {
-            return Ok(reading.batches);
+            return Ok(reading);
         }
         for recent in &self.recent {
             let may_go_on = self.read_file(connection, recent.base, &mut reading, budget)?;
             if !may_go_on || !reading.add(&recent.data, recent.next, budget) {
-                return Ok(reading.batches);
+                return Ok(reading);
             }
         }
         self.read_file(connection, self.document.end, &mut reading, budget)?;
-        Ok(reading.batches)
+        Ok(reading)
     }
 
     /// Reads the batches in the file up to an offset; returns whether more may be read.
@@ -109,25 +109,35 @@ impl View {
         let bounds = params![pack(self.number, 0), pack(self.number, reading.at), pack(self.number, until)];
         let mut rows = statement.query(bounds)?;
         while let Some(row) = rows.next()? {
-            let data = row.get_ref(1)?.as_blob()?;
-            let next = next_offset(offset_of(row.get(0)?), data)?;
+            let (base, data) = (offset_of(row.get(0)?), row.get_ref(1)?.as_blob()?);
+            let next = next_offset(base, data)?;
+            if base > reading.at {
+                break;
+            }
             if next > reading.at && !reading.add(data, next, budget) {
                 return Ok(false);
             }
         }
-        // What is missing was trimmed, and its rows are deleted.
-        Ok(reading.at >= until)
+        reading.is_missing = reading.at < until;
+        Ok(!reading.is_missing)
     }
 }
 
 /// The batches that were read of a partition.
-struct Reading {
-    at: i64,
+pub(super) struct Reading {
+    /// The offset after the last.
+    pub(super) at: i64,
     left: usize,
-    batches: Vec<Bytes>,
+    pub(super) batches: Vec<Bytes>,
+    /// Whether the file lacks the next one: it was trimmed meanwhile, or the file is damaged.
+    pub(super) is_missing: bool,
 }
 
 impl Reading {
+    fn at(at: i64, left: usize) -> Self {
+        Self { at, left, batches: Vec::new(), is_missing: false }
+    }
+
     /// Adds a batch; returns whether more may be read.
     fn add(&mut self, data: &[u8], next: i64, budget: &mut ReadBudget) -> bool {
         if !budget.take(data.len(), &mut self.left) {
@@ -164,7 +174,7 @@ pub(super) fn read_memory(
     bytes_max: usize,
     budget: &mut ReadBudget,
 ) -> Option<ReadOutcome> {
-    let mut reading = Reading { at: offset, left: bytes_max, batches: Vec::new() };
+    let mut reading = Reading::at(offset, bytes_max);
     let mut has_room = budget.has_room(bytes_max);
     let mut recent = log.recent_from(offset);
     while has_room && reading.at < document.end {

@@ -1,10 +1,13 @@
 //! A bounded cache of what can be read again.
 //!
-//! What has not been used since it was last looked at goes first (second chance). Each insertion removes a few entries at
-//! most, so that nobody waits for a large clean-up.
+//! What has not been used since it was last looked at goes first (second chance). An insertion looks at a few entries only: if all
+//! of them are in use, one of them goes nevertheless, so that nobody waits for a long search.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
+
+/// Entries that an insertion passes over because they are in use.
+const PASSED_MAX: usize = 8;
 
 /// Values by key, up to a number of bytes.
 #[derive(Debug)]
@@ -46,21 +49,30 @@ impl<K: Hash + Eq + Clone, V> Cache<K, V> {
         self.bytes += bytes;
         self.queue.push_back((key.clone(), self.turn));
         self.entries.insert(key, Entry { value, bytes, turn: self.turn, is_used: false });
-        while self.bytes > self.bytes_max || self.queue.len() > 2 * self.entries.len() + 16 {
-            self.look_at_next();
+        let mut passed = 0;
+        while self.bytes > self.bytes_max {
+            passed += usize::from(self.look_at_next(passed < PASSED_MAX));
+        }
+        // Left-overs of keys that were replaced: two for each that is added, until they are gone.
+        for _ in 0..2 {
+            if self.queue.len() > self.entries.len() {
+                self.look_at_next(true);
+            }
         }
     }
 
-    fn look_at_next(&mut self) {
-        let Some((key, turn)) = self.queue.pop_front() else { return };
-        match self.entries.get_mut(&key) {
-            Some(entry) if entry.turn == turn && (entry.is_used || self.bytes <= self.bytes_max) => {
-                entry.is_used = false;
-                self.queue.push_back((key, turn));
-            }
-            Some(entry) if entry.turn == turn => drop(self.remove(&key)),
-            _ => {}
+    /// Removes the next entry unless it is in use and may be passed over; returns whether it was.
+    fn look_at_next(&mut self, may_pass: bool) -> bool {
+        let Some((key, turn)) = self.queue.pop_front() else { return false };
+        let Some(entry) = self.entries.get_mut(&key).filter(|entry| entry.turn == turn) else { return false };
+        let is_passed = may_pass && (entry.is_used || self.bytes <= self.bytes_max);
+        if is_passed {
+            entry.is_used &= self.bytes <= self.bytes_max;
+            self.queue.push_back((key, turn));
+        } else {
+            self.remove(&key);
         }
+        is_passed
     }
 
     pub(super) fn remove(&mut self, key: &K) -> Option<V> {
@@ -87,7 +99,7 @@ mod tests {
             cache.insert(number, number, 10);
             assert_eq!(cache.get(&0).copied(), Some(0), "after {number}");
             assert!(cache.bytes <= 1_000 && cache.entries.len() <= 100);
-            assert!(cache.queue.len() <= 2 * cache.entries.len() + 17);
+            assert!(cache.queue.len() <= cache.entries.len() + 1);
         }
         assert_eq!(cache.get(&9_999), Some(&9_999));
         assert_eq!(cache.get(&5), None);
@@ -104,6 +116,6 @@ mod tests {
             cache.insert("key", number, 10);
         }
         assert_eq!((cache.get(&"key").copied(), cache.bytes), (Some(999), 10));
-        assert!(cache.queue.len() < 20);
+        assert!(cache.queue.len() < 4);
     }
 }

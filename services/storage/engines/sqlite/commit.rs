@@ -77,7 +77,7 @@ impl Committer {
 
     /// Decides commands and makes them durable. A failure changes nothing.
     pub(super) fn commit(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
-        self.fold.check()?;
+        self.make_ready()?;
         let Decided { outcomes, changes, effects } = self.decide(commands)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(outcomes);
@@ -152,9 +152,12 @@ impl Committer {
 
     /// Loads the logs that will change.
     fn load_logs(&self, effects: &[Effect]) -> Result<(), StoreError> {
-        let mut loaded = Vec::new();
+        let mut loaded = HashMap::new();
         let unfolded = self.shared.unfolded.read();
         for at in effects.iter().filter_map(existing_log).filter(|at| !unfolded.logs.contains_key(at)) {
+            if loaded.contains_key(&at) {
+                continue;
+            }
             let cached = self.shared.clean.lock().take_log(at);
             let log = match cached {
                 Some(log) => Some(log),

@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 
 use super::commit::{Committer, text_of};
 use super::logs::Log;
-use super::schema::failed;
+use super::schema::{damaged, failed};
 use crate::engines::StoreError;
 
 /// Bytes of a journal that is folded, by how many logs it has changed: a fold rewrites about a page of each, so that the
@@ -24,9 +24,11 @@ use crate::engines::StoreError;
 const BYTES_MIN: usize = if cfg!(test) { 16 << 10 } else { 4 << 20 };
 const BYTES_MAX: usize = if cfg!(test) { 32 << 10 } else { 24 << 20 };
 const BYTES_PER_LOG: usize = 24 << 10;
-/// The journal may grow to this many times its bound while it is being folded; then commits are refused, because
-/// folding fails.
-const GROWTH_MAX: usize = 4;
+/// The journal may grow to this many times its bound while it is being folded. Then the next commit waits for the fold, or
+/// is refused if that fails.
+const GROWTH_MAX: usize = 2;
+/// A step writes so many times what the commit before it added: a fold must overtake the commits.
+const STEP_FACTOR: usize = 4;
 /// What a step writes at least, counted as the pages that it may touch.
 const STEP_BYTES: usize = if cfg!(test) { 12 << 10 } else { 1 << 20 };
 /// What a log or a document may cost beside its own bytes, in a store whose documents are far apart.
@@ -40,7 +42,8 @@ pub(super) struct Fold {
     /// At how many bytes it is folded.
     bound: usize,
     running: Option<Running>,
-    failure: Option<StoreError>,
+    /// Whether the connection does not sync each commit at this moment.
+    is_relaxed: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -57,6 +60,8 @@ struct Running {
     /// The journal's size when it began.
     size: JournalSize,
     logs: VecDeque<TopicPartition>,
+    /// Up to which offset the first of them has its small batches in their place.
+    placed: i64,
     documents: Documents,
 }
 
@@ -93,12 +98,23 @@ impl Fold {
         self.bound = (logs * BYTES_PER_LOG).clamp(BYTES_MIN, BYTES_MAX);
     }
 
-    /// Whether commits may go on: the journal would grow without a bound if it could not be folded.
-    pub(super) fn check(&self) -> Result<(), StoreError> {
-        match &self.failure {
-            Some(failure) if self.size.bytes > GROWTH_MAX * BYTES_MAX => Err(failure.clone()),
-            _ => Ok(()),
-        }
+    /// Bytes of the journal.
+    pub(super) fn bytes(&self) -> usize {
+        self.size.bytes
+    }
+
+    pub(super) fn has_rows(&self) -> bool {
+        self.size.rows > 0
+    }
+
+    /// The number of the last row that is folded and gone.
+    pub(super) fn folded_seq(&self) -> i64 {
+        self.last_seq - self.size.rows as i64
+    }
+
+    /// The number of the last row.
+    pub(super) fn last_seq(&self) -> i64 {
+        self.last_seq
     }
 
     /// Whether a step should follow.
@@ -108,7 +124,12 @@ impl Fold {
 
     /// Whether a row of the journal may not be folded yet.
     pub(super) fn has_unfolded(&self, seq: i64) -> bool {
-        seq > self.last_seq - self.size.rows as i64
+        seq > self.folded_seq()
+    }
+
+    /// Whether nothing may be added before it is folded.
+    fn is_full(&self) -> bool {
+        self.size.bytes > GROWTH_MAX * self.bound.max(BYTES_MIN)
     }
 }
 
@@ -116,29 +137,35 @@ impl Committer {
     /// Folds the whole journal.
     pub(super) fn fold_all(&mut self) -> Result<(), StoreError> {
         while self.fold.size.rows > 0 {
-            self.fold_step()?;
+            self.fold_step(0)?;
         }
         Ok(())
     }
 
-    /// One step; it returns whether rows are left.
-    pub(super) fn fold_step(&mut self) -> Result<bool, StoreError> {
-        let mut running = self.fold.running.take().unwrap_or_else(|| self.begin_fold());
-        let done = self.relaxed(|committer| committer.step(&mut running))?;
-        match done.map_err(|error| failed("folding its journal", &error)) {
-            Ok(true) => {
-                self.fold.size.rows -= running.size.rows;
-                self.fold.size.bytes -= running.size.bytes;
-            }
-            Ok(false) => self.fold.running = Some(running),
-            Err(error) => {
-                // It begins anew: what is folded already is not changed by that.
-                self.fold.failure = Some(error.clone());
-                return Err(error);
-            }
+    /// Makes the connection and the journal ready for a commit.
+    pub(super) fn make_ready(&mut self) -> Result<(), StoreError> {
+        if self.fold.is_relaxed {
+            self.restore()?;
         }
-        self.fold.failure = None;
-        Ok(self.fold.size.rows > 0)
+        while self.fold.is_full() {
+            self.fold_step(0)?;
+        }
+        Ok(())
+    }
+
+    /// One step, after a commit that has added some bytes to the journal.
+    pub(super) fn fold_step(&mut self, added: usize) -> Result<(), StoreError> {
+        let mut running = self.fold.running.take().unwrap_or_else(|| self.begin_fold());
+        let budget = STEP_BYTES.max(STEP_FACTOR * added);
+        let done = self.relaxed(|committer| committer.step(&mut running, budget))?;
+        // If it failed, it begins anew: what is folded already is not changed by that.
+        if done.map_err(|error| failed("folding its journal", &error))? {
+            self.fold.size.rows -= running.size.rows;
+            self.fold.size.bytes -= running.size.bytes;
+        } else {
+            self.fold.running = Some(running);
+        }
+        Ok(())
     }
 
     /// Runs a transaction that need not be durable at once: a crash only means that it is run again. The next commit
@@ -147,11 +174,19 @@ impl Committer {
         &mut self,
         transaction: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> Result<rusqlite::Result<T>, StoreError> {
+        self.fold.is_relaxed = true;
         let done = self.synchronous("NORMAL").and_then(|()| transaction(self));
+        self.restore()?;
+        Ok(done)
+    }
+
+    /// Syncs each commit again. No commit is made until that is so.
+    fn restore(&mut self) -> Result<(), StoreError> {
         // The level cannot be changed within a transaction.
         self.roll_back()?;
         self.synchronous("FULL").map_err(|error| failed("restoring its durability", &error))?;
-        Ok(done)
+        self.fold.is_relaxed = false;
+        Ok(())
     }
 
     fn synchronous(&self, level: &str) -> rusqlite::Result<()> {
@@ -168,14 +203,15 @@ impl Committer {
             upto: self.fold.last_seq,
             size: self.fold.size,
             logs: logs.into_iter().map(|(_, at)| at).collect(),
+            placed: 0,
             documents: Documents::After(None),
         }
     }
 
     /// Whether this was the last step.
-    fn step(&mut self, running: &mut Running) -> rusqlite::Result<bool> {
+    fn step(&mut self, running: &mut Running, budget: usize) -> rusqlite::Result<bool> {
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
-        let folded = self.write_step(running)?;
+        let folded = self.write_step(running, budget)?;
         let is_last = running.logs.is_empty() && matches!(running.documents, Documents::Done);
         if is_last {
             let delete = "DELETE FROM journal WHERE seq <= ?1";
@@ -188,22 +224,36 @@ impl Committer {
         Ok(is_last)
     }
 
-    fn write_step(&self, running: &mut Running) -> rusqlite::Result<Folded> {
+    fn write_step(&self, running: &mut Running, budget: usize) -> rusqlite::Result<Folded> {
         let unfolded = self.shared.unfolded.read();
         let (mut folded, mut written) = (Folded::default(), 0);
-        while written < STEP_BYTES
-            && let Some(at) = running.logs.pop_front()
+        while written < budget
+            && let Some(at) = running.logs.front().copied()
         {
-            let Some(log) = unfolded.logs.get(&at) else { continue };
-            written += PLACE_BYTES + log.as_ref().map_or(0, Log::memory);
-            folded.logs.push((at, fold_log(&self.connection, at, log.as_ref())?));
+            if let Some(log) = unfolded.logs.get(&at) {
+                let here = |error: rusqlite::Error| damaged_at(at, &error);
+                let left = budget - written;
+                if let Some(log) = log {
+                    let (placed, bytes) = log.place(&self.connection, running.placed, left).map_err(here)?;
+                    running.placed = placed;
+                    written += bytes;
+                    if log.recent_from(placed).next().is_some() {
+                        // The rest follows in the next step.
+                        break;
+                    }
+                }
+                written += PLACE_BYTES;
+                folded.logs.push((at, fold_log(&self.connection, at, log.as_ref()).map_err(here)?));
+            }
+            running.logs.pop_front();
+            running.placed = 0;
         }
         if let (true, Documents::After(after)) = (running.logs.is_empty(), &running.documents) {
             let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
             let mut left = unfolded.documents.range::<Key, _>((from, Bound::Unbounded));
             let mut last = None;
             running.documents = loop {
-                if written >= STEP_BYTES {
+                if written >= budget {
                     break Documents::After(last.or_else(|| after.clone()));
                 }
                 let Some((key, document)) = left.next() else { break Documents::Done };
@@ -231,6 +281,10 @@ impl Committer {
             }
         }
     }
+}
+
+fn damaged_at(at: TopicPartition, error: &rusqlite::Error) -> rusqlite::Error {
+    damaged(format!("{}: {error}", PartitionDocument::key(&at)))
 }
 
 /// Writes a log to its place, or deletes its row; returns it as it is then.

@@ -70,46 +70,62 @@ impl Committer {
 
     /// Deletes some batches; `None` if there are none left.
     fn purge_batches(&self, garbage: &Garbage) -> rusqlite::Result<Option<u64>> {
-        let header = "SELECT id, length(data), substr(data, 1, 32) FROM batches
-             WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
-        let mut statement = self.connection.prepare_cached(header)?;
-        let mut rows = statement.query(params![pack(garbage.number, 0), garbage.last(), PURGED_ROWS])?;
+        // Neither reads the batches, only their lengths.
+        let sql = "SELECT id, length(data) FROM batches WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let first = pack(garbage.number, 0);
+        let rows = statement.query_map(params![first, garbage.last(), PURGED_ROWS + 1], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+        })?;
+        let rows = rows.collect::<rusqlite::Result<Vec<_>>>()?;
         let mut found: Option<(i64, i64)> = None;
-        while let Some(row) = rows.next()? {
-            let id: i64 = row.get(0)?;
-            // The batch that holds the log start offset stays.
-            if next_offset(offset_of(id), row.get_ref(2)?.as_blob()?)? > garbage.before {
+        for (index, (id, length)) in rows.iter().enumerate().take(PURGED_ROWS as usize) {
+            let bytes = found.map_or(0, |(_, bytes)| bytes) + length;
+            let is_enough = found.is_some() && bytes > PURGED_BYTES;
+            if is_enough || !self.is_garbage(garbage, *id, rows.get(index + 1).map(|(next, _)| *next))? {
                 break;
             }
-            let bytes = found.map_or(0, |(_, bytes)| bytes) + row.get::<_, i64>(1)?;
-            if found.is_some() && bytes > PURGED_BYTES {
-                break;
-            }
-            found = Some((id, bytes));
+            found = Some((*id, bytes));
         }
-        drop(rows);
         let Some((last, bytes)) = found else { return Ok(None) };
         let delete = "DELETE FROM batches WHERE id BETWEEN ?1 AND ?2";
-        self.connection.prepare_cached(delete)?.execute([pack(garbage.number, 0), last])?;
+        self.connection.prepare_cached(delete)?.execute([first, last])?;
         Ok(Some(bytes as u64))
     }
 
-    /// Deletes some rows of the index; returns whether there were any.
-    fn purge_index(&self, garbage: &Garbage) -> rusqlite::Result<bool> {
-        let (first, last) = (pack(garbage.number, 0), garbage.last());
-        let blocks = "DELETE FROM blocks WHERE id IN (SELECT id FROM blocks
-             WHERE id BETWEEN ?1 AND ?2 AND (?3 OR id < (SELECT max(id) FROM blocks WHERE id BETWEEN ?1 AND ?2))
-             ORDER BY id LIMIT ?4)";
-        let is_whole = garbage.before == WHOLE_LOG;
-        let rows = params![first, last, is_whole, PURGED_ROWS];
-        if self.connection.prepare_cached(blocks)?.execute(rows)? > 0 {
+    /// Whether a batch ends before the log start offset: where the next one begins, or, without one, by its header.
+    fn is_garbage(&self, garbage: &Garbage, id: i64, next_id: Option<i64>) -> rusqlite::Result<bool> {
+        if garbage.before == WHOLE_LOG {
             return Ok(true);
         }
-        // A span goes once it ends before the log starts.
-        let spans = "DELETE FROM spans WHERE (level, id) IN (SELECT level, id FROM spans
-             WHERE level IN (1, 2, 3, 4, 5) AND id BETWEEN ?1 AND ?2 AND next_offset <= ?3 LIMIT ?4)";
-        let rows = params![first, last, garbage.before, PURGED_ROWS];
-        Ok(self.connection.prepare_cached(spans)?.execute(rows)? > 0)
+        let next = match next_id {
+            Some(next_id) => offset_of(next_id),
+            None => {
+                let sql = "SELECT data FROM batches WHERE id = ?1";
+                let mut statement = self.connection.prepare_cached(sql)?;
+                statement.query_row([id], |row| next_offset(offset_of(id), row.get_ref(0)?.as_blob()?))?
+            }
+        };
+        Ok(next <= garbage.before)
+    }
+
+    /// Deletes some rows of the index; returns whether there were any. A block goes with its span, and that once it ends
+    /// before the log starts.
+    fn purge_index(&self, garbage: &Garbage) -> rusqlite::Result<bool> {
+        let sql = "SELECT level, id FROM spans
+             WHERE level IN (1, 2, 3, 4, 5) AND id BETWEEN ?1 AND ?2 AND next_offset <= ?3 LIMIT ?4";
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let range = params![pack(garbage.number, 0), garbage.last(), garbage.before, PURGED_ROWS];
+        let spans = statement.query_map(range, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let spans = spans.collect::<rusqlite::Result<Vec<_>>>()?;
+        for (level, id) in &spans {
+            if *level == 1 {
+                self.connection.prepare_cached("DELETE FROM blocks WHERE id = ?1")?.execute([id])?;
+            }
+            let delete = "DELETE FROM spans WHERE level = ?1 AND id = ?2";
+            self.connection.prepare_cached(delete)?.execute([level, id])?;
+        }
+        Ok(!spans.is_empty())
     }
 
     /// Forgets garbage that is deleted. The number of a deleted log can be used again.

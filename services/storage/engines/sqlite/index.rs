@@ -89,7 +89,7 @@ pub(super) fn joined(entries: &[Span]) -> Option<Span> {
 pub(super) fn add_block(connection: &Connection, number: u32, entries: &[Span]) -> rusqlite::Result<()> {
     let Some(block) = joined(entries) else { return Ok(()) };
     let packed = pack_entries(block.base, entries);
-    let insert = "INSERT INTO blocks VALUES (?1, ?2)";
+    let insert = "INSERT OR REPLACE INTO blocks VALUES (?1, ?2)";
     connection.prepare_cached(insert)?.execute(params![pack(number, block.base), packed])?;
     put_span(connection, 1, number, block, entries.len())?;
     let mut is_new = true;

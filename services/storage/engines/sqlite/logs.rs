@@ -33,6 +33,9 @@ pub(super) struct Log {
     recent: VecDeque<Recent>,
 }
 
+/// What writing a row costs beside its bytes, counted in bytes.
+const ROW_BYTES: usize = 64;
+
 /// A small batch that is not at its partition's place yet.
 #[derive(Debug, Clone)]
 pub(super) struct Recent {
@@ -153,12 +156,30 @@ impl Log {
         log.optional()
     }
 
-    /// Writes it to the file, within a transaction: its small batches at their place, full blocks, and the rest of the tail.
-    pub(super) fn fold(&self, connection: &Connection, at: TopicPartition) -> rusqlite::Result<Log> {
-        let mut batches = connection.prepare_cached("INSERT INTO batches VALUES (?1, ?2)")?;
-        for recent in &self.recent {
-            batches.execute(params![super::schema::pack(self.number, recent.base), &recent.data[..]])?;
+    /// Writes some of its small batches to their place, from an offset on; returns the offset after them, and their bytes. The
+    /// journal has them until the log itself is folded, so that it does no harm to write them twice.
+    pub(super) fn place(
+        &self,
+        connection: &Connection,
+        from: i64,
+        bytes_max: usize,
+    ) -> rusqlite::Result<(i64, usize)> {
+        let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO batches VALUES (?1, ?2)")?;
+        let (mut placed, mut bytes) = (from, 0);
+        for recent in self.recent_from(from) {
+            if bytes >= bytes_max {
+                break;
+            }
+            insert.execute(params![super::schema::pack(self.number, recent.base), &recent.data[..]])?;
+            placed = recent.next;
+            bytes += recent.data.len() + ROW_BYTES;
         }
+        Ok((placed, bytes))
+    }
+
+    /// Writes it to the file, within a transaction, once its small batches are in their place: full blocks, and the rest of
+    /// the tail.
+    pub(super) fn fold(&self, connection: &Connection, at: TopicPartition) -> rusqlite::Result<Log> {
         let blocks = self.tail.chunks_exact(BLOCK_ENTRIES);
         let rest = blocks.remainder();
         let tail_start = rest.first().map_or(self.end(), |entry| entry.base);
@@ -182,6 +203,11 @@ impl Log {
     pub(super) fn starting_at(self, log_start: i64, end: i64) -> Log {
         let tail_start = if self.tail.is_empty() { end } else { self.tail_start };
         Log { log_start, tail_start, ..self }
+    }
+
+    /// The log start offset.
+    pub(super) fn log_start(&self) -> i64 {
+        self.log_start
     }
 
     /// The entries of the batches after the last block.

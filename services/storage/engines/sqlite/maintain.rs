@@ -26,16 +26,33 @@ pub(super) struct Maintenance {
 impl Maintenance {
     pub(super) async fn run(self) -> Result<Maintained, StoreError> {
         let mut maintained = Maintained::default();
-        self.retain(&mut maintained).await?;
-        self.expire_producers(&mut maintained).await?;
-        while self.step(|answer| Job::Fold { answer }).await? {}
+        // What can be freed is freed first: on a full disk nothing else may work. Each part fails by itself.
+        let purged = self.purge(&mut maintained).await;
+        let retained = self.retain(&mut maintained).await;
+        let expired = self.expire_producers(&mut maintained).await;
+        let folded = self.fold().await;
+        let again = self.purge(&mut maintained).await;
+        purged.and(retained).and(expired).and(folded).and(again).map(|()| maintained)
+    }
+
+    /// Deletes what was garbage long enough ago.
+    async fn purge(&self, maintained: &mut Maintained) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
         ask(&self.jobs, |answer| Job::NoteGarbage { now_ms, answer }).await?;
         let until_ms = now_ms.saturating_sub_unsigned(self.delete_delay.as_millis() as u64);
         while let Some(bytes) = self.step(|answer| Job::Purge { until_ms, answer }).await? {
             maintained.bytes_freed += bytes;
         }
-        Ok(maintained)
+        Ok(())
+    }
+
+    /// Folds what is in the journal now. What is added meanwhile is for the next time.
+    async fn fold(&self) -> Result<(), StoreError> {
+        let (mut folded, last) = self.step(|answer| Job::Fold { answer }).await?;
+        while folded < last {
+            (folded, _) = self.step(|answer| Job::Fold { answer }).await?;
+        }
+        Ok(())
     }
 
     /// Runs a step, and waits three times as long as it took: commits have most of the time.

@@ -1,27 +1,27 @@
 //! Migrates a store of format 1, at its first start with this release.
 //!
-//! Everything is copied to a new file beside the store. Once that is complete and on disk, the store is renamed to a backup, the
-//! new file takes its name, and the backup is deleted. A crash at any point loses nothing: [`finish`] goes on from
-//! there at the next start.
+//! Everything is copied to a new file beside the store. Once that is complete and on disk, the store is renamed to a backup,
+//! the new file takes its name and is opened, and the backup is deleted. A crash at any point loses nothing: between the
+//! renames [`finish`] goes on from there at the next start, and after them the backup is left over.
 //!
 //! Format 1 had no journal and no index: a row of `batches` had the facts of its batch, and the documents of
 //! partitions and counters had the partition numbers.
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rules::documents::{DocumentKind, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 use serde::Deserialize;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::commit::{parse, text_of};
 use super::index::Span;
-use super::logs::{Log, LogChange};
-use super::open::{connect, prepare};
+use super::logs::{Log, LogChange, Numbers};
+use super::open::{connect, prepare, real_path};
 use super::schema::{FORMAT, failed, offset_of, rows_of};
 use crate::engines::StoreError;
 
@@ -31,8 +31,6 @@ const OLD_OFFSET_INDEX: &str = "offset-index";
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Bytes that are copied in a transaction: more would only make the WAL large.
 const COMMIT_BYTES: u64 = 64 << 20;
-/// Where SQLite's header has the format, big-endian.
-const USER_VERSION_AT: u64 = 60;
 
 /// A partition's document in format 1.
 #[derive(Deserialize)]
@@ -45,19 +43,20 @@ struct OldPartition {
 /// The files of a migration.
 struct Files {
     store: PathBuf,
+    wal: PathBuf,
     new: PathBuf,
     backup: PathBuf,
 }
 
 impl Files {
     fn of(path: &Path) -> Self {
-        let store = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let store = real_path(path);
         let beside = |suffix: &str| {
             let mut name = store.clone().into_os_string();
             name.push(suffix);
             PathBuf::from(name)
         };
-        Self { new: beside("-migrating"), backup: beside("-format-1"), store }
+        Self { wal: beside("-wal"), new: beside("-migrating"), backup: beside("-format-1"), store }
     }
 
     /// Makes the renames durable.
@@ -67,42 +66,33 @@ impl Files {
     }
 }
 
-/// Ends a migration that a crash has interrupted after its copy was complete.
+/// Ends a migration that a crash has interrupted between its renames.
 pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
     let files = Files::of(path);
-    if !files.backup.exists() {
+    if files.store.exists() || !files.backup.exists() {
         return Ok(());
     }
-    finish_renames(&files).map_err(|error| {
-        let (store, backup) = (files.store.display(), files.backup.display());
+    let complete = if files.new.exists() { &files.new } else { &files.backup };
+    let renamed = std::fs::rename(complete, &files.store).and_then(|()| files.sync_folder());
+    renamed.map_err(|error| {
         StoreError(format!(
-            "the migration of {store} was interrupted and cannot be ended: {error}; its files must be readable and writable. {backup} is the store as it was before"
+            "the migration of {} was interrupted and cannot be ended: {error}; {} is the store as it was before",
+            files.store.display(),
+            files.backup.display()
         ))
     })
-}
-
-fn finish_renames(files: &Files) -> io::Result<()> {
-    if !files.store.exists() {
-        let complete = if files.new.exists() { &files.new } else { &files.backup };
-        std::fs::rename(complete, &files.store)?;
-        files.sync_folder()?;
-    }
-    if files.backup.exists() && format_of(&files.store)? == FORMAT {
-        std::fs::remove_file(&files.backup)?;
-    }
-    Ok(())
-}
-
-fn format_of(file: &Path) -> io::Result<i32> {
-    let (mut file, mut format) = (File::open(file)?, [0; 4]);
-    file.seek(SeekFrom::Start(USER_VERSION_AT))?;
-    file.read_exact(&mut format)?;
-    Ok(i32::from_be_bytes(format))
 }
 
 /// Migrates an open store of format 1, and opens it again.
 pub(super) fn migrate(old: Connection, path: &Path) -> Result<Connection, StoreError> {
     let files = Files::of(path);
+    if files.backup.exists() {
+        return Err(StoreError(format!(
+            "the store {} cannot be migrated: {} is where its backup goes; move that file away",
+            path.display(),
+            files.backup.display()
+        )));
+    }
     let started = Instant::now();
     info!(store = %path.display(), "the store is migrated to format {FORMAT}, once; it needs as much free space as the file has");
     copy_to_new(&old, &files).map_err(|error| {
@@ -114,16 +104,36 @@ pub(super) fn migrate(old: Connection, path: &Path) -> Result<Connection, StoreE
             removed.unwrap_or_default()
         ))
     })?;
-    // Its WAL goes into the file: the backup is whole without it.
-    old.close().map_err(|(_, error)| failed("closing the old file", &error))?;
-    let renamed = std::fs::rename(&files.store, &files.backup).and_then(|()| finish_renames(&files));
-    renamed.map_err(|error| {
-        StoreError(format!("the migrated store {} cannot be put in place: {error}", path.display()))
+    put_in_place(old, &files).map_err(|why| {
+        StoreError(format!("the migrated store {} cannot be put in place: {why}", path.display()))
     })?;
     info!(store = %path.display(), "the store was migrated in {:.1} s", started.elapsed().as_secs_f64());
     let connection = connect(path)?;
     prepare(&connection, path)?;
+    // Only a store that can be read whole replaces the one before.
+    Numbers::load(&connection).map_err(|error| failed("reading the migrated file", &error))?;
+    if let Err(error) = std::fs::remove_file(&files.backup) {
+        warn!(%error, "{} is not needed any more and could not be deleted", files.backup.display());
+    }
     Ok(connection)
+}
+
+/// Closes the old file, makes it the backup, and gives its name to the new one.
+fn put_in_place(old: Connection, files: &Files) -> Result<(), String> {
+    // Its WAL must be gone: the new file would get it with the name. Leaving WAL mode fails while others have it open.
+    let mode = old.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get::<_, String>(0));
+    let is_alone = mode.as_ref().is_ok_and(|mode| mode == "delete");
+    let closed = old.close().map_err(|(_, error)| error.to_string());
+    if !is_alone || closed.is_err() || files.wal.exists() {
+        let why = mode.err().map(|error| error.to_string()).or(closed.err()).unwrap_or_default();
+        return Err(format!(
+            "another process has the old file open ({why}); stop it (a backup, a shell, a replicator) and start again. The store is unchanged"
+        ));
+    }
+    let renamed = std::fs::rename(&files.store, &files.backup)
+        .and_then(|()| std::fs::rename(&files.new, &files.store))
+        .and_then(|()| files.sync_folder());
+    renamed.map_err(|error| format!("{error}; {} is the store as it was before", files.backup.display()))
 }
 
 fn remove(file: &Path) -> io::Result<()> {

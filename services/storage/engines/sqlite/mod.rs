@@ -33,6 +33,7 @@ mod state;
 mod tests;
 mod verify;
 mod verify_log;
+mod verify_numbers;
 mod writer;
 
 use std::collections::HashMap;

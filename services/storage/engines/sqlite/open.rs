@@ -41,6 +41,23 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     Ok(Opened { connection, lock, unfolded, numbers, fold })
 }
 
+/// Symbolic links that are followed.
+const LINKS_MAX: usize = 40;
+
+/// The file that a path names: a symbolic link to a store is that store, also while the store itself is not there.
+pub(super) fn real_path(path: &Path) -> PathBuf {
+    let mut real = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        let Ok(target) = std::fs::read_link(&real) else { break };
+        real = real.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
+    }
+    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    match (folder.canonicalize(), real.file_name()) {
+        (Ok(folder), Some(name)) => folder.join(name),
+        _ => real,
+    }
+}
+
 /// Opens a file, or creates it.
 pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags =
@@ -51,8 +68,7 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
 /// Locks a separate file next to the store: SQLite's locks allow several processes, and two brokers that each
 /// hold the documents in memory would overwrite each other's offsets.
 fn lock(path: &Path) -> Result<File, StoreError> {
-    // A symbolic link to a store is that store.
-    let mut lock_path = path.canonicalize().unwrap_or_else(|_| path.to_owned()).into_os_string();
+    let mut lock_path = real_path(path).into_os_string();
     lock_path.push("-lock");
     let lock_path = PathBuf::from(lock_path);
     let file =

@@ -14,8 +14,8 @@ use super::commit::document;
 use super::index::{Span, Step};
 use super::lane::{Lane, Work};
 use super::logs::Log;
-use super::schema::failed;
-use super::state::{Unfolded, known_document};
+use super::schema::{damaged, failed};
+use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
 use crate::engines::resident::{RetentionLimits, empty};
@@ -118,6 +118,9 @@ enum Keep {
     Nothing,
 }
 
+/// A partition's document and log of one moment.
+type OfMoment = (PartitionDocument, Arc<Log>);
+
 /// A thread's connection.
 pub(super) struct Reader {
     connection: Connection,
@@ -200,7 +203,7 @@ impl Reader {
                 self.with_log(spec.partition, |document, log| View::of(document, log, offset, most))?
             }
             ReadFrom::Timestamp(_) | ReadFrom::MaxTimestamp => {
-                let log = self.with_log(spec.partition, |document, log| (*document, log.clone()))?;
+                let (log, _snapshot) = self.snapshot(spec.partition, Keep::Cached)?;
                 let Some((document, log)) = log else { return Ok(ReadOutcome::UnknownPartition) };
                 let found = find(&self.connection, &log, document.log_start, spec.from).map_err(reading)?;
                 let Some(found) = found else { return Ok(empty(&document)) };
@@ -212,16 +215,18 @@ impl Reader {
         if let Some(outcome) = view.outcome_without_log() {
             return Ok(outcome);
         }
-        let batches = view.read(&self.connection, spec.bytes_max, budget).map_err(reading)?;
-        if batches.is_empty() && budget.left() > 0 {
+        let read = view.read(&self.connection, spec.bytes_max, budget).map_err(reading)?;
+        if read.is_missing && read.batches.is_empty() {
             let now = self.with_log(spec.partition, |document, _| document.log_start)?;
             if now.is_none_or(|now| now != view.document.log_start) {
                 // Trimmed or deleted after the document was read.
                 return self.read(spec, budget);
             }
+            let missing = damaged(format!("the batch at offset {} is missing", read.at));
+            return Err(reading(missing));
         }
         let PartitionDocument { log_start, end: high_watermark, .. } = view.document;
-        Ok(ReadOutcome::Read { log_start, high_watermark, batches })
+        Ok(ReadOutcome::Read { log_start, high_watermark, batches: read.batches })
     }
 
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
@@ -258,15 +263,29 @@ impl Reader {
         at: TopicPartition,
         look: impl FnOnce(&PartitionDocument, &Log) -> T,
     ) -> Result<Option<T>, StoreError> {
-        self.look_at(at, Keep::Cached, look)
+        let unfolded = self.shared.unfolded.read();
+        let mut clean = self.shared.clean.lock();
+        let document = known_partition(&unfolded, &mut clean, at);
+        let cached = clean.log(at);
+        drop(clean);
+        let log = match unfolded.logs.get(&at) {
+            Some(log) => Some(log.as_ref()),
+            None => cached.as_ref().map(Option::as_deref),
+        };
+        if let (Some(document), Some(log)) = (document, log) {
+            return Ok(document.zip(log).map(|(document, log)| look(&document, log)));
+        }
+        drop(unfolded);
+        let (found, _snapshot) = self.snapshot(at, Keep::Cached)?;
+        Ok(found.map(|(document, log)| look(&document, &log)))
     }
 
-    fn look_at<T>(
+    /// A partition's document and log, and the state of the file of the same moment.
+    fn snapshot(
         &self,
         at: TopicPartition,
         keep: Keep,
-        look: impl FnOnce(&PartitionDocument, &Log) -> T,
-    ) -> Result<Option<T>, StoreError> {
+    ) -> Result<(Option<OfMoment>, Snapshot<'_>), StoreError> {
         let key = PartitionDocument::key(&at);
         let unfolded = self.shared.unfolded.read();
         let mut clean = self.shared.clean.lock();
@@ -274,17 +293,8 @@ impl Reader {
         let document = known_document(&unfolded, &mut clean, &key);
         let cached = clean.log(at);
         drop(clean);
-        let in_memory = |unfolded: &Unfolded| unfolded.logs.contains_key(&at) || cached.is_some();
-        if let Some(document) = &document
-            && in_memory(&unfolded)
-        {
-            let Some(document) = document.as_ref().and_then(Document::get) else { return Ok(None) };
-            let log =
-                unfolded.logs.get(&at).map_or(cached.as_ref().and_then(Option::as_deref), Option::as_ref);
-            return Ok(log.map(|log| look(document, log)));
-        }
         let log = unfolded.logs.get(&at).map(|log| log.clone().map(Arc::new)).or(cached);
-        let _snapshot = Snapshot::begin(&self.connection)?;
+        let snapshot = Snapshot::begin(&self.connection)?;
         drop(unfolded);
         let document = match document {
             Some(document) => document,
@@ -294,8 +304,8 @@ impl Reader {
             Some(log) => log,
             None => self.load_log(at, version)?,
         };
-        let document = document.as_ref().and_then(Document::get::<PartitionDocument>);
-        Ok(document.zip(log).map(|(document, log)| look(document, &log)))
+        let document = document.as_ref().and_then(Document::get::<PartitionDocument>).copied();
+        Ok((document.zip(log), snapshot))
     }
 
     fn load_log(&self, at: TopicPartition, version: Option<u64>) -> Result<Option<Arc<Log>>, StoreError> {
@@ -334,8 +344,8 @@ impl Reader {
         now_ms: i64,
     ) -> Result<Option<i64>, StoreError> {
         // Every partition is looked at, which would push out of the cache what is in use.
-        let log = self.look_at(at, Keep::Nothing, |document, log| (document.log_start, log.clone()))?;
-        let Some((log_start, log)) = log else { return Ok(None) };
+        let (log, _snapshot) = self.snapshot(at, Keep::Nothing)?;
+        let Some((PartitionDocument { log_start, .. }, log)) = log else { return Ok(None) };
         let (mut bytes, mut from) = (log.bytes, None);
         let mut step = |span: &Span| {
             // What all of its batches do together, the oldest do as well.

@@ -65,9 +65,15 @@ struct Merged {
 
 impl Merged {
     fn of(unfolded: &Unfolded, prefix: &Prefix, after: Option<&Key>, limit: usize) -> Self {
-        let changed = unfolded.range(prefix, after);
-        let changed: BTreeMap<Key, Option<Document>> =
-            changed.map(|(key, document)| (key.clone(), document.clone())).collect();
+        // Once there are as many as are wanted, none that follows them can be among the first.
+        let (mut changed, mut left) = (BTreeMap::new(), limit);
+        for (key, document) in unfolded.range(prefix, after) {
+            if left == 0 {
+                break;
+            }
+            left -= usize::from(document.is_some());
+            changed.insert(key.clone(), document.clone());
+        }
         Self { changed: changed.into_iter().peekable(), found: Vec::new(), limit }
     }
 

@@ -58,6 +58,7 @@ pub(super) const CREATE: &str = "
         since_ms INTEGER,               -- when maintenance first saw it
         PRIMARY KEY (number, before_offset)
     ) WITHOUT ROWID;
+    CREATE INDEX garbage_by_time ON garbage (since_ms);
     CREATE TABLE numbers (number INTEGER PRIMARY KEY); -- partition numbers that were given back
     CREATE TABLE counters (name TEXT PRIMARY KEY NOT NULL, value INTEGER NOT NULL) WITHOUT ROWID;
     INSERT INTO counters VALUES ('next_number', 0), ('folded_seq', 0);
@@ -86,6 +87,11 @@ pub(super) fn pack(number: u32, offset: i64) -> i64 {
 /// The offset in a row id.
 pub(super) fn offset_of(id: i64) -> i64 {
     id & OFFSET_MAX
+}
+
+/// The partition number in a row id.
+pub(super) fn number_of(id: i64) -> u32 {
+    (id >> OFFSET_BITS) as u32
 }
 
 /// The range of all row ids of a partition.

@@ -1,6 +1,6 @@
 //! What is in memory: the changes that are not folded yet, and a bounded cache of what is in the file.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -95,10 +95,9 @@ impl Clean {
 
     /// Forgets the producers of deleted partitions.
     pub(super) fn drop_producers(&mut self, partitions: &[TopicPartition]) {
-        let prefixes: Vec<Prefix> = partitions.iter().map(|at| ProducerDocument::of_partition(*at)).collect();
-        self.documents.retain(|key| {
-            key.kind() != ProducerDocument::PREFIX || !prefixes.iter().any(|prefix| prefix.matches(key))
-        });
+        let dropped: HashSet<TopicPartition> = partitions.iter().copied().collect();
+        let partition = |key: &Key| ProducerDocument::parse_key(key).map(|(partition, _)| partition);
+        self.documents.retain(|key| partition(key).is_none_or(|partition| !dropped.contains(&partition)));
     }
 }
 

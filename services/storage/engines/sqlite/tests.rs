@@ -166,6 +166,22 @@ async fn a_store_of_format_1_is_migrated() {
 }
 
 #[tokio::test]
+async fn a_store_that_others_have_open_is_not_migrated() {
+    let home = folder("others");
+    let path = home.join("y.db");
+    write_format_1(&Memory::new(), &path).await;
+    let other = connect(&path).unwrap();
+    let count = "SELECT count(*) FROM documents";
+    let documents: i64 = other.query_row(count, [], |row| row.get(0)).unwrap();
+    let refused = Sqlite::open(&path, &small_settings()).err().unwrap();
+    assert!(refused.0.contains("another process has the old file open"), "{refused}");
+    assert_eq!(other.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap(), documents);
+    drop(other);
+    Sqlite::open(&path, &small_settings()).unwrap().close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[tokio::test]
 async fn a_migration_that_was_interrupted_is_ended() {
     let home = folder("interrupted");
     let path = home.join("y.db");
@@ -177,14 +193,17 @@ async fn a_migration_that_was_interrupted_is_ended() {
     std::fs::write(&migrating, "half of it").unwrap();
     Sqlite::open(&path, &small_settings()).unwrap().close().await.unwrap();
     assert!(path.exists() && !migrating.exists() && !backup.exists());
-    // Between the two renames: the copy is complete.
+    // Between the two renames: the copy is complete, and a symbolic link to the store leads nowhere.
     std::fs::rename(&path, &migrating).unwrap();
     write_format_1(&model, &backup).await;
-    Sqlite::open(&path, &small_settings()).unwrap().close().await.unwrap();
-    assert!(path.exists() && !migrating.exists() && !backup.exists());
-    // Before the backup was deleted.
+    let link = home.join("link.db");
+    std::os::unix::fs::symlink("y.db", &link).unwrap();
+    Sqlite::open(&link, &small_settings()).unwrap().close().await.unwrap();
+    assert!(path.exists() && !migrating.exists());
+    std::fs::remove_file(&backup).unwrap();
+    // Before the backup was deleted: it is left over, and may be anybody's.
     write_format_1(&model, &backup).await;
     Sqlite::open(&path, &small_settings()).unwrap().close().await.unwrap();
-    assert!(path.exists() && !backup.exists());
+    assert!(path.exists() && backup.exists());
     std::fs::remove_dir_all(&home).unwrap();
 }

@@ -13,6 +13,7 @@ use super::reader::outside;
 use super::schema::failed;
 use super::state::Unfolded;
 use super::verify_log::verify_log;
+use super::verify_numbers::verify_numbers;
 use crate::engines::StoreError;
 
 /// What was read, and the faults found.
@@ -71,11 +72,19 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
             report.fault(format!("SQLite: {line}"));
         }
     }
-    let (unfolded, _) = replay(connection)?;
+    let (unfolded, fold) = match replay(connection) {
+        Ok(replayed) => replayed,
+        Err(error) => {
+            report.fault(error.0);
+            return Ok(report);
+        }
+    };
     let all = documents(connection, &unfolded, &mut report).map_err(reading)?;
     let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(reading);
     let total = count("SELECT count(*) FROM batches")? as u64;
-    for (number, partition) in partitions(connection, &all, &unfolded, &mut report).map_err(reading)? {
+    let partitions = partitions(connection, &all, &unfolded, &mut report).map_err(reading)?;
+    verify_numbers(connection, &partitions, fold.last_seq(), &mut report).map_err(reading)?;
+    for (number, partition) in partitions {
         let checked =
             verify_log(connection, number, &partition, &mut report, &mut |done| progress(done, total));
         if let Err(error) = checked {

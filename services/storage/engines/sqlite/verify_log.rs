@@ -103,6 +103,10 @@ impl VerifiedLog<'_> {
 
     fn end(&mut self) -> rusqlite::Result<()> {
         let Partition { key, document, log } = self.partition;
+        if log.log_start() != document.log_start {
+            let (own, other) = (log.log_start(), document.log_start);
+            self.report.fault(format!("{key} begins at {other}, but its log at {own}"));
+        }
         let next = self.next.unwrap_or(document.log_start);
         if next != document.end {
             self.report.fault(format!("{key} ends at {}, but its last batch at {next}", document.end));

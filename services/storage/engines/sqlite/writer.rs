@@ -40,9 +40,9 @@ pub(super) enum Job {
         holds: Holds,
         answer: AnswerTo<Vec<Outcome>>,
     },
-    /// Runs one step of folding the journal; returns whether some is left.
+    /// Runs one step of folding the journal; returns the last row that is folded, and the last that there is.
     Fold {
-        answer: AnswerTo<bool>,
+        answer: AnswerTo<(i64, i64)>,
     },
     /// Notes new garbage, as of this time in ms.
     NoteGarbage {
@@ -64,6 +64,7 @@ pub(super) struct Writer {
     lock: File,
     commit_bytes_max: usize,
     is_failing: bool,
+    is_fold_failing: bool,
 }
 
 /// Commits that share a transaction.
@@ -105,7 +106,7 @@ impl CommitBatch {
 
 impl Writer {
     pub(super) fn new(committer: Committer, lock: File, commit_bytes_max: usize) -> Self {
-        Self { committer, lock, commit_bytes_max, is_failing: false }
+        Self { committer, lock, commit_bytes_max, is_failing: false, is_fold_failing: false }
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Job>) {
@@ -119,7 +120,7 @@ impl Writer {
                     self.commit(batch);
                 }
                 Job::Fold { answer } => {
-                    let _ = answer.send(self.committer.fold_step());
+                    let _ = answer.send(self.fold_step());
                 }
                 Job::NoteGarbage { now_ms, answer } => {
                     let _ = answer.send(self.committer.note_garbage(now_ms));
@@ -161,19 +162,40 @@ impl Writer {
 
     fn commit(&mut self, batch: CommitBatch) {
         let started = Instant::now();
+        let bytes_before = self.committer.fold.bytes();
         let result = self.committer.commit(&batch.commands);
         let stats = &self.committer.shared.stats;
         match &result {
             Ok(_) => stats.committed(batch.commands.len(), batch.bytes, started.elapsed()),
             Err(_) => stats.failed(),
         }
-        let mut failure = result.as_ref().err().cloned();
+        self.log_failure_change(result.as_ref().err());
         batch.answer(result);
         // After the answer: nobody waits for it but the next commit.
+        let bytes_after = self.committer.fold.bytes();
         if self.committer.fold.is_due() {
-            failure = failure.or(self.committer.fold_step().err());
+            let folded = self.committer.fold_step(bytes_after.saturating_sub(bytes_before));
+            self.log_fold(folded.err());
         }
-        self.log_failure_change(failure.as_ref());
+    }
+
+    fn fold_step(&mut self) -> Result<(i64, i64), StoreError> {
+        if self.committer.fold.has_rows() {
+            self.committer.fold_step(0)?;
+        }
+        Ok((self.committer.fold.folded_seq(), self.committer.fold.last_seq()))
+    }
+
+    /// Logs once that the journal cannot be folded.
+    fn log_fold(&mut self, failure: Option<StoreError>) {
+        match &failure {
+            Some(failure) if !self.is_fold_failing => {
+                error!("{failure}; commits go on until the journal is too large")
+            }
+            None if self.is_fold_failing => info!("the store's journal is folded again"),
+            _ => {}
+        }
+        self.is_fold_failing = failure.is_some();
     }
 
     /// Logs once that the store fails, and once that it works again.

@@ -77,6 +77,16 @@ pub fn missing_topics(group: &Arc<str>, command: &GroupCommand, set: &WorkingSet
     }
 }
 
+/// The group with those pending ids that a command may look at.
+fn load(set: &WorkingSet<'_>, name: &Arc<str>, command: &GroupCommand) -> Option<Group> {
+    let mut group = Group::load(set, name)?;
+    group.load_pending(set, pending_ids(command));
+    if looks_at_all_pending(&group.document, command) {
+        group.load_all_pending(set);
+    }
+    Some(group)
+}
+
 pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupCommand) -> Outcome {
     let missing = missing_topics(name, command, set);
     if !missing.is_empty() {
@@ -98,12 +108,11 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
         ),
         GroupCommand::Delete => offsets::delete_group(set, name),
         GroupCommand::Join(join) => {
-            let mut group = match Group::load(set, name) {
+            let mut group = match load(set, name, command) {
                 Some(group) => group,
                 None if join.member.id.is_empty() => Group::new(name, join.now_ms),
                 None => return Err(unknown_member()),
             };
-            group.load_pending(set, pending_ids(command));
             let joined = joined(&mut group, join)?;
             group.store(set);
             Ok(Applied::Joined(joined))
@@ -132,8 +141,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
             Ok(Applied::Changed)
         }
         GroupCommand::Leave { members, now_ms } => {
-            let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
-            group.load_pending(set, pending_ids(command));
+            let mut group = load(set, name, command).ok_or_else(unknown_member)?;
             let left = if group.document.consumer.is_some() {
                 consumer::leave_classic(&mut group, members, *now_ms)
             } else {
@@ -143,10 +151,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupC
             Ok(Applied::Left(left))
         }
         GroupCommand::Tick { now_ms, timed_out } => {
-            if let Some(mut group) = Group::load(set, name) {
-                if looks_at_all_pending(&group.document, command) {
-                    group.load_all_pending(set);
-                }
+            if let Some(mut group) = load(set, name, command) {
                 tick::tick(&mut group, *now_ms, timed_out);
                 group.store(set);
             }
