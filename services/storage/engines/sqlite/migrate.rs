@@ -66,15 +66,21 @@ impl Files {
     }
 }
 
-/// Ends a migration that a crash has interrupted between its renames.
-pub(super) fn finish(path: &Path) -> Result<(), StoreError> {
+/// Ends a migration that a crash has interrupted between its renames. Returns the backup, which is not needed once the store
+/// is open.
+pub(super) fn finish(path: &Path) -> Result<Option<PathBuf>, StoreError> {
     let files = Files::of(path);
-    if files.store.exists() || !files.backup.exists() {
-        return Ok(());
+    if !files.backup.exists() {
+        return Ok(None);
+    }
+    if files.store.exists() {
+        let backup = files.backup.display();
+        warn!("{backup} is a store as it was before a migration; delete it when you do not need it any more");
+        return Ok(None);
     }
     let complete = if files.new.exists() { &files.new } else { &files.backup };
     let renamed = std::fs::rename(complete, &files.store).and_then(|()| files.sync_folder());
-    renamed.map_err(|error| {
+    renamed.map(|()| Some(files.backup.clone()).filter(|backup| backup.exists())).map_err(|error| {
         StoreError(format!(
             "the migration of {} was interrupted and cannot be ended: {error}; {} is the store as it was before",
             files.store.display(),
@@ -112,10 +118,15 @@ pub(super) fn migrate(old: Connection, path: &Path) -> Result<Connection, StoreE
     prepare(&connection, path)?;
     // Only a store that can be read whole replaces the one before.
     Numbers::load(&connection).map_err(|error| failed("reading the migrated file", &error))?;
-    if let Err(error) = std::fs::remove_file(&files.backup) {
-        warn!(%error, "{} is not needed any more and could not be deleted", files.backup.display());
-    }
+    remove_backup(&files.backup);
     Ok(connection)
+}
+
+/// Deletes the backup of a migration that is done.
+pub(super) fn remove_backup(backup: &Path) {
+    if let Err(error) = std::fs::remove_file(backup) {
+        warn!(%error, "{} is not needed any more and could not be deleted", backup.display());
+    }
 }
 
 /// Closes the old file, makes it the backup, and gives its name to the new one.

@@ -30,7 +30,7 @@ pub(super) struct Opened {
 
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let lock = lock(path)?;
-    migrate::finish(path)?;
+    let backup = migrate::finish(path)?;
     let mut connection = connect(path)?;
     if prepare(&connection, path)? == Prepared::Format1 {
         connection = migrate::migrate(connection, path)?;
@@ -38,6 +38,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let damaged = |error: rusqlite::Error| cannot_open(path, &error);
     let numbers = Numbers::load(&connection).map_err(damaged)?;
     let (unfolded, fold) = replay(&connection)?;
+    if let Some(backup) = backup {
+        migrate::remove_backup(&backup);
+    }
     Ok(Opened { connection, lock, unfolded, numbers, fold })
 }
 
