@@ -20,7 +20,7 @@ import tempfile
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "tests/faults"), str(ROOT / "tests/clients")]
+sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("faults", "clients", "differential")]
 
 from broker import Broker  # noqa: E402
 
@@ -165,9 +165,12 @@ class Bench:
         return broker, records * RECORD_BYTES / 1e6, took, cpu, peak
 
     def rdperf_run(self, mode, address, records, *extra):
-        common = ["-b", address, "-t", "load", "-s", str(RECORD_BYTES), "-c", str(records), "-q", "-X", "log_level=0"]
+        common = ["-b", address, "-t", "load", "-s", str(RECORD_BYTES), "-c", str(records), "-X", "log_level=3"]
         queue = ["-X", "queue.buffering.max.messages=500000", "-X", "queue.buffering.max.kbytes=524288"]
-        subprocess.run([self.rdperf, mode, *common, *(queue if mode == "-P" else []), *extra], check=True, capture_output=True, timeout=600)
+        command = [self.rdperf, mode, *common, *(queue if mode == "-P" else []), *extra]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        if ended.returncode != 0:
+            sys.exit(f"{' '.join(command)} failed:\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}")
 
     def raw_limit(self, name, *arguments):
         """What a bare program of benches/ prints."""

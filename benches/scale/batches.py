@@ -2,38 +2,18 @@
 
 import struct
 
+from records import CRC32C, varint
+
 HEAD_BYTES = 61
 CRC_FROM = 21  # where the bytes begin that the CRC covers
 LENGTH_FROM = 12  # where the bytes begin that the length counts
 
 
-def crc_table():
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return table
-
-
-TABLE = crc_table()
-
-
 def advance(state, data):
     """The register of CRC-32C after `data`."""
     for byte in data:
-        state = TABLE[(state ^ byte) & 0xFF] ^ state >> 8
+        state = CRC32C[(state ^ byte) & 0xFF] ^ state >> 8
     return state
-
-
-def varint(value):
-    """Zigzag, as in records."""
-    value = value << 1 ^ value >> 63
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes(out) + bytes([value])
 
 
 def record(number, value):
