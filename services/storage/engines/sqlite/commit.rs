@@ -14,7 +14,7 @@ use super::Shared;
 use super::fold::Fold;
 use super::index::Span;
 use super::journal::Row;
-use super::logs::{Log, LogChange, Numbers, check, left_after};
+use super::logs::{Log, LogChange, Numbers, check};
 use super::scan::merge;
 use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
 use super::state::Unfolded;
@@ -109,7 +109,7 @@ impl Committer {
                 set = WorkingSet::resume(&base, changes, effects);
             }
             let earlier = set.effects().len();
-            let checked = check(command, &set, left_after(&self.numbers, numbers_taken));
+            let checked = check(command, &set, self.numbers.left_after(numbers_taken));
             outcomes.push(checked.and_then(|()| decide(&mut set, command)));
             let new = set.effects()[earlier..].iter();
             numbers_taken += new.filter(|effect| matches!(effect, Effect::CreateLog { .. })).count() as u32;

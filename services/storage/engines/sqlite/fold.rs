@@ -15,7 +15,7 @@ use rusqlite::{Connection, params};
 
 use super::commit::{Committer, text_of};
 use super::logs::Log;
-use super::schema::{damaged, failed};
+use super::schema::failed;
 use crate::engines::StoreError;
 
 /// Bytes of a journal that is folded, by how many logs it has changed: a fold rewrites about a page of each, so that the
@@ -95,7 +95,9 @@ impl Fold {
         self.last_seq += 1;
         self.size.rows += 1;
         self.size.bytes += bytes;
-        self.bound = (logs * BYTES_PER_LOG).clamp(BYTES_MIN, BYTES_MAX);
+        let bound = (logs * BYTES_PER_LOG).clamp(BYTES_MIN, BYTES_MAX);
+        // A fold under way leaves fewer and fewer logs, while its rows are still there: it must not fill the journal.
+        self.bound = if self.running.is_some() { self.bound.max(bound) } else { bound };
     }
 
     /// Bytes of the journal.
@@ -129,7 +131,7 @@ impl Fold {
 
     /// Whether nothing may be added before it is folded.
     fn is_full(&self) -> bool {
-        self.size.bytes > GROWTH_MAX * self.bound.max(BYTES_MIN)
+        self.size.bytes > GROWTH_MAX * self.bound
     }
 }
 
@@ -231,7 +233,7 @@ impl Committer {
             && let Some(at) = running.logs.front().copied()
         {
             if let Some(log) = unfolded.logs.get(&at) {
-                let here = |error: rusqlite::Error| damaged_at(at, &error);
+                let here = |error: rusqlite::Error| at_log(at, error);
                 let left = budget - written;
                 if let Some(log) = log {
                     let (placed, bytes) = log.place(&self.connection, running.placed, left).map_err(here)?;
@@ -283,8 +285,15 @@ impl Committer {
     }
 }
 
-fn damaged_at(at: TopicPartition, error: &rusqlite::Error) -> rusqlite::Error {
-    damaged(format!("{}: {error}", PartitionDocument::key(&at)))
+/// The same error, with the log that it is about. Its code stays: it decides what the operator is told to do.
+fn at_log(at: TopicPartition, error: rusqlite::Error) -> rusqlite::Error {
+    match error {
+        rusqlite::Error::SqliteFailure(code, message) => {
+            let message = message.unwrap_or_else(|| code.to_string());
+            rusqlite::Error::SqliteFailure(code, Some(format!("{}: {message}", PartitionDocument::key(&at))))
+        }
+        other => other,
+    }
 }
 
 /// Writes a log to its place, or deletes its row; returns it as it is then.

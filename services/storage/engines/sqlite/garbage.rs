@@ -4,12 +4,13 @@ use rusqlite::params;
 
 use super::batches::next_offset;
 use super::commit::Committer;
+use super::index::LEVELS;
 use super::logs::Numbers;
 use super::schema::{WHOLE_LOG, failed, offset_of, pack, rows_of};
 use crate::engines::StoreError;
 
-/// Rows and bytes that one step deletes at most, and pages that it returns to the file system: a few milliseconds, for
-/// which commits wait. A single batch may be larger.
+/// Rows and bytes that one step deletes at most, and pages that it returns to the file system. Commits wait for a
+/// step. A single batch may be larger.
 const PURGED_ROWS: u32 = 256;
 const PURGED_BYTES: i64 = 1 << 20;
 const VACUUMED_PAGES: u32 = 16;
@@ -70,7 +71,7 @@ impl Committer {
 
     /// Deletes some batches; `None` if there are none left.
     fn purge_batches(&self, garbage: &Garbage) -> rusqlite::Result<Option<u64>> {
-        // Neither reads the batches, only their lengths.
+        // SQLite takes a length from the head of a row: the batches themselves are not read.
         let sql = "SELECT id, length(data) FROM batches WHERE id BETWEEN ?1 AND ?2 ORDER BY id LIMIT ?3";
         let mut statement = self.connection.prepare_cached(sql)?;
         let first = pack(garbage.number, 0);
@@ -112,20 +113,25 @@ impl Committer {
     /// Deletes some rows of the index; returns whether there were any. A block goes with its span, and that once it ends
     /// before the log starts.
     fn purge_index(&self, garbage: &Garbage) -> rusqlite::Result<bool> {
-        let sql = "SELECT level, id FROM spans
-             WHERE level IN (1, 2, 3, 4, 5) AND id BETWEEN ?1 AND ?2 AND next_offset <= ?3 LIMIT ?4";
+        let sql = "SELECT id FROM spans
+             WHERE level = ?1 AND id BETWEEN ?2 AND ?3 AND next_offset <= ?4 LIMIT ?5";
         let mut statement = self.connection.prepare_cached(sql)?;
-        let range = params![pack(garbage.number, 0), garbage.last(), garbage.before, PURGED_ROWS];
-        let spans = statement.query_map(range, |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        let spans = spans.collect::<rusqlite::Result<Vec<_>>>()?;
-        for (level, id) in &spans {
-            if *level == 1 {
-                self.connection.prepare_cached("DELETE FROM blocks WHERE id = ?1")?.execute([id])?;
+        for level in 1..=LEVELS {
+            let range = params![level, pack(garbage.number, 0), garbage.last(), garbage.before, PURGED_ROWS];
+            let ids = statement.query_map(range, |row| row.get::<_, i64>(0))?;
+            let ids = ids.collect::<rusqlite::Result<Vec<_>>>()?;
+            for id in &ids {
+                if level == 1 {
+                    self.connection.prepare_cached("DELETE FROM blocks WHERE id = ?1")?.execute([id])?;
+                }
+                let delete = "DELETE FROM spans WHERE level = ?1 AND id = ?2";
+                self.connection.prepare_cached(delete)?.execute([level, *id])?;
             }
-            let delete = "DELETE FROM spans WHERE level = ?1 AND id = ?2";
-            self.connection.prepare_cached(delete)?.execute([level, id])?;
+            if !ids.is_empty() {
+                return Ok(true);
+            }
         }
-        Ok(!spans.is_empty())
+        Ok(false)
     }
 
     /// Forgets garbage that is deleted. The number of a deleted log can be used again.

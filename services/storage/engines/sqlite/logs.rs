@@ -13,7 +13,7 @@ use rules::documents::{DocumentKind, PartitionDocument, TopicDocument};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::index::{BLOCK_ENTRIES, Span, Step, add_block, pack_entries, search, unpack_entries};
-use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX};
+use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX, pack};
 
 /// A log, without the batches that are in the file.
 #[derive(Debug, Clone, Default)]
@@ -170,7 +170,7 @@ impl Log {
             if bytes >= bytes_max {
                 break;
             }
-            insert.execute(params![super::schema::pack(self.number, recent.base), &recent.data[..]])?;
+            insert.execute(params![pack(self.number, recent.base), &recent.data[..]])?;
             placed = recent.next;
             bytes += recent.data.len() + ROW_BYTES;
         }
@@ -231,8 +231,9 @@ impl Numbers {
         Ok(Self { next, given_back })
     }
 
-    fn left(&self) -> u32 {
-        PARTITION_NUMBERS_MAX.saturating_sub(self.next) + self.given_back
+    /// How many are left once a commit has taken some.
+    pub(super) fn left_after(&self, taken: u32) -> u32 {
+        (PARTITION_NUMBERS_MAX.saturating_sub(self.next) + self.given_back).saturating_sub(taken)
     }
 
     /// Takes a number, within a transaction.
@@ -287,9 +288,4 @@ fn check_numbers(wanted: i32, left: u32) -> Result<(), Refused> {
         "This store has {left} of its {PARTITION_NUMBERS_MAX} partitions left; delete topics, or start another store."
     );
     Err(Refused::new(ErrorCode::PolicyViolation, message))
-}
-
-/// How many partition numbers are left once those of a commit are taken.
-pub(super) fn left_after(numbers: &Numbers, taken: u32) -> u32 {
-    numbers.left().saturating_sub(taken)
 }

@@ -136,7 +136,8 @@ fn put_in_place(old: Connection, files: &Files) -> Result<(), String> {
     let is_alone = mode.as_ref().is_ok_and(|mode| mode == "delete");
     let closed = old.close().map_err(|(_, error)| error.to_string());
     if !is_alone || closed.is_err() || files.wal.exists() {
-        let why = mode.err().map(|error| error.to_string()).or(closed.err()).unwrap_or_default();
+        let why = mode.err().map(|error| error.to_string()).or(closed.err());
+        let why = why.unwrap_or_else(|| "its WAL is in use".to_owned());
         return Err(format!(
             "another process has the old file open ({why}); stop it (a backup, a shell, a replicator) and start again. The store is unchanged"
         ));
