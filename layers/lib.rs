@@ -48,7 +48,7 @@ mod tests {
 
     #[test]
     fn every_layer_is_built_from_its_defaults_for_the_plane_that_it_names() {
-        let (budget, shared) = (Budget::new(1 << 20), Shared::default());
+        let (budget, shared) = (Budget::for_requests(1 << 20), Shared::default());
         let node = NodeLimits { request_memory: ByteSize(1 << 30), reply_memory: ByteSize(1 << 30) };
         let mut names = HashSet::new();
         for kind in &LAYERS {
@@ -70,7 +70,7 @@ mod tests {
 
     #[test]
     fn layers_of_one_kind_share_the_numbers_that_a_page_may_name_once() {
-        let (budget, shared) = (Budget::new(1 << 20), Shared::default());
+        let (budget, shared) = (Budget::for_requests(1 << 20), Shared::default());
         let mut own = 0;
         for _ in 0..2 {
             for kind in &LAYERS {

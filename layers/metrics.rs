@@ -213,7 +213,7 @@ impl Finish for Meter {
             Err(_) => numbers.hangups.add(1),
             Ok(None) => numbers.unanswered.add(1),
             Ok(Some(reply)) => {
-                numbers.reply_bytes.add(reply.body_bytes() as u64);
+                numbers.reply_bytes.add(reply.bytes());
                 match first_error(self.api, self.version, reply) {
                     Ok(None) => {}
                     Ok(Some(error)) => self.metrics.count_error(self.api, error),
@@ -227,11 +227,11 @@ impl Finish for Meter {
 /// The first error code other than 0 in a reply that is small enough to be walked.
 fn first_error(api: Api, version: i16, reply: &Reply) -> Result<Option<ErrorCode>, Malformed> {
     let Some(message) = api.message(Direction::Response) else { return Ok(None) };
-    if reply.body_bytes() > PEEK_BYTES_MAX {
+    if reply.body.len() > PEEK_BYTES_MAX {
         return Ok(None);
     }
     let mut first: Option<ErrorCode> = None;
-    walk::walk(message, version, &reply.contiguous(), |found| {
+    walk::walk(message, version, &reply.body, |found| {
         if let (None, Mark::ErrorCode, RawValue::Int(code)) = (first, found.field.mark, found.value) {
             first = ErrorCode::try_from_code(code as i16);
         }
@@ -274,7 +274,7 @@ mod tests {
         for line in [
             "yagura_calls_total{api=\"Metadata\"} 4\n",
             "yagura_request_bytes_total{api=\"Metadata\"} 28\n",
-            &format!("yagura_reply_bytes_total{{api=\"Metadata\"}} {}\n", 2 * reply.body_bytes()),
+            &format!("yagura_reply_bytes_total{{api=\"Metadata\"}} {}\n", 2 * reply.bytes()),
             "yagura_unanswered_calls_total{api=\"Metadata\"} 1\n",
             "yagura_hangups_total{api=\"Metadata\"} 1\n",
             "yagura_call_seconds_count{api=\"Metadata\"} 4\n",

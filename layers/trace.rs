@@ -161,7 +161,7 @@ impl Finish for CallLine {
         match outcome {
             Ok(Some(reply)) => {
                 self.outcome = "ok";
-                self.reply_bytes = reply.body_bytes();
+                self.reply_bytes = reply.bytes() as usize;
             }
             Ok(None) => self.outcome = "none",
             Err(hangup) => {

@@ -11,8 +11,8 @@ pub enum CloseReason {
     CutShort,
     /// Reading or writing failed.
     Broken(String),
-    /// A request was not complete within `frame_timeout`.
-    Slow,
+    /// It moved less than 64 KiB within `stall_timeout`, while others waited for the memory that it held.
+    Stalled,
     /// A frame for which Kafka closes the connection: invalid length, header, API or version.
     Refused(String),
     /// The client does not speak Kafka's protocol.
@@ -42,7 +42,7 @@ impl CloseReason {
         "closed",
         "cut_short",
         "broken",
-        "slow",
+        "stalled",
         "refused",
         "foreign_protocol",
         "hung_up",
@@ -57,7 +57,7 @@ impl CloseReason {
             CloseReason::Closed => 0,
             CloseReason::CutShort => 1,
             CloseReason::Broken(_) => 2,
-            CloseReason::Slow => 3,
+            CloseReason::Stalled => 3,
             CloseReason::Refused(_) => 4,
             CloseReason::ForeignProtocol(_) => 5,
             CloseReason::HungUp(_) => 6,
@@ -75,7 +75,9 @@ impl fmt::Display for CloseReason {
             CloseReason::Closed => f.write_str("the client closed it"),
             CloseReason::CutShort => f.write_str("the client closed it in the middle of a request"),
             CloseReason::Broken(error) => write!(f, "the connection broke: {error}"),
-            CloseReason::Slow => f.write_str("a request was not whole within frame_timeout"),
+            CloseReason::Stalled => f.write_str(
+                "it moved less than 64 KiB within stall_timeout, while others waited for the memory that it held",
+            ),
             CloseReason::Refused(why) => write!(f, "its request was refused: {why}"),
             CloseReason::ForeignProtocol(protocol) => {
                 write!(f, "{protocol} was spoken on a plaintext Kafka port")

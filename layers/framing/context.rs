@@ -12,8 +12,9 @@ use super::traffic::Traffic;
 pub(super) struct Context {
     pub(super) max_in_flight: usize,
     pub(super) frame_bytes_max: usize,
-    pub(super) frame_timeout: Duration,
+    pub(super) stall_timeout: Duration,
     pub(super) stack: Arc<Stack>,
     pub(super) requests: Budget,
+    pub(super) replies: Budget,
     pub(super) traffic: Arc<Traffic>,
 }

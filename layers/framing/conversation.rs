@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use kernel::stream::ByteStream;
 use kernel::ticket::Lane;
-use kernel::{Body, Call, Header, Served, Session, frame};
+use kernel::{Body, Call, Header, Malformed, Served, Session, frame};
 use tokio::time::{Sleep, sleep, timeout};
 
 use super::calls::{Calls, EndedCall};
@@ -48,12 +48,17 @@ impl<'a> Conversation<'a> {
             reader: Reader::new(
                 read_half,
                 context.frame_bytes_max,
-                context.frame_timeout,
+                context.stall_timeout,
                 context.requests.clone(),
                 Arc::clone(traffic),
             ),
             calls: Calls::default(),
-            outbox: Outbox::new(write_half, Arc::clone(traffic)),
+            outbox: Outbox::new(
+                write_half,
+                context.stall_timeout,
+                context.replies.clone(),
+                Arc::clone(traffic),
+            ),
             muted: None,
             end: None,
         }
@@ -86,7 +91,7 @@ impl<'a> Conversation<'a> {
                 sent = self.outbox.flush(), if !self.outbox.is_idle() => match sent {
                     Ok(()) => self.mute(),
                     // The client can no longer be answered.
-                    Err(error) => return CloseReason::Broken(error.to_string()),
+                    Err(end) => return end,
                 },
                 () = self.calls.oldest_ended(), if self.calls.len() > 0 => {}
                 frame = self.reader.next(), if may_read => self.receive(frame),
@@ -110,9 +115,13 @@ impl<'a> Conversation<'a> {
                 EndedCall::Reply(None) => {}
                 EndedCall::Reply(Some(reply)) => {
                     let is_last = reply.close;
-                    self.outbox.push(&header, reply);
-                    if is_last {
-                        self.hang_up(CloseReason::Finished);
+                    match self.outbox.push(&header, reply) {
+                        Ok(()) if is_last => self.hang_up(CloseReason::Finished),
+                        Ok(()) => {}
+                        Err(Malformed(why)) => {
+                            let Header { api, version, .. } = header;
+                            self.hang_up(CloseReason::HungUp(format!("the reply to {api} {version}: {why}")));
+                        }
                     }
                 }
                 EndedCall::HungUp(hangup) => {
@@ -192,7 +201,7 @@ impl<'a> Conversation<'a> {
 
     /// Closes the connection. Errors are ignored: all replies have been written.
     async fn close(&mut self, end: &CloseReason) {
-        let is_closed = timeout(self.context.frame_timeout, self.outbox.shutdown()).await;
+        let is_closed = timeout(self.context.stall_timeout, self.outbox.shutdown()).await;
         if matches!(end, CloseReason::Drained | CloseReason::Finished) && matches!(is_closed, Ok(Ok(()))) {
             let _ = timeout(LINGER, self.reader.discard()).await;
         }

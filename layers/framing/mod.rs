@@ -9,12 +9,14 @@
 //! each ApiVersions request: a client is served the versions of its last response.
 //!
 //! **Order and bounds.** Up to `max_in_flight` calls of a connection are running or waiting to be sent;
-//! replies are sent in the order of the requests, whatever their correlation ids. Frames of up to 16 KiB are
-//! read through a buffer that an idle connection does not have. For a larger one, 16 KiB must have arrived
-//! before anything is reserved; then its whole length is reserved from the request memory, first come first
-//! served, and it is read directly into place. A frame must be complete within `frame_timeout` of its first
-//! byte; the clock is stopped while Yagura itself does not read (no request memory yet, too many calls in
-//! flight, a muted client). The largest frame is `frame_bytes_max` or the request memory, whichever is less.
+//! replies are sent in the order of the requests, whatever their correlation ids. Every request and every reply draws on
+//! the memory of its kind. Frames of up to 16 KiB are read through a buffer that an idle connection does not have, and
+//! drawn for when they are whole. For a larger one, 16 KiB must have arrived before anything is drawn; then up to 1 MiB at
+//! once, and 1 MiB at a time while it arrives, directly into place. A reply is drawn for when it is the first of its
+//! connection; records that are read while it is sent, piece by piece. [`kernel::budget`] says who gets memory when not all
+//! can have it. A client that holds some and moves less than 64 KiB per `stall_timeout` while others wait is closed; the
+//! clock is stopped while Yagura itself does not read (no request memory yet, too many calls in flight, a muted client).
+//! The largest frame is `frame_bytes_max` or seven eighths of the request memory, whichever is less.
 //!
 //! **How it refuses.** By closing, as Kafka does: a length below 8 or above the largest frame, a header cut
 //! short, an API or version that the stack does not serve. Replies to earlier requests are sent first. The
@@ -30,16 +32,17 @@
 //! [layers.framing]
 //! max_in_flight = 16
 //! frame_bytes_max = "100MiB"
-//! frame_timeout = "30s"
+//! stall_timeout = "10s"
 //! ```
 
 mod calls;
 mod close_reason;
 mod context;
 mod conversation;
-mod frame_timeout;
+mod later;
 mod outbox;
 mod reader;
+mod stall;
 #[cfg(test)]
 mod tests;
 mod traffic;
@@ -73,8 +76,8 @@ pub struct Settings {
     pub max_in_flight: usize,
     /// The largest request, without its length prefix.
     pub frame_bytes_max: ByteSize,
-    /// How long a client may take to send a request, from its first byte to its last.
-    pub frame_timeout: Span,
+    /// In what time a client has to move 64 KiB of a request or a reply, or all of it, while others wait for memory.
+    pub stall_timeout: Span,
 }
 
 impl Default for Settings {
@@ -82,7 +85,7 @@ impl Default for Settings {
         Self {
             max_in_flight: 16,
             frame_bytes_max: ByteSize(100 << 20),
-            frame_timeout: Span(Duration::from_secs(30)),
+            stall_timeout: Span(Duration::from_secs(10)),
         }
     }
 }
@@ -101,21 +104,26 @@ impl RegisterLayer for Framing {
             "frame_bytes_max",
             // Kafka's length prefix is a signed 32-bit number.
             ValueKind::Bytes { min: 1 << 10, below: 1 << 31 },
-            "The largest request; a larger one closes its connection. At most `node.request_memory`.",
+            "The largest request; a larger one closes its connection. At most seven eighths of `node.request_memory`.",
         ),
-        Setting::new("frame_timeout", SOME_TIME, "How long a client may take to send one request."),
+        Setting::new(
+            "stall_timeout",
+            SOME_TIME,
+            "A client that moves less than 64 KiB of a request or reply in this time, while others wait for memory, is closed.",
+        ),
     ];
     type Settings = Settings;
 
-    /// A frame larger than the whole request memory could never be read. If the config omits
-    /// `frame_bytes_max`, framing takes the lesser of the two.
+    /// A frame larger than the request memory, of which an eighth is for small ones, could never be read. If the config omits
+    /// `frame_bytes_max`, framing takes what is possible.
     fn check(settings: &Settings, node: &NodeLimits) -> Vec<SettingFault> {
-        if settings.frame_bytes_max <= node.request_memory {
+        let possible = Budget::for_requests(node.request_memory.as_usize()).frame_bytes_max();
+        if settings.frame_bytes_max.as_usize() <= possible {
             return Vec::new();
         }
         let message = format!(
-            "{} is more than node.request_memory ({}), so a frame of that size could never be read; lower the one or \
-             raise the other",
+            "{} is more than seven eighths of node.request_memory ({}), so a frame of that size could never be read; lower \
+             the one or raise the other",
             settings.frame_bytes_max, node.request_memory
         );
         vec![SettingFault { setting: "frame_bytes_max", message, concerns_default: false }]
@@ -123,10 +131,11 @@ impl RegisterLayer for Framing {
 
     fn build(settings: &Settings, parts: &mut LayerParts<'_>) -> Result<Layer, String> {
         let settings = settings.clone();
-        let requests = parts.requests.clone();
-        let traffic = parts.shared(|| Traffic::new(requests.clone()));
+        let (requests, replies) = (parts.requests.clone(), parts.replies.clone());
+        let traffic = parts.shared(|| Traffic::new(requests.clone(), replies.clone()));
         Ok(Layer::Framing(Arc::new(move |stack: Arc<Stack>| -> Arc<dyn Framer> {
-            Arc::new(Framing::new(&settings, stack, requests.clone(), Arc::clone(&traffic)))
+            let memory = (requests.clone(), replies.clone());
+            Arc::new(Framing::new(&settings, stack, memory, Arc::clone(&traffic)))
         })))
     }
 }
@@ -138,15 +147,23 @@ pub struct Framing {
 }
 
 impl Framing {
-    /// Framing over `stack`; large requests reserve memory from `requests`.
-    pub fn new(settings: &Settings, stack: Arc<Stack>, requests: Budget, traffic: Arc<Traffic>) -> Self {
+    /// Framing over `stack`, with the memory for requests and for replies.
+    pub fn new(
+        settings: &Settings,
+        stack: Arc<Stack>,
+        (requests, replies): (Budget, Budget),
+        traffic: Arc<Traffic>,
+    ) -> Self {
+        let frame_bytes_max = settings.frame_bytes_max.as_usize().min(requests.frame_bytes_max());
+        requests.set_aside(frame_bytes_max);
         let context = Context {
             // The config refuses 0; if it gets here, 1 is the minimum that makes progress.
             max_in_flight: settings.max_in_flight.max(1),
-            frame_bytes_max: settings.frame_bytes_max.as_usize().min(requests.bytes_max()),
-            frame_timeout: settings.frame_timeout.0,
+            frame_bytes_max,
+            stall_timeout: settings.stall_timeout.0,
             stack,
             requests,
+            replies,
             traffic,
         };
         Self { context, foreign_protocols: LogThrottle::default() }

@@ -13,19 +13,19 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kernel::budget::{Budget, Lease};
+use kernel::budget::{Budget, HalfRead, Lease, STEP_BYTES};
 use kernel::ports::BoxFuture;
 use kernel::stream::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, ReadHalf};
 
 use super::close_reason::{CloseReason, ForeignProtocol};
-use super::frame_timeout::FrameTimeout;
+use super::stall::Stall;
 use super::traffic::Traffic;
 
 /// The shortest request: its key, its version and its correlation id.
 pub(super) const HEADER_BYTES_MIN: usize = 8;
 
-/// Most bytes that a connection may have read without reserving request memory.
+/// Most bytes of a frame that is not complete that a connection may have read without drawing on the request memory.
 pub(super) const SMALL_BYTES: usize = 16 << 10;
 
 /// A frame up to this size that shares its buffer with others is copied out of it. It costs no more than
@@ -46,34 +46,42 @@ pub(super) struct Reader {
     half: ReadHalf<Box<dyn ByteStream>>,
     /// Unparsed bytes, starting with a length prefix; empty and unallocated on an idle connection.
     buffer: BytesMut,
-    large: Stage,
+    stage: Stage,
     is_first: bool,
     frame_bytes_max: usize,
-    frame_timeout: FrameTimeout,
+    stall: Stall,
     requests: Budget,
     traffic: Arc<Traffic>,
 }
 
-/// The stage of a frame that is too large for the buffer.
+/// The stage of a frame that waits for memory, or is too large for the buffer.
 enum Stage {
     /// There is none.
     None,
+    /// It is in the buffer up to this position, and waits for request memory.
+    Drawing { end: usize, lease: BoxFuture<'static, Lease> },
     /// It waits for request memory; its head is in the buffer.
-    Reserving { length: usize, lease: BoxFuture<'static, Lease> },
+    Reserving { large: Large, lease: BoxFuture<'static, Lease> },
     /// It is being read into place.
     Reading(Large),
 }
 
+/// A frame that is read into place.
 struct Large {
     bytes: BytesMut,
     length: usize,
+    /// How many of its bytes are drawn for.
+    drawn: usize,
     lease: Lease,
+    /// If it is drawn for in steps.
+    half_read: Option<HalfRead>,
 }
 
 /// What the buffer holds.
 enum Held {
     Part,
-    Whole(Bytes),
+    /// A frame that ends here.
+    Whole(usize),
     /// The head of a frame of this length, which will not fit.
     Head(usize),
 }
@@ -82,17 +90,17 @@ impl Reader {
     pub(super) fn new(
         half: ReadHalf<Box<dyn ByteStream>>,
         frame_bytes_max: usize,
-        frame_timeout: Duration,
+        stall_timeout: Duration,
         requests: Budget,
         traffic: Arc<Traffic>,
     ) -> Self {
         Self {
             half,
             buffer: BytesMut::new(),
-            large: Stage::None,
+            stage: Stage::None,
             is_first: true,
             frame_bytes_max,
-            frame_timeout: FrameTimeout::new(frame_timeout),
+            stall: Stall::new(stall_timeout),
             requests,
             traffic,
         }
@@ -103,13 +111,13 @@ impl Reader {
         poll_fn(|context| self.poll_next(context)).await
     }
 
-    /// The next frame, if it has been read already.
+    /// The next frame, if it has been read already and there is memory for it.
     pub(super) fn buffered(&mut self) -> Option<Result<Frame, CloseReason>> {
-        if !matches!(self.large, Stage::None) {
+        if !matches!(self.stage, Stage::None) {
             return None;
         }
         match self.parse_buffer() {
-            Ok(Held::Whole(bytes)) => Some(Ok(Frame { bytes, lease: Lease::default() })),
+            Ok(Held::Whole(end)) => self.try_take(end).map(Ok),
             Ok(_) => None,
             Err(end) => Some(Err(end)),
         }
@@ -117,7 +125,7 @@ impl Reader {
 
     /// Stops the sender's clock until [`Reader::next`] is polled again.
     pub(super) fn pause(&mut self) {
-        self.frame_timeout.pause();
+        self.stall.reset();
     }
 
     /// Reads and discards until the client closes.
@@ -135,22 +143,33 @@ impl Reader {
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
         loop {
-            match &mut self.large {
+            match &mut self.stage {
                 Stage::None => match self.parse_buffer()? {
-                    Held::Whole(bytes) => return Poll::Ready(Ok(Frame { bytes, lease: Lease::default() })),
+                    Held::Whole(end) => match self.try_take(end) {
+                        Some(frame) => return Poll::Ready(Ok(frame)),
+                        None => {
+                            let lease = self.requests.take(end - PREFIX_BYTES);
+                            self.stage = Stage::Drawing { end, lease };
+                        }
+                    },
                     Held::Part => ready!(self.poll_fill(context))?,
-                    Held::Head(length) => self.reserve(length),
+                    Held::Head(length) => self.begin_large(length),
                 },
-                Stage::Reserving { length, lease } => {
+                Stage::Drawing { end, lease } => {
+                    let (end, lease) = (*end, ready!(lease.as_mut().poll(context)));
+                    self.stage = Stage::None;
+                    return Poll::Ready(Ok(Frame { bytes: self.split(end), lease }));
+                }
+                Stage::Reserving { lease, .. } => {
                     let lease = ready!(lease.as_mut().poll(context));
-                    let length = *length;
-                    self.large = Stage::Reading(self.place(length, lease));
+                    self.reserved(lease);
                 }
                 Stage::Reading(large) => match large.poll_read(&mut self.half, context) {
-                    Poll::Pending => return self.poll_frame_timeout(context),
+                    Poll::Pending => return self.poll_stall(context),
                     Poll::Ready(read) => {
-                        self.count(read)?;
-                        if let Some(frame) = self.take_large() {
+                        let bytes = self.count(read)?;
+                        self.stall.moved(bytes);
+                        if let Some(frame) = self.next_of_large() {
                             return Poll::Ready(Ok(frame));
                         }
                     }
@@ -159,17 +178,22 @@ impl Reader {
         }
     }
 
-    /// Checks the buffer, and takes a frame out of it if one is complete.
+    /// Looks at the buffer.
     fn parse_buffer(&mut self) -> Result<Held, CloseReason> {
         let Some(prefix) = self.buffer.first_chunk::<PREFIX_BYTES>() else { return Ok(Held::Part) };
         let length = self.check_length(*prefix)?;
         let end = PREFIX_BYTES + length;
         if end <= self.buffer.len() {
             self.is_first = false;
-            self.frame_timeout.renew();
-            return Ok(Held::Whole(self.split(end)));
+            return Ok(Held::Whole(end));
         }
         Ok(if self.buffer.len() < SMALL_BYTES { Held::Part } else { Held::Head(length) })
+    }
+
+    /// Takes a frame out of the buffer, if there is memory for it.
+    fn try_take(&mut self, end: usize) -> Option<Frame> {
+        let lease = self.requests.try_take(end - PREFIX_BYTES)?;
+        Some(Frame { bytes: self.split(end), lease })
     }
 
     /// The length in a prefix, if it is valid. It allocates nothing by itself.
@@ -211,8 +235,7 @@ impl Reader {
         let mut space = [MaybeUninit::<u8>::uninit(); SMALL_BYTES];
         let mut read = ReadBuf::uninit(&mut space[self.buffer.len()..]);
         match Pin::new(&mut self.half).poll_read(context, &mut read) {
-            Poll::Pending if self.buffer.is_empty() => Poll::Pending,
-            Poll::Pending => self.poll_frame_timeout(context),
+            Poll::Pending => Poll::Pending,
             Poll::Ready(result) => {
                 self.count(result.map(|()| read.filled().len()))?;
                 self.buffer.extend_from_slice(read.filled());
@@ -222,51 +245,72 @@ impl Reader {
     }
 
     /// Counts what was read; 0 bytes mean the end.
-    fn count(&self, read: io::Result<usize>) -> Result<(), CloseReason> {
+    fn count(&self, read: io::Result<usize>) -> Result<usize, CloseReason> {
         match read {
-            Ok(0) if self.buffer.is_empty() && matches!(self.large, Stage::None) => Err(CloseReason::Closed),
+            Ok(0) if self.buffer.is_empty() && matches!(self.stage, Stage::None) => Err(CloseReason::Closed),
             Ok(0) => Err(CloseReason::CutShort),
             Ok(bytes) => {
                 self.traffic.bytes_in.add(bytes as u64);
-                Ok(())
+                Ok(bytes)
             }
             Err(error) => Err(CloseReason::Broken(error.to_string())),
         }
     }
 
-    /// Waits for the rest of a frame, unless its time is over.
-    fn poll_frame_timeout<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CloseReason>> {
-        if self.frame_timeout.poll_is_over(context) {
-            Poll::Ready(Err(CloseReason::Slow))
+    /// Waits for the rest of a frame, unless its sender does not move while others wait for memory.
+    fn poll_stall<T>(&mut self, context: &mut Context<'_>) -> Poll<Result<T, CloseReason>> {
+        if self.stall.poll_is_over(context, || self.requests.is_contended()) {
+            Poll::Ready(Err(CloseReason::Stalled))
         } else {
             Poll::Pending
         }
     }
 
-    /// Waits for the memory of a large frame. The wait is not the sender's fault, so its clock is stopped.
-    fn reserve(&mut self, length: usize) {
+    /// Begins to read a frame that does not fit into the buffer. The memory of a small one is drawn at once.
+    fn begin_large(&mut self, length: usize) {
         self.is_first = false;
-        self.frame_timeout.pause();
-        let requests = self.requests.clone();
-        self.large = Stage::Reserving { length, lease: Box::pin(async move { requests.take(length).await }) };
+        let is_half_read = length > self.requests.at_once_max();
+        let half_read = is_half_read.then(|| self.requests.half_read());
+        let lease = match &half_read {
+            Some(half_read) => half_read.step(STEP_BYTES.min(length)),
+            None => self.requests.take(length),
+        };
+        let large = Large { bytes: BytesMut::new(), length, drawn: 0, lease: Lease::default(), half_read };
+        self.stage = Stage::Reserving { large, lease };
     }
 
-    /// The memory of a large frame, with its head copied into it.
-    fn place(&mut self, length: usize, lease: Lease) -> Large {
-        let mut bytes = BytesMut::with_capacity(length);
-        bytes.extend_from_slice(&mem::take(&mut self.buffer)[PREFIX_BYTES..]);
-        Large { bytes, length, lease }
+    /// Goes on with more memory. The wait for it was not the sender's fault.
+    fn reserved(&mut self, lease: Lease) {
+        if let Stage::Reserving { mut large, .. } = mem::replace(&mut self.stage, Stage::None) {
+            if large.drawn == 0 {
+                // All of its addresses, but the system gives memory only to those that are written.
+                large.bytes = BytesMut::with_capacity(large.length);
+                large.bytes.extend_from_slice(&mem::take(&mut self.buffer)[PREFIX_BYTES..]);
+            }
+            large.drawn = large.length.min(large.drawn + STEP_BYTES);
+            large.lease.join(lease);
+            self.stage = Stage::Reading(large);
+        }
+        self.stall.reset();
     }
 
-    /// The large frame, if it is complete.
-    fn take_large(&mut self) -> Option<Frame> {
-        match mem::replace(&mut self.large, Stage::None) {
-            Stage::Reading(Large { bytes, length, lease }) if bytes.len() == length => {
-                self.frame_timeout.renew();
-                Some(Frame { bytes: bytes.freeze(), lease })
+    /// The large frame, if it is complete; otherwise draws for more of it, if it has to.
+    fn next_of_large(&mut self) -> Option<Frame> {
+        match mem::replace(&mut self.stage, Stage::None) {
+            Stage::Reading(large) if large.bytes.len() == large.length => {
+                self.stall.reset();
+                Some(Frame { bytes: large.bytes.freeze(), lease: large.lease })
+            }
+            Stage::Reading(large) if large.bytes.len() == large.drawn => {
+                let more = STEP_BYTES.min(large.length - large.drawn);
+                self.stage = match &large.half_read {
+                    Some(half_read) => Stage::Reserving { lease: half_read.step(more), large },
+                    None => Stage::Reading(large),
+                };
+                None
             }
             unfinished => {
-                self.large = unfinished;
+                self.stage = unfinished;
                 None
             }
         }
@@ -280,7 +324,7 @@ impl Large {
         half: &mut ReadHalf<Box<dyn ByteStream>>,
         context: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let missing = self.length - self.bytes.len();
+        let missing = self.drawn - self.bytes.len();
         let mut rest = (&mut self.bytes).limit(missing);
         // This future keeps no state between polls, so a new one each time continues where the last one
         // stopped.
@@ -298,8 +342,8 @@ mod tests {
     fn reader(bytes_max: usize) -> (DuplexStream, Reader) {
         let (client, server) = tokio::io::duplex(1 << 20);
         let (half, _) = tokio::io::split(Box::new(server) as Box<dyn ByteStream>);
-        let requests = Budget::new(bytes_max);
-        let traffic = Arc::new(Traffic::new(requests.clone()));
+        let requests = Budget::for_requests(bytes_max);
+        let traffic = Arc::new(Traffic::new(requests.clone(), Budget::for_replies(0)));
         (client, Reader::new(half, bytes_max, Duration::from_secs(30), requests, traffic))
     }
 
@@ -335,6 +379,32 @@ mod tests {
         assert_eq!(reader.buffer.capacity(), 0);
         client.write_all(&sent[SMALL_BYTES..]).await.unwrap();
         let frame = reader.next().await.unwrap();
+        assert_eq!(frame.bytes, sent[4..]);
+        drop(frame);
+        assert_eq!(reader.requests.bytes_in_use(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_frame_of_many_megabytes_is_drawn_for_while_it_arrives() {
+        let (mut client, mut reader) = reader(8 << 20);
+        let sent = frame(5 << 20);
+        let soon = Duration::from_millis(1);
+        for (until, drawn) in
+            [(SMALL_BYTES, 1), (STEP_BYTES, 1), (STEP_BYTES + 4, 2), (9 * STEP_BYTES / 2, 5)]
+        {
+            let already = reader.traffic.bytes_in.get() as usize;
+            let (written, read) = tokio::join!(
+                client.write_all(&sent[already..until]),
+                tokio::time::timeout(soon, reader.next())
+            );
+            written.unwrap();
+            assert!(read.is_err());
+            assert_eq!(reader.requests.bytes_in_use(), drawn * STEP_BYTES, "after {until} bytes");
+        }
+        let already = reader.traffic.bytes_in.get() as usize;
+        let (written, frame) = tokio::join!(client.write_all(&sent[already..]), reader.next());
+        written.unwrap();
+        let frame = frame.unwrap();
         assert_eq!(frame.bytes, sent[4..]);
         drop(frame);
         assert_eq!(reader.requests.bytes_in_use(), 0);

@@ -9,6 +9,7 @@ use super::CloseReason;
 #[derive(Debug)]
 pub struct Traffic {
     requests: Budget,
+    replies: Budget,
     pub(super) bytes_in: Counter,
     pub(super) bytes_out: Counter,
     opened: Counter,
@@ -28,10 +29,11 @@ impl Drop for Open<'_> {
 }
 
 impl Traffic {
-    /// Zeroed counters, and the pool whose use is shown with them.
-    pub fn new(requests: Budget) -> Self {
+    /// Zeroed counters, and the pools whose use is shown with them.
+    pub fn new(requests: Budget, replies: Budget) -> Self {
         Self {
             requests,
+            replies,
             bytes_in: Counter::default(),
             bytes_out: Counter::default(),
             opened: Counter::default(),
@@ -66,7 +68,7 @@ impl Traffic {
 
     pub(super) fn ended(&self, end: &CloseReason) {
         match end {
-            CloseReason::Refused(_) | CloseReason::ForeignProtocol(_) | CloseReason::Slow => {
+            CloseReason::Refused(_) | CloseReason::ForeignProtocol(_) | CloseReason::Stalled => {
                 self.frames_refused.add(1)
             }
             CloseReason::Panicked(_) => self.panics.add(1),
@@ -108,13 +110,13 @@ impl Collect for Traffic {
         page.sample(&[], self.bytes_in.get() as f64);
         page.family("yagura_sent_bytes_total", MetricKind::Counter, "Bytes written to clients.");
         page.sample(&[], self.bytes_out.get() as f64);
-        page.family(
-            "yagura_request_memory_used_bytes",
-            MetricKind::Gauge,
-            "Request memory held by large frames.",
-        );
-        page.sample(&[], self.requests.bytes_in_use() as f64);
-        page.family("yagura_request_memory_max_bytes", MetricKind::Gauge, "The whole request memory.");
-        page.sample(&[], self.requests.bytes_max() as f64);
+        for (name, pool) in [("request", &self.requests), ("reply", &self.replies)] {
+            let family = format!("yagura_{name}_memory_used_bytes");
+            page.family(&family, MetricKind::Gauge, &format!("Memory that is held for {name} bytes."));
+            page.sample(&[], pool.bytes_in_use() as f64);
+            let family = format!("yagura_{name}_memory_max_bytes");
+            page.family(&family, MetricKind::Gauge, &format!("The whole {name} memory."));
+            page.sample(&[], pool.bytes_max() as f64);
+        }
     }
 }

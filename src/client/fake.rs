@@ -50,9 +50,9 @@ async fn serve(mut stream: TcpStream, act: &(impl Fn(&Header, Bytes) -> Act + Se
         match act(&header, body) {
             Act::Answer(body) => {
                 let reply = Reply::new(body);
-                let (prefix, length) = frame::response_prefix(&header, &reply);
+                let (prefix, length) = frame::response_prefix(&header, reply.body.len() as u64).ok()?;
                 stream.write_all(&prefix[..length]).await.ok()?;
-                stream.write_all(&reply.contiguous()).await.ok()?;
+                stream.write_all(&reply.body).await.ok()?;
             }
             Act::Silence => {}
             Act::Hangup => return None,

@@ -81,7 +81,7 @@ mod tests {
             .with_client_software_version(StrBytes::from_static_str(software));
         let reply =
             stack.enter(Call::for_tests(Api::API_VERSIONS, version, &request)).await.unwrap().unwrap();
-        let mut body = reply.contiguous();
+        let mut body = reply.body.clone();
         let response = ApiVersionsResponse::decode(&mut body, version).unwrap();
         assert!(body.is_empty());
         response

@@ -7,7 +7,6 @@ use bytes::{Buf, Bytes};
 use crate::api::Api;
 use crate::call::Header;
 use crate::malformed::Malformed;
-use crate::reply::Reply;
 
 /// Splits a frame (without its length) into header and body.
 ///
@@ -78,14 +77,19 @@ fn take_varint(bytes: &mut Bytes) -> Option<u32> {
 
 /// The prefix of a reply's body: the length of the rest, the correlation id, and the empty tagged fields of a
 /// flexible response header.
-pub fn response_prefix(header: &Header, reply: &Reply) -> ([u8; 9], usize) {
+///
+/// # Errors
+/// The reply has more than 2 GiB.
+pub fn response_prefix(header: &Header, body_bytes: u64) -> Result<([u8; 9], usize), Malformed> {
     let flexible = header.api.response_header_version(header.version) >= 1;
     let prefix_length = if flexible { 9 } else { 8 };
     let mut prefix = [0u8; 9];
-    let length = (prefix_length - 4 + reply.body_bytes()) as i32;
+    let length = i32::try_from(prefix_length as u64 - 4 + body_bytes).map_err(|_| {
+        Malformed(format!("a reply of {body_bytes} bytes, more than a length prefix can say"))
+    })?;
     prefix[..4].copy_from_slice(&length.to_be_bytes());
     prefix[4..8].copy_from_slice(&header.correlation_id.to_be_bytes());
-    (prefix, prefix_length)
+    Ok((prefix, prefix_length))
 }
 
 /// A whole request frame with its length, for clients and tests.
@@ -152,9 +156,9 @@ mod tests {
 
     #[test]
     fn api_versions_always_answers_with_the_first_response_header() {
-        let reply = Reply::new(&b"xy"[..]);
-        assert_eq!(response_prefix(&header(Api::API_VERSIONS, 4, None), &reply).1, 8);
-        let (prefix, length) = response_prefix(&header(Api::METADATA, 12, None), &reply);
+        assert_eq!(response_prefix(&header(Api::API_VERSIONS, 4, None), 2).unwrap().1, 8);
+        let (prefix, length) = response_prefix(&header(Api::METADATA, 12, None), 2).unwrap();
         assert_eq!((length, &prefix[..]), (9, &[0, 0, 0, 7, 0, 0, 0, 7, 0][..]));
+        assert!(response_prefix(&header(Api::METADATA, 12, None), 1 << 31).is_err());
     }
 }

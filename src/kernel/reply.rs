@@ -5,12 +5,16 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::budget::Lease;
+use crate::records_later::Records;
 
 /// The reply to one call. The framing layer prepends length, correlation id and header.
 #[derive(Debug, Default)]
 pub struct Reply {
-    /// The response body, in parts that are sent in order.
-    pub body: Vec<Bytes>,
+    /// The response body. If there are `records`, its records fields are empty.
+    pub body: Bytes,
+    /// The records of a Fetch: none if the body has them, otherwise one entry per records field of the body, in order.
+    /// They are put into their places when the reply is sent: see [`crate::frame::response_parts`].
+    pub records: Vec<Records>,
     /// Mutes the connection for this long after the reply has been sent (quotas, failed authentication).
     pub mute: Option<Duration>,
     /// Closes the connection once the reply has been sent.
@@ -22,20 +26,11 @@ pub struct Reply {
 impl Reply {
     /// A reply with this body.
     pub fn new(body: impl Into<Bytes>) -> Self {
-        Self { body: vec![body.into()], ..Self::default() }
+        Self { body: body.into(), ..Self::default() }
     }
 
-    /// The length of the whole body in bytes.
-    pub fn body_bytes(&self) -> usize {
-        self.body.iter().map(Bytes::len).sum()
-    }
-
-    /// The body in one piece; copies only when it has several parts.
-    pub fn contiguous(&self) -> Bytes {
-        match self.body.as_slice() {
-            [] => Bytes::new(),
-            [one] => one.clone(),
-            parts => parts.concat().into(),
-        }
+    /// About how many bytes will be sent: those of the body and the records.
+    pub fn bytes(&self) -> u64 {
+        self.body.len() as u64 + self.records.iter().map(Records::bytes).sum::<u64>()
     }
 }

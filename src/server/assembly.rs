@@ -28,8 +28,8 @@ pub(super) struct Common {
 impl Common {
     pub(super) fn of(config: &Config) -> Self {
         Self {
-            requests: Budget::new(config.node.request_memory.as_usize()),
-            replies: Budget::new(config.node.reply_memory.as_usize()),
+            requests: Budget::for_requests(config.node.request_memory.as_usize()),
+            replies: Budget::for_replies(config.node.reply_memory.as_usize()),
             shared: Shared::default(),
         }
     }

@@ -121,11 +121,12 @@ impl Rig {
         door: Door,
         served: impl Fn() -> Served + Send + Sync + 'static,
     ) -> Self {
-        let requests = Budget::new(request_memory_bytes);
-        let traffic = Arc::new(Traffic::new(requests.clone()));
+        let requests = Budget::for_requests(request_memory_bytes);
+        let replies = Budget::for_replies(8 << 20);
+        let traffic = Arc::new(Traffic::new(requests.clone(), replies.clone()));
         let (signal, drain) = drain();
         let stack = Arc::new(Stack::build(Vec::new(), door, served));
-        let framing = Framing::new(&settings, stack, requests.clone(), Arc::clone(&traffic));
+        let framing = Framing::new(&settings, stack, (requests.clone(), replies), Arc::clone(&traffic));
         Self { framing: Arc::new(framing), script, traffic, requests, signal, drain }
     }
 

@@ -124,13 +124,13 @@ async fn a_mute_does_not_count_against_a_sender_in_the_middle_of_its_frame() {
 
 #[tokio::test(start_paused = true)]
 async fn a_reply_keeps_its_memory_until_it_has_been_sent() {
-    let pool = Budget::new(10_000);
+    let pool = Budget::for_replies(10_000);
     let drawn_on = pool.clone();
     let rig = Rig::over(Door::from_fn(move |_| {
         let pool = drawn_on.clone();
         Box::pin(async move {
             let lease = pool.take(10_000).await;
-            Ok(Some(Reply { body: vec![Bytes::from(vec![1u8; 10_000])], lease, ..Reply::default() }))
+            Ok(Some(Reply { body: Bytes::from(vec![1u8; 10_000]), lease, ..Reply::default() }))
         })
     }));
     let mut client = rig.connect_through(100);

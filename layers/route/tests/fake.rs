@@ -8,7 +8,7 @@ use kernel::metrics::{Collect, Page};
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::schema::Direction;
 use kernel::schema::value::{self, Value};
-use kernel::{Api, Door, Reply, Served, TopicId};
+use kernel::{Api, Door, Records, Reply, Served, TopicId};
 use parking_lot::Mutex;
 
 use super::{LEGACY_LOST, LEGACY_ORDERS, ORDERS};
@@ -67,12 +67,16 @@ impl kernel::Service for FakeService {
     fn door(&self) -> Door {
         let (name, session) = (self.name, self.session);
         Door::from_fn(move |call| {
-            let mut body = Vec::new();
-            if call.header.api == Api::FETCH {
-                body.push(fetch_response(call.header.version, session));
-            }
-            body.push(Bytes::from_static(name.as_bytes()));
-            Box::pin(ready(Ok(Some(Reply { body, ..Reply::default() }))))
+            let name = Bytes::from_static(name.as_bytes());
+            let reply = match call.header.api {
+                Api::FETCH => Reply {
+                    body: fetch_response(call.header.version, session),
+                    records: vec![Records::from(name)],
+                    ..Reply::default()
+                },
+                _ => Reply::new(name),
+            };
+            Box::pin(ready(Ok(Some(reply))))
         })
     }
 

@@ -36,7 +36,7 @@ fn fetch(ids: &[TopicId]) -> Call {
 /// The error code at the top of a response to Fetch.
 fn fetch_error(reply: &Reply) -> i64 {
     let message = Api::FETCH.message(Direction::Response).unwrap();
-    let response = value::decode(message, 13, &reply.contiguous()).unwrap();
+    let response = value::decode(message, 13, &reply.body).unwrap();
     response.get("ErrorCode").unwrap().as_int().unwrap()
 }
 
@@ -88,7 +88,7 @@ async fn ids_of_different_services_are_refused() {
     let both = vec![topic(text("orders"), TopicId::ZERO), topic(Value::Null, LEGACY_ORDERS)];
     let reply = reply_of(&route, request(Api::METADATA, 12, vec![("Topics", Value::Array(both))])).await;
     let message = Api::METADATA.message(Direction::Response).unwrap();
-    let response = value::decode(message, 12, &reply.contiguous()).unwrap();
+    let response = value::decode(message, 12, &reply.body).unwrap();
     let error = Value::Int(i64::from(ErrorCode::InvalidRequest.code()));
     let topics = response.get("Topics").unwrap().elements();
     assert_eq!(topics.len(), 2);

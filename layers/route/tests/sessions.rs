@@ -53,7 +53,7 @@ async fn topics_of_another_service_do_not_get_into_a_session() {
     service_of(&route, fetch(&session, 0, 0, &[LEGACY_ORDERS])).await;
     let reply = reply_of(&route, fetch(&session, LEGACY, 1, &[ORDERS])).await;
     let message = Api::FETCH.message(Direction::Response).unwrap();
-    let response = value::decode(message, 13, &reply.contiguous()).unwrap();
+    let response = value::decode(message, 13, &reply.body).unwrap();
     let invalid_request = Value::Int(i64::from(ErrorCode::InvalidRequest.code()));
     assert_eq!(response.get("ErrorCode"), Some(&invalid_request));
     // The client then closes the session, and requests all of its topics.

@@ -9,8 +9,10 @@ use kafka_protocol::protocol::{Decodable, Encodable};
 use kernel::budget::Budget;
 use kernel::clock::ManualClock;
 use kernel::ids::RandomIds;
+use kernel::parts::{self, Part};
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
-use kernel::{Api, Call, Hangup, NodeId, Reply, Session, Ticket, TopicPartition};
+use kernel::records_later::RecordsLater;
+use kernel::{Api, Call, Hangup, Header, NodeId, Reply, Session, Ticket, TopicPartition};
 use rules::commands::{Append, Applied, Command};
 use rules::documents::TopicDocument;
 
@@ -41,7 +43,7 @@ pub(crate) fn broker_over(store: Arc<Memory>, clock: Arc<ManualClock>, reply_byt
         listeners: "main://localhost:9092".to_owned(),
     };
     let (settings, ids) = (Settings::at("memory://"), Arc::new(RandomIds));
-    let parts = BrokerParts { settings, node, clock, ids, replies: Budget::new(reply_bytes) };
+    let parts = BrokerParts { settings, node, clock, ids, replies: Budget::for_replies(reply_bytes) };
     let (opener, broker) = Broker::new(parts);
     opener.opened(store);
     Arc::new(broker)
@@ -117,6 +119,29 @@ pub(crate) async fn send<Q: Encodable>(
     dispatch::door(broker).enter(call).await
 }
 
+/// The whole body of a reply, with its records.
+pub(crate) async fn whole(api: Api, version: i16, mut reply: Reply) -> Bytes {
+    let header = Header { api, version, correlation_id: 1, client_id: None };
+    let (parts, bytes) = parts::of(&header, &mut reply).expect("the reply has its parts");
+    let mut body = Vec::new();
+    for part in parts {
+        match part {
+            Part::Bytes(bytes) => body.extend_from_slice(&bytes),
+            Part::Later(RecordsLater { mut bytes, mut source }) => {
+                while bytes > 0 {
+                    let piece = usize::try_from(bytes.min(100_000)).expect("it fits");
+                    let (read, next) = source.read(piece).await.expect("the records are there");
+                    read.iter().for_each(|read| body.extend_from_slice(read));
+                    bytes -= read.iter().map(Bytes::len).sum::<usize>() as u64;
+                    source = next;
+                }
+            }
+        }
+    }
+    assert_eq!(body.len() as u64, bytes);
+    body.into()
+}
+
 /// Sends a request on a connection and decodes the reply to its last byte.
 pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
     broker: &Arc<Broker>,
@@ -127,7 +152,7 @@ pub(crate) async fn ask_on<Q: Encodable, R: Decodable>(
 ) -> R {
     let reply = send(broker, connection, api, version, request).await;
     let reply = reply.expect("the connection stays open").expect("there is a reply");
-    let mut body = reply.contiguous();
+    let mut body = whole(api, version, reply).await;
     let decoded = R::decode(&mut body, version).expect("the reply decodes");
     assert!(body.is_empty(), "{api} {version}: {} bytes are left", body.len());
     decoded

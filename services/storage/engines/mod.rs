@@ -21,6 +21,7 @@ use kernel::TopicPartition;
 use kernel::budget::Lease;
 use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
+use kernel::records_later::RecordsLater;
 use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, Prefix};
 
@@ -113,8 +114,39 @@ pub enum ReadFrom {
     MaxTimestamp,
 }
 
+/// How much a read of many partitions may return.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadLimits {
+    /// Bytes of all batches; the first is returned even if it is larger (KIP-74).
+    pub bytes_max: usize,
+    /// Bytes that are read now. Batches beyond them are only located, and read when they are sent.
+    pub now_max: usize,
+}
+
+impl ReadLimits {
+    /// Everything is read now.
+    pub fn all_now(bytes_max: usize) -> Self {
+        Self { bytes_max, now_max: usize::MAX }
+    }
+}
+
+/// Whole batches that were located but not read.
+#[derive(Debug)]
+pub struct Rest {
+    /// The offset after the last of them.
+    pub next_offset: i64,
+    /// Reads them.
+    pub records: RecordsLater,
+}
+
+impl PartialEq for Rest {
+    fn eq(&self, other: &Self) -> bool {
+        (self.next_offset, self.records.bytes) == (other.next_offset, other.records.bytes)
+    }
+}
+
 /// The result of a read.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum ReadOutcome {
     /// The partition exists.
     Read {
@@ -124,6 +156,8 @@ pub enum ReadOutcome {
         high_watermark: i64,
         /// Whole batches in offset order; empty at the end of the log.
         batches: Vec<Bytes>,
+        /// Those that follow them.
+        rest: Option<Rest>,
     },
     /// The offset is before the log start offset or after the high watermark.
     OutOfRange {
@@ -157,9 +191,8 @@ pub trait Engine: Send + Sync {
     /// are durable. Each command is atomic by itself. `holds` is kept until then.
     fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>>;
 
-    /// Reads many partitions, at most `bytes_max` bytes in total. The first batch is returned even if it is
-    /// larger (KIP-74).
-    fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>>;
+    /// Reads many partitions.
+    fn read(&self, specs: Vec<ReadSpec>, limits: ReadLimits) -> Pending<Vec<ReadOutcome>>;
 
     /// Documents by key, in the order of `keys`, from one consistent snapshot.
     fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>>;

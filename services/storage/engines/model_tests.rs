@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::records_later::RecordsLater;
 use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::{Append, Command, ConfigOperation, NewConfigs};
 use rules::documents::{
@@ -19,7 +20,7 @@ use kernel::units::{ByteSize, Span};
 use super::memory::Memory;
 use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
-use super::{Engine, ReadFrom, ReadSpec};
+use super::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest};
 
 /// Topic names; one of them is invalid.
 pub(super) const TOPICS: [&str; 6] = ["a", "b", "a.b", "a_b", "bad name", "c"];
@@ -171,6 +172,20 @@ fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
     id
 }
 
+/// All records of a read: those that were read, and those that are read later, in pieces.
+async fn records_of(outcome: ReadOutcome, piece: usize) -> Vec<u8> {
+    let ReadOutcome::Read { batches, rest, .. } = outcome else { return Vec::new() };
+    let mut all = batches.concat();
+    let Some(Rest { records: RecordsLater { bytes, mut source }, .. }) = rest else { return all };
+    let end = all.len() + usize::try_from(bytes).unwrap();
+    while all.len() < end {
+        let (read, next) = source.read(piece.min(end - all.len())).await.unwrap();
+        all.extend(read.concat());
+        source = next;
+    }
+    all
+}
+
 pub(super) async fn same_everything(
     model: &Memory,
     engine: &dyn Engine,
@@ -179,11 +194,15 @@ pub(super) async fn same_everything(
     context: &str,
 ) {
     let specs: Vec<ReadSpec> = (0..6).map(|_| dice.read(ids)).collect();
-    let bytes_max = dice.pick(&[1, 60_000, 1 << 20]);
-    let expected = model.read(specs.clone(), bytes_max).await.unwrap();
-    let got = engine.read(specs.clone(), bytes_max).await.unwrap();
-    for (index, spec) in specs.iter().enumerate() {
-        assert_eq!(got[index], expected[index], "{context}: {spec:?} in {bytes_max} bytes");
+    let (bytes_max, now_max) = (dice.pick(&[1, 60_000, 1 << 20]), dice.pick(&[0, 200, 5_000, usize::MAX]));
+    let limits = ReadLimits { bytes_max, now_max };
+    let expected = model.read(specs.clone(), limits).await.unwrap();
+    let got = engine.read(specs.clone(), limits).await.unwrap();
+    for ((spec, expected), got) in specs.iter().zip(expected).zip(got) {
+        assert_eq!(got, expected, "{context}: {spec:?} within {limits:?}");
+        let piece = dice.pick(&[1, 700, 1 << 20]);
+        let (expected, got) = (records_of(expected, 1 << 20).await, records_of(got, piece).await);
+        assert_eq!(got, expected, "{context}: {spec:?} within {limits:?} in pieces of {piece}");
     }
     let partitions: Vec<TopicPartition> =
         ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition })).collect();
@@ -321,8 +340,12 @@ async fn same_look_ups(model: &Memory, engine: &dyn Engine, dice: &mut Dice, id:
     };
     let specs: Vec<ReadSpec> = [0, 1, 0, 1, 0, 1].into_iter().map(&mut spec).collect();
     for spec in specs {
-        let expected = model.read(vec![spec], 4_000).await.unwrap();
-        assert_eq!(engine.read(vec![spec], 4_000).await.unwrap(), expected, "{context}: {spec:?}");
+        let expected = model.read(vec![spec], ReadLimits::all_now(4_000)).await.unwrap();
+        assert_eq!(
+            engine.read(vec![spec], ReadLimits::all_now(4_000)).await.unwrap(),
+            expected,
+            "{context}: {spec:?}"
+        );
     }
     let partitions: Vec<_> = [0, 1].map(|partition| TopicPartition { topic: id, partition }).into();
     let sizes = model.sizes(partitions.clone()).await;

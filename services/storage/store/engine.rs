@@ -8,7 +8,7 @@ use rules::commands::{Command, Outcome};
 use rules::documents::{DocumentKind, Prefix};
 use tokio::sync::watch;
 
-use crate::engines::{Engine, Holds, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
+use crate::engines::{Engine, Holds, ReadLimits, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
 
 /// An engine that may still be opening. Cloning shares it.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Store {
     /// A store that is still opening. Commands that wait to be durable hold at most `queue_bytes_max` bytes.
     pub(crate) fn opening(queue_bytes_max: usize) -> (StoreOpener, Store) {
         let (sender, engine) = watch::channel(Opened::NotYet);
-        (StoreOpener(sender), Store { engine, queue: Budget::new(queue_bytes_max) })
+        (StoreOpener(sender), Store { engine, queue: Budget::new(queue_bytes_max, 0) })
     }
 
     /// The engine, if it is open.
@@ -114,9 +114,9 @@ impl Store {
     pub(crate) async fn read(
         &self,
         specs: Vec<ReadSpec>,
-        bytes_max: usize,
+        limits: ReadLimits,
     ) -> Result<Vec<ReadOutcome>, StoreError> {
-        self.engine().await?.read(specs, bytes_max).await
+        self.engine().await?.read(specs, limits).await
     }
 
     /// Watches for appends to partitions and for changes of groups.

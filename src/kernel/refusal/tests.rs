@@ -30,7 +30,7 @@ fn call(api: Api, version: i16, asked: &Value) -> Call {
 /// The refusal, as a tree.
 fn refused(api: Api, version: i16, asked: &Value) -> Value {
     let reply = call(api, version, asked).refuse(ERROR, "why").unwrap().unwrap();
-    let (response, body) = (api.message(Direction::Response).unwrap(), reply.contiguous());
+    let (response, body) = (api.message(Direction::Response).unwrap(), reply.body);
     assert_eq!(walk::check(response, version, &body), Ok(body.len()), "{api:?} {version}");
     value::decode(response, version, &body).unwrap()
 }

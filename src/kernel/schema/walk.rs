@@ -91,6 +91,19 @@ pub fn walk(
     Ok(walker.at)
 }
 
+/// The same for a body that this process has encoded: it may have any number of elements.
+pub fn walk_own(
+    message: &Message,
+    version: i16,
+    body: &[u8],
+    visit: impl FnMut(Found<'_>),
+) -> Result<usize, Malformed> {
+    let mut walker = Walker::new(message, version, body, Show(visit));
+    walker.elements_max = usize::MAX;
+    walker.fields(message.fields)?;
+    Ok(walker.at)
+}
+
 /// Replaces the values for which `edit` returns another; `None` if it returned none.
 pub fn rewrite(
     message: &Message,
@@ -230,6 +243,7 @@ struct Walker<'a, V> {
     version: i16,
     is_flexible: bool,
     elements: usize,
+    elements_max: usize,
     instance: usize,
     visitor: V,
 }
@@ -237,7 +251,16 @@ struct Walker<'a, V> {
 impl<'a, V: Visit> Walker<'a, V> {
     fn new(message: &Message, version: i16, body: &'a [u8], visitor: V) -> Self {
         let is_flexible = message.flexible.contains(version);
-        Self { body, at: 0, version, is_flexible, elements: 0, instance: 0, visitor }
+        Self {
+            body,
+            at: 0,
+            version,
+            is_flexible,
+            elements: 0,
+            elements_max: ELEMENTS_MAX,
+            instance: 0,
+            visitor,
+        }
     }
 
     fn fields(&mut self, fields: &'static [Field]) -> Result<(), Malformed> {
@@ -373,8 +396,8 @@ impl<'a, V: Visit> Walker<'a, V> {
 
     fn count_element(&mut self) -> Result<(), Malformed> {
         self.elements += 1;
-        if self.elements > ELEMENTS_MAX {
-            Err(Malformed(format!("more than {ELEMENTS_MAX} elements in one body")))
+        if self.elements > self.elements_max {
+            Err(Malformed(format!("more than {} elements in one body", self.elements_max)))
         } else {
             Ok(())
         }

@@ -47,10 +47,10 @@ pub(super) async fn gather(
         if parking.is_over() || pass.is_enough(terms.bytes_min) {
             return Ok((pass.fetched.into_iter().chain(unknown).collect(), pass.lease));
         }
-        let missing = terms.bytes_min - pass.bytes;
+        let missing = terms.bytes_min as u64 - pass.bytes;
         // The partitions are read again after the wait; the reply memory is released until then.
         drop(pass);
-        parking.wait(missing as u64).await;
+        parking.wait(missing).await;
         known.extend(session.into_iter().flat_map(|session| session.sessions.woken(session.id)));
     }
 }
@@ -90,7 +90,7 @@ fn find(wanted: &[(PartitionRef, Position)], topics: &Topics) -> (Vec<KnownParti
         }
     }
     // Unknown topic ids come first, as in Kafka.
-    unknown.sort_by_key(|fetched| fetched.found != FetchResult::Unknown(ErrorCode::UnknownTopicId));
+    unknown.sort_by_key(|fetched| fetched.found.error() != Some(ErrorCode::UnknownTopicId));
     (known, unknown)
 }
 

@@ -2,7 +2,8 @@
 //! waits until the partitions grow.
 //!
 //! `sessions` has the fetch sessions (KIP-227), `gather` waits, `read` reads the partitions once, and
-//! `encode` writes the reply without copying large batches. There are no transactions yet, so both isolation
+//! `encode` writes the reply. A few batches are read at once; more are only located, and read while the reply is sent, so
+//! that a client that asks for 50 MiB and does not read them holds none of it. There are no transactions yet, so both isolation
 //! levels read the same records, and the last stable offset is the high watermark.
 
 mod encode;
@@ -60,8 +61,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         (failed(wanted), Lease::default())
     });
     let (session_id, fetched) = sessions.finish(plan, fetched, || broker.fresh_id().as_u128());
-    let body = encode::body(version, session_id, fetched, terms.is_committed)?;
-    Ok(Some(Reply { body, lease, ..Reply::default() }))
+    let (body, records) = encode::body(version, session_id, fetched, terms.is_committed)?;
+    Ok(Some(Reply { body, records, lease, ..Reply::default() }))
 }
 
 /// Settings of the whole request.

@@ -1,7 +1,6 @@
 //! One partition of a fetch: its name, the position to read from, and the result.
 
-use bytes::Bytes;
-use kernel::ErrorCode;
+use kernel::{ErrorCode, Records};
 
 use crate::store::TopicRef;
 
@@ -27,7 +26,7 @@ pub(super) struct Position {
 }
 
 /// The result for a partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum FetchResult {
     /// There is no such topic or partition. As in Kafka, the call still waits for the other partitions.
     Unknown(ErrorCode),
@@ -42,11 +41,11 @@ pub(super) enum FetchResult {
         log_start: i64,
     },
     /// Whole batches, possibly none.
-    Read { high_watermark: i64, log_start: i64, batches: Vec<Bytes> },
+    Read { high_watermark: i64, log_start: i64, records: Records },
 }
 
 /// A partition and its result.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Fetched {
     pub(super) place: PartitionRef,
     pub(super) position: Position,
@@ -77,16 +76,12 @@ impl FetchResult {
         }
     }
 
-    pub(super) fn batches(&self) -> &[Bytes] {
-        match self {
-            FetchResult::Read { batches, .. } => batches,
-            _ => &[],
-        }
-    }
-
     /// Total size of the batches.
-    pub(super) fn bytes(&self) -> usize {
-        self.batches().iter().map(Bytes::len).sum()
+    pub(super) fn bytes(&self) -> u64 {
+        match self {
+            FetchResult::Read { records, .. } => records.bytes(),
+            _ => 0,
+        }
     }
 
     /// Whether the call must be answered at once.

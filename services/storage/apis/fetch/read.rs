@@ -1,23 +1,22 @@
 //! Reads the partitions of a fetch once.
 //!
-//! The partition documents are read first. They show whether a position is valid and about how many bytes
-//! there are to read: a consumer at the end of its partitions takes a few KiB of reply memory instead of 50
-//! MiB. A batch larger than the memory taken is read again with enough memory.
+//! The partition documents are read first: they show whether a position is valid. A few batches are read at once, which
+//! is all for a consumer at the end of its partitions; what is beyond them is located, and read while it is sent.
 
 use bytes::Bytes;
-use kernel::budget::Lease;
+use kernel::budget::{Lease, PIECE_BYTES_MIN};
 use kernel::records::Batch;
-use kernel::{ErrorCode, TopicPartition};
+use kernel::{ErrorCode, Records, TopicPartition};
 use rules::documents::PartitionDocument;
 
 use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
 use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
 use crate::broker::Broker;
-use crate::engines::{ReadFrom, ReadOutcome, ReadSpec, StoreError};
+use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
 
-/// Added to the estimate for each partition, so that a few records of unusual size do not cut a read short.
-const SLACK_BYTES: usize = 16 << 10;
+/// Bytes that are read before the reply is sent.
+const NOW_BYTES_MAX: usize = 64 << 10;
 
 /// A partition that exists.
 pub(super) struct KnownPartition {
@@ -31,7 +30,7 @@ pub(super) struct ReadPass {
     /// All partitions of the pass, in order.
     pub(super) fetched: Vec<Fetched>,
     /// Total size of their batches.
-    pub(super) bytes: usize,
+    pub(super) bytes: u64,
     /// The reply memory they take.
     pub(super) lease: Lease,
     /// Whether a limit cut the read short.
@@ -42,7 +41,7 @@ impl ReadPass {
     /// Whether to answer now. If a limit cut the read short, waiting would add nothing.
     pub(super) fn is_enough(&self, bytes_min: usize) -> bool {
         let is_urgent = |fetched: &Fetched| fetched.found.is_urgent();
-        self.bytes >= bytes_min || self.is_cut || self.fetched.iter().any(is_urgent)
+        self.bytes >= bytes_min as u64 || self.is_cut || self.fetched.iter().any(is_urgent)
     }
 }
 
@@ -51,15 +50,15 @@ enum CheckedPartition {
     /// There is nothing to read.
     Done(FetchResult),
     /// There are records to read.
-    Readable(ReadSpec, PartitionDocument),
+    Readable(ReadSpec),
 }
 
 impl CheckedPartition {
-    /// The read and its partition, if there are records.
-    fn readable(&self) -> Option<(&ReadSpec, &PartitionDocument)> {
+    /// The read, if there are records.
+    fn readable(&self) -> Option<ReadSpec> {
         match self {
             CheckedPartition::Done(_) => None,
-            CheckedPartition::Readable(spec, log) => Some((spec, log)),
+            CheckedPartition::Readable(spec) => Some(*spec),
         }
     }
 }
@@ -84,7 +83,7 @@ pub(super) async fn pass(
     let mut outcomes = outcomes.into_iter();
     let mut found = |partition: CheckedPartition| match partition {
         CheckedPartition::Done(found) => found,
-        CheckedPartition::Readable(..) => {
+        CheckedPartition::Readable(_) => {
             outcomes.next().map_or(FetchResult::Failed(ErrorCode::UnknownServerError), found_in)
         }
     };
@@ -127,14 +126,11 @@ fn check(
         return Ok(CheckedPartition::Done(FetchResult::Read {
             high_watermark,
             log_start,
-            batches: Vec::new(),
+            records: Records::default(),
         }));
     }
     let from = ReadFrom::Offset(position.offset);
-    Ok(CheckedPartition::Readable(
-        ReadSpec { partition: known.at, from, bytes_max: position.bytes_max },
-        *log,
-    ))
+    Ok(CheckedPartition::Readable(ReadSpec { partition: known.at, from, bytes_max: position.bytes_max }))
 }
 
 /// No broker replicates from Yagura. Kafka's answer makes an unknown replica refresh its metadata.
@@ -145,47 +141,27 @@ fn not_a_replica(position: Position) -> ErrorCode {
     }
 }
 
-/// Reads the readable partitions, and takes the reply memory for them.
+/// Reads the readable partitions, and takes the reply memory for what is read at once.
 async fn fill(
     broker: &Broker,
     checked: &[CheckedPartition],
     terms: FetchTerms,
 ) -> Result<(Vec<ReadOutcome>, Lease), StoreError> {
-    let ready: Vec<(&ReadSpec, &PartitionDocument)> =
-        checked.iter().filter_map(CheckedPartition::readable).collect();
-    if ready.is_empty() {
+    let specs: Vec<ReadSpec> = checked.iter().filter_map(CheckedPartition::readable).collect();
+    if specs.is_empty() {
         return Ok((Vec::new(), Lease::default()));
     }
-    let specs: Vec<ReadSpec> = ready.iter().map(|(spec, _)| **spec).collect();
-    let engine = broker.store.engine().await?;
-    let sizes = engine.sizes(specs.iter().map(|spec| spec.partition).collect()).await?;
-    let likely = ready.iter().zip(sizes).map(|((spec, log), bytes)| likely_bytes(spec, log, bytes));
-    let likely = likely.fold(0, usize::saturating_add);
-    let pool = broker.replies.bytes_max();
-    let mut bytes_max = likely.max(terms.bytes_min).min(terms.bytes_max).min(pool);
-    loop {
-        let lease = broker.replies.take(bytes_max).await;
-        let outcomes = broker.store.read(specs.clone(), bytes_max).await?;
-        let bytes: usize = outcomes.iter().map(bytes_of).sum();
-        // A batch larger than the whole pool takes the whole pool.
-        if bytes <= bytes_max || bytes_max >= pool {
-            return Ok((outcomes, lease));
-        }
-        bytes_max = bytes;
-    }
+    // Also for a piece of the records that are read when they are sent: who holds memory does not wait for more.
+    let mut lease = broker.replies.take(NOW_BYTES_MAX + PIECE_BYTES_MIN).await;
+    let limits = ReadLimits { bytes_max: terms.bytes_max, now_max: NOW_BYTES_MAX };
+    let outcomes = broker.store.read(specs, limits).await?;
+    let read: usize = outcomes.iter().map(bytes_read).sum();
+    let has_rest = outcomes.iter().any(|outcome| matches!(outcome, ReadOutcome::Read { rest: Some(_), .. }));
+    lease.shrink(read + if has_rest { PIECE_BYTES_MIN } else { 0 });
+    Ok((outcomes, lease))
 }
 
-/// Twice the bytes from the offset on, estimated as if all records had the same size.
-fn likely_bytes(spec: &ReadSpec, log: &PartitionDocument, log_bytes: u64) -> usize {
-    let ReadFrom::Offset(offset) = spec.from else { return spec.bytes_max };
-    let all = i128::from(log.end - log.log_start).max(1);
-    let left = i128::from(log.end - offset).clamp(0, all);
-    let share = i128::from(log_bytes) * left / all;
-    let likely = usize::try_from(2 * share).unwrap_or(usize::MAX).saturating_add(SLACK_BYTES);
-    likely.min(spec.bytes_max)
-}
-
-fn bytes_of(outcome: &ReadOutcome) -> usize {
+fn bytes_read(outcome: &ReadOutcome) -> usize {
     match outcome {
         ReadOutcome::Read { batches, .. } => batches.iter().map(Bytes::len).sum(),
         ReadOutcome::OutOfRange { .. } | ReadOutcome::UnknownPartition | ReadOutcome::Failed(_) => 0,
@@ -194,15 +170,20 @@ fn bytes_of(outcome: &ReadOutcome) -> usize {
 
 /// Whether the read ended before the end of the log. No batch at all counts: there were records to read.
 fn is_cut(outcome: &ReadOutcome) -> bool {
-    let ReadOutcome::Read { high_watermark, batches, .. } = outcome else { return false };
-    let next = batches.last().and_then(|batch| Batch::split_first(&mut batch.clone()));
-    next.is_none_or(|batch| batch.next_offset() < *high_watermark)
+    let ReadOutcome::Read { high_watermark, batches, rest, .. } = outcome else { return false };
+    let next_after_read = || batches.last().and_then(|batch| Batch::split_first(&mut batch.clone()));
+    let next = match rest {
+        Some(rest) => Some(rest.next_offset),
+        None => next_after_read().map(|batch| batch.next_offset()),
+    };
+    next.is_none_or(|next| next < *high_watermark)
 }
 
 fn found_in(outcome: ReadOutcome) -> FetchResult {
     match outcome {
-        ReadOutcome::Read { high_watermark, log_start, batches } => {
-            FetchResult::Read { high_watermark, log_start, batches }
+        ReadOutcome::Read { high_watermark, log_start, batches, rest } => {
+            let records = Records { ready: batches, later: rest.map(|rest| rest.records) };
+            FetchResult::Read { high_watermark, log_start, records }
         }
         ReadOutcome::OutOfRange { .. } => FetchResult::Failed(ErrorCode::OffsetOutOfRange),
         ReadOutcome::UnknownPartition => FetchResult::Failed(ErrorCode::UnknownTopicOrPartition),

@@ -337,11 +337,11 @@ impl FetchSession {
     fn include_if_changed(&mut self, mut fetched: Fetched) -> Option<Fetched> {
         let Some(cached) = self.partitions.get(&fetched.place) else { return Some(fetched) };
         // A session keeps the topic name, and Kafka's error for a deleted topic with a name is another one.
-        if cached.has_name && fetched.found == FetchResult::Unknown(ErrorCode::UnknownTopicId) {
+        if cached.has_name && fetched.found.error() == Some(ErrorCode::UnknownTopicId) {
             fetched.found = FetchResult::Unknown(ErrorCode::UnknownTopicOrPartition);
         }
         let last_offsets = (cached.high_watermark, cached.log_start);
-        let has_records = !fetched.found.batches().is_empty();
+        let has_records = fetched.found.bytes() > 0;
         let must_include = has_records
             || fetched.found.error().is_some()
             || fetched.found.is_urgent()

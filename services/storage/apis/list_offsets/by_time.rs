@@ -8,7 +8,7 @@ use tracing::warn;
 use super::FoundOffset;
 use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
 use crate::broker::Broker;
-use crate::engines::{ReadFrom, ReadOutcome, ReadSpec, StoreError};
+use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
 
 /// Reply memory of a search, and the bytes that each step after the first batch reads.
 const STEP_BYTES: usize = 1 << 20;
@@ -53,7 +53,7 @@ async fn read(
     bytes_max: usize,
 ) -> Result<(i64, Vec<Batch>), StoreError> {
     let spec = ReadSpec { partition: at, from, bytes_max };
-    match broker.store.read(vec![spec], bytes_max).await?.into_iter().next() {
+    match broker.store.read(vec![spec], ReadLimits::all_now(bytes_max)).await?.into_iter().next() {
         Some(ReadOutcome::Read { log_start, batches, .. }) => {
             let whole = |mut bytes: Bytes| Batch::split_first(&mut bytes);
             Ok((log_start, batches.into_iter().filter_map(whole).collect()))

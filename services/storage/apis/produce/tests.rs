@@ -15,7 +15,7 @@ use super::*;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, batch, broker, idempotent_batch, topic};
 use crate::dispatch;
-use crate::engines::{ReadFrom, ReadOutcome, ReadSpec};
+use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec};
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -54,7 +54,7 @@ async fn error(broker: &Arc<Broker>, records: Bytes) -> i16 {
 async fn stored(broker: &Broker, topic: &TopicDocument) -> Vec<Batch> {
     let partition = topic.partition(0).unwrap();
     let spec = ReadSpec { partition, from: ReadFrom::Offset(0), bytes_max: 1 << 20 };
-    match broker.store.read(vec![spec], 1 << 20).await.unwrap().remove(0) {
+    match broker.store.read(vec![spec], ReadLimits::all_now(1 << 20)).await.unwrap().remove(0) {
         ReadOutcome::Read { batches, .. } => {
             batches.into_iter().map(|batch| Batch::check(batch).unwrap()).collect()
         }
@@ -421,7 +421,7 @@ async fn a_topic_made_by_the_connections_earlier_call_is_found() {
     let reply = produced.await.unwrap().unwrap().unwrap();
     let response = {
         use kafka_protocol::protocol::Decodable;
-        ProduceResponse::decode(&mut reply.contiguous(), 12).unwrap()
+        ProduceResponse::decode(&mut reply.body.clone(), 12).unwrap()
     };
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
 }

@@ -16,6 +16,8 @@ use super::segment::Segment;
 /// The batches of one partition.
 #[derive(Default)]
 pub(super) struct Log {
+    /// Unique in this store.
+    pub(super) id: u64,
     entries: VecDeque<Entry>,
     /// The number of the first entry.
     first_entry: u64,
@@ -35,6 +37,15 @@ pub(super) struct Entry {
     place: Range<usize>,
 }
 
+/// A range of a segment.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The segment's number.
+    pub(super) segment: u64,
+    /// The bytes in it.
+    pub(super) range: Range<usize>,
+}
+
 impl Entry {
     /// Bytes of the batch.
     pub(super) fn bytes(&self) -> usize {
@@ -43,6 +54,11 @@ impl Entry {
 }
 
 impl Log {
+    /// An empty log with an id that is unique in its store.
+    pub(super) fn new(id: u64) -> Self {
+        Self { id, ..Self::default() }
+    }
+
     /// Appends a batch and sets its base offset and leader epoch.
     pub(super) fn append(&mut self, batch: &BatchFacts, bytes: &[u8], base_offset: i64, leader_epoch: i32) {
         let place = self.place(bytes);
@@ -100,17 +116,46 @@ impl Log {
         Bytes::copy_from_slice(&segment.bytes()[entry.place.clone()])
     }
 
-    /// Drops the batches that end before `log_start`, and the segments that become empty.
-    pub(super) fn trim(&mut self, log_start: i64) {
+    /// Where batches are, in order; adjacent ones are one piece.
+    pub(super) fn places(&self, batches: impl Iterator<Item = usize>) -> VecDeque<Place> {
+        let mut places: VecDeque<Place> = VecDeque::new();
+        for entry in batches.filter_map(|index| self.entries.get(index)) {
+            match places.back_mut() {
+                Some(last) if last.segment == entry.segment && last.range.end == entry.place.start => {
+                    last.range.end = entry.place.end;
+                }
+                _ => places.push_back(Place { segment: entry.segment, range: entry.place.clone() }),
+            }
+        }
+        places
+    }
+
+    /// A segment, if it is still there.
+    pub(super) fn segment(&self, number: u64) -> Option<&Segment> {
+        self.segments.get(usize::try_from(number.checked_sub(self.first_segment)?).ok()?)
+    }
+
+    /// Takes all segments out, with their numbers.
+    pub(super) fn into_segments(self) -> impl Iterator<Item = (u64, Segment)> {
+        (self.first_segment..).zip(self.segments)
+    }
+
+    /// Drops the batches that end before `log_start`, and returns the segments that become empty.
+    pub(super) fn trim(&mut self, log_start: i64) -> Vec<(u64, Segment)> {
         while self.entries.front().is_some_and(|entry| entry.next_offset <= log_start) {
             self.bytes -= self.entries.pop_front().map_or(0, |entry| entry.bytes() as u64);
             self.first_entry += 1;
         }
         self.index.trim(self.first_entry);
         let in_use = self.entries.front().map_or(u64::MAX, |entry| entry.segment);
-        while self.first_segment < in_use && self.segments.pop_front().is_some() {
+        let mut empty = Vec::new();
+        while self.first_segment < in_use
+            && let Some(segment) = self.segments.pop_front()
+        {
+            empty.push((self.first_segment, segment));
             self.first_segment += 1;
         }
+        empty
     }
 }
 
@@ -154,14 +199,14 @@ mod tests {
         }
         let segments = log.segments.len();
         let size = batch(10_000).bytes().len() as u64;
-        log.trim(0);
+        drop(log.trim(0));
         assert_eq!(log.bytes(), 100 * size);
-        log.trim(98);
+        drop(log.trim(98));
         assert_eq!(log.bytes(), 2 * size);
         assert!(log.segments.len() < segments);
         let last = log.read(&log.entries()[log.index_of(99)]);
         assert_eq!(Batch::check(last).unwrap().base_offset(), 99);
-        log.trim(100);
+        drop(log.trim(100));
         assert_eq!(log.bytes(), 0);
         assert_eq!((log.entries.len(), log.segments.len()), (0, 0));
         append(&mut log, &batch(10), 100, 0);

@@ -1,26 +1,30 @@
 //! The memory engine: a map. It is also the model that other engines are tested against.
 
 mod index;
+mod later;
 mod log;
 mod segment;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
+use kernel::records_later::RecordsLater;
 use parking_lot::Mutex;
 use rules::commands::{Command, Effect, Outcome};
 use rules::documents::{Document, Key, Prefix};
 use rules::{WorkingSet, decide};
 
 use super::resident::{
-    CommitStats, Gauges, PRODUCER_EXPIRY_MS, RetentionLimits, Table, empty, expire_producer,
+    CommitStats, Fit, Gauges, PRODUCER_EXPIRY_MS, ReadBudget, RetentionLimits, Table, empty, expire_producer,
 };
 use super::{
-    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, Subject, Watch, Watchers,
+    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest,
+    Subject, Watch, Watchers,
 };
+use later::Deleted;
 use log::Log;
 
 /// `memory://`
@@ -43,6 +47,9 @@ pub struct Memory {
 struct State {
     table: Table,
     logs: HashMap<TopicPartition, Log>,
+    /// Logs that were ever created.
+    logs_created: u64,
+    deleted: Deleted,
 }
 
 impl Default for Memory {
@@ -59,6 +66,7 @@ impl Memory {
 
     fn commit_now(&self, commands: &[Command]) -> Vec<Outcome> {
         let mut state = self.state.lock();
+        state.deleted.purge();
         commands.iter().map(|command| state.run(command, &self.watchers)).collect()
     }
 }
@@ -81,18 +89,24 @@ impl State {
         match effect {
             Effect::CreateLog { .. } => {}
             Effect::Append { partition, base_offset, leader_epoch, batch, payload } => {
-                let log = self.logs.entry(partition).or_default();
+                let log = self.logs.entry(partition).or_insert_with(|| {
+                    self.logs_created += 1;
+                    Log::new(self.logs_created)
+                });
                 log.append(&batch, &payload.0, base_offset, leader_epoch);
                 watchers.wake(partition, payload.0.len() as u64);
             }
             Effect::Trim { partition, log_start, .. } => {
                 if let Some(log) = self.logs.get_mut(&partition) {
-                    log.trim(log_start);
+                    let (id, segments) = (log.id, log.trim(log_start));
+                    self.deleted.keep(id, segments);
                 }
                 watchers.note(partition);
             }
             Effect::DropLog { partition } => {
-                self.logs.remove(&partition);
+                if let Some(log) = self.logs.remove(&partition) {
+                    self.deleted.keep(log.id, log.into_segments());
+                }
                 self.table.drop_producers(partition);
                 watchers.wake(partition, 0);
             }
@@ -103,7 +117,7 @@ impl State {
         self.logs.get(&partition).map_or(0, Log::bytes)
     }
 
-    fn read(&self, spec: ReadSpec, bytes_left: &mut usize, is_first: &mut bool) -> ReadOutcome {
+    fn read(&self, spec: ReadSpec, budget: &mut ReadBudget, state: &Weak<Mutex<State>>) -> ReadOutcome {
         let Some(document) = self.table.partition(spec.partition) else {
             return ReadOutcome::UnknownPartition;
         };
@@ -126,19 +140,29 @@ impl State {
             }),
         };
         let (Some(log), Some(from)) = (log, from) else { return empty(document) };
-        let mut left = spec.bytes_max.min(*bytes_left);
-        let mut batches = Vec::new();
-        for entry in log.entries().range(from.min(log.entries().len())..) {
-            let bytes = entry.bytes();
-            if bytes > left && !*is_first {
+        let mut left = spec.bytes_max;
+        let (mut batches, mut later, mut later_bytes) = (Vec::new(), from..from, 0);
+        for (index, entry) in (from..).zip(log.entries().range(from.min(log.entries().len())..)) {
+            let fit = if later.is_empty() { budget.take(entry.bytes(), &mut left) } else { Fit::Later };
+            if fit == Fit::Now {
+                batches.push(log.read(entry));
+                later = index + 1..index + 1;
+                continue;
+            }
+            let fits = budget.fits_later(entry.bytes() as u64, left) || budget.is_first();
+            if fit == Fit::No || !fits {
                 break;
             }
-            *is_first = false;
-            left = left.saturating_sub(bytes);
-            *bytes_left = bytes_left.saturating_sub(bytes);
-            batches.push(log.read(entry));
+            budget.take_later(entry.bytes(), &mut left);
+            later_bytes += entry.bytes() as u64;
+            later.end = index + 1;
         }
-        ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches }
+        let rest = later.clone().last().map(|last| {
+            let source = self.deleted.source(spec.partition, log.id, log.places(later), Weak::clone(state));
+            let records = RecordsLater { bytes: later_bytes, source: Box::new(source) };
+            Rest { next_offset: log.entries()[last].next_offset, records }
+        });
+        ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches, rest }
     }
 
     /// The log start offset after retention, if it advances.
@@ -170,10 +194,11 @@ impl Engine for Memory {
         ready(outcomes)
     }
 
-    fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
+    fn read(&self, specs: Vec<ReadSpec>, limits: ReadLimits) -> Pending<Vec<ReadOutcome>> {
+        let later = Arc::downgrade(&self.state);
         let state = self.state.lock();
-        let (mut bytes_left, mut is_first) = (bytes_max, true);
-        ready(specs.into_iter().map(|spec| state.read(spec, &mut bytes_left, &mut is_first)).collect())
+        let mut budget = ReadBudget::new(limits);
+        ready(specs.into_iter().map(|spec| state.read(spec, &mut budget, &later)).collect())
     }
 
     fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {

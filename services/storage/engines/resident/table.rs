@@ -125,7 +125,8 @@ impl Table {
 
 /// The result of a read without batches.
 pub(in crate::engines) fn empty(log: &PartitionDocument) -> ReadOutcome {
-    ReadOutcome::Read { log_start: log.log_start, high_watermark: log.end, batches: Vec::new() }
+    let (log_start, high_watermark) = (log.log_start, log.end);
+    ReadOutcome::Read { log_start, high_watermark, batches: Vec::new(), rest: None }
 }
 
 impl Documents for Table {

@@ -4,71 +4,55 @@ use bytes::Bytes;
 use rules::documents::PartitionDocument;
 use rusqlite::{Connection, params};
 
-use super::logs::{Log, Recent};
+use super::index::{Span, Step};
+use super::logs::{IndexEnd, Log, Recent};
 use super::schema::{damaged, offset_of, pack};
 use crate::engines::ReadOutcome;
-use crate::engines::resident::empty;
+use crate::engines::resident::{Fit, ReadBudget, empty};
 
 /// Where a batch's header has the offset of its last record, relative to its first.
-const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
-
-/// Remaining bytes of one request; its first batch is returned whatever its size (KIP-74).
-pub(super) struct ReadBudget {
-    left: usize,
-    is_first: bool,
-}
-
-impl ReadBudget {
-    pub(super) fn new(bytes_max: usize) -> Self {
-        Self { left: bytes_max, is_first: true }
-    }
-
-    /// What may be read. The first batch may be larger.
-    pub(super) fn left(&self) -> usize {
-        if self.is_first { self.left.max(1) } else { self.left }
-    }
-
-    /// Whether any batch may be read.
-    fn has_room(&self, bytes_max: usize) -> bool {
-        self.is_first || self.left.min(bytes_max) > 0
-    }
-
-    /// Whether a batch of these bytes may be read; then it counts, here and for its partition.
-    fn take(&mut self, bytes: usize, left: &mut usize) -> bool {
-        let fits = bytes <= self.left && bytes <= *left;
-        if !fits && !self.is_first {
-            return false;
-        }
-        self.is_first = false;
-        self.left = self.left.saturating_sub(bytes);
-        *left = left.saturating_sub(bytes);
-        true
-    }
-}
+pub(super) const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
 
 /// A partition at the moment of a read.
 pub(super) struct View {
     pub(super) document: PartitionDocument,
-    number: u32,
+    pub(super) number: u32,
     from: i64,
     /// The small batches that are not in the file, as many as one read can return.
     recent: Vec<Recent>,
+    index: IndexEnd,
 }
 
 impl View {
-    pub(super) fn of(document: &PartitionDocument, log: &Log, from: i64, bytes_max: usize) -> Self {
-        let mut bytes = 0;
-        let few = log.recent_from(from).take_while(|recent| {
-            let is_wanted = bytes <= bytes_max;
-            bytes += recent.data.len();
-            is_wanted
-        });
-        Self { document: *document, number: log.number, from, recent: few.cloned().collect() }
+    pub(super) fn of(
+        document: &PartitionDocument,
+        log: &Log,
+        from: i64,
+        bytes_max: usize,
+        budget: &ReadBudget,
+    ) -> Self {
+        let bytes_max = budget.most(bytes_max);
+        let now_max = bytes_max.min(budget.now_left());
+        let recent = few(log.recent_from(from), now_max, |recent| recent.data.len());
+        // Only a read that may leave batches for later needs the index.
+        let is_all_now = budget.now_left() == usize::MAX;
+        let index = if is_all_now { IndexEnd::default() } else { log.index_end(from, bytes_max) };
+        Self { document: *document, number: log.number, from, recent, index }
     }
 
     /// The result if no batch has to be read for it.
     pub(super) fn outcome_without_log(&self) -> Option<ReadOutcome> {
         outcome_without_log(&self.document, self.from)
+    }
+
+    /// Searches the index: see [`super::index::search`].
+    pub(super) fn search(
+        &self,
+        connection: &Connection,
+        from: i64,
+        step: &mut impl FnMut(&Span) -> Step,
+    ) -> rusqlite::Result<Option<Span>> {
+        self.index.search(connection, self.number, from, step)
     }
 
     /// Reads whole batches, up to the first that is missing.
@@ -85,10 +69,41 @@ impl View {
         for recent in &self.recent {
             let may_go_on = self.read_file(connection, recent.base, &mut reading, budget)?;
             if !may_go_on || !reading.add(&recent.data, recent.next, budget) {
-                return Ok(reading);
+                return self.locate_rest(connection, reading, budget);
             }
         }
-        self.read_file(connection, self.document.end, &mut reading, budget)?;
+        if !reading.has_later {
+            self.read_file(connection, self.document.end, &mut reading, budget)?;
+        }
+        self.locate_rest(connection, reading, budget)
+    }
+
+    /// Finds by the index how many batches follow those that were read.
+    fn locate_rest(
+        &self,
+        connection: &Connection,
+        mut reading: Reading,
+        budget: &mut ReadBudget,
+    ) -> rusqlite::Result<Reading> {
+        if !reading.has_later {
+            return Ok(reading);
+        }
+        let (mut rest, mut bytes): (Option<Span>, u64) = (None, 0);
+        let mut step = |span: &Span| {
+            if !budget.fits_later(bytes + span.bytes, reading.left) {
+                return Step::Into;
+            }
+            bytes += span.bytes;
+            rest = Some(rest.map_or(*span, |rest: Span| rest.and(*span)));
+            Step::Over
+        };
+        let too_large = self.search(connection, reading.at, &mut step)?;
+        // The first batch of a request is returned whatever its size.
+        let rest = rest.or_else(|| too_large.filter(|_| budget.is_first()));
+        if let Some(rest) = rest {
+            budget.take_later(rest.bytes as usize, &mut reading.left);
+        }
+        reading.rest = rest;
         Ok(reading)
     }
 
@@ -103,17 +118,23 @@ impl View {
         if reading.at >= until {
             return Ok(true);
         }
-        let sql = "SELECT id, data FROM batches WHERE id >=
+        // The length of a batch is known without reading it.
+        let sql = "SELECT id, CASE WHEN length(data) <= ?4 THEN data END FROM batches WHERE id >=
              coalesce((SELECT max(id) FROM batches WHERE id BETWEEN ?1 AND ?2), ?2) AND id < ?3 ORDER BY id";
         let mut statement = connection.prepare_cached(sql)?;
-        let bounds = params![pack(self.number, 0), pack(self.number, reading.at), pack(self.number, until)];
-        let mut rows = statement.query(bounds)?;
+        let now_max = i64::try_from(budget.now_left()).unwrap_or(i64::MAX);
+        let (from, until_id) = (pack(self.number, reading.at), pack(self.number, until));
+        let mut rows = statement.query(params![pack(self.number, 0), from, until_id, now_max])?;
         while let Some(row) = rows.next()? {
-            let (base, data) = (offset_of(row.get(0)?), row.get_ref(1)?.as_blob()?);
-            let next = next_offset(base, data)?;
+            let (base, data) = (offset_of(row.get(0)?), row.get_ref(1)?.as_blob_or_null()?);
             if base > reading.at {
                 break;
             }
+            let Some(data) = data else {
+                reading.has_later = true;
+                return Ok(false);
+            };
+            let next = next_offset(base, data)?;
             if next > reading.at && !reading.add(data, next, budget) {
                 return Ok(false);
             }
@@ -124,6 +145,7 @@ impl View {
 }
 
 /// The batches that were read of a partition.
+#[derive(Default)]
 pub(super) struct Reading {
     /// The offset after the last.
     pub(super) at: i64,
@@ -131,23 +153,47 @@ pub(super) struct Reading {
     pub(super) batches: Vec<Bytes>,
     /// Whether the file lacks the next one: it was trimmed meanwhile, or the file is damaged.
     pub(super) is_missing: bool,
+    /// Whether the next one is to be read later.
+    has_later: bool,
+    /// What is to be read later.
+    pub(super) rest: Option<Span>,
 }
 
 impl Reading {
     fn at(at: i64, left: usize) -> Self {
-        Self { at, left, batches: Vec::new(), is_missing: false }
+        Self { at, left, batches: Vec::new(), is_missing: false, has_later: false, rest: None }
     }
 
     /// Adds a batch; returns whether more may be read.
     fn add(&mut self, data: &[u8], next: i64, budget: &mut ReadBudget) -> bool {
-        if !budget.take(data.len(), &mut self.left) {
-            return false;
+        match budget.take(data.len(), &mut self.left) {
+            Fit::Now => {}
+            Fit::Later => {
+                self.has_later = true;
+                return false;
+            }
+            Fit::No => return false,
         }
         // Copied: a reply must not keep the other batches of a commit in memory.
         self.batches.push(Bytes::copy_from_slice(data));
         self.at = next;
         self.left > 0
     }
+}
+
+/// As many items as one read can return: the first, and others up to some bytes.
+pub(super) fn few<'a, T: Clone + 'a>(
+    items: impl Iterator<Item = &'a T>,
+    bytes_max: usize,
+    bytes_of: impl Fn(&T) -> usize,
+) -> Vec<T> {
+    let mut bytes = 0_usize;
+    let few = items.take_while(|item| {
+        let is_wanted = bytes <= bytes_max;
+        bytes = bytes.saturating_add(bytes_of(item));
+        is_wanted
+    });
+    few.cloned().collect()
 }
 
 /// The offset after a stored batch.
@@ -181,6 +227,9 @@ pub(super) fn read_memory(
         let next = recent.next().filter(|recent| recent.base <= reading.at)?;
         has_room = reading.add(&next.data, next.next, budget);
     }
+    if reading.has_later {
+        return None;
+    }
     let PartitionDocument { log_start, end: high_watermark, .. } = *document;
-    Some(ReadOutcome::Read { log_start, high_watermark, batches: reading.batches })
+    Some(ReadOutcome::Read { log_start, high_watermark, batches: reading.batches, rest: None })
 }

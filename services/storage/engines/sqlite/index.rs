@@ -38,7 +38,7 @@ pub(super) struct Span {
 
 impl Span {
     /// This span and the one after it.
-    fn and(self, after: Span) -> Span {
+    pub(super) fn and(self, after: Span) -> Span {
         Span {
             base: self.base,
             next: after.next,

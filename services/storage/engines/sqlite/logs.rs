@@ -12,6 +12,7 @@ use rules::commands::{Command, Refused};
 use rules::documents::{DocumentKind, PartitionDocument, TopicDocument};
 use rusqlite::{Connection, OptionalExtension, params};
 
+use super::batches::few;
 use super::index::{BLOCK_ENTRIES, Span, Step, add_block, pack_entries, search, unpack_entries};
 use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX, pack};
 
@@ -42,6 +43,28 @@ pub(super) struct Recent {
     pub(super) base: i64,
     pub(super) next: i64,
     pub(super) data: Bytes,
+}
+
+/// The end of an index, copied.
+#[derive(Debug, Default)]
+pub(super) struct IndexEnd {
+    tail_start: i64,
+    tail: Vec<Span>,
+}
+
+impl IndexEnd {
+    /// Searches from an offset on: see [`search`].
+    pub(super) fn search(
+        &self,
+        connection: &Connection,
+        number: u32,
+        from: i64,
+        step: &mut impl FnMut(&Span) -> Step,
+    ) -> rusqlite::Result<Option<Span>> {
+        let found = search(connection, number, (from, self.tail_start), step)?;
+        let mut tail = self.tail.iter().filter(|entry| entry.next > from);
+        Ok(found.or_else(|| tail.find(|entry| step(entry) == Step::Into).copied()))
+    }
 }
 
 /// What a commit does to a log. The journal keeps it.
@@ -116,6 +139,12 @@ impl Log {
     ) -> rusqlite::Result<Option<Span>> {
         let found = search(connection, self.number, (from, self.tail_start), step)?;
         Ok(found.or_else(|| self.tail_from(from).iter().find(|entry| step(entry) == Step::Into).copied()))
+    }
+
+    /// The part of the index that is not in the file, from an offset on, for as many batches as one read can return.
+    pub(super) fn index_end(&self, from: i64, bytes_max: usize) -> IndexEnd {
+        let tail = few(self.tail_from(from).iter(), bytes_max, |entry| entry.bytes as usize);
+        IndexEnd { tail_start: self.tail_start, tail }
     }
 
     /// Bytes of those batches in blocks that end after `was` and at or before `log_start`.

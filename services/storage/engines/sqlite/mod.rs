@@ -25,22 +25,23 @@ mod maintain;
 mod migrate;
 mod open;
 mod pack;
+mod pieces;
 mod reader;
 mod scan;
 mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod verify;
 mod verify_log;
 mod verify_numbers;
 mod writer;
 
-use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
@@ -51,17 +52,18 @@ use rules::documents::{Document, Key, Prefix};
 pub use backup::{BackupReport, backup};
 pub use verify::{VerifyReport, verify};
 
-use super::resident::{CommitStats, Gauges};
+use super::resident::{CommitStats, Gauges, ReadBudget};
 use super::{
-    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError, Subject,
-    Watch, Watchers,
+    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError,
+    Subject, Watch, Watchers,
 };
 use crate::settings::Settings;
-use batches::{ReadBudget, outcome_without_log, read_memory};
+use batches::{outcome_without_log, read_memory};
 use commit::Committer;
 use maintain::Maintenance;
 use reader::Readers;
 use state::{Clean, Unfolded, known_document, known_partition};
+use unreadable::Unreadable;
 use writer::{AnswerTo, Job, Writer};
 
 /// `sqlite://FILE`
@@ -80,8 +82,9 @@ struct Shared {
     clean: Mutex<Clean>,
     watchers: Watchers,
     stats: CommitStats,
-    /// When it was last logged that a partition cannot be read.
-    unreadable: Mutex<HashMap<TopicPartition, Instant>>,
+    unreadable: Unreadable,
+    /// How long the bytes of deleted records are kept.
+    delete_delay: Duration,
 }
 
 /// A store in one SQLite file.
@@ -89,7 +92,6 @@ pub struct Sqlite {
     shared: Arc<Shared>,
     jobs: Mutex<mpsc::Sender<Job>>,
     readers: Readers,
-    delete_delay: Duration,
 }
 
 impl Sqlite {
@@ -105,7 +107,8 @@ impl Sqlite {
             clean: Mutex::new(Clean::new(settings.cache_memory.as_usize())),
             watchers: Watchers::default(),
             stats: CommitStats::new(),
-            unreadable: Mutex::default(),
+            unreadable: Unreadable::default(),
+            delete_delay: settings.delete_delay.0,
         });
         let (jobs, queue) = mpsc::channel();
         let committer = Committer::new(opened.connection, Arc::clone(&shared), opened.numbers, opened.fold);
@@ -115,13 +118,13 @@ impl Sqlite {
             StoreError(format!("the store's writer thread could not be started: {error}"))
         })?;
         let readers = Readers::new(path, &shared);
-        Ok(Self { shared, jobs: Mutex::new(jobs), readers, delete_delay: settings.delete_delay.0 })
+        Ok(Self { shared, jobs: Mutex::new(jobs), readers })
     }
 
     /// Reads what is in memory; `None` if the file is needed for any of it.
-    fn read_memory(&self, specs: &[ReadSpec], bytes_max: usize) -> Option<Vec<ReadOutcome>> {
+    fn read_memory(&self, specs: &[ReadSpec], limits: ReadLimits) -> Option<Vec<ReadOutcome>> {
         let unfolded = self.shared.unfolded.read();
-        let mut budget = ReadBudget::new(bytes_max);
+        let mut budget = ReadBudget::new(limits);
         let mut read = |spec: &ReadSpec| {
             let ReadFrom::Offset(offset) = spec.from else { return None };
             let known = known_partition(&unfolded, &mut self.shared.clean.lock(), spec.partition)?;
@@ -144,10 +147,10 @@ impl Engine for Sqlite {
         self.send(|answer| Job::Commit { commands, holds, answer })
     }
 
-    fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
-        match self.read_memory(&specs, bytes_max) {
+    fn read(&self, specs: Vec<ReadSpec>, limits: ReadLimits) -> Pending<Vec<ReadOutcome>> {
+        match self.read_memory(&specs, limits) {
             Some(outcomes) => ready(outcomes),
-            None => self.readers.read(specs, bytes_max),
+            None => self.readers.read(specs, limits),
         }
     }
 
@@ -191,7 +194,7 @@ impl Engine for Sqlite {
 
     fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
         let (jobs, readers) = (self.jobs.lock().clone(), self.readers.clone());
-        let maintenance = Maintenance { jobs, readers, now_ms, delete_delay: self.delete_delay };
+        let maintenance = Maintenance { jobs, readers, now_ms, delete_delay: self.shared.delete_delay };
         Box::pin(maintenance.run())
     }
 

@@ -2,34 +2,37 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use kernel::TopicPartition;
 use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix};
 use rusqlite::Connection;
 use tracing::warn;
 
-use super::batches::{ReadBudget, View};
+use super::batches::{Reading, View};
 use super::commit::document;
 use super::index::{Span, Step};
 use super::lane::{Lane, Work};
 use super::logs::Log;
+use super::pieces::{Found, Place};
 use super::schema::{damaged, failed};
 use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
-use crate::engines::resident::{RetentionLimits, empty};
-use crate::engines::{Pending, ReadFrom, ReadOutcome, ReadSpec, StoreError};
-
-/// How long a partition that cannot be read is not logged again, and how many are remembered for it.
-const LOG_PAUSE: Duration = Duration::from_secs(60);
-const UNREADABLE_MAX: usize = 1_000;
+use crate::engines::resident::{ReadBudget, RetentionLimits, empty};
+use crate::engines::{Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
 
 pub(super) enum Job {
     Read {
         specs: Vec<ReadSpec>,
-        bytes_max: usize,
-        answer: AnswerTo<Vec<ReadOutcome>>,
+        limits: ReadLimits,
+        answer: AnswerTo<Vec<Found>>,
+    },
+    /// Records of a reply that is being sent.
+    Piece {
+        place: Place,
+        bytes: usize,
+        answer: AnswerTo<(Bytes, Place)>,
     },
     Get {
         keys: Vec<Key>,
@@ -79,10 +82,13 @@ impl Readers {
         Self { reads: lane("sqlite-reader", 2), look_ups: lane("sqlite-look-up", 1) }
     }
 
-    pub(super) fn read(&self, specs: Vec<ReadSpec>, bytes_max: usize) -> Pending<Vec<ReadOutcome>> {
+    pub(super) fn read(&self, specs: Vec<ReadSpec>, limits: ReadLimits) -> Pending<Vec<ReadOutcome>> {
         let by_offset = specs.iter().all(|spec| matches!(spec.from, ReadFrom::Offset(_)));
         let lane = if by_offset { &self.reads } else { &self.look_ups };
-        lane.ask(move |answer| Job::Read { specs, bytes_max, answer })
+        let asked = lane.ask(move |answer| Job::Read { specs, limits, answer });
+        // A reply outlives the store if it is closed meanwhile; it must not keep its threads.
+        let readers = Arc::downgrade(&self.reads);
+        Box::pin(async move { Ok(asked.await?.into_iter().map(|found| found.outcome(&readers)).collect()) })
     }
 
     pub(super) fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
@@ -123,8 +129,8 @@ type OfMoment = (PartitionDocument, Arc<Log>);
 
 /// A thread's connection.
 pub(super) struct Reader {
-    connection: Connection,
-    shared: Arc<Shared>,
+    pub(super) connection: Connection,
+    pub(super) shared: Arc<Shared>,
 }
 
 impl Work for Reader {
@@ -133,11 +139,12 @@ impl Work for Reader {
     fn run(&mut self, job: Job) {
         // Nothing is read for a client that has disconnected, and sending fails if it does so meanwhile.
         match job {
-            Job::Read { specs, bytes_max, answer } => {
-                if let Some(outcomes) = self.read_all(specs, bytes_max, || answer.is_closed()) {
-                    let _ = answer.send(Ok(outcomes));
+            Job::Read { specs, limits, answer } => {
+                if let Some(found) = self.read_all(specs, limits, || answer.is_closed()) {
+                    let _ = answer.send(Ok(found));
                 }
             }
+            Job::Piece { place, bytes, answer } => reply(answer, || self.piece(place, bytes)),
             Job::Get { keys, answer } => reply(answer, || self.get(&keys)),
             Job::Scan { prefix, after, limit, answer } => {
                 reply(answer, || scan::scan(&self.connection, &self.shared, &prefix, after.as_ref(), limit));
@@ -161,72 +168,95 @@ impl Reader {
     fn read_all(
         &self,
         specs: Vec<ReadSpec>,
-        bytes_max: usize,
+        limits: ReadLimits,
         is_unwanted: impl Fn() -> bool,
-    ) -> Option<Vec<ReadOutcome>> {
-        let mut budget = ReadBudget::new(bytes_max);
-        let mut outcomes = Vec::with_capacity(specs.len());
+    ) -> Option<Vec<Found>> {
+        let mut budget = ReadBudget::new(limits);
+        let mut all = Vec::with_capacity(specs.len());
         for spec in specs {
             if is_unwanted() {
                 return None;
             }
-            let outcome = self.read(spec, &mut budget);
-            if let Err(failure) = &outcome {
-                self.log_failure(spec.partition, failure);
+            let found = self.read(spec, &mut budget);
+            if let Err(failure) = &found {
+                self.shared.unreadable.log(spec.partition, failure);
             }
-            outcomes.push(outcome.unwrap_or_else(ReadOutcome::Failed));
+            all.push(found.unwrap_or_else(|error| Found::from(ReadOutcome::Failed(error))));
         }
-        Some(outcomes)
+        Some(all)
     }
 
-    /// Logs that a partition cannot be read, once a minute however many clients try.
-    fn log_failure(&self, partition: TopicPartition, failure: &StoreError) {
-        let mut logged = self.shared.unreadable.lock();
-        let now = Instant::now();
-        if logged.get(&partition).is_some_and(|last| now - *last < LOG_PAUSE) {
-            return;
-        }
-        if logged.len() == UNREADABLE_MAX {
-            logged.clear();
-        }
-        logged.insert(partition, now);
-        warn!(?partition, "{failure}; readers of this part of the partition get KAFKA_STORAGE_ERROR");
-    }
-
-    fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> Result<ReadOutcome, StoreError> {
+    fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> Result<Found, StoreError> {
         let reading = |error: rusqlite::Error| failed("reading", &error);
         // The log is looked at first: a batch stored later is after its end and is left out, so that the answer is a
         // consistent state of the log.
         let view = match spec.from {
-            ReadFrom::Offset(offset) => {
-                let most = spec.bytes_max.min(budget.left());
-                self.with_log(spec.partition, |document, log| View::of(document, log, offset, most))?
-            }
+            ReadFrom::Offset(offset) => self.with_log(spec.partition, |document, log| {
+                View::of(document, log, offset, spec.bytes_max, budget)
+            })?,
             ReadFrom::Timestamp(_) | ReadFrom::MaxTimestamp => {
                 let (log, _snapshot) = self.snapshot(spec.partition, Keep::Cached)?;
-                let Some((document, log)) = log else { return Ok(ReadOutcome::UnknownPartition) };
+                let Some((document, log)) = log else { return Ok(ReadOutcome::UnknownPartition.into()) };
                 let found = find(&self.connection, &log, document.log_start, spec.from).map_err(reading)?;
-                let Some(found) = found else { return Ok(empty(&document)) };
+                let Some(found) = found else { return Ok(empty(&document).into()) };
                 let from = found.base.max(document.log_start);
-                Some(View::of(&document, &log, from, spec.bytes_max))
+                Some(View::of(&document, &log, from, spec.bytes_max, budget))
             }
         };
-        let Some(view) = view else { return Ok(ReadOutcome::UnknownPartition) };
+        let Some(view) = view else { return Ok(ReadOutcome::UnknownPartition.into()) };
         if let Some(outcome) = view.outcome_without_log() {
-            return Ok(outcome);
+            return Ok(outcome.into());
         }
-        let read = view.read(&self.connection, spec.bytes_max, budget).map_err(reading)?;
-        if read.is_missing && read.batches.is_empty() {
+        let (read, missing) = match view.read(&self.connection, spec.bytes_max, budget) {
+            Ok(read) if read.is_missing && read.batches.is_empty() => {
+                let missing = damaged(format!("the batch at offset {} is missing", read.at));
+                (Reading::default(), Some(missing))
+            }
+            Ok(read) => (read, None),
+            Err(error) => (Reading::default(), Some(error)),
+        };
+        if let Some(error) = missing {
             let now = self.with_log(spec.partition, |document, _| document.log_start)?;
             if now.is_none_or(|now| now != view.document.log_start) {
                 // Trimmed or deleted after the document was read.
                 return self.read(spec, budget);
             }
-            let missing = damaged(format!("the batch at offset {} is missing", read.at));
-            return Err(reading(missing));
+            return Err(reading(error));
         }
+        self.found(spec.partition, &view, read)
+    }
+
+    /// The outcome of a read, whose rest ends before what is known to be damaged.
+    fn found(&self, at: TopicPartition, view: &View, read: Reading) -> Result<Found, StoreError> {
         let PartitionDocument { log_start, end: high_watermark, .. } = view.document;
-        Ok(ReadOutcome::Read { log_start, high_watermark, batches: read.batches })
+        let damaged = |rest: &Span| self.shared.unreadable.damaged_in(at, rest.base..rest.next);
+        let rest = match (read.rest, read.rest.as_ref().and_then(damaged)) {
+            (Some(rest), Some(from)) => {
+                let before = self.before(view, rest, from)?;
+                if before.is_none() && read.batches.is_empty() {
+                    return Err(StoreError(format!("the batch at offset {from} could not be read")));
+                }
+                before
+            }
+            (rest, _) => rest,
+        };
+        let rest = rest.map(|rest| (Place::of(at, view.number, &rest), rest));
+        let outcome = ReadOutcome::Read { log_start, high_watermark, batches: read.batches, rest: None };
+        Ok(Found { outcome, rest })
+    }
+
+    /// The batches of a rest that end before an offset.
+    fn before(&self, view: &View, rest: Span, until: i64) -> Result<Option<Span>, StoreError> {
+        let mut before: Option<Span> = None;
+        let searched = view.search(&self.connection, rest.base, &mut |span| {
+            if span.next > until {
+                return Step::Into;
+            }
+            before = Some(before.map_or(*span, |before| before.and(*span)));
+            Step::Over
+        });
+        searched.map_err(|error| failed("reading", &error))?;
+        Ok(before)
     }
 
     fn get(&self, keys: &[Key]) -> Result<Vec<Option<Document>>, StoreError> {
@@ -258,7 +288,7 @@ impl Reader {
     }
 
     /// Looks at a partition's document and log of the same moment; `None` if it does not exist.
-    fn with_log<T>(
+    pub(super) fn with_log<T>(
         &self,
         at: TopicPartition,
         look: impl FnOnce(&PartitionDocument, &Log) -> T,

@@ -1,9 +1,15 @@
 //! Crashes and migrations, against the memory engine: what was acknowledged is there.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
-use kernel::TopicPartition;
-use kernel::records::Batch;
+use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::records_later::RecordsLater;
+use kernel::units::Span;
+use kernel::{TopicId, TopicPartition};
+use rules::commands::{Append, Command};
 use rules::documents::{AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 
@@ -13,7 +19,8 @@ use super::writer::{Job, ask};
 use super::{Sqlite, verify};
 use crate::engines::memory::Memory;
 use crate::engines::model_tests::{Dice, first_ids, same_everything, small_settings};
-use crate::engines::{Engine, ReadFrom, ReadOutcome, ReadSpec};
+use crate::engines::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec};
+use crate::settings::Settings;
 
 fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("yagura-{name}-{}", std::process::id()));
@@ -36,7 +43,7 @@ async fn killed(engine: &Sqlite, from: &Path, to: &Path) {
 #[tokio::test]
 async fn a_killed_store_has_all_that_was_acknowledged() {
     let all = folder("killed");
-    for seed in 1..=12 {
+    for seed in 1..=24 {
         let (mut dice, mut ids, model) = (Dice::seeded(seed), first_ids(), Memory::new());
         let home = all.join(seed.to_string());
         std::fs::create_dir_all(&home).unwrap();
@@ -118,7 +125,8 @@ async fn write_batches(model: &Memory, file: &Connection, partition: TopicPartit
     let sizes = model.get(vec![PartitionDocument::key(&partition)]).await.unwrap();
     let log_start = sizes[0].as_ref().unwrap().get::<PartitionDocument>().unwrap().log_start;
     let spec = ReadSpec { partition, from: ReadFrom::Offset(log_start), bytes_max: usize::MAX };
-    let ReadOutcome::Read { batches, .. } = model.read(vec![spec], usize::MAX).await.unwrap().remove(0)
+    let ReadOutcome::Read { batches, .. } =
+        model.read(vec![spec], ReadLimits::all_now(usize::MAX)).await.unwrap().remove(0)
     else {
         panic!("it exists")
     };
@@ -204,5 +212,87 @@ async fn a_migration_that_was_interrupted_is_ended() {
     write_format_1(&model, &backup).await;
     Sqlite::open(&path, &small_settings()).unwrap().close().await.unwrap();
     assert!(path.exists() && backup.exists());
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// A partition with a batch of a megabyte, and a small one after it.
+async fn large_and_small(home: &Path, delete_delay: Duration) -> (Sqlite, TopicPartition) {
+    std::fs::create_dir_all(home).unwrap();
+    let settings = Settings { delete_delay: Span(delete_delay), ..small_settings() };
+    let engine = Sqlite::open(&home.join("y.db"), &settings).unwrap();
+    let id = TopicId(uuid::Uuid::from_u128(7));
+    let at = TopicPartition { topic: id, partition: 0 };
+    let (name, configs) = (Arc::from("orders"), BTreeMap::new());
+    let mut commands = vec![Command::CreateTopic { name, id, partitions: 1, configs }];
+    for bytes in [1 << 20, 100] {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(NewRecord { value: Some(&vec![b'v'; bytes]), ..NewRecord::default() });
+        let batch = Batch::check(builder.build().unwrap()).unwrap();
+        commands.push(Command::Append(Append::new(at, &batch, 1)));
+    }
+    engine.commit(commands, Vec::new()).await.unwrap();
+    (engine, at)
+}
+
+async fn located(engine: &Sqlite, at: TopicPartition, offset: i64) -> ReadOutcome {
+    let spec = ReadSpec { partition: at, from: ReadFrom::Offset(offset), bytes_max: 2 << 20 };
+    engine.read(vec![spec], ReadLimits { bytes_max: 2 << 20, now_max: 0 }).await.unwrap().remove(0)
+}
+
+fn records_of(outcome: ReadOutcome) -> RecordsLater {
+    let ReadOutcome::Read { rest: Some(rest), batches, .. } = outcome else { panic!("{outcome:?}") };
+    assert_eq!((batches.len(), rest.next_offset), (0, 2));
+    rest.records
+}
+
+#[tokio::test]
+async fn a_reply_is_sent_whole_though_its_records_are_deleted_meanwhile() {
+    let home = folder("meanwhile");
+    let (engine, at) = large_and_small(&home, Duration::from_secs(60)).await;
+    let RecordsLater { bytes, source } = records_of(located(&engine, at, 0).await);
+    let (first, source) = source.read(400_000).await.unwrap();
+    let trim = Command::AdvanceLogStart { partition: at, offset: 2 };
+    engine.commit(vec![trim, Command::DeleteTopic { id: at.topic }], Vec::new()).await.unwrap();
+    engine.maintain(i64::MAX / 2).await.unwrap();
+    let mut sent = first.concat().len() as u64;
+    let mut source = source;
+    // The small batch was only in the journal, and is gone with its topic: nothing else is.
+    while sent < 1 << 20 {
+        let (piece, next) = source.read(400_000).await.unwrap();
+        sent += piece.concat().len() as u64;
+        source = next;
+    }
+    assert!(bytes - sent < 300, "{sent} of {bytes}");
+    engine.close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[tokio::test]
+async fn a_reply_that_outlives_its_records_ends() {
+    let home = folder("outlives");
+    let (engine, at) = large_and_small(&home, Duration::ZERO).await;
+    let RecordsLater { source, .. } = records_of(located(&engine, at, 0).await);
+    let (_, source) = source.read(400_000).await.unwrap();
+    engine.commit(vec![Command::DeleteTopic { id: at.topic }], Vec::new()).await.unwrap();
+    let failed = source.read(400_000).await.map(|_| ()).unwrap_err();
+    assert!(failed.contains("took longer"), "{failed}");
+    engine.close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[tokio::test]
+async fn what_could_not_be_read_for_a_reply_is_named_by_the_next() {
+    let home = folder("damage");
+    let (engine, at) = large_and_small(&home, Duration::from_secs(60)).await;
+    let RecordsLater { source, .. } = records_of(located(&engine, at, 0).await);
+    let file = Connection::open(home.join("y.db")).unwrap();
+    file.execute("DELETE FROM batches", []).unwrap();
+    let failed = source.read(400_000).await.map(|_| ()).unwrap_err();
+    assert!(failed.contains("reading a batch of a reply"), "{failed}");
+    assert!(matches!(located(&engine, at, 0).await, ReadOutcome::Failed(_)));
+    let ReadOutcome::Read { rest: Some(rest), .. } = located(&engine, at, 1).await else { panic!() };
+    let (small, _) = rest.records.source.read(1_000).await.unwrap();
+    assert_eq!(small.concat().len() as u64, rest.records.bytes, "what follows the damage can be read");
+    engine.close().await.unwrap();
     std::fs::remove_dir_all(&home).unwrap();
 }
