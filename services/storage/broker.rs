@@ -13,6 +13,7 @@ use crate::coordinator::Coordinator;
 use crate::regexes::Regexes;
 use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
+use crate::targets::Targets;
 use crate::telemetry::Telemetry;
 
 /// What the broker tells clients about itself.
@@ -49,6 +50,7 @@ pub(crate) struct Broker {
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) telemetry: Telemetry,
     pub(crate) regexes: Regexes,
+    pub(crate) targets: Targets,
     /// Owns the broker's state in sessions.
     pub(crate) owner: Owner,
     /// Finds topics, which may belong to another service; finds only its own until `set_directory`.
@@ -72,6 +74,7 @@ impl Broker {
             coordinator,
             telemetry: Telemetry::default(),
             regexes: Regexes::default(),
+            targets: Targets::default(),
             owner: Owner::new(),
             directory: RwLock::new(Arc::new(NumberedDirectory { directory, replaced: 0 })),
         };

@@ -15,6 +15,7 @@ mod port;
 mod regexes;
 mod settings;
 mod store;
+mod targets;
 mod telemetry;
 
 pub use dispatch::served;

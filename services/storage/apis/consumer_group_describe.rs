@@ -7,7 +7,7 @@ use kafka_protocol::messages::consumer_group_describe_response::{
 };
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
 use kernel::{Call, ErrorCode};
-use rules::documents::{ConsumerGroup, MemberDocument, Partitions};
+use rules::documents::{ConsumerGroup, GroupTopics, MemberDocument, Partitions};
 use rules::groups::{GroupView, subscribed_names};
 
 use crate::apis::common::answer::Answer;
@@ -64,7 +64,7 @@ fn of_view(
     group: &ConsumerGroup,
     version: i16,
 ) -> DescribedGroup {
-    let members = view.members.iter().map(|(id, member)| described_member(id, member, group, version));
+    let members = view.members.iter().map(|(id, member)| described_member(id, member, &view.topics, version));
     described
         .with_group_state(text::str_bytes(view.group.state.name()))
         .with_group_epoch(view.group.generation)
@@ -73,7 +73,7 @@ fn of_view(
         .with_members(members.collect())
 }
 
-fn described_member(id: &Arc<str>, member: &MemberDocument, group: &ConsumerGroup, version: i16) -> Member {
+fn described_member(id: &Arc<str>, member: &MemberDocument, topics: &GroupTopics, version: i16) -> Member {
     let kind = match member.is_classic() {
         _ if version < TYPES_FROM => UNTOLD,
         true => CLASSIC,
@@ -94,14 +94,14 @@ fn described_member(id: &Arc<str>, member: &MemberDocument, group: &ConsumerGrou
         .with_member_epoch(own.epoch)
         // Kafka sends an empty string for a missing regular expression.
         .with_subscribed_topic_regex(Some(own.regex.as_ref().map(to_wire).unwrap_or_default()))
-        .with_assignment(assignment(&own.assigned, group))
-        .with_target_assignment(assignment(&own.target, group))
+        .with_assignment(assignment(&own.assigned, topics))
+        .with_target_assignment(assignment(&own.target, topics))
 }
 
 /// Deleted topics have no name and are left out.
-fn assignment(partitions: &Partitions, group: &ConsumerGroup) -> Assignment {
+fn assignment(partitions: &Partitions, topics: &GroupTopics) -> Assignment {
     let of_topic = partitions.iter().filter_map(|(topic, of_topic)| {
-        let name = group.topic_name(*topic)?;
+        let name = topics.topic_name(*topic)?;
         Some(
             TopicPartitions::default()
                 .with_topic_id(topic.0)

@@ -7,14 +7,17 @@ use kafka_protocol::messages::join_group_response::JoinGroupResponseMember;
 use kafka_protocol::messages::{JoinGroupRequest, JoinGroupResponse};
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
-use rules::commands::{Applied, GroupCommand, Join, Joined, KnownTopics, MemberIdentity};
-use rules::documents::{Blob, MemberProtocol};
-use rules::groups::{CONSUMER, GroupView, join_answer};
+use rules::commands::{
+    Advance, Applied, GroupCommand, HeartbeatReply, Join, Joined, KnownTopics, MemberIdentity,
+};
+use rules::documents::{Blob, GroupDocument, MemberProtocol};
+use rules::groups::{CONSUMER, join_answer};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{
     NO_GENERATION, check_group_id, commit_with_topics, identity, store_failed, wait_for,
 };
+use crate::apis::common::targets;
 use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
 
@@ -98,70 +101,123 @@ async fn join(
     join: Join,
 ) -> Result<JoinGroupResponse, ErrorCode> {
     let asked = join.member.clone();
+    let protocol = join.protocols.first().map(|own| Arc::clone(&own.name)).unwrap_or_default();
     let command = GroupCommand::Join(Box::new(join));
     let outcome = commit_with_topics(broker, call, group, command).await;
     let outcome = outcome.map_err(|error| store_failed(call, &error))?;
     match outcome.map_err(|refused| refused.error)? {
         Applied::Joined(Joined::Waits { member, generation }) => {
             let waiting = MemberIdentity { id: member, ..asked };
-            let _waits = broker.coordinator.waits(group, &waiting.id);
-            let joined = wait_for(broker, call, group, |view| {
-                let answer = join_answer(view, &waiting, generation)?;
-                Some(answer.and_then(|joined| response(view, &joined)))
-            });
-            Ok(joined.await.unwrap_or_else(|error| match error {
+            let joined = wait(broker, call, group, &waiting, generation).await;
+            Ok(joined.unwrap_or_else(|error| match error {
                 // The member has left: the response has no member id.
                 ErrorCode::UnknownMemberId => refusal(StrBytes::default(), error),
                 _ => refusal(to_wire(&waiting.id), error),
             }))
         }
-        Applied::Joined(joined) => {
-            if let Joined::In { member, .. } | Joined::ByBroker { member, .. } = &joined {
-                broker.coordinator.heard(group, member);
-            }
-            let view = broker.store.group(group).await.map_err(|error| store_failed(call, &error))?;
-            response(view.as_ref(), &joined)
+        Applied::Joined(Joined::IdRequired(id)) => Ok(refusal(to_wire(&id), ErrorCode::MemberIdRequired)),
+        Applied::Joined(Joined::In { member, lists_members, skips_assignment, leader }) => {
+            broker.coordinator.heard(group, &member);
+            let document = broker.store.get_one::<GroupDocument>(group).await;
+            let document = document.map_err(|error| store_failed(call, &error))?;
+            let document = document.ok_or(ErrorCode::UnknownMemberId)?;
+            let response = of_generation(broker, call, group, &document, lists_members).await?;
+            let response = response.with_member_id(to_wire(&member)).with_leader(to_wire(&leader));
+            Ok(response.with_skip_assignment(skips_assignment))
+        }
+        Applied::Joined(Joined::ByBroker { member, epoch, protocol }) => {
+            broker.coordinator.heard(group, &member);
+            Ok(by_broker(&member, epoch, &protocol))
+        }
+        Applied::TargetDue(advance) => {
+            broker.coordinator.heard(group, &advance.member_id);
+            by_target(broker, call, group, *advance, &protocol).await
         }
         _ => Err(ErrorCode::UnknownServerError),
     }
 }
 
-/// The response to a member that has joined, or must join again with its new member id.
-fn response(view: Option<&GroupView>, joined: &Joined) -> Result<JoinGroupResponse, ErrorCode> {
-    match joined {
-        Joined::IdRequired(id) => Ok(refusal(to_wire(id), ErrorCode::MemberIdRequired)),
-        Joined::In { member, lists_members, skips_assignment, leader } => {
-            let view = view.ok_or(ErrorCode::UnknownMemberId)?;
-            let response = of_generation(view, member, *lists_members);
-            Ok(response.with_leader(to_wire(leader)).with_skip_assignment(*skips_assignment))
-        }
-        Joined::ByBroker { member, epoch, protocol } => Ok(JoinGroupResponse::default()
-            .with_generation_id(*epoch)
-            .with_protocol_type(Some(text::str_bytes(CONSUMER)))
-            .with_protocol_name(Some(to_wire(protocol)))
-            .with_member_id(to_wire(member))),
-        Joined::Waits { .. } => Err(ErrorCode::UnknownServerError),
-    }
+/// The response to a member that waits for the next generation, once that has started.
+async fn wait(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    member: &MemberIdentity,
+    generation: i32,
+) -> Result<JoinGroupResponse, ErrorCode> {
+    let _waits = broker.coordinator.waits(group, &member.id);
+    let (joined, document) = wait_for(broker, call, group, member, |view| {
+        let answer = join_answer(view, member, generation)?;
+        let document = view.map(|view| Arc::clone(&view.group)).ok_or(ErrorCode::UnknownMemberId);
+        Some(answer.and_then(|joined| Ok((joined, document?))))
+    })
+    .await?;
+    let Joined::In { member, lists_members, leader, .. } = joined else {
+        return Err(ErrorCode::UnknownServerError);
+    };
+    let response = of_generation(broker, call, group, &document, lists_members).await?;
+    Ok(response.with_member_id(to_wire(&member)).with_leader(to_wire(&leader)))
 }
 
-fn of_generation(view: &GroupView, member: &Arc<str>, lists_members: bool) -> JoinGroupResponse {
-    let group = &view.group;
-    let protocol = group.protocol.clone().unwrap_or_default();
-    let listed = view.members.iter().filter(|_| lists_members).map(|(id, document)| {
-        let metadata = document.metadata(&protocol).map(|metadata| metadata.0.clone());
-        JoinGroupResponseMember::default()
-            .with_member_id(to_wire(id))
-            .with_group_instance_id(to_wire_nullable(document.instance_id.as_ref()))
-            .with_metadata(metadata.unwrap_or_default())
-    });
-    JoinGroupResponse::default()
-        .with_generation_id(group.generation)
-        .with_protocol_type(to_wire_nullable(group.protocol_type.as_ref()))
+/// The response of a generation. Only for the one that assigns all members are read.
+async fn of_generation(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    document: &GroupDocument,
+    lists_members: bool,
+) -> Result<JoinGroupResponse, ErrorCode> {
+    let protocol = document.protocol.clone().unwrap_or_default();
+    let mut listed = Vec::new();
+    if lists_members {
+        let view = broker.store.group(group).await.map_err(|error| store_failed(call, &error))?;
+        let view = view.ok_or(ErrorCode::UnknownMemberId)?;
+        if view.group.generation != document.generation {
+            // That generation is over.
+            return Err(ErrorCode::RebalanceInProgress);
+        }
+        listed.extend(view.members.iter().map(|(id, member)| {
+            let metadata = member.metadata(&protocol).map(|metadata| metadata.0.clone());
+            JoinGroupResponseMember::default()
+                .with_member_id(to_wire(id))
+                .with_group_instance_id(to_wire_nullable(member.instance_id.as_ref()))
+                .with_metadata(metadata.unwrap_or_default())
+        }));
+    }
+    Ok(JoinGroupResponse::default()
+        .with_generation_id(document.generation)
+        .with_protocol_type(to_wire_nullable(document.protocol_type.as_ref()))
         // An empty protocol name is sent as null, as in Kafka.
         .with_protocol_name(Some(to_wire(&protocol)).filter(|name| !name.is_empty()))
-        .with_leader(to_wire_nullable(group.leader.as_ref()).unwrap_or_default())
+        .with_members(listed))
+}
+
+/// The response to a member of a group of the consumer protocol.
+fn by_broker(member: &Arc<str>, epoch: i32, protocol: &Arc<str>) -> JoinGroupResponse {
+    JoinGroupResponse::default()
+        .with_generation_id(epoch)
+        .with_protocol_type(Some(text::str_bytes(CONSUMER)))
+        .with_protocol_name(Some(to_wire(protocol)))
         .with_member_id(to_wire(member))
-        .with_members(listed.collect())
+}
+
+/// The same, once the target assignment is installed.
+async fn by_target(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    advance: Advance,
+    protocol: &Arc<str>,
+) -> Result<JoinGroupResponse, ErrorCode> {
+    let member = Arc::clone(&advance.member_id);
+    let outcome = targets::advance(broker, call, group, advance).await;
+    let outcome = outcome.map_err(|error| store_failed(call, &error))?;
+    match outcome.map_err(|refused| refused.error)? {
+        Applied::Heartbeat(HeartbeatReply { member_epoch, .. }) => {
+            Ok(by_broker(&member, member_epoch, protocol))
+        }
+        _ => Err(ErrorCode::UnknownServerError),
+    }
 }
 
 fn refusal(member: StrBytes, error: ErrorCode) -> JoinGroupResponse {

@@ -13,6 +13,7 @@ use kafka_protocol::messages::offset_fetch_response::{
 use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse};
 use kernel::ports::TopicFacts;
 use kernel::{Call, ErrorCode};
+use rules::commands::MemberIdentity;
 use rules::documents::{OffsetDocument, OffsetKey};
 use rules::groups::check_offset_fetch;
 
@@ -105,9 +106,10 @@ async fn check_member(
     if asked.member_id.is_none() && asked.member_epoch < 0 {
         return Ok(());
     }
-    let view = broker.store.group(group).await.map_err(|error| store_failed(call, &error))?;
-    let member_id = asked.member_id.as_deref().unwrap_or_default();
-    check_offset_fetch(view.as_ref(), member_id, asked.member_epoch)
+    let id = Arc::from(asked.member_id.as_deref().unwrap_or_default());
+    let member = MemberIdentity { id, instance_id: None, generation: asked.member_epoch };
+    let view = broker.store.member_view(group, &member).await.map_err(|error| store_failed(call, &error))?;
+    check_offset_fetch(view.as_ref(), asked.member_epoch)
 }
 
 async fn some_topics(

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use kernel::{Call, ErrorCode};
 use rules::commands::{Applied, GroupCommand, Sync, Synced};
-use rules::groups::{CONSUMER, GroupView, sync_answer};
+use rules::groups::{CONSUMER, MemberView, sync_answer};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{check_group_id, commit, identity, wait_for};
@@ -76,15 +76,15 @@ async fn synced(
         _ => return Err(ErrorCode::UnknownServerError),
     }
     let _waits = broker.coordinator.waits(group, &member.id);
-    wait_for(broker, call, group, |view| {
+    wait_for(broker, call, group, &member, |view| {
         let answer = sync_answer(view, &member)?;
         Some(answer.and_then(|synced| response(view, synced)))
     })
     .await
 }
 
-fn response(view: Option<&GroupView>, synced: Synced) -> Result<SyncGroupResponse, ErrorCode> {
-    let (Some(GroupView { group, .. }), Synced::Assigned(assignment)) = (view, synced) else {
+fn response(view: Option<&MemberView>, synced: Synced) -> Result<SyncGroupResponse, ErrorCode> {
+    let (Some(MemberView { group, .. }), Synced::Assigned(assignment)) = (view, synced) else {
         return Err(ErrorCode::UnknownServerError);
     };
     Ok(SyncGroupResponse::default()

@@ -2,8 +2,9 @@
 //!
 //! A queue holds one time per group: the earliest end of a session, of a pending id or of the group's state, as of when
 //! the group was last looked at. Heartbeats only move such an end into the future, so they need not touch the queue: the
-//! group is looked at once more when the old time comes. A group costs one look per session, and groups at rest cost
-//! nothing. The rules check every tick against the stored state, so a late or repeated tick is harmless.
+//! group is looked at once more when the old time comes. A group costs one look at its members per session. When it has
+//! changed, its own document tells whether to look earlier: no member's session ends sooner than the shortest session
+//! timeout from now. The rules check every tick against the stored state, so a late or repeated tick is harmless.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -76,12 +77,20 @@ impl Timeouts {
     /// look again, in ms; `None` if no group has a timeout.
     pub(crate) async fn step(&mut self, broker: &Broker) -> Result<Option<i64>, StoreError> {
         let now_ms = broker.clock.now_ms();
+        let mut failure = None;
         for group in broker.coordinator.take_changed() {
-            self.set(&group, Some(now_ms));
+            let at_ms = match self.after_change(broker, &group, now_ms).await {
+                Ok(at_ms) => at_ms,
+                Err(error) => {
+                    failure = Some(error);
+                    now_ms
+                }
+            };
+            self.set(&group, Some(at_ms));
         }
         let is_due = |(at_ms, _): &&(i64, Arc<str>)| *at_ms <= now_ms;
         let due: Vec<_> = self.queue.iter().take_while(is_due).map(|(_, group)| Arc::clone(group)).collect();
-        let (mut ticks, mut failure) = (Vec::new(), None);
+        let mut ticks = Vec::new();
         for group in due {
             // A group that cannot be read does not hold up the others.
             let look = match look(broker, &group, now_ms).await {
@@ -108,6 +117,20 @@ impl Timeouts {
         failure.map_or_else(|| Ok(self.queue.first().map(|(at_ms, _)| *at_ms)), Err)
     }
 
+    /// When to look at the members of a group that has changed.
+    async fn after_change(&self, broker: &Broker, group: &Arc<str>, now_ms: i64) -> Result<i64, StoreError> {
+        let Some(queued_ms) = self.at_ms.get(group).copied() else { return Ok(now_ms) };
+        let document = broker.store.get_one::<GroupDocument>(group).await?;
+        // A group without members is looked at once more, so that nothing is remembered of them.
+        let Some(document) = document.filter(|document| document.members > 0) else { return Ok(now_ms) };
+        let Some(session_ms) = document.tally().session_timeouts.keys().next() else { return Ok(now_ms) };
+        let session_ends_ms = now_ms + i64::from(*session_ms);
+        let deadline_ms = document.deadline.map(|deadline| deadline.at_ms);
+        let pending_ms = document.pending_ids.map(|ids| ids.next_ms);
+        let first_ms = deadline_ms.into_iter().chain(pending_ms).fold(session_ends_ms, i64::min);
+        Ok(first_ms.min(queued_ms))
+    }
+
     fn set(&mut self, group: &Arc<str>, at_ms: Option<i64>) {
         let was_ms = match at_ms {
             Some(at_ms) => self.at_ms.insert(Arc::clone(group), at_ms),
@@ -121,7 +144,7 @@ impl Timeouts {
 }
 
 fn has_timeouts(group: &GroupDocument) -> bool {
-    !group.members.is_empty() || group.pending_ids.is_some() || group.deadline.is_some()
+    group.members > 0 || group.pending_ids.is_some() || group.deadline.is_some()
 }
 
 /// What a look at a group has found.

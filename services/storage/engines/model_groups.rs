@@ -1,14 +1,14 @@
 //! Random group commands for the engine model test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use kernel::TopicId;
 use kernel::ports::TopicFacts;
 use rules::commands::{
-    Command, CommittedOffset, ConsumerHeartbeat, ConsumerLeave, GroupCommand, Join, KnownTopics,
-    MemberIdentity, ResolvedRegex, Sync,
+    Advance, Command, CommittedOffset, ConsumerHeartbeat, ConsumerLeave, GroupCommand, InstallTarget, Join,
+    KnownTopics, MemberIdentity, ResolvedRegex, Sync,
 };
 use rules::documents::{ASSIGNORS, Blob, MemberProtocol, OffsetDocument, Partitions};
 
@@ -21,7 +21,7 @@ const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
 impl Dice {
     pub(super) fn group_command(&mut self, ids: &[TopicId], step: usize) -> Command {
         let now_ms = 10 * step as i64;
-        let command = match self.roll(12) {
+        let command = match self.roll(16) {
             0 | 1 => GroupCommand::Join(Box::new(self.join(ids, now_ms))),
             2 => GroupCommand::Sync(Box::new(Sync {
                 member: self.member(),
@@ -56,6 +56,8 @@ impl Dice {
             },
             8 => GroupCommand::ConsumerLeave(self.leave(now_ms)),
             9 | 10 => GroupCommand::ConsumerHeartbeat(Box::new(self.heartbeat(ids, now_ms))),
+            11 | 12 => GroupCommand::InstallTarget(self.target(ids, now_ms)),
+            13 | 14 => GroupCommand::Advance(Box::new(self.advance(ids, now_ms))),
             _ => GroupCommand::Delete,
         };
         Command::Group { group: Arc::from(self.pick(&GROUPS)), command }
@@ -73,6 +75,29 @@ impl Dice {
     fn leave(&mut self, now_ms: i64) -> ConsumerLeave {
         let MemberIdentity { id: member_id, instance_id, generation } = self.member();
         ConsumerLeave { member_id, instance_id, member_epoch: generation - 2, now_ms }
+    }
+
+    /// A target for some members, for an epoch that the group may have.
+    fn target(&mut self, ids: &[TopicId], now_ms: i64) -> InstallTarget {
+        let count = self.roll(3) as usize;
+        let mut target = |_| {
+            let partitions = Partitions::from([(self.pick(ids), BTreeSet::from([0, self.roll(3) as i32]))]);
+            (Arc::<str>::from(self.pick(&MEMBERS[1..])), partitions)
+        };
+        let members: BTreeMap<Arc<str>, Partitions> = (0..count).map(&mut target).collect();
+        InstallTarget { epoch: self.roll(8) as i32, members, now_ms }
+    }
+
+    fn advance(&mut self, ids: &[TopicId], now_ms: i64) -> Advance {
+        let owned = Partitions::from([(self.pick(ids), BTreeSet::from([0]))]);
+        Advance {
+            member_id: Arc::from(self.pick(&MEMBERS[1..])),
+            member_epoch: self.roll(4) as i32,
+            owned: (self.roll(2) == 0).then_some(owned),
+            is_full: self.roll(2) == 0,
+            waits_for_target: self.roll(2) == 0,
+            now_ms,
+        }
     }
 
     /// The known topics: usually all, sometimes none.
@@ -114,6 +139,7 @@ impl Dice {
             session_timeout_ms: self.pick(&[30, 300]),
             members_max: 3,
             known_topics: self.known_topics(ids),
+            topics_are_current: self.roll(4) == 0,
             now_ms,
         }
     }

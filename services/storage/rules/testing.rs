@@ -1,6 +1,6 @@
 //! A store for the tests of the rules: documents in a map.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::{Command, Effect, Outcome};
 use crate::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument, TopicName};
@@ -73,6 +73,19 @@ impl MapStore {
             }
         }
         (outcome, effects)
+    }
+
+    /// Runs a command, and returns how many documents it needs, and how many it writes.
+    pub(crate) fn cost(&mut self, command: &Command) -> (usize, usize) {
+        let (loaded, _) = self.needed(command);
+        let is_scanned = |key: &&Key| loaded.scans.iter().any(|prefix| prefix.matches(key));
+        let scanned = self.0.keys().filter(is_scanned).cloned();
+        let needed = loaded.keys.iter().cloned().chain(scanned).collect::<BTreeSet<Key>>().len();
+        let mut set = WorkingSet::new(self);
+        decide(&mut set, command).unwrap();
+        let written = set.into_changes().0.len();
+        self.run(command).0.unwrap();
+        (needed, written)
     }
 
     /// What a command needs, and the keys that it may write.

@@ -111,6 +111,11 @@ impl<'a> WorkingSet<'a> {
         self.changes.insert(T::key(key), None);
     }
 
+    /// Applies the changes of a decision.
+    pub(crate) fn apply(&mut self, changes: Changes) {
+        self.changes.extend(changes);
+    }
+
     pub(crate) fn effect(&mut self, effect: Effect) {
         self.effects.push(effect);
     }
@@ -170,6 +175,20 @@ impl Wanted {
     pub(crate) fn scan(&mut self, prefix: Prefix) -> &mut Self {
         self.scan.push(prefix);
         self
+    }
+
+    /// Adds what another command, or another part of this one, needs.
+    pub(crate) fn extend(&mut self, other: Self) {
+        self.read.extend(other.read);
+        self.write.extend(other.write);
+        self.scan.extend(other.scan);
+    }
+
+    /// Whether a set has not loaded all of them.
+    pub(crate) fn lacks_any_in(&self, set: &WorkingSet<'_>) -> bool {
+        let mut keys = self.read.iter().chain(&self.write);
+        keys.any(|key| matches!(set.lookup(key), Lookup::Unknown))
+            || self.scan.iter().any(|prefix| set.keys(prefix).is_none())
     }
 
     /// Those that a set has not loaded.

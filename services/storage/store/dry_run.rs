@@ -8,8 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use rules::commands::{Applied, Command, GroupCommand};
-use rules::documents::{Document, DocumentKind, GroupDocument, Key, MemberDocument, MemberKey, Prefix};
-use rules::groups::missing_topics;
+use rules::documents::{Document, DocumentKind, GroupDocument, Key, Prefix};
 use rules::{Documents, Lookup, WorkingSet, decide, needs};
 
 use super::engine::Store;
@@ -43,42 +42,39 @@ pub(crate) enum DryRun {
 }
 
 impl Store {
-    /// Decides a group command on the current state of the group.
+    /// Decides a group command on the current state of the group. It reads only what the command needs.
     pub(crate) async fn dry_run(
         &self,
         group: &Arc<str>,
         command: &GroupCommand,
     ) -> Result<DryRun, StoreError> {
         let engine = self.engine().await?;
-        let mut snapshot = Snapshot::default();
-        // The group and its members, from one snapshot.
-        let view = self.group(group).await?;
-        let document = view.as_ref().map(|view| Document::new::<GroupDocument>(Arc::clone(&view.group)));
-        snapshot.documents.insert(GroupDocument::key(group), document);
-        for (id, member) in view.into_iter().flat_map(|view| view.members) {
-            let key = MemberDocument::key(&MemberKey { group: Arc::clone(group), member: id });
-            snapshot.documents.insert(key, Some(Document::new::<MemberDocument>(member)));
-        }
-        let missing = missing_topics(group, command, &WorkingSet::new(&snapshot));
-        if !missing.is_empty() {
-            return Ok(DryRun::MissingTopics(missing));
-        }
+        let group_key = GroupDocument::key(group);
         let command = Command::Group { group: Arc::clone(group), command: command.clone() };
+        let mut snapshot = Snapshot::default();
         loop {
             let missing = needs(&command, &WorkingSet::new(&snapshot)).into_missing();
-            let Some((keys, prefixes)) = missing else { break };
-            let found = engine.get(keys.clone()).await?;
-            snapshot.documents.extend(keys.into_iter().zip(found));
+            let Some((mut keys, prefixes)) = missing else { break };
             for prefix in prefixes {
                 let found = engine.scan(prefix.clone(), None, usize::MAX).await?;
                 snapshot.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
                 snapshot.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
             }
+            // The group and the member are read at once. What they lead to is read with the group once more: if that has
+            // changed meanwhile, they may not belong together.
+            keys.push(group_key.clone());
+            let before = snapshot.documents.get(&group_key).cloned();
+            let found = engine.get(keys.clone()).await?;
+            if before.is_some_and(|before| found.last() != Some(&before)) {
+                return Ok(DryRun::Changes);
+            }
+            snapshot.documents.extend(keys.into_iter().zip(found));
         }
         let mut set = WorkingSet::new(&snapshot);
         let outcome = decide(&mut set, &command);
         let (changes, effects) = set.into_changes();
         Ok(match outcome {
+            Ok(Applied::MissingTopics(names)) => DryRun::MissingTopics(names),
             Ok(applied) if changes.is_empty() && effects.is_empty() => DryRun::Unchanged(applied),
             _ => DryRun::Changes,
         })

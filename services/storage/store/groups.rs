@@ -2,15 +2,20 @@
 
 use std::sync::Arc;
 
-use kernel::{ProducerId, TopicPartition};
+use kernel::{ProducerId, TopicId, TopicPartition};
+use rules::commands::MemberIdentity;
 use rules::documents::{
-    DocumentKind, GroupDocument, MemberDocument, MemberKey, OffsetDocument, OffsetKey, PartitionDocument,
-    ProducerDocument, Subscription,
+    AssignedKey, AssignedPartition, DocumentKind, GroupDocument, GroupState, GroupTopics, InstanceDocument,
+    InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, PartitionDocument, ProducerDocument,
+    Subscription,
 };
-use rules::groups::GroupView;
+use rules::groups::{GroupView, MemberView};
 
 use super::engine::Store;
 use crate::engines::StoreError;
+
+/// How often a group and its members are read until both are of the same time. A group may change all the time.
+const READS_MAX: usize = 8;
 
 /// A group's committed offset in a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,27 +31,64 @@ pub(crate) struct Committed {
 }
 
 impl Store {
-    /// A group with its members, from one snapshot.
+    /// A group with its members. It costs as much as the group has members.
     pub(crate) async fn group(&self, group: &Arc<str>) -> Result<Option<GroupView>, StoreError> {
-        let engine = self.engine().await?;
         let Some(mut document) = self.get_one::<GroupDocument>(group).await? else { return Ok(None) };
-        loop {
-            // The group is read again with its members. If they have changed meanwhile, it is read once more.
-            let ids = document.members.clone();
-            let member = |id: &Arc<str>| MemberKey { group: Arc::clone(group), member: Arc::clone(id) };
-            let mut keys = vec![GroupDocument::key(group)];
-            keys.extend(ids.iter().map(|id| MemberDocument::key(&member(id))));
-            let mut found = engine.get(keys).await?.into_iter();
-            let again = found.next().flatten().and_then(|document| document.get_arc::<GroupDocument>());
-            let Some(again) = again else { return Ok(None) };
-            if again.members != ids {
-                document = again;
-                continue;
+        for reads_left in (0..READS_MAX).rev() {
+            if document.members == 0 {
+                break;
             }
-            let member = |(id, document): (Arc<str>, Option<_>)| Some((id, rules_member(document)?));
-            let members = ids.into_iter().zip(found).filter_map(member).collect();
-            return Ok(Some(GroupView { group: again, members }));
+            let members = self.scan::<MemberDocument>(MemberDocument::of_group(group)).await?;
+            let topics = self.get_one::<GroupTopics>(group).await?;
+            // If the group has changed since it was read, its members may have as well.
+            let Some(again) = self.get_one::<GroupDocument>(group).await? else { return Ok(None) };
+            if reads_left == 0 || stage(&again) == stage(&document) {
+                let members = members.into_iter().map(|(key, member)| (key.member, member));
+                return Ok(Some(GroupView::new(again, members.collect(), topics)));
+            }
+            document = again;
         }
+        Ok(Some(GroupView::new(document, Vec::new(), None)))
+    }
+
+    /// A group as far as one member needs it.
+    pub(crate) async fn member_view(
+        &self,
+        group: &Arc<str>,
+        member: &MemberIdentity,
+    ) -> Result<Option<MemberView>, StoreError> {
+        let key = MemberKey { group: Arc::clone(group), member: Arc::clone(&member.id) };
+        let instance = |id: &Arc<str>| InstanceKey { group: Arc::clone(group), instance: Arc::clone(id) };
+        let mut keys = vec![GroupDocument::key(group), MemberDocument::key(&key)];
+        keys.extend(member.instance_id.iter().map(|id| InstanceDocument::key(&instance(id))));
+        let mut found = self.engine().await?.get(keys).await?.into_iter();
+        let document = found.next().flatten().and_then(|document| document.get_arc::<GroupDocument>());
+        let own = found.next().flatten().and_then(|document| document.get_arc::<MemberDocument>());
+        let mut has_instance = found.next().flatten().is_some();
+        let Some(document) = document else { return Ok(None) };
+        let is_own = own.as_ref().is_some_and(|own| own.instance_id == member.instance_id);
+        if document.tally.is_none() && member.instance_id.is_some() && !is_own {
+            // An earlier release wrote the group, and no documents of its static members.
+            let members = self.scan::<MemberDocument>(MemberDocument::of_group(group)).await?;
+            has_instance = members.iter().any(|(_, other)| other.instance_id == member.instance_id);
+        }
+        Ok(Some(MemberView { group: document, member: own, has_instance }))
+    }
+
+    /// Whether no other member of a group of the consumer protocol has any of these partitions.
+    pub(crate) async fn are_released(
+        &self,
+        group: &Arc<str>,
+        member: &Arc<str>,
+        partitions: Vec<(TopicId, i32)>,
+    ) -> Result<bool, StoreError> {
+        let key = |(topic, partition)| AssignedKey {
+            group: Arc::clone(group),
+            partition: TopicPartition { topic, partition },
+        };
+        let keys: Vec<AssignedKey> = partitions.into_iter().map(key).collect();
+        let assigned = self.get::<AssignedPartition>(&keys).await?;
+        Ok(assigned.into_iter().flatten().all(|assigned| assigned.members.iter().all(|id| id == member)))
     }
 
     /// A group without its members but this one, if it is one, from one snapshot.
@@ -113,6 +155,8 @@ impl Store {
     }
 }
 
-fn rules_member(document: Option<rules::documents::Document>) -> Option<Arc<MemberDocument>> {
-    document?.get_arc()
+/// What changes whenever a group gets or loses members, or all of them change.
+fn stage(group: &GroupDocument) -> (GroupState, i32, u32, Option<i32>) {
+    let assignment_epoch = group.consumer.as_ref().map(|own| own.assignment_epoch);
+    (group.state, group.generation, group.members, assignment_epoch)
 }

@@ -7,7 +7,7 @@ use kafka_protocol::messages::GroupId;
 use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 use rules::commands::{Applied, Command, GroupCommand, KnownTopics, MemberIdentity, Outcome, Refused};
-use rules::groups::GroupView;
+use rules::groups::MemberView;
 use tracing::warn;
 
 use super::text::{to_arc, to_arc_nullable};
@@ -100,17 +100,19 @@ fn known_topics(command: &mut GroupCommand) -> Option<&mut KnownTopics> {
     }
 }
 
-/// Waits until `look` returns an answer. It is called again whenever the group changes.
+/// Waits until `look` returns an answer for a member. It is called again whenever the group changes.
 pub(crate) async fn wait_for<T>(
     broker: &Broker,
     call: &Call,
     group: &Arc<str>,
-    look: impl Fn(Option<&GroupView>) -> Option<Result<T, ErrorCode>>,
+    member: &MemberIdentity,
+    look: impl Fn(Option<&MemberView>) -> Option<Result<T, ErrorCode>>,
 ) -> Result<T, ErrorCode> {
     let failed = |error: StoreError| store_failed(call, &error);
     let watch = broker.store.watch(&[Subject::Group(Arc::clone(group))]).await.map_err(failed)?;
     loop {
-        let view = broker.store.group(group).await.map_err(failed)?;
+        // Of a group of a thousand members a thousand may wait: each looks at itself alone.
+        let view = broker.store.member_view(group, member).await.map_err(failed)?;
         if let Some(answer) = look(view.as_ref()) {
             return answer;
         }

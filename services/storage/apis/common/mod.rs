@@ -10,5 +10,6 @@ pub(crate) mod features;
 pub(crate) mod groups;
 pub(crate) mod operations;
 pub(crate) mod requests;
+pub(crate) mod targets;
 pub(crate) mod text;
 pub(crate) mod topics;

@@ -19,6 +19,7 @@ use rules::groups::rest;
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{add_facts, commit_refusable, commit_with_topics, store_failed};
 use crate::apis::common::requests;
+use crate::apis::common::targets;
 use crate::apis::common::text::{self, to_arc, to_arc_nullable, to_wire};
 use crate::broker::Broker;
 use crate::coordinator::Seen;
@@ -99,26 +100,34 @@ async fn heartbeat(
     let member = Arc::clone(&heartbeat.member_id);
     // Earlier calls of the connection are decided first.
     call.ticket.turn().await;
-    if let Some(reply) = at_rest(broker, &group, &heartbeat).await.map_err(failed)? {
+    if let Some(reply) = at_rest(broker, &group, &mut heartbeat).await.map_err(failed)? {
         return Ok(response(broker, &member, reply));
     }
-    let resolved = regexes::resolve(broker, call, &group, &mut heartbeat).await?;
+    let mut resolved = None;
+    if !heartbeat.topics_are_current || heartbeat.regex.is_some() {
+        resolved = Some(regexes::resolve(broker, call, &group, &mut heartbeat).await?);
+    }
     let command = GroupCommand::ConsumerHeartbeat(Box::new(heartbeat));
-    let applied = decide(broker, call, &group, command).await.map_err(failed)??;
+    let mut applied = decide(broker, call, &group, command).await.map_err(failed)??;
     broker.coordinator.heard(&group, &member);
-    broker.coordinator.saw(&group, resolved);
+    if let Some(resolved) = resolved {
+        broker.coordinator.saw(&group, resolved);
+    }
+    if let Applied::TargetDue(advance) = applied {
+        applied = targets::advance(broker, call, &group, *advance).await.map_err(failed)??;
+    }
     match applied {
         Applied::Heartbeat(reply) => Ok(response(broker, &member, reply)),
         _ => Err(Refused::new(ErrorCode::UnknownServerError, "the store gave another outcome")),
     }
 }
 
-/// The reply to a member at rest, whose group has been held against the topics as they are now. A member in its epoch has
-/// been heard from, however long the rest takes.
+/// The reply to a member at rest, whose group has been held against the topics as they are now, which it notes in the
+/// heartbeat. A member in its epoch has been heard from, however long the rest takes.
 async fn at_rest(
     broker: &Broker,
     group: &Arc<str>,
-    heartbeat: &ConsumerHeartbeat,
+    heartbeat: &mut ConsumerHeartbeat,
 ) -> std::result::Result<Option<HeartbeatReply>, StoreError> {
     if heartbeat.joins() {
         return Ok(None);
@@ -130,8 +139,9 @@ async fn at_rest(
     if member.consumer.as_ref().is_some_and(|own| own.epoch == heartbeat.member_epoch) {
         broker.coordinator.heard(group, &heartbeat.member_id);
     }
-    let is_seen = broker.coordinator.has_seen(group, Seen { topics, epoch: document.generation });
-    Ok(if is_seen { rest(&document, &member, heartbeat) } else { None })
+    let seen = Seen { topics, epoch: document.generation };
+    heartbeat.topics_are_current = broker.coordinator.has_seen(group, seen);
+    Ok(if heartbeat.topics_are_current { rest(&document, &member, heartbeat) } else { None })
 }
 
 /// Answers from the current group if the heartbeat changes nothing, as is usual; otherwise commits it.
@@ -173,6 +183,7 @@ fn command(broker: &Broker, call: &Call, request: &ConsumerGroupHeartbeatRequest
         session_timeout_ms: broker.settings.group_consumer_session_timeout.0.as_millis() as i32,
         members_max: broker.settings.group_max_size,
         known_topics: KnownTopics::default(),
+        topics_are_current: false,
         now_ms: broker.clock.now_ms(),
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use kernel::Call;
 use rules::commands::{ConsumerHeartbeat, Refused, ResolvedRegex};
-use rules::groups::GroupView;
+use rules::documents::{GroupDocument, GroupTopics};
 
 use super::Result;
 use crate::apis::common::groups::store_failed;
@@ -31,14 +31,18 @@ pub(super) async fn resolve(
     let failed = |error: StoreError| Refused::new(store_failed(call, &error), error.0);
     let directory = broker.directory();
     let version = directory.version();
-    let view = broker.store.group(group).await.map_err(failed)?;
+    let document = broker.store.get_one::<GroupDocument>(group).await.map_err(failed)?;
     let sent = heartbeat.regex.clone().filter(|regex| !regex.is_empty());
-    let all = regexes(view.as_ref(), heartbeat);
-    let stored = |regex: &Arc<str>| view.as_ref()?.group.consumer.as_ref()?.regexes.get(regex);
+    let topics = broker.store.get_one::<GroupTopics>(group).await.map_err(failed)?;
+    let topics = document.as_ref().map(|document| GroupTopics::of(document, topics)).unwrap_or_default();
+    let all = regexes(&topics, heartbeat);
+    let stored = |regex: &Arc<str>| topics.regexes.get(regex);
     let is_done =
         |regex: &Arc<str>| stored(regex).is_some() && broker.coordinator.has_matched(group, regex, version);
     let mut resolved = Resolved { version, ..Resolved::default() };
-    let (mut is_current, started) = (true, Instant::now());
+    // After an upgrade the expressions of a group are known only once its members have been counted.
+    let mut is_current = document.as_ref().is_none_or(|document| document.tally.is_some());
+    let started = Instant::now();
     // What the member sends now comes first, and it waits for it.
     let others = all.iter().filter(|regex| Some(*regex) != sent.as_ref() && !is_done(regex)).cloned();
     for regex in sent.iter().cloned().chain(others) {
@@ -64,13 +68,11 @@ pub(super) async fn resolve(
         }
     }
     resolved.regexes = all;
-    resolved.epoch = view.map(|view| view.group.generation).filter(|_| is_current);
+    resolved.epoch = document.map(|document| document.generation).filter(|_| is_current);
     Ok(resolved)
 }
 
 /// All expressions of the group's members, as they are with this heartbeat.
-fn regexes(view: Option<&GroupView>, heartbeat: &ConsumerHeartbeat) -> BTreeSet<Arc<str>> {
-    let members = view.map_or(&[][..], |view| &view.members);
-    let stored = members.iter().filter_map(|(_, member)| member.consumer.as_ref()?.regex.as_ref());
-    stored.chain(&heartbeat.regex).filter(|regex| !regex.is_empty()).cloned().collect()
+fn regexes(topics: &GroupTopics, heartbeat: &ConsumerHeartbeat) -> BTreeSet<Arc<str>> {
+    topics.by_regex.keys().chain(&heartbeat.regex).filter(|regex| !regex.is_empty()).cloned().collect()
 }

@@ -1,10 +1,13 @@
-//! Heartbeats by regular expression: what they see of new topics.
+//! Heartbeats by regular expression: what they see of new topics. Members that join at once: what they get.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
-use kernel::{Api, ErrorCode};
+use kernel::{Api, ErrorCode, TopicId};
+use rules::documents::GroupState;
 
 use crate::apis::testing::{ask, broker, topic};
 use crate::broker::Broker;
@@ -67,4 +70,58 @@ async fn an_expression_that_is_none_is_refused() {
     let response = join(&broker, "a", "(").await;
     assert_eq!(response.error_code, ErrorCode::InvalidRegularExpression.code());
     assert!(response.error_message.unwrap().contains("is not a regular expression"));
+}
+
+/// Sends a heartbeat of a member of the group `h` that has these partitions, and updates what it has. It joins with epoch 0.
+async fn beat(
+    broker: &Arc<Broker>,
+    topic: TopicId,
+    member: String,
+    epoch: i32,
+    has: Vec<i32>,
+) -> (i32, Vec<i32>) {
+    let owned = TopicPartitions::default().with_topic_id(topic.0).with_partitions(has.clone());
+    let owned = if epoch == 0 { Vec::new() } else { vec![owned] };
+    let mut request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("h")))
+        .with_member_id(StrBytes::from_string(member))
+        .with_member_epoch(epoch)
+        .with_rebalance_timeout_ms(-1)
+        .with_topic_partitions(Some(owned));
+    if epoch == 0 {
+        let names = vec![kafka_protocol::messages::TopicName(StrBytes::from_static_str("t"))];
+        request = request.with_rebalance_timeout_ms(60_000).with_subscribed_topic_names(Some(names));
+    }
+    let response: ConsumerGroupHeartbeatResponse =
+        ask(broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
+    assert_eq!(response.error_code, 0, "{response:?}");
+    let told = response.assignment.map(|told| told.topic_partitions.into_iter().flat_map(|of| of.partitions));
+    (response.member_epoch, told.map_or(has, Iterator::collect))
+}
+
+#[tokio::test]
+async fn members_that_join_at_once_share_the_partitions() {
+    const MEMBERS: usize = 12;
+    let broker = broker().await;
+    let id = topic(&broker, "t", MEMBERS as i32, &[]).await.id;
+    let mut joins = tokio::task::JoinSet::new();
+    for number in 0..MEMBERS {
+        let (broker, member) = (Arc::clone(&broker), format!("m-{number}"));
+        joins.spawn(async move {
+            let joined = beat(&broker, id, member.clone(), 0, Vec::new()).await;
+            (member, joined)
+        });
+    }
+    let mut members: BTreeMap<String, (i32, Vec<i32>)> = joins.join_all().await.into_iter().collect();
+    assert!(members.values().all(|(epoch, _)| *epoch > 0));
+    for _ in 0..6 {
+        for (member, (epoch, has)) in &mut members {
+            (*epoch, *has) = beat(&broker, id, member.clone(), *epoch, has.clone()).await;
+        }
+    }
+    let group = broker.store.group(&Arc::from("h")).await.unwrap().unwrap().group;
+    assert_eq!((group.state, group.generation), (GroupState::Stable, MEMBERS as i32));
+    let mut all: Vec<i32> = members.into_values().flat_map(|(_, has)| has).collect();
+    all.sort_unstable();
+    assert_eq!(all, Vec::from_iter(0..MEMBERS as i32));
 }

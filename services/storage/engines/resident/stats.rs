@@ -92,7 +92,8 @@ impl Gauges {
     /// Copies the gauges; `bytes` returns a partition's size. It looks at no more documents than are shown.
     pub(in crate::engines) fn of(table: &Table, bytes: impl Fn(TopicPartition) -> u64) -> Self {
         let groups = table.groups().take(SHOWN_MAX);
-        let groups = groups.map(|(group, document)| (group, document.state.name(), document.members.len()));
+        let groups =
+            groups.map(|(group, document)| (group, document.state.name(), document.members as usize));
         let each = table.topics().flat_map(|topic| topic.all_partitions().map(move |at| (topic, at)));
         let mut each: Vec<_> = each.take(SHOWN_MAX + 1).collect();
         let has_more_partitions = each.len() > SHOWN_MAX;

@@ -16,7 +16,7 @@ pub(super) async fn gather(readers: Readers) -> Result<Gauges, StoreError> {
     let groups = readers.scan(GroupDocument::prefix(), None, SHOWN_MAX).await?;
     let groups = groups.iter().filter_map(|(key, document)| {
         let document = document.get::<GroupDocument>()?;
-        Some((GroupDocument::parse_key(key)?, document.state.name(), document.members.len()))
+        Some((GroupDocument::parse_key(key)?, document.state.name(), document.members as usize))
     });
     let groups = groups.collect();
     let (lags, has_more_lags) = lags(&readers).await?;

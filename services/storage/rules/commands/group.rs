@@ -7,8 +7,9 @@ use bytes::Bytes;
 use kernel::{ErrorCode, TopicId};
 use serde::{Deserialize, Serialize};
 
-use super::heartbeat::{ConsumerHeartbeat, ConsumerLeave};
+use super::heartbeat::{Advance, ConsumerHeartbeat, ConsumerLeave};
 use super::known_topics::KnownTopics;
+use super::target::InstallTarget;
 use crate::documents::{MemberProtocol, OffsetDocument};
 
 /// A change to one group.
@@ -22,6 +23,10 @@ pub enum GroupCommand {
     ConsumerHeartbeat(Box<ConsumerHeartbeat>),
     /// ConsumerGroupHeartbeat of a member that leaves.
     ConsumerLeave(ConsumerLeave),
+    /// Installs the target assignment of a group of the consumer protocol, which was computed aside.
+    InstallTarget(InstallTarget),
+    /// Continues a ConsumerGroupHeartbeat, or a JoinGroup, that had to wait for the target assignment.
+    Advance(Box<Advance>),
     /// LeaveGroup.
     Leave {
         /// The members.
@@ -83,6 +88,7 @@ impl GroupCommand {
             }
             GroupCommand::CommitOffsets { offsets, .. } => 256 * (1 + offsets.len()),
             GroupCommand::ConsumerHeartbeat(heartbeat) => heartbeat.bytes(),
+            GroupCommand::InstallTarget(target) => target.bytes(),
             GroupCommand::Tick { timed_out, .. } => 256 * (1 + timed_out.len()),
             _ => 256,
         }

@@ -47,6 +47,9 @@ pub struct ConsumerHeartbeat {
     pub members_max: usize,
     /// Topic metadata.
     pub known_topics: KnownTopics,
+    /// Whether the group has been held against the topics as they are now, in its epoch. Then the metadata of the topics
+    /// that it has already is not needed: a step of a rebalance would cost as much as the group has topics.
+    pub topics_are_current: bool,
     /// The time, in ms.
     pub now_ms: i64,
 }
@@ -87,6 +90,25 @@ pub struct HeartbeatReply {
     pub member_epoch: i32,
     /// The member's current assignment, if the reply carries it.
     pub assignment: Option<Partitions>,
+}
+
+/// The rest of a heartbeat whose member waits for the target assignment of its group's epoch. The member has joined, and
+/// what it subscribes to is stored; what is left is to advance it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Advance {
+    /// Member id.
+    pub member_id: Arc<str>,
+    /// The member epoch from which it advances. If it has another one now, another call of it was decided meanwhile.
+    pub member_epoch: i32,
+    /// The partitions that it owns, if it has said so.
+    pub owned: Option<Partitions>,
+    /// Whether the reply carries the assignment even if it has not changed.
+    pub is_full: bool,
+    /// Whether it waits for the target assignment of the group's epoch. A member that does not advances towards the one
+    /// that is there, and towards the next one with a later heartbeat.
+    pub waits_for_target: bool,
+    /// The time, in ms.
+    pub now_ms: i64,
 }
 
 /// A heartbeat of a member that leaves.

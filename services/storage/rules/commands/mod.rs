@@ -9,6 +9,7 @@ mod heartbeat;
 mod known_topics;
 mod outcome;
 mod refused;
+mod target;
 #[cfg(test)]
 mod tests;
 
@@ -18,8 +19,9 @@ pub use configs::{ConfigOperation, NewConfigs};
 pub use effect::Effect;
 pub use group::{CommittedOffset, GroupCommand, Join, Joined, LeftMember, MemberIdentity, Sync, Synced};
 pub use heartbeat::{
-    ConsumerHeartbeat, ConsumerLeave, HeartbeatReply, JOIN_EPOCH, LEAVE_STATIC_EPOCH, ResolvedRegex,
+    Advance, ConsumerHeartbeat, ConsumerLeave, HeartbeatReply, JOIN_EPOCH, LEAVE_STATIC_EPOCH, ResolvedRegex,
 };
 pub use known_topics::KnownTopics;
 pub use outcome::{Applied, Outcome};
 pub use refused::Refused;
+pub use target::InstallTarget;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kernel::{ErrorCode, ProducerId};
 
 use super::group::{Joined, LeftMember, Synced};
-use super::heartbeat::HeartbeatReply;
+use super::heartbeat::{Advance, HeartbeatReply};
 use super::refused::Refused;
 use crate::documents::TopicDocument;
 
@@ -36,6 +36,9 @@ pub enum Applied {
     Synced(Synced),
     /// The answer to ConsumerGroupHeartbeat.
     Heartbeat(HeartbeatReply),
+    /// The command was applied, and the target assignment of the group's epoch is due: once it is installed
+    /// ([`InstallTarget`](super::InstallTarget)), this continues the call.
+    TargetDue(Box<Advance>),
     /// The command lacks metadata of these topics. Nothing was changed; it must be sent again with them.
     MissingTopics(BTreeSet<Arc<str>>),
     /// The result for each leaving member.

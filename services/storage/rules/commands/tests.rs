@@ -77,6 +77,7 @@ fn heartbeat() -> ConsumerHeartbeat {
         session_timeout_ms: 1,
         members_max: 2,
         known_topics: known(),
+        topics_are_current: true,
         now_ms: 3,
     }
 }
@@ -107,6 +108,19 @@ fn group_commands() -> Vec<GroupCommand> {
             member_epoch: -1,
             now_ms: 1,
         }),
+        GroupCommand::InstallTarget(InstallTarget {
+            epoch: 3,
+            members: BTreeMap::from([(text("m"), BTreeMap::from([(AT.topic, BTreeSet::from([1, 2]))]))]),
+            now_ms: 1,
+        }),
+        GroupCommand::Advance(Box::new(Advance {
+            member_id: text("m"),
+            member_epoch: 2,
+            owned: None,
+            is_full: true,
+            waits_for_target: true,
+            now_ms: 1,
+        })),
         GroupCommand::Leave { members: vec![member.clone()], now_ms: 1 },
         GroupCommand::Tick { now_ms: 1, timed_out: BTreeMap::from([(text("m"), 2)]) },
         GroupCommand::CommitOffsets {

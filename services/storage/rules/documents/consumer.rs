@@ -17,19 +17,12 @@ pub type Partitions = BTreeMap<TopicId, BTreeSet<i32>>;
 pub struct ConsumerGroup {
     /// Assignment epoch: the group epoch of the target assignment.
     pub assignment_epoch: i32,
-    /// The existing topics that its members subscribe to.
+    /// What is in [`GroupTopics`](super::GroupTopics) now, as version 1 of the group's document had it here.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub topics: BTreeMap<Arc<str>, SubscribedTopic>,
-    /// The regular expressions that its members subscribe to, and the topics that match each.
+    /// The same of regular expressions.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub regexes: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
-}
-
-impl ConsumerGroup {
-    /// The name of a subscribed topic.
-    pub fn topic_name(&self, id: TopicId) -> Option<&Arc<str>> {
-        self.topics.iter().find(|(_, topic)| topic.id == id).map(|(name, _)| name)
-    }
 }
 
 /// A topic as of the target assignment. A new id or more partitions require a new one.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::consumer::{ConsumerGroup, ConsumerMember};
 use super::key::{MemberKey, Prefix};
 use super::kind::{DocumentKind, LockRoot};
+use super::tally::Tally;
 
 /// The state of a group. Kafka's `Dead` is a group that has no document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,9 +60,17 @@ pub struct GroupDocument {
     /// Member id of the leader.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<Arc<str>>,
-    /// Its members' ids, in the order in which they joined.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub members: Vec<Arc<str>>,
+    /// How many members it has. Each has a document of its own.
+    #[serde(default)]
+    pub members: u32,
+    /// What it knows of them without reading them. `None` after an upgrade from version 1, until the first command that
+    /// needs it has read all members, once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tally: Option<Arc<Tally>>,
+    /// A rebalance has started before the leader had assigned: the assignments in the members' documents are void. The
+    /// next generation clears them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_void_assignments: bool,
     /// Its pending member ids, which have documents of their own; `None` if there are none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pending_ids: Option<PendingIds>,
@@ -115,7 +124,9 @@ impl GroupDocument {
             protocol_type: None,
             protocol: None,
             leader: None,
-            members: Vec::new(),
+            members: 0,
+            tally: Some(Arc::default()),
+            has_void_assignments: false,
             pending_ids: None,
             deadline: None,
             since_ms: now_ms,
@@ -127,21 +138,48 @@ impl GroupDocument {
     pub fn type_name(&self) -> &'static str {
         if self.consumer.is_some() { "consumer" } else { "classic" }
     }
+
+    /// Whether the group epoch is later than that of the target assignment. Never in a classic group.
+    pub fn has_due_target(&self) -> bool {
+        self.consumer.as_ref().is_some_and(|own| own.assignment_epoch < self.generation)
+    }
+
+    /// What it knows of its members; nothing if that is not known yet.
+    pub fn tally(&self) -> &Tally {
+        static UNKNOWN: Tally = Tally::EMPTY;
+        self.tally.as_deref().unwrap_or(&UNKNOWN)
+    }
 }
 
 /// By group id.
 impl DocumentKind for GroupDocument {
     const PREFIX: &'static str = "group";
+    /// Version 1 had a list of the members.
+    const VERSION: u32 = 2;
     type Key = Arc<str>;
 
     fn lock_root(group: &Arc<str>) -> LockRoot {
         LockRoot::Group(Arc::clone(group))
+    }
+
+    /// The members' documents were there before, and are found by their prefix now; so only their number is kept of the
+    /// list.
+    fn upgrade(_: u32, json: &str) -> Result<Self, serde_json::Error> {
+        let mut value: serde_json::Value = serde_json::from_str(json)?;
+        let listed = value.as_object_mut().and_then(|fields| fields.remove("members"));
+        let members = listed.as_ref().and_then(|listed| listed.as_array()).map_or(0, Vec::len);
+        let tally = (members == 0).then(Arc::default);
+        let members = u32::try_from(members).unwrap_or(u32::MAX);
+        serde_json::from_value(value).map(|group: Self| Self { members, tally, ..group })
     }
 }
 
 /// A member of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberDocument {
+    /// Its place in the order in which members joined; members of version 1 of the group are the first ones.
+    #[serde(default, skip_serializing_if = "is_first")]
+    pub order: u64,
     /// Group instance id of a static member (KIP-345).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub instance_id: Option<Arc<str>>,
@@ -171,7 +209,16 @@ pub struct MemberDocument {
     pub consumer: Option<Box<ConsumerMember>>,
 }
 
+fn is_first(order: &u64) -> bool {
+    *order == 0
+}
+
 impl MemberDocument {
+    /// All members of a group.
+    pub fn of_group(group: &str) -> Prefix {
+        Prefix::of_group(Self::PREFIX, group)
+    }
+
     /// Whether it uses the classic protocol.
     pub fn is_classic(&self) -> bool {
         !self.protocols.is_empty()

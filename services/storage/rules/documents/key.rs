@@ -191,6 +191,52 @@ impl KeyPart for MemberKey {
     }
 }
 
+/// A static member: its group and its group instance id.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstanceKey {
+    /// The group's id.
+    pub group: Arc<str>,
+    /// The group instance id.
+    pub instance: Arc<str>,
+}
+
+impl KeyPart for InstanceKey {
+    fn write(&self, key: &mut String) {
+        write_group(key, &self.group);
+        key.push('/');
+        key.push_str(&self.instance);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (group, instance) = split_group(text)?;
+        Some(InstanceKey { group: Arc::from(group), instance: Arc::from(instance) })
+    }
+}
+
+/// A partition that a member of a group has: group, topic id and partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AssignedKey {
+    /// The group's id.
+    pub group: Arc<str>,
+    /// The partition.
+    pub partition: TopicPartition,
+}
+
+impl KeyPart for AssignedKey {
+    fn write(&self, key: &mut String) {
+        write_group(key, &self.group);
+        self.partition.write(key);
+    }
+
+    fn read(text: &str) -> Option<Self> {
+        let (group, place) = split_group(text)?;
+        let (topic, partition) = place.rsplit_once('/')?;
+        let topic = topic.parse().ok().map(TopicId)?;
+        let partition = TopicPartition { topic, partition: partition.parse().ok()? };
+        Some(AssignedKey { group: Arc::from(group), partition })
+    }
+}
+
 /// A committed offset: group, topic name and partition.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct OffsetKey {

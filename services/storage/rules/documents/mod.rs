@@ -2,16 +2,21 @@
 //!
 //! A new kind is declared beside its value, in a file of its own; here it gets its `mod` and its line in [`KINDS`].
 
+mod assigned;
 mod client_metrics;
 mod consumer;
 mod group;
+mod group_topics;
+mod instance;
 mod key;
 mod kind;
 mod offset;
 mod partition;
 mod producer;
+mod tally;
 mod topic;
 
+pub use assigned::AssignedPartition;
 pub use client_metrics::Subscription;
 pub use consumer::{
     ASSIGNORS, ConsumerGroup, ConsumerMember, MemberState, Partitions, SubscribedTopic, each, holds,
@@ -20,15 +25,18 @@ pub use group::{
     Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol, PendingDocument,
     PendingIds,
 };
-pub use key::{Key, KeyPart, MemberKey, OffsetKey, Prefix};
+pub use group_topics::GroupTopics;
+pub use instance::InstanceDocument;
+pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix};
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ProducerKey, ReadError};
 pub use offset::OffsetDocument;
 pub use partition::PartitionDocument;
 pub use producer::{Counters, ProducedBatch, ProducerDocument};
+pub use tally::Tally;
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 11] = [
+pub static KINDS: [AnyKind; 14] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -37,7 +45,10 @@ pub static KINDS: [AnyKind; 11] = [
     AnyKind::of::<ProducerDocument>(),
     AnyKind::of::<Subscription>(),
     AnyKind::of::<GroupDocument>(),
+    AnyKind::of::<GroupTopics>(),
     AnyKind::of::<MemberDocument>(),
+    AnyKind::of::<InstanceDocument>(),
+    AnyKind::of::<AssignedPartition>(),
     AnyKind::of::<PendingDocument>(),
     AnyKind::of::<OffsetDocument>(),
 ];

@@ -31,6 +31,8 @@ fn keys_round_trip() {
     let id = "00000000-0000-0000-0000-000000000001";
     let member = MemberKey { group: text("a/b"), member: text("c/d") };
     let offset = OffsetKey { group: text("4/ü/"), topic: text("t"), partition: 7 };
+    let instance = InstanceKey { group: text("a/b"), instance: text("c/d") };
+    let assigned = AssignedKey { group: text("a/b"), partition: AT };
     let tried = [
         round_trips::<Counters>(&(), "counters"),
         round_trips::<TopicDocument>(&text("a/b"), "topic/a/b"),
@@ -40,8 +42,11 @@ fn keys_round_trip() {
         round_trips::<ProducerDocument>(&(AT, ProducerId(7)), &format!("producer/{id}/0/7")),
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
+        round_trips::<GroupTopics>(&text("a/b"), "group-topics/a/b"),
         round_trips::<PendingDocument>(&member, "pending-member/3/a/b/c/d"),
         round_trips::<MemberDocument>(&member, "member/3/a/b/c/d"),
+        round_trips::<InstanceDocument>(&instance, "instance/3/a/b/c/d"),
+        round_trips::<AssignedPartition>(&assigned, &format!("assigned-partition/3/a/b/{id}/0")),
         round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7"),
     ];
     assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");
@@ -117,6 +122,22 @@ fn earlier_versions_are_upgraded_and_newer_ones_refused() {
     assert_eq!(Document::read::<Renamed>("v3 {\"later\":7}"), Err(newer));
     assert!(matches!(Document::read::<Renamed>("v2"), Err(ReadError::Damaged(_))));
     assert!(matches!(Document::read::<Counters>("v2 {}"), Err(ReadError::Newer { .. })));
+}
+
+/// Version 1 listed the members, and counted nothing else of them.
+#[test]
+fn a_group_of_version_1_knows_how_many_members_it_has() {
+    let read = |members: &str| {
+        let text = format!("{{\"state\":\"Stable\",\"generation\":3{members},\"since_ms\":5}}");
+        Document::read::<GroupDocument>(&text).unwrap().get::<GroupDocument>().unwrap().clone()
+    };
+    let group = read(",\"members\":[\"a\",\"b\"]");
+    assert_eq!((group.generation, group.members, group.tally), (3, 2, None));
+    let empty = read("");
+    assert_eq!((empty.members, empty.tally.clone()), (0, Some(Arc::default())));
+    let written = Document::new::<GroupDocument>(GroupDocument { members: 2, ..empty }).write().unwrap();
+    assert!(written.starts_with("v2 {"), "{written}");
+    assert_eq!(Document::read::<GroupDocument>(&written).unwrap().write().unwrap(), written);
 }
 
 #[test]

@@ -1,51 +1,57 @@
 //! The documents that a group command needs, and its decision.
 
-use std::collections::BTreeSet;
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use kernel::ErrorCode;
 
-use super::group::{Group, member_keys, unknown_member};
+use super::group::{Group, unknown_member};
+use super::lookups::Lookups;
 use super::{consumer, join, leave, offsets, protocols, sync, tick};
-use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Joined, Outcome, Refused};
+use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Outcome, Refused};
 use crate::documents::{GroupDocument, MemberDocument, MemberKey, PendingDocument};
-use crate::working_set::{Wanted, WorkingSet};
+use crate::working_set::{Changes, Wanted, WorkingSet};
 
 pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
     wanted.write::<GroupDocument>(group);
-    if let GroupCommand::CommitOffsets { member, .. } = command {
-        offsets::needs_of_committer(wanted, group, member, set);
-        offsets::needs(wanted, group, command);
-        return;
-    }
     let key = |member: &Arc<str>| MemberKey { group: Arc::clone(group), member: Arc::clone(member) };
-    for member in joining_ids(command) {
+    for member in member_ids(command) {
         wanted.write::<MemberDocument>(&key(member));
     }
     for member in pending_ids(command) {
         wanted.write::<PendingDocument>(&key(member));
     }
-    if set.get::<GroupDocument>(group).is_some_and(|group| looks_at_all_pending(group, command)) {
-        wanted.scan(PendingDocument::of_group(group));
+    if wanted.lacks_any_in(set) {
+        // What these lead to is known once they are loaded.
+        return offsets::needs_always(wanted, group, command);
     }
-    for key in member_keys(group, set) {
-        match command {
-            // These read the members and do not change them.
-            GroupCommand::DeleteOffsets { .. } | GroupCommand::ExpireOffsets { .. } => {
-                wanted.read::<MemberDocument>(&key)
-            }
-            _ => wanted.write::<MemberDocument>(&key),
-        };
+    let lacking = RefCell::default();
+    let lookups = Lookups::new(set, &lacking);
+    if offsets::is_about_offsets(command) {
+        offsets::needs_always(wanted, group, command);
+        offsets::look(lookups, group, command);
+    } else {
+        // Its outcome is not the decision: it tells only what is looked at.
+        let _ = plan(lookups, group, command);
     }
-    offsets::needs(wanted, group, command);
+    wanted.extend(lacking.into_inner());
 }
 
-/// The member ids that a command may add.
-fn joining_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
+/// The members that a command names, or adds.
+fn member_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
     match command {
         GroupCommand::Join(join) => vec![&join.fresh_id, &join.member.id],
+        GroupCommand::Sync(sync) => vec![&sync.member.id],
         GroupCommand::ConsumerHeartbeat(heartbeat) => vec![&heartbeat.member_id],
-        _ => Vec::new(),
+        GroupCommand::ConsumerLeave(leave) => vec![&leave.member_id],
+        GroupCommand::Leave { members, .. } => members.iter().map(|member| &member.id).collect(),
+        GroupCommand::Tick { timed_out, .. } => timed_out.keys().collect(),
+        GroupCommand::InstallTarget(target) => target.members.keys().collect(),
+        GroupCommand::Advance(advance) => vec![&advance.member_id],
+        GroupCommand::CommitOffsets { member, .. } => vec![&member.id],
+        GroupCommand::DeleteOffsets { .. } | GroupCommand::ExpireOffsets { .. } | GroupCommand::Delete => {
+            Vec::new()
+        }
     }
 }
 
@@ -58,140 +64,130 @@ fn pending_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
     }
 }
 
-/// Whether a command needs all pending ids: they may have expired, or the group becomes one of the consumer protocol.
-fn looks_at_all_pending(group: &GroupDocument, command: &GroupCommand) -> bool {
-    match command {
-        GroupCommand::Tick { now_ms, .. } => tick::has_due_pending(group, *now_ms),
-        GroupCommand::ConsumerHeartbeat(heartbeat) => heartbeat.joins() && group.pending_ids.is_some(),
-        _ => false,
-    }
-}
-
-/// The topics whose metadata a command needs and does not carry. Until it does, it is not applied.
-pub fn missing_topics(group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) -> BTreeSet<Arc<str>> {
-    match command {
-        GroupCommand::Join(_) | GroupCommand::ConsumerHeartbeat(_) => {
-            consumer::missing_topics(Group::load(set, group).as_ref(), command)
-        }
-        _ => BTreeSet::new(),
-    }
-}
-
-/// The group with those pending ids that a command may look at.
-fn load(set: &WorkingSet<'_>, name: &Arc<str>, command: &GroupCommand) -> Option<Group> {
-    let mut group = Group::load(set, name)?;
-    group.load_pending(set, pending_ids(command));
-    if looks_at_all_pending(&group.document, command) {
-        group.load_all_pending(set);
-    }
+/// The group, with the members and pending ids that a command names.
+fn load<'a>(lookups: Lookups<'a>, name: &Arc<str>, command: &GroupCommand) -> Option<Group<'a>> {
+    let mut group = Group::load(lookups, name)?;
+    group.ensure_tally();
+    load_named(&mut group, command);
     Some(group)
 }
 
+fn load_named(group: &mut Group<'_>, command: &GroupCommand) {
+    member_ids(command).into_iter().for_each(|id| group.load_member(id));
+    group.load_pending(pending_ids(command));
+}
+
 pub(crate) fn decide(set: &mut WorkingSet<'_>, name: &Arc<str>, command: &GroupCommand) -> Outcome {
-    let missing = missing_topics(name, command, set);
+    let lacking = RefCell::default();
+    if offsets::is_about_offsets(command) {
+        return offsets::decide(set, &lacking, name, command);
+    }
+    let (applied, changes) = plan(Lookups::new(set, &lacking), name, command)?;
+    set.apply(changes);
+    Ok(applied)
+}
+
+type Planned = Result<(Applied, Changes), Refused>;
+
+/// What a command changes, unless it is about offsets alone.
+fn plan(lookups: Lookups<'_>, name: &Arc<str>, command: &GroupCommand) -> Planned {
+    let found = load(lookups, name, command);
+    let new = |now_ms| {
+        let mut group = Group::new(lookups, name, now_ms);
+        load_named(&mut group, command);
+        group
+    };
+    let mut group = match (found, command) {
+        (Some(group), _) => group,
+        (None, GroupCommand::Join(join)) if join.member.id.is_empty() => new(join.now_ms),
+        (None, GroupCommand::ConsumerHeartbeat(heartbeat)) if heartbeat.joins() => new(heartbeat.now_ms),
+        (None, GroupCommand::ConsumerHeartbeat(_) | GroupCommand::ConsumerLeave(_)) => {
+            return Err(not_found());
+        }
+        (None, GroupCommand::Tick { .. } | GroupCommand::InstallTarget(_)) => {
+            return Ok((Applied::Changed, Changes::new()));
+        }
+        (None, _) => return Err(unknown_member()),
+    };
+    let missing = consumer::missing_topics(&mut group, command);
     if !missing.is_empty() {
-        return Ok(Applied::MissingTopics(missing));
+        return Ok((Applied::MissingTopics(missing), Changes::new()));
     }
+    let applied = change(&mut group, command)?;
+    Ok((applied, group.into_changes()))
+}
+
+fn change(group: &mut Group<'_>, command: &GroupCommand) -> Outcome {
+    let is_of_consumers = group.document.consumer.is_some();
     match command {
-        GroupCommand::CommitOffsets { member, offsets, knows_epochs, now_ms } => offsets::commit(
-            set,
-            name,
-            &offsets::CommittingMember { member, knows_epochs: *knows_epochs },
-            offsets,
-            *now_ms,
-        ),
-        GroupCommand::DeleteOffsets { offsets } => offsets::delete(set, name, offsets),
-        GroupCommand::ExpireOffsets { now_ms, retention_ms, deleted_topics } => offsets::expire(
-            set,
-            name,
-            &offsets::Expiry { now_ms: *now_ms, retention_ms: *retention_ms, deleted_topics },
-        ),
-        GroupCommand::Delete => offsets::delete_group(set, name),
-        GroupCommand::Join(join) => {
-            let mut group = match load(set, name, command) {
-                Some(group) => group,
-                None if join.member.id.is_empty() => Group::new(name, join.now_ms),
-                None => return Err(unknown_member()),
-            };
-            let joined = joined(&mut group, join)?;
-            group.store(set);
-            Ok(Applied::Joined(joined))
-        }
-        GroupCommand::Sync(sync) => {
-            let mut group = Group::load(set, name).ok_or_else(unknown_member)?;
-            let synced = if group.document.consumer.is_some() {
-                consumer::sync(&mut group, sync)?
-            } else {
-                sync::sync(&mut group, sync)?
-            };
-            group.store(set);
-            Ok(Applied::Synced(synced))
-        }
+        GroupCommand::Join(join) => joined(group, join),
+        GroupCommand::Sync(sync) if is_of_consumers => consumer::sync(group, sync).map(Applied::Synced),
+        GroupCommand::Sync(sync) => sync::sync(group, sync).map(Applied::Synced),
         GroupCommand::ConsumerHeartbeat(heartbeat) => {
-            let mut group = consumer_group(set, name, heartbeat)?;
-            let reply = consumer::heartbeat(&mut group, heartbeat)?;
-            group.store(set);
-            Ok(Applied::Heartbeat(reply))
+            become_consumer_group(group, heartbeat)?;
+            consumer::heartbeat(group, heartbeat)
         }
-        GroupCommand::ConsumerLeave(leave) => {
-            let group = Group::load(set, name).filter(|group| group.document.consumer.is_some());
-            let mut group = group.ok_or_else(|| Refused::from(ErrorCode::GroupIdNotFound))?;
-            consumer::leave(&mut group, leave)?;
-            group.store(set);
-            Ok(Applied::Changed)
+        GroupCommand::Advance(advance) if is_of_consumers => consumer::advance(group, advance),
+        GroupCommand::ConsumerLeave(leave) if is_of_consumers => {
+            consumer::leave(group, leave).map(|()| Applied::Changed)
         }
-        GroupCommand::Leave { members, now_ms } => {
-            let mut group = load(set, name, command).ok_or_else(unknown_member)?;
-            let left = if group.document.consumer.is_some() {
-                consumer::leave_classic(&mut group, members, *now_ms)
-            } else {
-                leave::leave(&mut group, members, *now_ms)
-            };
-            group.store(set);
-            Ok(Applied::Left(left))
+        GroupCommand::ConsumerLeave(_) => Err(not_found()),
+        GroupCommand::Leave { members, now_ms } if is_of_consumers => {
+            Ok(Applied::Left(consumer::leave_classic(group, members, *now_ms)))
         }
+        GroupCommand::Leave { members, now_ms } => Ok(Applied::Left(leave::leave(group, members, *now_ms))),
         GroupCommand::Tick { now_ms, timed_out } => {
-            if let Some(mut group) = load(set, name, command) {
-                tick::tick(&mut group, *now_ms, timed_out);
-                group.store(set);
-            }
+            tick::tick(group, *now_ms, timed_out);
             Ok(Applied::Changed)
         }
+        GroupCommand::InstallTarget(target) => {
+            consumer::install(group, target);
+            Ok(Applied::Changed)
+        }
+        // The group was converted to the classic protocol meanwhile. The others are about offsets.
+        GroupCommand::Advance(_)
+        | GroupCommand::CommitOffsets { .. }
+        | GroupCommand::DeleteOffsets { .. }
+        | GroupCommand::ExpireOffsets { .. }
+        | GroupCommand::Delete => Err(unknown_member()),
     }
+}
+
+fn not_found() -> Refused {
+    Refused::from(ErrorCode::GroupIdNotFound)
 }
 
 /// JoinGroup. An empty group of the consumer protocol becomes a classic one.
-fn joined(group: &mut Group, join: &Join) -> Result<Joined, Refused> {
+fn joined(group: &mut Group<'_>, join: &Join) -> Outcome {
     if group.document.consumer.is_some() && group.count() == 0 {
         group.document = GroupDocument::empty(join.now_ms);
     }
-    if group.document.consumer.is_some() { consumer::join(group, join) } else { join::join(group, join) }
+    if group.document.consumer.is_some() {
+        return consumer::join(group, join);
+    }
+    join::join(group, join).map(Applied::Joined)
 }
 
-/// The group of the consumer protocol that a heartbeat is for. A classic group is upgraded, if possible, when
-/// the first member of the consumer protocol joins.
-fn consumer_group(
-    set: &WorkingSet<'_>,
-    name: &Arc<str>,
-    heartbeat: &ConsumerHeartbeat,
-) -> Result<Group, Refused> {
-    let not_found = || Refused::from(ErrorCode::GroupIdNotFound);
-    let mut group = match Group::load(set, name) {
-        Some(group) if group.document.consumer.is_some() => return Ok(group),
-        _ if !heartbeat.joins() => return Err(not_found()),
-        Some(group) => group,
-        None => Group::new(name, heartbeat.now_ms),
-    };
-    group.load_all_pending(set);
+/// Makes the group of a heartbeat one of the consumer protocol, if it is not. A classic group is upgraded, if possible,
+/// when the first member of the consumer protocol joins.
+fn become_consumer_group(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<(), Refused> {
+    if group.document.consumer.is_some() {
+        return Ok(());
+    }
+    if !heartbeat.joins() {
+        return Err(not_found());
+    }
     if group.count() == 0 {
         group.clear_pending();
         group.document = GroupDocument::empty(heartbeat.now_ms);
         group.document.protocol_type = Some(Arc::from(protocols::CONSUMER));
         group.document.consumer = Some(Arc::default());
-    } else if consumer::can_upgrade(&group) {
-        consumer::upgrade(&mut group, &heartbeat.known_topics, heartbeat.now_ms);
-    } else {
+        return Ok(());
+    }
+    group.load_all();
+    if !consumer::can_upgrade(group) {
         return Err(not_found());
     }
-    Ok(group)
+    consumer::upgrade(group, &heartbeat.known_topics, heartbeat.now_ms);
+    Ok(())
 }

@@ -1,103 +1,162 @@
-//! A group and its members, loaded to decide a command.
+//! A group and those of its members that a command looks at.
+//!
+//! Members are documents of their own. A command loads the few that it names; what must be known of all others is in the
+//! group's [`Tally`]. Only what happens once per rebalance loads all of them: [`Group::load_all`].
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::ErrorCode;
+use kernel::{ErrorCode, TopicId};
 
+use super::assigned::Assigned;
+use super::instances::Instances;
+use super::lookups::Lookups;
 use super::pending::Pending;
-use super::protocols;
+use super::tally::{Subscription, recount, recount_topics};
 use crate::commands::{MemberIdentity, Refused};
 use crate::documents::{
-    ConsumerMember, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberKey,
+    ConsumerMember, Document, DocumentKind, GroupDocument, GroupTopics, MemberDocument, MemberKey, Tally,
 };
-use crate::groups::view::GroupView;
-use crate::working_set::WorkingSet;
+use crate::working_set::Changes;
 
-/// A group and its members, in the order in which they joined.
-pub(super) struct Group {
+/// A group and some of its members.
+pub(super) struct Group<'a> {
     name: Arc<str>,
+    lookups: Lookups<'a>,
     pub(super) document: GroupDocument,
     stored: Option<Arc<GroupDocument>>,
-    members: Vec<Member>,
-    removed: Vec<Arc<str>>,
+    members: BTreeMap<Arc<str>, Member>,
+    is_whole: bool,
+    topics: Option<Topics>,
+    instances: Instances,
+    assigned: Assigned,
     pending: Pending,
 }
 
+/// A member as stored and as it is to be stored; `None` is no member.
+#[derive(Default)]
 struct Member {
-    id: Arc<str>,
-    document: Arc<MemberDocument>,
     stored: Option<Arc<MemberDocument>>,
+    document: Option<Arc<MemberDocument>>,
 }
 
-impl Member {
-    fn is_changed(&self) -> bool {
-        self.stored.as_ref() != Some(&self.document)
-    }
-}
-
-/// The keys of a group's members.
-pub(super) fn member_keys(group: &Arc<str>, set: &WorkingSet<'_>) -> Vec<MemberKey> {
-    let members = set.get::<GroupDocument>(group).into_iter().flat_map(|document| &document.members);
-    members.map(|member| MemberKey { group: Arc::clone(group), member: Arc::clone(member) }).collect()
+/// The group's topics as stored and as they are to be stored.
+struct Topics {
+    stored: Option<Arc<GroupTopics>>,
+    document: Arc<GroupTopics>,
 }
 
 pub(super) fn unknown_member() -> Refused {
     ErrorCode::UnknownMemberId.into()
 }
 
-impl Group {
-    /// Loads the group; `None` if it does not exist.
-    pub(super) fn load(set: &WorkingSet<'_>, name: &Arc<str>) -> Option<Self> {
-        let members = &set.get::<GroupDocument>(name)?.members;
-        Self::load_with(set, name, members)
-    }
-
-    /// Loads the group with some of its members, to be read only.
-    pub(super) fn load_with(set: &WorkingSet<'_>, name: &Arc<str>, members: &[Arc<str>]) -> Option<Self> {
-        let stored = set.get_arc::<GroupDocument>(name)?;
-        let member = |id: &Arc<str>| {
-            let key = MemberKey { group: Arc::clone(name), member: Arc::clone(id) };
-            let document = set.get_arc::<MemberDocument>(&key)?;
-            Some(Member { id: Arc::clone(id), stored: Some(Arc::clone(&document)), document })
-        };
-        let members = members.iter().filter_map(member).collect();
+impl<'a> Group<'a> {
+    /// Loads the group without its members; `None` if it does not exist.
+    pub(super) fn load(lookups: Lookups<'a>, name: &Arc<str>) -> Option<Self> {
+        let stored = lookups.get::<GroupDocument>(name)?;
         let document = (*stored).clone();
-        let (removed, pending) = (Vec::new(), Pending::default());
-        Some(Self { name: Arc::clone(name), document, stored: Some(stored), members, removed, pending })
-    }
-
-    /// The group of a view. Changes to it are discarded.
-    pub(super) fn of_view(view: &GroupView) -> Self {
-        let member = |(id, document): &(Arc<str>, Arc<MemberDocument>)| Member {
-            id: Arc::clone(id),
-            document: Arc::clone(document),
-            stored: None,
-        };
-        let members = view.members.iter().map(member).collect();
-        let document = (*view.group).clone();
-        let (removed, pending) = (Vec::new(), Pending::default());
-        Self { name: Arc::from(""), document, stored: None, members, removed, pending }
+        Some(Self { stored: Some(stored), ..Self::of(lookups, name, document) })
     }
 
     /// A new, empty group.
-    pub(super) fn new(name: &Arc<str>, now_ms: i64) -> Self {
-        let document = GroupDocument::empty(now_ms);
-        let (members, removed, pending) = (Vec::new(), Vec::new(), Pending::default());
-        Self { name: Arc::clone(name), document, stored: None, members, removed, pending }
+    pub(super) fn new(lookups: Lookups<'a>, name: &Arc<str>, now_ms: i64) -> Self {
+        Self::of(lookups, name, GroupDocument::empty(now_ms))
     }
 
-    /// Loads those of some ids that are pending (KIP-394). Until then none is known.
-    pub(super) fn load_pending<'a>(
-        &mut self,
-        set: &WorkingSet<'_>,
-        ids: impl IntoIterator<Item = &'a Arc<str>>,
-    ) {
-        ids.into_iter().for_each(|id| self.pending.load(set, &self.name, id));
+    fn of(lookups: Lookups<'a>, name: &Arc<str>, document: GroupDocument) -> Self {
+        Self {
+            name: Arc::clone(name),
+            lookups,
+            document,
+            stored: None,
+            members: BTreeMap::new(),
+            is_whole: false,
+            topics: None,
+            instances: Instances::default(),
+            assigned: Assigned::default(),
+            pending: Pending::default(),
+        }
     }
 
-    /// Loads all pending ids.
-    pub(super) fn load_all_pending(&mut self, set: &WorkingSet<'_>) {
-        self.pending.load_all(set, &self.name);
+    // --- loading
+
+    /// Loads a member, if the group has it.
+    pub(super) fn load_member(&mut self, id: &Arc<str>) {
+        if self.members.contains_key(id) {
+            return;
+        }
+        let stored = self.lookups.get::<MemberDocument>(&self.key(id));
+        let mut document = stored.clone();
+        if let Some(member) = &mut document
+            && self.document.has_void_assignments
+        {
+            Arc::make_mut(member).assignment = Default::default();
+        }
+        self.members.insert(Arc::clone(id), Member { stored, document });
+    }
+
+    /// Loads all members. To be called once per rebalance at most: it costs as much as the group has members.
+    pub(super) fn load_all(&mut self) {
+        if self.has_all() {
+            return;
+        }
+        let prefix = MemberDocument::of_group(&self.name);
+        let Some(keys) = self.lookups.keys::<MemberDocument>(prefix) else { return };
+        keys.iter().for_each(|key| self.load_member(&key.member));
+        self.is_whole = true;
+    }
+
+    /// Whether all members are loaded.
+    pub(super) fn has_all(&self) -> bool {
+        let loaded = || self.members.values().filter(|member| member.document.is_some()).count();
+        self.is_whole || (self.document.tally.is_some() && loaded() == self.count())
+    }
+
+    /// Counts the members of a group that an earlier release wrote, once: see the field `tally` of the document.
+    pub(super) fn ensure_tally(&mut self) {
+        if self.document.tally.is_some() {
+            return;
+        }
+        self.load_all();
+        if !self.is_whole {
+            return;
+        }
+        self.document.members = 0;
+        // In which order they have joined is not known any more.
+        self.document.tally = Some(Arc::new(Tally { next_order: 1, ..Tally::EMPTY }));
+        let members: Vec<_> =
+            self.members.iter().map(|(id, own)| (Arc::clone(id), own.document.clone())).collect();
+        for (id, document) in members {
+            self.note_change(&id, None, document.as_deref());
+        }
+    }
+
+    /// Loads the topics that members of a group of the consumer protocol subscribe to.
+    pub(super) fn load_topics(&mut self) {
+        if self.topics.is_some() {
+            return;
+        }
+        let stored = self.lookups.get::<GroupTopics>(&self.name);
+        let document = GroupTopics::of(&self.document, stored.clone());
+        if let Some(consumer) = &mut self.document.consumer
+            && !(consumer.topics.is_empty() && consumer.regexes.is_empty())
+        {
+            let consumer = Arc::make_mut(consumer);
+            consumer.topics.clear();
+            consumer.regexes.clear();
+        }
+        self.topics = Some(Topics { stored, document });
+    }
+
+    fn key(&self, member: &Arc<str>) -> MemberKey {
+        MemberKey { group: Arc::clone(&self.name), member: Arc::clone(member) }
+    }
+
+    // --- pending member ids (KIP-394)
+
+    /// Loads those of some ids that are pending. Until then none is known.
+    pub(super) fn load_pending<'b>(&mut self, ids: impl IntoIterator<Item = &'b Arc<str>>) {
+        ids.into_iter().for_each(|id| self.pending.load(self.lookups, &self.name, id));
     }
 
     pub(super) fn is_pending(&self, id: &str) -> bool {
@@ -108,106 +167,141 @@ impl Group {
         self.pending.add(&mut self.document, id, until_ms);
     }
 
-    /// Ends all pending ids, which are loaded.
+    /// Ends a pending id.
+    pub(super) fn end_pending(&mut self, id: &str) {
+        self.pending.remove(&mut self.document, id);
+    }
+
+    /// Ends all pending ids.
     pub(super) fn clear_pending(&mut self) {
+        if self.document.pending_ids.is_some() {
+            self.pending.load_all(self.lookups, &self.name);
+        }
         self.pending.clear(&mut self.document);
     }
 
-    /// Ends the pending ids that were not used in time. All are loaded.
-    pub(super) fn expire_pending(&mut self, now_ms: i64) {
-        for id in self.pending.expired(now_ms) {
-            self.remove_pending(&id, now_ms);
-        }
+    /// The pending ids that were not used in time. Loads all of them.
+    pub(super) fn expired_pending(&mut self, now_ms: i64) -> Vec<Arc<str>> {
+        self.pending.load_all(self.lookups, &self.name);
+        self.pending.expired(now_ms)
+    }
+
+    /// Notes when the next pending id expires. All of them are loaded.
+    pub(super) fn note_next_pending(&mut self) {
         self.pending.note_next(&mut self.document);
     }
 
-    /// Writes the changed documents to the set.
-    pub(super) fn store(mut self, set: &mut WorkingSet<'_>) {
-        self.document.members = self.members.iter().map(|member| Arc::clone(&member.id)).collect();
-        let key = |member: &Arc<str>| MemberKey { group: Arc::clone(&self.name), member: Arc::clone(member) };
-        for id in &self.removed {
-            if self.document.members.iter().all(|member| member != id) {
-                set.delete::<MemberDocument>(&key(id));
+    // --- the result
+
+    /// The changed documents.
+    pub(super) fn into_changes(self) -> Changes {
+        let mut changes = Changes::new();
+        for (id, Member { stored, document }) in self.members {
+            if stored != document {
+                let key = MemberKey { group: Arc::clone(&self.name), member: id };
+                changes.insert(MemberDocument::key(&key), document.map(Document::new::<MemberDocument>));
             }
         }
-        for member in self.members.iter().filter(|member| member.is_changed()) {
-            set.put::<MemberDocument>(&key(&member.id), Arc::clone(&member.document));
+        if let Some(Topics { stored, document }) = self.topics {
+            let is_kept = self.document.consumer.is_some() && *document != GroupTopics::NONE;
+            let document = Some(document).filter(|_| is_kept);
+            if stored != document {
+                changes.insert(GroupTopics::key(&self.name), document.map(Document::new::<GroupTopics>));
+            }
         }
+        self.instances.add_changes(&self.name, &mut changes);
+        self.assigned.add_changes(&self.name, &mut changes);
+        self.pending.add_changes(&self.name, &mut changes);
         if self.stored.as_deref() != Some(&self.document) {
-            set.put::<GroupDocument>(&self.name, self.document);
+            let document = Document::new::<GroupDocument>(self.document);
+            changes.insert(GroupDocument::key(&self.name), Some(document));
         }
-        self.pending.store(set, &self.name);
+        changes
     }
+
+    // --- what it knows
 
     /// Group epoch of a group of the consumer protocol.
     pub(super) fn group_epoch(&self) -> i32 {
         self.document.generation
     }
 
-    pub(super) fn ids(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.members.iter().map(|member| &member.id)
+    /// Whether the group epoch was bumped by this command.
+    pub(super) fn has_new_epoch(&self) -> bool {
+        self.stored.as_ref().is_none_or(|stored| stored.generation != self.document.generation)
     }
 
-    pub(super) fn members(&self) -> impl Iterator<Item = (&Arc<str>, &MemberDocument)> {
-        self.members.iter().map(|member| (&member.id, &*member.document))
-    }
-
-    /// The documents of all members.
-    pub(super) fn documents(&self) -> Vec<&MemberDocument> {
-        self.members().map(|(_, member)| member).collect()
-    }
-
-    pub(super) fn member(&self, id: &str) -> Option<&MemberDocument> {
-        self.members.iter().find(|member| &*member.id == id).map(|member| &*member.document)
-    }
-
-    pub(super) fn member_mut(&mut self, id: &str) -> Option<&mut MemberDocument> {
-        let member = self.members.iter_mut().find(|member| &*member.id == id)?;
-        Some(Arc::make_mut(&mut member.document))
-    }
-
-    /// A member's state in a group of the consumer protocol.
-    pub(super) fn consumer(&self, id: &str) -> Option<&ConsumerMember> {
-        self.member(id)?.consumer.as_deref()
-    }
-
-    /// The same, mutable.
-    pub(super) fn consumer_mut(&mut self, id: &str) -> Option<&mut ConsumerMember> {
-        self.member_mut(id)?.consumer.as_deref_mut()
-    }
-
-    /// Changes every member.
-    pub(super) fn each(&mut self, mut change: impl FnMut(&mut MemberDocument)) {
-        for member in &mut self.members {
-            change(Arc::make_mut(&mut member.document));
-        }
-    }
-
+    /// How many members the group has.
     pub(super) fn count(&self) -> usize {
-        self.members.len()
+        usize::try_from(self.document.members).unwrap_or(usize::MAX)
     }
 
-    pub(super) fn count_joined(&self) -> usize {
-        self.members().filter(|(_, member)| member.has_joined).count()
+    /// What is known of all members.
+    pub(super) fn tally(&self) -> &Tally {
+        self.document.tally()
+    }
+
+    /// The topics that members subscribe to, which are loaded.
+    pub(super) fn topics(&self) -> &GroupTopics {
+        static NONE: GroupTopics = GroupTopics::NONE;
+        self.topics.as_ref().map_or(&NONE, |topics| &*topics.document)
     }
 
     pub(super) fn is_leader(&self, id: &str) -> bool {
         self.document.leader.as_deref() == Some(id)
     }
 
-    /// The member id of a static member.
-    pub(super) fn id_of_instance(&self, instance: &str) -> Option<&Arc<str>> {
-        let mut members = self.members();
-        members.find(|(_, member)| member.instance_id.as_deref() == Some(instance)).map(|(id, _)| id)
+    // --- members that are loaded
+
+    /// The members that are loaded, in the order in which they joined.
+    pub(super) fn members(&self) -> Vec<(&Arc<str>, &MemberDocument)> {
+        let present = self.members.iter().filter_map(|(id, own)| Some((id, own.document.as_deref()?)));
+        let mut members: Vec<_> = present.collect();
+        members.sort_by_key(|(_, member)| member.order);
+        members
     }
 
-    /// Checks that a request comes from a member.
-    pub(super) fn check_member(&self, member: &MemberIdentity) -> Result<(), Refused> {
+    /// Their ids, in that order.
+    pub(super) fn ids(&self) -> Vec<Arc<str>> {
+        self.members().into_iter().map(|(id, _)| Arc::clone(id)).collect()
+    }
+
+    /// Their documents, in that order.
+    pub(super) fn documents(&self) -> Vec<&MemberDocument> {
+        self.members().into_iter().map(|(_, member)| member).collect()
+    }
+
+    /// A member that is loaded.
+    pub(super) fn member(&self, id: &str) -> Option<&MemberDocument> {
+        self.members.get(id)?.document.as_deref()
+    }
+
+    /// Its state in a group of the consumer protocol.
+    pub(super) fn consumer(&self, id: &str) -> Option<&ConsumerMember> {
+        self.member(id)?.consumer.as_deref()
+    }
+
+    /// The member id of a static member, which is loaded.
+    pub(super) fn id_of_instance(&mut self, instance: &Arc<str>) -> Option<Arc<str>> {
+        // A group that an earlier release wrote has no documents of its static members until then.
+        self.ensure_tally();
+        let id = self.instances.member(self.lookups, &self.name, instance)?;
+        self.load_member(&id);
+        Some(id)
+    }
+
+    /// Whether a partition is assigned to another member, or that member has yet to revoke it.
+    pub(super) fn is_taken(&mut self, but: &str, at: (TopicId, i32)) -> bool {
+        self.assigned.is_taken(self.lookups, (&self.name, but), at)
+    }
+
+    /// Checks that a request comes from a member, which is loaded.
+    pub(super) fn check_member(&mut self, member: &MemberIdentity) -> Result<(), Refused> {
         match &member.instance_id {
             None if self.member(&member.id).is_some() => Ok(()),
             None => Err(unknown_member()),
             Some(instance) => match self.id_of_instance(instance) {
-                Some(id) if *id == member.id => Ok(()),
+                Some(id) if id == member.id => Ok(()),
                 // Another member has taken its group instance id.
                 Some(_) => Err(ErrorCode::FencedInstanceId.into()),
                 None => Err(unknown_member()),
@@ -216,10 +310,10 @@ impl Group {
     }
 
     /// The member that leaves. An admin removes a static member by its group instance id.
-    pub(super) fn leaving_member(&self, member: &MemberIdentity) -> Result<Arc<str>, ErrorCode> {
+    pub(super) fn leaving_member(&mut self, member: &MemberIdentity) -> Result<Arc<str>, ErrorCode> {
         match &member.instance_id {
             Some(instance) if member.id.is_empty() => {
-                self.id_of_instance(instance).cloned().ok_or(ErrorCode::UnknownMemberId)
+                self.id_of_instance(instance).ok_or(ErrorCode::UnknownMemberId)
             }
             _ => {
                 self.check_member(member).map_err(|refused| refused.error)?;
@@ -228,12 +322,90 @@ impl Group {
         }
     }
 
-    pub(super) fn add(&mut self, id: Arc<str>, document: MemberDocument) {
-        self.pending.remove(&mut self.document, &id);
-        if self.document.leader.is_none() && self.document.consumer.is_none() {
-            self.document.leader = Some(Arc::clone(&id));
+    // --- changes of members: all go through `put`, which keeps the counts up to date
+
+    fn put(&mut self, id: &Arc<str>, after: Option<Arc<MemberDocument>>) {
+        self.load_member(id);
+        let own = self.members.entry(Arc::clone(id)).or_default();
+        let before = std::mem::replace(&mut own.document, after.clone());
+        self.note_change(id, before.as_deref(), after.as_deref());
+    }
+
+    fn note_change(
+        &mut self,
+        id: &Arc<str>,
+        before: Option<&MemberDocument>,
+        after: Option<&MemberDocument>,
+    ) {
+        let count = &mut self.document.members;
+        match (before, after) {
+            (None, Some(_)) => *count = count.saturating_add(1),
+            (Some(_), None) => *count = count.saturating_sub(1),
+            _ => {}
         }
-        self.members.push(Member { id, document: Arc::new(document), stored: None });
+        let target_epoch = self.document.consumer.as_ref().map(|own| own.assignment_epoch);
+        let tally = self.document.tally.get_or_insert_with(Arc::default);
+        recount(tally, before, after, target_epoch);
+        let (subscribed_before, subscribes) = (Subscription::of(before), Subscription::of(after));
+        if subscribed_before != subscribes {
+            self.change_topics(|topics| recount_topics(topics, &subscribed_before, &subscribes));
+        }
+        self.instances.note(self.lookups, (&self.name, id), before, after);
+        self.assigned.note(self.lookups, (&self.name, id), before, after);
+    }
+
+    /// Changes a member that is loaded.
+    pub(super) fn change(&mut self, id: &Arc<str>, change: impl FnOnce(&mut MemberDocument)) {
+        if let Some(before) = self.member(id) {
+            let mut after = before.clone();
+            change(&mut after);
+            self.put(id, Some(Arc::new(after)));
+        }
+    }
+
+    /// Changes the consumer protocol's state of a member that is loaded.
+    pub(super) fn change_consumer(&mut self, id: &Arc<str>, change: impl FnOnce(&mut ConsumerMember)) {
+        self.change(id, |member| {
+            if let Some(own) = member.consumer.as_deref_mut() {
+                change(own);
+            }
+        });
+    }
+
+    /// Changes the topics that members subscribe to, and loads them before.
+    pub(super) fn change_topics(&mut self, change: impl FnOnce(&mut Arc<GroupTopics>)) {
+        self.load_topics();
+        if let Some(topics) = &mut self.topics {
+            change(&mut topics.document);
+        }
+    }
+
+    /// Changes every member that is loaded.
+    pub(super) fn each(&mut self, change: impl Fn(&mut MemberDocument)) {
+        self.ids().iter().for_each(|id| self.change(id, &change));
+    }
+
+    /// The target assignment is now that of an epoch, which no member has reached yet.
+    pub(super) fn enter_target_epoch(&mut self, epoch: i32) {
+        if let Some(consumer) = &mut self.document.consumer {
+            Arc::make_mut(consumer).assignment_epoch = epoch;
+        }
+        if let Some(tally) = &mut self.document.tally {
+            Arc::make_mut(tally).reconciled = 0;
+        }
+    }
+
+    /// Adds a member.
+    pub(super) fn add(&mut self, id: &Arc<str>, mut document: MemberDocument) {
+        self.end_pending(id);
+        // An earlier leader may have left: the next generation elects one of those that have joined.
+        if self.count() == 0 && self.document.consumer.is_none() {
+            self.document.leader = Some(Arc::clone(id));
+        }
+        let tally = Arc::make_mut(self.document.tally.get_or_insert_with(Arc::default));
+        document.order = tally.next_order;
+        tally.next_order += 1;
+        self.put(id, Some(Arc::new(document)));
     }
 
     /// Gives a static member another member id: the client that had the old one is fenced.
@@ -241,160 +413,21 @@ impl Group {
         if self.is_leader(old) {
             self.document.leader = Some(Arc::clone(new));
         }
-        if let Some(member) = self.members.iter_mut().find(|member| member.id == *old) {
-            member.id = Arc::clone(new);
-            member.stored = None;
-            self.removed.push(Arc::clone(old));
+        let document = self.members.get(old).and_then(|own| own.document.clone());
+        if let Some(document) = document.filter(|_| old != new) {
+            self.put(old, None);
+            self.put(new, Some(document));
         }
     }
 
-    /// Removes a member and starts the rebalance that this causes.
-    pub(super) fn remove(&mut self, id: &str, now_ms: i64) {
-        self.take_out(id);
-        match self.document.state {
-            GroupState::Stable | GroupState::CompletingRebalance => self.prepare(0, now_ms),
-            GroupState::PreparingRebalance => self.complete_if_all_joined(now_ms),
-            GroupState::Empty | GroupState::Assigning | GroupState::Reconciling => {}
+    /// Removes a member without a rebalance. If it has led, the next generation elects a leader.
+    pub(super) fn take_out(&mut self, id: &Arc<str>) {
+        if self.member(id).is_none() {
+            return;
         }
-    }
-
-    /// Removes a member without a rebalance.
-    pub(super) fn take_out(&mut self, id: &str) {
-        let Some(index) = self.members.iter().position(|member| &*member.id == id) else { return };
-        self.removed.push(self.members.remove(index).id);
+        self.put(id, None);
         if self.is_leader(id) {
-            self.document.leader = self.members.first().map(|member| Arc::clone(&member.id));
+            self.document.leader = None;
         }
-    }
-
-    /// Removes a pending member id (KIP-394) that was not used.
-    pub(super) fn remove_pending(&mut self, id: &str, now_ms: i64) {
-        self.pending.remove(&mut self.document, id);
-        self.complete_if_all_joined(now_ms);
-    }
-
-    fn enter(&mut self, state: GroupState, now_ms: i64) {
-        self.document.state = state;
-        self.document.since_ms = now_ms;
-        self.document.deadline = None;
-    }
-
-    fn rebalance_timeout_ms(&self) -> i64 {
-        self.members().map(|(_, member)| i64::from(member.rebalance_timeout_ms)).max().unwrap_or(0)
-    }
-
-    /// Starts a rebalance: all members must rejoin. A group that was empty waits for more members.
-    pub(super) fn prepare(&mut self, initial_delay_ms: i64, now_ms: i64) {
-        let was_empty = self.document.state == GroupState::Empty;
-        if self.document.state == GroupState::CompletingRebalance {
-            // No member has received the new assignments, and the old ones are no longer valid.
-            self.each(|member| member.assignment = Default::default());
-        }
-        let timeout_ms = self.rebalance_timeout_ms();
-        self.enter(GroupState::PreparingRebalance, now_ms);
-        if !was_empty {
-            self.document.deadline = Some(Deadline { at_ms: now_ms + timeout_ms, initial: None });
-            self.complete_if_all_joined(now_ms);
-            return;
-        }
-        let initial = InitialDelay {
-            step_ms: initial_delay_ms,
-            left_ms: (timeout_ms - initial_delay_ms).max(0),
-            has_newcomer: false,
-        };
-        self.document.deadline = Some(Deadline { at_ms: now_ms + initial_delay_ms, initial: Some(initial) });
-        self.end_if_late(now_ms);
-    }
-
-    /// Starts the next generation if all members have joined.
-    pub(super) fn complete_if_all_joined(&mut self, now_ms: i64) {
-        let is_initial = self.document.deadline.is_some_and(|deadline| deadline.initial.is_some());
-        let all_joined = self.count_joined() == self.count() && self.document.pending_ids.is_none();
-        if self.document.state == GroupState::PreparingRebalance && !is_initial && all_joined {
-            self.complete(now_ms);
-        }
-    }
-
-    /// Applies the group's deadline if it has passed.
-    pub(super) fn end_if_late(&mut self, now_ms: i64) {
-        let Some(deadline) = self.document.deadline.filter(|deadline| deadline.at_ms <= now_ms) else {
-            return;
-        };
-        match (self.document.state, deadline.initial) {
-            (GroupState::PreparingRebalance, Some(initial))
-                if initial.has_newcomer && initial.left_ms > 0 =>
-            {
-                let step_ms = initial.step_ms.min(initial.left_ms);
-                let left_ms = (initial.left_ms - initial.step_ms).max(0);
-                let initial = InitialDelay { left_ms, has_newcomer: false, ..initial };
-                self.document.deadline = Some(Deadline { at_ms: now_ms + step_ms, initial: Some(initial) });
-            }
-            (GroupState::PreparingRebalance, _) => self.complete(now_ms),
-            (GroupState::CompletingRebalance | GroupState::Stable, _) => self.remove_unsynced(now_ms),
-            (GroupState::Empty | GroupState::Assigning | GroupState::Reconciling, _) => {
-                self.document.deadline = None;
-            }
-        }
-    }
-
-    /// Starts the next generation with the members that have joined. Static members need not have joined
-    /// (KIP-345).
-    fn complete(&mut self, now_ms: i64) {
-        let late = self.members().filter(|(_, member)| !member.has_joined && member.instance_id.is_none());
-        for id in late.map(|(id, _)| Arc::clone(id)).collect::<Vec<_>>() {
-            self.take_out(&id);
-        }
-        if !self.elect_joined_leader() && self.count() > 0 {
-            // Only static members are left and none has rejoined: they stay until their session timeout.
-            let at_ms = now_ms + self.rebalance_timeout_ms();
-            self.document.deadline = Some(Deadline { at_ms, initial: None });
-            return;
-        }
-        self.document.generation = self.document.generation.wrapping_add(1).max(0);
-        if self.count() == 0 {
-            (self.document.protocol, self.document.leader) = (None, None);
-            self.enter(GroupState::Empty, now_ms);
-            return;
-        }
-        self.document.protocol = protocols::select(&self.documents());
-        self.enter(GroupState::CompletingRebalance, now_ms);
-        let at_ms = now_ms + self.rebalance_timeout_ms();
-        self.document.deadline = Some(Deadline { at_ms, initial: None });
-        self.each(|member| {
-            (member.has_joined, member.has_synced) = (false, false);
-            member.lease_ms = now_ms + i64::from(member.session_timeout_ms);
-        });
-    }
-
-    fn elect_joined_leader(&mut self) -> bool {
-        let leader = self.document.leader.as_deref().and_then(|leader| self.member(leader));
-        if leader.is_some_and(|leader| leader.has_joined) {
-            return true;
-        }
-        let joined = self.members().find(|(_, member)| member.has_joined).map(|(id, _)| Arc::clone(id));
-        let is_found = joined.is_some();
-        if is_found {
-            self.document.leader = joined;
-        }
-        is_found
-    }
-
-    /// Removes members that joined but did not send SyncGroup in time.
-    fn remove_unsynced(&mut self, now_ms: i64) {
-        self.document.deadline = None;
-        let unsynced = self.members().filter(|(_, member)| !member.has_synced);
-        let unsynced: Vec<_> = unsynced.map(|(id, _)| Arc::clone(id)).collect();
-        if unsynced.is_empty() {
-            return;
-        }
-        unsynced.iter().for_each(|id| self.take_out(id));
-        self.prepare(0, now_ms);
-    }
-
-    /// The leader has assigned: the group becomes Stable.
-    pub(super) fn settle(&mut self, now_ms: i64) {
-        let deadline = self.document.deadline;
-        self.enter(GroupState::Stable, now_ms);
-        self.document.deadline = deadline;
     }
 }

@@ -6,11 +6,11 @@ use super::group::Group;
 use crate::commands::{LeftMember, MemberIdentity};
 
 /// Removes members one by one.
-pub(super) fn leave(group: &mut Group, members: &[MemberIdentity], now_ms: i64) -> Vec<LeftMember> {
+pub(super) fn leave(group: &mut Group<'_>, members: &[MemberIdentity], now_ms: i64) -> Vec<LeftMember> {
     members.iter().map(|member| leave_one(group, member, now_ms)).collect()
 }
 
-fn leave_one(group: &mut Group, member: &MemberIdentity, now_ms: i64) -> LeftMember {
+fn leave_one(group: &mut Group<'_>, member: &MemberIdentity, now_ms: i64) -> LeftMember {
     if group.is_pending(&member.id) {
         // A pending member id (KIP-394) is never that of a static member.
         if member.instance_id.is_some() {

@@ -10,27 +10,36 @@
 //! Heartbeats write nothing. A broker remembers when it heard from each member, and a tick names those that it
 //! has not heard from for a whole session.
 //!
+//! A group knows of its members what it must know at each call (`tally`), and a call loads those members that it
+//! names. All members are loaded once per rebalance: when a generation is complete, and when its leader assigns.
+//!
 //! A group's topics may belong to another service, so the group rules read no topic documents: topic metadata
-//! travels in the command ([`missing_topics`]).
+//! travels in the command ([`KnownTopics`](crate::commands::KnownTopics)).
 
+mod assigned;
 mod assignors;
 mod consumer;
 mod decide;
 mod group;
+mod instances;
 mod join;
 mod leave;
+mod lookups;
 mod offsets;
 mod pending;
 mod protocols;
+mod rebalance;
 mod sync;
+mod tally;
 mod tick;
 mod view;
 
-pub use consumer::{must_join_again, rest, subscribed_names};
-pub use decide::missing_topics;
+pub use consumer::{awaited, must_join_again, rest, target_assignment};
 pub(crate) use decide::{decide, needs};
-pub use protocols::CONSUMER;
-pub use view::{GroupView, check_heartbeat, check_offset_fetch, join_answer, sync_answer};
+pub use protocols::{CONSUMER, subscribed_names};
+pub use view::{GroupView, MemberView, check_heartbeat, check_offset_fetch, join_answer, sync_answer};
 
+#[cfg(test)]
+mod cost_tests;
 #[cfg(test)]
 mod tests;

@@ -1,23 +1,36 @@
 //! Committed offsets: OffsetCommit, OffsetDelete, DeleteGroups and expiry, as Kafka's coordinator decides
 //! them.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use kernel::{ErrorCode, TopicId};
 
 use super::consumer;
-use super::group::{Group, member_keys, unknown_member};
+use super::group::{Group, unknown_member};
+use super::lookups::Lookups;
 use super::pending;
 use super::protocols::{self, CONSUMER};
 use crate::commands::{Applied, CommittedOffset, GroupCommand, MemberIdentity, Outcome, Refused};
 use crate::documents::{
-    DocumentKind, GroupDocument, GroupState, MemberDocument, MemberKey, OffsetDocument, OffsetKey,
-    PendingDocument,
+    DocumentKind, GroupDocument, GroupState, MemberKey, OffsetDocument, OffsetKey, PendingDocument,
 };
 use crate::working_set::{Wanted, WorkingSet};
 
-pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand) {
+/// Whether a command is about offsets, and changes no member.
+pub(super) fn is_about_offsets(command: &GroupCommand) -> bool {
+    matches!(
+        command,
+        GroupCommand::CommitOffsets { .. }
+            | GroupCommand::DeleteOffsets { .. }
+            | GroupCommand::ExpireOffsets { .. }
+            | GroupCommand::Delete
+    )
+}
+
+/// The documents that a command about offsets needs, whatever it finds.
+pub(super) fn needs_always(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand) {
     match command {
         GroupCommand::CommitOffsets { offsets, .. } => {
             for CommittedOffset { topic, partition, .. } in offsets {
@@ -36,37 +49,88 @@ pub(super) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupComman
     }
 }
 
-/// The committing member. A group may have a thousand others, which only an error is about.
-pub(super) fn needs_of_committer(
-    wanted: &mut Wanted,
-    group: &Arc<str>,
+/// Looks at the members that a command about offsets looks at.
+pub(super) fn look(lookups: Lookups<'_>, group: &Arc<str>, command: &GroupCommand) {
+    match command {
+        // Only a static member may be about another one.
+        GroupCommand::CommitOffsets { member, knows_epochs, .. } if member.instance_id.is_some() => {
+            if let Some(mut group) = load_for_committer(lookups, group, member) {
+                let committer = CommittingMember { member, knows_epochs: *knows_epochs };
+                // What it tells is the decision's; here it only looks.
+                let _ = check_committer(&mut group, &committer);
+            }
+        }
+        GroupCommand::DeleteOffsets { .. } | GroupCommand::ExpireOffsets { .. } => {
+            load_for_subscriptions(lookups, group);
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn decide(
+    set: &mut WorkingSet<'_>,
+    lacking: &RefCell<Wanted>,
+    name: &Arc<str>,
+    command: &GroupCommand,
+) -> Outcome {
+    match command {
+        GroupCommand::CommitOffsets { member, offsets, knows_epochs, now_ms } => {
+            let committer = CommittingMember { member, knows_epochs: *knows_epochs };
+            let group = load_for_committer(Lookups::new(set, lacking), name, member);
+            match group.map(|mut group| check_committer(&mut group, &committer)) {
+                Some(checked) => checked?,
+                // A consumer that commits offsets and joins no group.
+                None if member.generation < 0 => {
+                    set.put::<GroupDocument>(name, GroupDocument::empty(*now_ms));
+                }
+                None => return Err(unknown_group()),
+            }
+            for CommittedOffset { topic, partition, document } in offsets {
+                set.put::<OffsetDocument>(&key(name, topic, *partition), document.clone());
+            }
+            Ok(Applied::Changed)
+        }
+        GroupCommand::DeleteOffsets { offsets } => {
+            let group = load_for_subscriptions(Lookups::new(set, lacking), name);
+            let errors = delete_errors(&group.ok_or_else(unknown_group)?, offsets)?;
+            let unused = offsets.iter().zip(&errors).filter(|(_, error)| error.is_none());
+            let unused: Vec<(Arc<str>, i32)> = unused.map(|(offset, _)| offset.clone()).collect();
+            remove_offsets(set, name, &unused);
+            Ok(Applied::OffsetsDeleted(errors))
+        }
+        GroupCommand::ExpireOffsets { now_ms, retention_ms, deleted_topics } => {
+            let expiry = Expiry { now_ms: *now_ms, retention_ms: *retention_ms, deleted_topics };
+            expire(set, lacking, name, &expiry)
+        }
+        GroupCommand::Delete => delete_group(set, name),
+        _ => Err(unknown_group()),
+    }
+}
+
+/// The group with the committing member. It may have a thousand others.
+fn load_for_committer<'a>(
+    lookups: Lookups<'a>,
+    name: &Arc<str>,
     member: &MemberIdentity,
-    set: &WorkingSet<'_>,
-) {
-    wanted.read::<MemberDocument>(&member_key(group, member));
-    if needs_others(set, group, member) {
-        for key in member_keys(group, set) {
-            wanted.read::<MemberDocument>(&key);
+) -> Option<Group<'a>> {
+    let mut group = Group::load(lookups, name)?;
+    group.load_member(&member.id);
+    Some(group)
+}
+
+/// The group with what tells the topics that its members subscribe to: in a classic group, all members.
+fn load_for_subscriptions<'a>(lookups: Lookups<'a>, name: &Arc<str>) -> Option<Group<'a>> {
+    let mut group = Group::load(lookups, name)?;
+    let is_of_consumers = group.document.protocol_type.as_deref() == Some(CONSUMER);
+    if group.document.state != GroupState::Empty && is_of_consumers {
+        group.ensure_tally();
+        if group.document.consumer.is_some() {
+            group.load_topics();
+        } else {
+            group.load_all();
         }
     }
-}
-
-fn member_key(group: &Arc<str>, member: &MemberIdentity) -> MemberKey {
-    MemberKey { group: Arc::clone(group), member: Arc::clone(&member.id) }
-}
-
-/// Whether another member may have the group instance id.
-fn needs_others(set: &WorkingSet<'_>, group: &Arc<str>, member: &MemberIdentity) -> bool {
-    let own = set.get::<MemberDocument>(&member_key(group, member));
-    member.instance_id.is_some() && own.is_none_or(|own| own.instance_id != member.instance_id)
-}
-
-fn load_for(set: &WorkingSet<'_>, group: &Arc<str>, member: &MemberIdentity) -> Option<Group> {
-    if needs_others(set, group, member) {
-        Group::load(set, group)
-    } else {
-        Group::load_with(set, group, std::slice::from_ref(&member.id))
-    }
+    Some(group)
 }
 
 fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
@@ -74,34 +138,13 @@ fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
 }
 
 /// A member that commits.
-pub(super) struct CommittingMember<'a> {
-    pub(super) member: &'a MemberIdentity,
+struct CommittingMember<'a> {
+    member: &'a MemberIdentity,
     /// Whether the request version knows member epochs.
-    pub(super) knows_epochs: bool,
+    knows_epochs: bool,
 }
 
-pub(super) fn commit(
-    set: &mut WorkingSet<'_>,
-    name: &Arc<str>,
-    committer: &CommittingMember<'_>,
-    offsets: &[CommittedOffset],
-    now_ms: i64,
-) -> Outcome {
-    match load_for(set, name, committer.member) {
-        Some(group) => check_committer(&group, committer)?,
-        // A consumer that commits offsets and joins no group.
-        None if committer.member.generation < 0 => {
-            set.put::<GroupDocument>(name, GroupDocument::empty(now_ms));
-        }
-        None => return Err(unknown_group()),
-    }
-    for CommittedOffset { topic, partition, document } in offsets {
-        set.put::<OffsetDocument>(&key(name, topic, *partition), document.clone());
-    }
-    Ok(Applied::Changed)
-}
-
-fn check_committer(group: &Group, committer: &CommittingMember<'_>) -> Result<(), Refused> {
+fn check_committer(group: &mut Group<'_>, committer: &CommittingMember<'_>) -> Result<(), Refused> {
     let member = committer.member;
     let is_empty = group.document.state == GroupState::Empty;
     if member.generation < 0 && is_empty {
@@ -129,7 +172,7 @@ fn check_committer(group: &Group, committer: &CommittingMember<'_>) -> Result<()
 /// In a group of the consumer protocol, members of both protocols may commit; each gets its own protocol's
 /// errors.
 fn check_consumer(
-    group: &Group,
+    group: &Group<'_>,
     CommittingMember { member, knows_epochs }: &CommittingMember<'_>,
 ) -> Result<(), Refused> {
     let document = group.member(&member.id).ok_or_else(unknown_member)?;
@@ -144,30 +187,26 @@ fn check_consumer(
     if member.generation == own.epoch { Ok(()) } else { Err(Refused::from(stale)) }
 }
 
-pub(super) fn delete(set: &mut WorkingSet<'_>, name: &Arc<str>, offsets: &[(Arc<str>, i32)]) -> Outcome {
-    let group = Group::load(set, name).ok_or_else(unknown_group)?;
-    let is_in_use = |topic: &str| group.document.state != GroupState::Empty && subscribes(&group, topic);
-    let is_of_consumers = group.document.protocol_type.as_deref() == Some(CONSUMER);
-    if group.document.state != GroupState::Empty && !is_of_consumers {
+/// For each offset, why it is not deleted, if so.
+fn delete_errors(group: &Group<'_>, offsets: &[(Arc<str>, i32)]) -> Result<Vec<Option<ErrorCode>>, Refused> {
+    let is_empty = group.document.state == GroupState::Empty;
+    if !is_empty && group.document.protocol_type.as_deref() != Some(CONSUMER) {
         // For other protocol types the broker cannot tell which topics the members use.
         return Err(ErrorCode::NonEmptyGroup.into());
     }
+    let is_in_use = |topic: &str| !is_empty && subscribes(group, topic);
     let error = |topic: &str| is_in_use(topic).then_some(ErrorCode::GroupSubscribedToTopic);
-    let errors: Vec<Option<ErrorCode>> = offsets.iter().map(|(topic, _)| error(topic)).collect();
-    let unused = offsets.iter().zip(&errors).filter(|(_, error)| error.is_none());
-    let unused: Vec<(Arc<str>, i32)> = unused.map(|(offset, _)| offset.clone()).collect();
-    remove_offsets(set, name, &unused);
-    Ok(Applied::OffsetsDeleted(errors))
+    Ok(offsets.iter().map(|(topic, _)| error(topic)).collect())
 }
 
 /// Whether a member may subscribe to a topic. A subscription that cannot be parsed counts as one to every
 /// topic.
-fn subscribes(group: &Group, topic: &str) -> bool {
+fn subscribes(group: &Group<'_>, topic: &str) -> bool {
     if group.document.consumer.is_some() {
         return consumer::is_subscribed(group, topic);
     }
     let protocol = group.document.protocol.as_deref();
-    group.members().any(|(_, member)| {
+    group.members().into_iter().any(|(_, member)| {
         let own = protocols::subscription_to(member, protocol);
         own.is_none_or(|own| own.topics.contains(topic))
     })
@@ -192,7 +231,7 @@ fn all_offsets(set: &WorkingSet<'_>, group: &Arc<str>) -> Vec<(Arc<str>, i32)> {
     offsets.map(|OffsetKey { topic, partition, .. }| (topic, partition)).collect()
 }
 
-pub(super) fn delete_group(set: &mut WorkingSet<'_>, group: &Arc<str>) -> Outcome {
+fn delete_group(set: &mut WorkingSet<'_>, group: &Arc<str>) -> Outcome {
     let document = set.get::<GroupDocument>(group).ok_or_else(unknown_group)?;
     if document.state != GroupState::Empty {
         return Err(ErrorCode::NonEmptyGroup.into());
@@ -211,16 +250,23 @@ fn drop_group(set: &mut WorkingSet<'_>, group: &Arc<str>) {
 }
 
 /// What decides whether an offset has expired.
-pub(super) struct Expiry<'a> {
-    pub(super) now_ms: i64,
-    pub(super) retention_ms: i64,
-    pub(super) deleted_topics: &'a BTreeSet<TopicId>,
+struct Expiry<'a> {
+    now_ms: i64,
+    retention_ms: i64,
+    deleted_topics: &'a BTreeSet<TopicId>,
 }
 
 /// An offset is kept while its group subscribes to its topic, and for the retention time after that. Offsets
 /// of deleted topics are not kept.
-pub(super) fn expire(set: &mut WorkingSet<'_>, name: &Arc<str>, expiry: &Expiry<'_>) -> Outcome {
-    let Some(group) = Group::load(set, name) else { return Ok(Applied::Changed) };
+fn expire(
+    set: &mut WorkingSet<'_>,
+    lacking: &RefCell<Wanted>,
+    name: &Arc<str>,
+    expiry: &Expiry<'_>,
+) -> Outcome {
+    let Some(group) = load_for_subscriptions(Lookups::new(set, lacking), name) else {
+        return Ok(Applied::Changed);
+    };
     let is_empty = group.document.state == GroupState::Empty;
     let is_idle = |topic: &str| {
         if is_empty {

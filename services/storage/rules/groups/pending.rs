@@ -7,8 +7,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::documents::{DocumentKind, GroupDocument, MemberKey, PendingDocument, PendingIds};
-use crate::working_set::WorkingSet;
+use super::lookups::Lookups;
+use crate::documents::{Document, DocumentKind, GroupDocument, MemberKey, PendingDocument, PendingIds};
+use crate::working_set::{Changes, WorkingSet};
 
 /// The pending ids that a command looks at.
 #[derive(Default)]
@@ -26,18 +27,20 @@ fn key(group: &Arc<str>, member: &Arc<str>) -> MemberKey {
 
 impl Pending {
     /// Loads an id, if it is pending.
-    pub(super) fn load(&mut self, set: &WorkingSet<'_>, group: &Arc<str>, id: &Arc<str>) {
-        let stored = set.get::<PendingDocument>(&key(group, id)).map(|pending| pending.until_ms);
+    pub(super) fn load(&mut self, lookups: Lookups<'_>, group: &Arc<str>, id: &Arc<str>) {
+        if self.0.contains_key(id) {
+            return;
+        }
+        let stored = lookups.get::<PendingDocument>(&key(group, id)).map(|pending| pending.until_ms);
         if stored.is_some() {
             self.0.insert(Arc::clone(id), Known { stored, until_ms: stored });
         }
     }
 
     /// Loads all ids of a group.
-    pub(super) fn load_all(&mut self, set: &WorkingSet<'_>, group: &Arc<str>) {
-        for id in ids(set, group) {
-            self.load(set, group, &id);
-        }
+    pub(super) fn load_all(&mut self, lookups: Lookups<'_>, group: &Arc<str>) {
+        let keys = lookups.keys::<PendingDocument>(PendingDocument::of_group(group)).unwrap_or_default();
+        keys.iter().for_each(|key| self.load(lookups, group, &key.member));
     }
 
     pub(super) fn has(&self, id: &str) -> bool {
@@ -81,13 +84,13 @@ impl Pending {
         group.pending_ids = None;
     }
 
-    /// Writes the changed documents to the set.
-    pub(super) fn store(self, set: &mut WorkingSet<'_>, group: &Arc<str>) {
+    /// Adds the changed documents.
+    pub(super) fn add_changes(self, group: &Arc<str>, changes: &mut Changes) {
         for (id, Known { stored, until_ms }) in self.0 {
-            match until_ms {
-                _ if stored == until_ms => {}
-                Some(until_ms) => set.put::<PendingDocument>(&key(group, &id), PendingDocument { until_ms }),
-                None => set.delete::<PendingDocument>(&key(group, &id)),
+            if stored != until_ms {
+                let document =
+                    until_ms.map(|until_ms| Document::new::<PendingDocument>(PendingDocument { until_ms }));
+                changes.insert(PendingDocument::key(&key(group, &id)), document);
             }
         }
     }

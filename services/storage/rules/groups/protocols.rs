@@ -1,6 +1,6 @@
 //! The assignor that a classic group uses, and the subscriptions in its members' metadata.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kernel::consumer_protocol::{ConsumerSubscription, read_subscription};
@@ -11,7 +11,7 @@ use crate::documents::{MemberDocument, MemberProtocol};
 pub const CONSUMER: &str = "consumer";
 
 /// Assignors that every member supports, in the order of the first member's preference.
-pub(super) fn known_by_all(members: &[&MemberDocument]) -> Vec<Arc<str>> {
+fn known_by_all(members: &[&MemberDocument]) -> Vec<Arc<str>> {
     let Some(first) = members.first() else { return Vec::new() };
     let by_all = |own: &&MemberProtocol| members.iter().all(|member| member.metadata(&own.name).is_some());
     first.protocols.iter().filter(by_all).map(|own| Arc::clone(&own.name)).collect()
@@ -43,4 +43,12 @@ pub(super) fn subscription_to(
 ) -> Option<ConsumerSubscription> {
     let in_use = protocol.and_then(|protocol| member.metadata(protocol));
     in_use.map_or_else(|| subscription(&member.protocols), |metadata| read_subscription(&metadata.0))
+}
+
+/// The topics that a member subscribes to by name.
+pub fn subscribed_names(member: &MemberDocument) -> BTreeSet<Arc<str>> {
+    if member.is_classic() {
+        return subscription(&member.protocols).map(|own| own.topics).unwrap_or_default();
+    }
+    member.consumer.as_ref().map(|own| own.topics.clone()).unwrap_or_default()
 }

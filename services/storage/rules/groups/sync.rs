@@ -10,7 +10,7 @@ use super::group::{Group, unknown_member};
 use crate::commands::{Refused, Sync, Synced};
 use crate::documents::{Blob, GroupState};
 
-pub(super) fn sync(group: &mut Group, sync: &Sync) -> Result<Synced, Refused> {
+pub(super) fn sync(group: &mut Group<'_>, sync: &Sync) -> Result<Synced, Refused> {
     group.check_member(&sync.member)?;
     if sync.member.generation != group.document.generation {
         return Err(ErrorCode::IllegalGeneration.into());
@@ -30,13 +30,13 @@ pub(super) fn sync(group: &mut Group, sync: &Sync) -> Result<Synced, Refused> {
         }
         _ => {}
     }
-    if group.member(&sync.member.id).is_some_and(|member| !member.has_synced)
-        && let Some(member) = group.member_mut(&sync.member.id)
-    {
-        member.has_synced = true;
-        member.lease_ms = sync.now_ms + i64::from(member.session_timeout_ms);
+    if group.member(&sync.member.id).is_some_and(|member| !member.has_synced) {
+        group.change(&sync.member.id, |member| {
+            member.has_synced = true;
+            member.lease_ms = sync.now_ms + i64::from(member.session_timeout_ms);
+        });
     }
-    if group.members().all(|(_, member)| member.has_synced) && group.document.state == GroupState::Stable {
+    if group.tally().unsynced == 0 && group.document.state == GroupState::Stable {
         group.document.deadline = None;
     }
     let assignment = group.member(&sync.member.id).map(|member| member.assignment.0.clone());
@@ -47,13 +47,11 @@ pub(super) fn sync(group: &mut Group, sync: &Sync) -> Result<Synced, Refused> {
 }
 
 /// A member that the leader leaves out gets an empty assignment.
-fn assign(group: &mut Group, assignments: &[(Arc<str>, Bytes)]) {
+fn assign(group: &mut Group<'_>, assignments: &[(Arc<str>, Bytes)]) {
+    group.load_all();
     let mut assignments: HashMap<Arc<str>, Bytes> = assignments.iter().cloned().collect();
-    let ids: Vec<Arc<str>> = group.ids().cloned().collect();
-    for id in ids {
+    for id in group.ids() {
         let assignment = Blob(assignments.remove(&id).unwrap_or_default());
-        if let Some(member) = group.member_mut(&id) {
-            member.assignment = assignment;
-        }
+        group.change(&id, |member| member.assignment = assignment);
     }
 }

@@ -13,9 +13,12 @@ use crate::commands::{
     Outcome, Sync, Synced,
 };
 use crate::documents::{
-    Blob, DocumentKind, GroupDocument, GroupState, Key, MemberDocument, MemberKey, MemberProtocol,
-    OffsetDocument, PendingDocument,
+    AssignedPartition, Blob, Document, DocumentKind, GroupDocument, GroupState, GroupTopics,
+    InstanceDocument, Key, MemberDocument, MemberKey, MemberProtocol, OffsetDocument, PendingDocument, Tally,
+    each,
 };
+use crate::groups::tally::{Subscription, recount, recount_topics};
+use crate::groups::{GroupView, target_assignment};
 use crate::testing::MapStore;
 
 pub(super) const SESSION_MS: i32 = 10_000;
@@ -61,7 +64,106 @@ impl Store {
         let (outcome, effects) = self.documents.run(&Command::Group { group: text("g"), command });
         assert!(effects.is_empty(), "a group has no log");
         self.check_pending();
+        self.check_members();
         outcome
+    }
+
+    /// The group knows of its members what their documents say.
+    fn check_members(&self) {
+        let Some(group) = self.documents.get::<GroupDocument>(&text("g")) else { return };
+        let Some(known) = &group.tally else { return };
+        let target_epoch = group.consumer.as_ref().map(|own| own.assignment_epoch);
+        let mut counted = Arc::new(Tally { next_order: known.next_order, ..Tally::EMPTY });
+        let stored = self.documents.get::<GroupTopics>(&text("g"));
+        let uncounted = GroupTopics { topics: self.topics_of().topics, ..GroupTopics::NONE };
+        let uncounted = GroupTopics { regexes: self.topics_of().regexes, ..uncounted };
+        let mut topics = Arc::new(uncounted);
+        let mut instances = BTreeMap::new();
+        let mut assigned: BTreeMap<(TopicId, i32), BTreeSet<Arc<str>>> = BTreeMap::new();
+        let members = self.view().members;
+        for (id, member) in &members {
+            recount(&mut counted, None, Some(&**member), target_epoch);
+            recount_topics(&mut topics, &Subscription::of(None), &Subscription::of(Some(&**member)));
+            instances
+                .extend(member.instance_id.iter().map(|instance| (Arc::clone(instance), Arc::clone(id))));
+            let own = member.consumer.iter().flat_map(|own| each(&own.assigned).chain(each(&own.revoking)));
+            for at in own {
+                assigned.entry(at).or_default().insert(Arc::clone(id));
+            }
+        }
+        assert_eq!((group.members as usize, known), (members.len(), &counted));
+        assert_eq!(stored.unwrap_or(&GroupTopics::NONE), &*topics);
+        assert!(stored.is_none_or(|stored| *stored != GroupTopics::NONE && group.consumer.is_some()));
+        assert_eq!(
+            self.all::<InstanceDocument, _, _>(|key, own| (key.instance, own.member.clone())),
+            instances
+        );
+        let stored = self.all::<AssignedPartition, _, _>(|key, own| {
+            ((key.partition.topic, key.partition.partition), own.members.clone())
+        });
+        assert_eq!(stored, assigned);
+    }
+
+    fn all<T: DocumentKind, K: Ord, V>(&self, entry: impl Fn(T::Key, &T) -> (K, V)) -> BTreeMap<K, V> {
+        let of_kind = self
+            .documents
+            .0
+            .iter()
+            .filter_map(|(key, document)| Some(entry(T::parse_key(key)?, document.get::<T>()?)));
+        of_kind.collect()
+    }
+
+    /// The group and all its members.
+    pub(super) fn view(&self) -> GroupView {
+        let members = self.documents.0.iter().filter_map(|(key, document)| {
+            Some((MemberDocument::parse_key(key)?.member, document.get_arc::<MemberDocument>()?))
+        });
+        let topics = self.documents.0.get(&GroupTopics::key(&text("g")));
+        let topics = topics.and_then(|document| document.get_arc::<GroupTopics>());
+        GroupView::new(Arc::new(self.group()), members.collect(), topics)
+    }
+
+    /// The topics that the members subscribe to.
+    pub(super) fn topics_of(&self) -> GroupTopics {
+        (*self.view().topics).clone()
+    }
+
+    /// The ids of the members, in the order in which they joined.
+    pub(super) fn members(&self) -> Vec<Arc<str>> {
+        self.view().members.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Computes the target assignment and installs it, if it is due.
+    pub(super) fn install_target(&mut self) {
+        if let Some(target) = target_assignment(&self.view(), self.now_ms) {
+            self.run(GroupCommand::InstallTarget(target)).unwrap();
+        }
+    }
+
+    /// Continues a call that waits for the target assignment, as the broker does.
+    pub(super) fn continued(&mut self, outcome: Outcome) -> Outcome {
+        let Ok(Applied::TargetDue(advance)) = outcome else { return outcome };
+        self.install_target();
+        self.run(GroupCommand::Advance(advance))
+    }
+
+    /// Makes the group's documents those of the release before: the group lists its members and has its topics, and there
+    /// are no documents of group instance ids and assigned partitions.
+    pub(super) fn downgrade_documents(&mut self) {
+        let (mut group, members) = (self.group(), self.members());
+        if let Some(consumer) = &mut group.consumer {
+            let GroupTopics { topics, regexes, .. } = self.topics_of();
+            let consumer = Arc::make_mut(consumer);
+            (consumer.topics, consumer.regexes) = (topics, regexes);
+        }
+        let kinds = [InstanceDocument::PREFIX, AssignedPartition::PREFIX, GroupTopics::PREFIX];
+        self.documents.0.retain(|key, _| !kinds.contains(&key.kind()));
+        let mut value = serde_json::to_value(&group).unwrap();
+        let fields = value.as_object_mut().unwrap();
+        fields.remove("tally");
+        fields.insert("members".to_owned(), serde_json::to_value(members).unwrap());
+        let document = Document::read::<GroupDocument>(&value.to_string()).unwrap();
+        self.documents.0.insert(GroupDocument::key(&text("g")), document);
     }
 
     /// The group counts its pending ids, and knows when the first may expire.
@@ -123,8 +225,18 @@ impl Store {
             known_topics: self.topics.clone(),
             now_ms: self.now_ms,
         };
+        let protocol = join.protocols.first().map(|own| Arc::clone(&own.name)).unwrap_or_default();
         match self.run(GroupCommand::Join(Box::new(join))) {
             Ok(Applied::Joined(joined)) => Ok(joined),
+            Ok(Applied::TargetDue(advance)) => {
+                let member = Arc::clone(&advance.member_id);
+                match self.continued(Ok(Applied::TargetDue(advance))) {
+                    Ok(Applied::Heartbeat(reply)) => {
+                        Ok(Joined::ByBroker { member, epoch: reply.member_epoch, protocol })
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
             Err(refused) => Err(refused.error),
             other => panic!("{other:?}"),
         }
@@ -178,13 +290,15 @@ impl Store {
 
     /// The members that were not heard from for a whole session, as the broker finds them.
     fn timed_out(&self) -> BTreeMap<Arc<str>, i64> {
-        let Some(group) = self.documents.get::<GroupDocument>(&text("g")) else { return BTreeMap::new() };
+        if self.documents.get::<GroupDocument>(&text("g")).is_none() {
+            return BTreeMap::new();
+        }
         let timed_out = |id: &Arc<str>| {
             let lease_ms = self.member(id)?.lease_ms;
             let until_ms = self.heard.get(id).map_or(lease_ms, |heard_ms| lease_ms.max(*heard_ms));
             (until_ms <= self.now_ms).then(|| (Arc::clone(id), lease_ms))
         };
-        group.members.iter().filter_map(timed_out).collect()
+        self.members().iter().filter_map(timed_out).collect()
     }
 
     pub(super) fn commit(
@@ -331,7 +445,7 @@ fn a_new_group_waits_while_members_keep_joining() {
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 0));
     store.pass(1, &[]);
     assert_eq!(store.state(), (GroupState::CompletingRebalance, 1));
-    assert_eq!(store.group().members.len(), 2);
+    assert_eq!(store.members().len(), 2);
 }
 
 #[test]
@@ -346,7 +460,7 @@ fn a_member_that_does_not_rejoin_in_time_is_removed() {
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 2));
     store.pass(6_000, &["b"]);
     assert_eq!(store.state(), (GroupState::CompletingRebalance, 3));
-    assert_eq!(store.group().members, [text("a"), text("c")]);
+    assert_eq!(store.members(), [text("a"), text("c")]);
     assert_eq!(store.member("b"), None);
 }
 
@@ -357,7 +471,7 @@ fn a_member_is_removed_after_its_session_timeout() {
     assert_eq!(store.state(), (GroupState::Stable, 2));
     store.pass(1_000, &[]);
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 2), "b is gone");
-    assert_eq!(store.group().members, [text("a")]);
+    assert_eq!(store.members(), [text("a")]);
     store.pass(9_000, &[]);
     assert_eq!(store.state(), (GroupState::Empty, 3));
     assert_eq!(store.group().leader, None);
@@ -373,10 +487,10 @@ fn a_late_tick_removes_no_member_that_has_joined_since() {
     let tick =
         |lease_ms| GroupCommand::Tick { now_ms: 10_000, timed_out: BTreeMap::from([(text("b"), lease_ms)]) };
     store.run(tick(before)).unwrap();
-    assert_eq!(store.group().members, [text("a"), text("b")]);
+    assert_eq!(store.members(), [text("a"), text("b")]);
     let now = store.member("b").unwrap().lease_ms;
     store.run(tick(now)).unwrap();
-    assert_eq!(store.group().members, [text("a")]);
+    assert_eq!(store.members(), [text("a")]);
 }
 
 #[test]
@@ -407,6 +521,46 @@ fn an_unchanged_member_that_rejoins_starts_no_rebalance() {
     let mut store = Store::stable();
     store.join("a").unwrap();
     assert_eq!(store.state(), (GroupState::PreparingRebalance, 2), "a leader comes again to assign again");
+}
+
+#[test]
+fn a_group_of_the_release_before_goes_on() {
+    let mut store = Store::stable();
+    store.join_new_static("one", "c").unwrap();
+    store.downgrade_documents();
+    assert_eq!(
+        store.commit(MemberIdentity { generation: 2, ..static_member("d", "one") }, 0, 5),
+        Err(ErrorCode::FencedInstanceId)
+    );
+    assert_eq!(store.join("a"), waits("a", 2));
+    assert_eq!((store.state(), store.group().members), ((GroupState::PreparingRebalance, 2), 3));
+    assert_eq!(store.join("b"), waits("b", 2));
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 3));
+    assert_eq!(store.members(), [text("a"), text("b"), text("c")]);
+    assert_eq!(store.leave(&[static_member("", "one")]), [Ok(())]);
+    assert_eq!(store.members(), [text("a"), text("b")]);
+}
+
+/// Nobody has got the assignments of the generation that was about to begin, and those before are over.
+#[test]
+fn assignments_are_void_once_a_rebalance_starts_before_the_leader_has_assigned() {
+    let mut store = Store::stable();
+    let parts = |store: &Store| -> Vec<Bytes> {
+        store.view().members.iter().map(|(_, member)| member.assignment.0.clone()).collect()
+    };
+    let before = vec![Bytes::from_static(b"0"), Bytes::from_static(b"1")];
+    store.join_new("c").unwrap();
+    assert_eq!(parts(&store)[..2], before, "a rebalance alone takes nothing away");
+    store.join("a").unwrap();
+    store.join("b").unwrap();
+    assert_eq!(store.state(), (GroupState::CompletingRebalance, 3));
+    store.leave(&[dynamic("c")]);
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 3));
+    assert_eq!(parts(&store), vec![Bytes::new(); 2]);
+    store.join("a").unwrap();
+    store.join("b").unwrap();
+    assert_eq!((store.state().0, parts(&store)), (GroupState::CompletingRebalance, vec![Bytes::new(); 2]));
+    assert_eq!(store.member("b").unwrap().assignment.0, Bytes::new());
 }
 
 #[test]
@@ -446,7 +600,7 @@ fn a_static_member_stays_without_rejoining_in_time() {
         store.pass(9_000, &["one-1"]);
     }
     assert_eq!(store.state(), (GroupState::CompletingRebalance, 2));
-    assert_eq!(store.group().members, [text("one-1"), text("b")]);
+    assert_eq!(store.members(), [text("one-1"), text("b")]);
     assert_eq!(store.group().leader, Some(text("b")), "somebody leads who is here");
 }
 

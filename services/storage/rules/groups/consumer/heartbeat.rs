@@ -3,43 +3,49 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kernel::{ErrorCode, TopicId};
+use kernel::ErrorCode;
 
-use super::current_assignment::next_assignment;
-use super::state::{bump_epoch, settle};
+use super::advance::advance_or_wait;
+use super::state::bump_epoch;
 use super::subscriptions::{subscribed, update_topics};
-use super::target_assignment::update_targets;
-use crate::commands::{ConsumerHeartbeat, HeartbeatReply, LEAVE_STATIC_EPOCH, Refused, ResolvedRegex};
-use crate::documents::{ConsumerMember, MemberDocument, MemberState, Partitions, each, holds};
+use crate::commands::{
+    Advance, Applied, ConsumerHeartbeat, JOIN_EPOCH, LEAVE_STATIC_EPOCH, Refused, ResolvedRegex,
+};
+use crate::documents::{MemberDocument, MemberState, Partitions, each, holds};
 use crate::groups::group::{Group, unknown_member};
 
 pub(in crate::groups) fn heartbeat(
-    group: &mut Group,
+    group: &mut Group<'_>,
     heartbeat: &ConsumerHeartbeat,
-) -> Result<HeartbeatReply, Refused> {
-    let is_known = group.member(&heartbeat.member_id).is_some();
-    if !is_known && group.count() >= heartbeat.members_max {
+) -> Result<Applied, Refused> {
+    let id = &heartbeat.member_id;
+    if group.member(id).is_none() && group.count() >= heartbeat.members_max {
         return Err(Refused::from(ErrorCode::GroupMaxSizeReached));
     }
     let is_new = find_or_add(group, heartbeat)?;
-    let id = Arc::clone(&heartbeat.member_id);
-    let assigned_before = group.consumer(&id).map(|own| own.assigned.clone()).unwrap_or_default();
     let regexes_changed = update_regexes(group, heartbeat);
     let subscription_changed = update_member(group, heartbeat);
-    let topics_changed = update_topics(group, &heartbeat.known_topics);
-    if is_new || regexes_changed || subscription_changed || topics_changed {
+    let names_changed = is_new || regexes_changed || subscription_changed;
+    let may_change_topics = names_changed || !heartbeat.topics_are_current;
+    let topics_changed =
+        may_change_topics && update_topics(group, &heartbeat.known_topics, heartbeat.topics_are_current);
+    if names_changed || topics_changed {
         bump_epoch(group);
     }
-    update_targets(group);
-    advance(group, &id, heartbeat.owned.as_ref());
-    settle(group, heartbeat.now_ms);
-    let own = group.consumer(&id).ok_or_else(unknown_member)?;
-    let sends_assignment = heartbeat.is_full() || own.assigned != assigned_before;
-    Ok(HeartbeatReply { member_epoch: own.epoch, assignment: sends_assignment.then(|| own.assigned.clone()) })
+    let own = group.consumer(id).ok_or_else(unknown_member)?;
+    let advance = Advance {
+        member_id: Arc::clone(id),
+        member_epoch: own.epoch,
+        owned: heartbeat.owned.clone(),
+        is_full: heartbeat.is_full(),
+        waits_for_target: true,
+        now_ms: heartbeat.now_ms,
+    };
+    advance_or_wait(group, advance)
 }
 
 /// Finds or adds the member. Returns whether it is new.
-fn find_or_add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> Result<bool, Refused> {
+fn find_or_add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<bool, Refused> {
     let id = &heartbeat.member_id;
     let Some(instance) = &heartbeat.instance_id else {
         return match group.member(id) {
@@ -48,7 +54,7 @@ fn find_or_add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> Result<bool,
             None => Err(unknown_member()),
         };
     };
-    match group.id_of_instance(instance).cloned() {
+    match group.id_of_instance(instance) {
         None if heartbeat.joins() && group.member(id).is_none() => Ok(add(group, heartbeat)),
         None if heartbeat.joins() => check_epoch(group, heartbeat).map(|()| false),
         None => Err(unknown_member()),
@@ -58,8 +64,9 @@ fn find_or_add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> Result<bool,
     }
 }
 
-fn add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
+fn add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> bool {
     let document = MemberDocument {
+        order: 0,
         instance_id: heartbeat.instance_id.clone(),
         client_id: Arc::clone(&heartbeat.client_id),
         client_host: Arc::clone(&heartbeat.client_host),
@@ -72,39 +79,47 @@ fn add(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
         lease_ms: heartbeat.now_ms + i64::from(heartbeat.session_timeout_ms),
         consumer: Some(Box::default()),
     };
-    group.add(Arc::clone(&heartbeat.member_id), document);
+    group.add(&heartbeat.member_id, document);
     true
 }
 
 /// A static member keeps its assignment if it rejoins after it left temporarily, or after it was a classic
 /// member. An active member is not replaced, and two members are never merged into one.
-fn rejoin_static(group: &mut Group, heartbeat: &ConsumerHeartbeat, old: &Arc<str>) -> Result<(), Refused> {
+fn rejoin_static(
+    group: &mut Group<'_>,
+    heartbeat: &ConsumerHeartbeat,
+    old: &Arc<str>,
+) -> Result<(), Refused> {
     let id = &heartbeat.member_id;
-    let left_temporarily = group.consumer(old).is_some_and(|own| own.epoch == LEAVE_STATIC_EPOCH);
-    let is_released = left_temporarily || group.member(old).is_some_and(MemberDocument::is_classic);
+    let has_epoch = |epoch| group.consumer(old).is_some_and(|own| own.epoch == epoch);
+    // A member that has no epoch yet has joined and waits for the target assignment: it was not answered.
+    let is_again = old == id && has_epoch(JOIN_EPOCH);
+    let is_released = has_epoch(LEAVE_STATIC_EPOCH)
+        || is_again
+        || group.member(old).is_some_and(MemberDocument::is_classic);
     if !is_released || (old != id && group.member(id).is_some()) {
         return Err(Refused::from(ErrorCode::UnreleasedInstanceId));
     }
     replace(group, old, id);
-    if let Some(member) = group.member_mut(id) {
+    group.change(id, |member| {
         member.lease_ms = heartbeat.now_ms + i64::from(heartbeat.session_timeout_ms);
-    }
+    });
     Ok(())
 }
 
 /// Gives a static member a new member id. It restarts at member epoch 0 with its assignment.
-pub(super) fn replace(group: &mut Group, old: &Arc<str>, new: &Arc<str>) {
+pub(super) fn replace(group: &mut Group<'_>, old: &Arc<str>, new: &Arc<str>) {
     group.rename(old, new);
-    if let Some(own) = group.consumer_mut(new) {
+    group.change_consumer(new, |own| {
         (own.epoch, own.previous_epoch, own.due_ms) = (0, 0, None);
         own.state = MemberState::Stable;
         own.revoking.clear();
-    }
+    });
 }
 
 /// A member may send its previous member epoch if it missed the reply with the next one. It must then own
 /// only partitions that are assigned to it.
-fn check_epoch(group: &Group, heartbeat: &ConsumerHeartbeat) -> Result<(), Refused> {
+fn check_epoch(group: &Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<(), Refused> {
     let own = group.consumer(&heartbeat.member_id).ok_or_else(unknown_member)?;
     let sent_epoch = heartbeat.member_epoch;
     let owns_only_assigned =
@@ -118,27 +133,30 @@ fn check_epoch(group: &Group, heartbeat: &ConsumerHeartbeat) -> Result<(), Refus
 }
 
 /// Updates what the group's regular expressions match. Returns whether one matches other topics than before.
-fn update_regexes(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
-    let used: BTreeSet<Arc<str>> =
-        group.members().filter_map(|(_, member)| member.consumer.as_ref()?.regex.clone()).collect();
-    let Some(consumer) = group.document.consumer.as_mut() else { return false };
+fn update_regexes(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> bool {
     let mut is_changed = false;
     for ResolvedRegex { regex, topics } in &heartbeat.resolved_regexes {
-        if consumer.regexes.get(regex) == Some(topics) {
-            continue;
+        group.load_topics();
+        if group.topics().regexes.get(regex) != Some(topics) {
+            // If no member has it yet, the one that sends it is the one whose subscription changes.
+            is_changed |= group.topics().by_regex.contains_key(regex);
+            group.change_topics(|own| {
+                Arc::make_mut(own).regexes.insert(Arc::clone(regex), topics.clone());
+            });
         }
-        Arc::make_mut(consumer).regexes.insert(Arc::clone(regex), topics.clone());
-        // If none has it yet, the member that sends it is the one whose subscription changes.
-        is_changed |= used.contains(regex);
     }
     is_changed
 }
 
 /// Updates the member from its heartbeat. Returns whether its subscription has changed.
-fn update_member(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
+fn update_member(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> bool {
     let id = &heartbeat.member_id;
+    if heartbeat.topics.is_some() || heartbeat.regex.is_some() {
+        // Only then the expressions before and after may differ.
+        group.load_topics();
+    }
     let before = subscriptions(group, id);
-    if let Some(member) = group.member_mut(id) {
+    group.change(id, |member| {
         // It may have been a classic member before.
         member.protocols.clear();
         member.assignment = Default::default();
@@ -148,8 +166,8 @@ fn update_member(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
         member.client_host = Arc::clone(&heartbeat.client_host);
         member.instance_id = heartbeat.instance_id.clone().or(member.instance_id.take());
         member.rebalance_timeout_ms = heartbeat.rebalance_timeout_ms.unwrap_or(member.rebalance_timeout_ms);
-    }
-    if let Some(own) = group.consumer_mut(id) {
+    });
+    group.change_consumer(id, |own| {
         own.rack = heartbeat.rack.clone().or(own.rack.take());
         own.assignor = heartbeat.assignor.clone().or(own.assignor.take());
         if let Some(topics) = &heartbeat.topics {
@@ -158,32 +176,10 @@ fn update_member(group: &mut Group, heartbeat: &ConsumerHeartbeat) -> bool {
         if let Some(regex) = &heartbeat.regex {
             own.regex = Some(Arc::clone(regex)).filter(|regex| !regex.is_empty());
         }
-    }
+    });
     subscriptions(group, id) != before
 }
 
-fn subscriptions(group: &Group, id: &str) -> Option<BTreeSet<Arc<str>>> {
-    Some(subscribed(group.document.consumer.as_deref()?, group.member(id)?))
-}
-
-/// Advances the member towards its target assignment.
-pub(super) fn advance(group: &mut Group, id: &Arc<str>, owned: Option<&Partitions>) {
-    let (Some(consumer), Some(own)) = (&group.document.consumer, group.consumer(id)) else { return };
-    let target_epoch = consumer.assignment_epoch;
-    let mut next = own.clone();
-    let is_taken = |topic: TopicId, at: i32| is_taken(group, id, topic, at);
-    next_assignment(&mut next, target_epoch, owned, is_taken);
-    let is_same_step = next.state == MemberState::Revoking && next.revoking == own.revoking;
-    if !is_same_step {
-        next.due_ms = None;
-    }
-    if let Some(own) = group.consumer_mut(id) {
-        *own = next;
-    }
-}
-
-/// Whether a partition is assigned to another member, or that member has yet to revoke it.
-pub(super) fn is_taken(group: &Group, but: &Arc<str>, topic: TopicId, at: i32) -> bool {
-    let has = |own: &ConsumerMember| holds(&own.assigned, topic, at) || holds(&own.revoking, topic, at);
-    group.members().any(|(id, member)| id != but && member.consumer.as_deref().is_some_and(has))
+fn subscriptions(group: &Group<'_>, id: &str) -> Option<BTreeSet<Arc<str>>> {
+    Some(subscribed(group.topics(), group.member(id)?))
 }

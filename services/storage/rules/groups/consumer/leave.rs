@@ -8,24 +8,28 @@ use super::migrate;
 use super::state::{bump_epoch, settle};
 use super::subscriptions::drop_unused_topics;
 use crate::commands::{ConsumerLeave, LEAVE_STATIC_EPOCH, Refused};
-use crate::documents::{MemberDocument, MemberState};
+use crate::documents::MemberState;
 use crate::groups::group::{Group, unknown_member};
 
 /// ConsumerGroupHeartbeat of a member that leaves; a static member may leave temporarily.
-pub(in crate::groups) fn leave(group: &mut Group, leave: &ConsumerLeave) -> Result<(), Refused> {
+pub(in crate::groups) fn leave(group: &mut Group<'_>, leave: &ConsumerLeave) -> Result<(), Refused> {
     let id = match &leave.instance_id {
         None => Arc::clone(&leave.member_id),
-        Some(instance) => group.id_of_instance(instance).cloned().ok_or_else(unknown_member)?,
+        Some(instance) => group.id_of_instance(instance).ok_or_else(unknown_member)?,
     };
     if id != leave.member_id {
         return Err(ErrorCode::FencedInstanceId.into());
     }
-    let own = group.consumer_mut(&id).ok_or_else(unknown_member)?;
+    if group.consumer(&id).is_none() {
+        return Err(unknown_member());
+    }
     if leave.member_epoch == LEAVE_STATIC_EPOCH {
         // It keeps its partitions until its session timeout.
-        own.epoch = LEAVE_STATIC_EPOCH;
-        own.state = MemberState::Stable;
-        own.revoking.clear();
+        group.change_consumer(&id, |own| {
+            own.epoch = LEAVE_STATIC_EPOCH;
+            own.state = MemberState::Stable;
+            own.revoking.clear();
+        });
         settle(group, leave.now_ms);
         return Ok(());
     }
@@ -34,7 +38,7 @@ pub(in crate::groups) fn leave(group: &mut Group, leave: &ConsumerLeave) -> Resu
 }
 
 /// Removes members. The others get their partitions with their next heartbeats.
-pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
+pub(super) fn fence(group: &mut Group<'_>, ids: &[Arc<str>], now_ms: i64) {
     if ids.is_empty() {
         return;
     }
@@ -51,12 +55,20 @@ pub(super) fn fence(group: &mut Group, ids: &[Arc<str>], now_ms: i64) {
 }
 
 /// Removes members whose session has timed out, and those that did not revoke, rejoin or sync in time.
-pub(in crate::groups) fn fence_late(group: &mut Group, now_ms: i64, timed_out: &[Arc<str>]) {
-    let is_late = |(id, member): &(&Arc<str>, &MemberDocument)| {
-        let due_ms = member.consumer.as_ref().and_then(|own| own.due_ms);
-        timed_out.contains(id) || due_ms.is_some_and(|at| at <= now_ms)
-    };
-    let late = group.members().filter(is_late);
-    let late: Vec<Arc<str>> = late.map(|(id, _)| Arc::clone(id)).collect();
+pub(in crate::groups) fn fence_late(group: &mut Group<'_>, now_ms: i64, timed_out: &[Arc<str>]) {
+    let mut late = timed_out.to_vec();
+    let is_due = group.document.deadline.is_some_and(|deadline| deadline.at_ms <= now_ms);
+    if is_due {
+        group.load_all();
+        let overdue = group.members().into_iter().filter(|(id, member)| {
+            let due_ms = member.consumer.as_ref().and_then(|own| own.due_ms);
+            !timed_out.contains(id) && due_ms.is_some_and(|at| at <= now_ms)
+        });
+        late.extend(overdue.map(|(id, _)| Arc::clone(id)));
+    }
     fence(group, &late, now_ms);
+    if is_due && late.is_empty() {
+        // Whoever had to act by then has done so: the deadline is that of the next member.
+        settle(group, now_ms);
+    }
 }

@@ -12,70 +12,66 @@ use crate::documents::{Blob, ConsumerGroup, ConsumerMember, GroupState, MemberDo
 use crate::groups::group::Group;
 use crate::groups::protocols::{self, CONSUMER};
 
-/// Whether all members of a classic group are consumers whose metadata can be parsed.
-pub(in crate::groups) fn can_upgrade(group: &Group) -> bool {
+/// Whether all members of a classic group are consumers whose metadata can be parsed. All are loaded.
+pub(in crate::groups) fn can_upgrade(group: &Group<'_>) -> bool {
     let is_readable = |member: &MemberDocument| {
         member.protocols.iter().all(|own| read_subscription(&own.metadata.0).is_some())
             && (member.assignment.0.is_empty() || read_assignment(&member.assignment.0).is_some())
     };
     group.document.protocol_type.as_deref() == Some(CONSUMER)
-        && group.members().all(|(_, member)| is_readable(member))
+        && group.documents().into_iter().all(is_readable)
 }
 
 /// Converts a classic group and its members to the consumer protocol. Their waiting joins and syncs end, and
 /// they rejoin.
-pub(in crate::groups) fn upgrade(group: &mut Group, known: &KnownTopics, now_ms: i64) {
+pub(in crate::groups) fn upgrade(group: &mut Group<'_>, known: &KnownTopics, now_ms: i64) {
     let epoch = group.group_epoch();
     let mut topics = BTreeMap::new();
-    let ids: Vec<Arc<str>> = group.ids().cloned().collect();
-    for id in ids {
-        let Some(member) = group.member_mut(&id) else { continue };
-        let read = read_assignment(&member.assignment.0).unwrap_or_default();
+    for member in group.documents() {
+        let subscribed = protocols::subscription(&member.protocols).into_iter().flat_map(|own| own.topics);
+        topics.extend(subscribed.filter_map(|name| Some((Arc::clone(&name), known.get(&name)?))));
+    }
+    let consumer = ConsumerGroup { assignment_epoch: epoch, ..Default::default() };
+    group.document.consumer = Some(Arc::new(consumer));
+    group.change_topics(|own| Arc::make_mut(own).topics = topics);
+    group.document.has_void_assignments = false;
+    group.each(|member| {
         let mut assigned = Partitions::new();
-        for (name, partitions) in read {
+        for (name, partitions) in read_assignment(&member.assignment.0).unwrap_or_default() {
             if let Some(topic) = known.get(&name) {
                 assigned.insert(topic.id, partitions);
             }
         }
-        let subscribed = protocols::subscription(&member.protocols).into_iter().flat_map(|own| own.topics);
-        topics.extend(subscribed.filter_map(|name| Some((Arc::clone(&name), known.get(&name)?))));
         let target = assigned.clone();
         let own = ConsumerMember { epoch, previous_epoch: epoch, assigned, target, ..Default::default() };
         member.consumer = Some(Box::new(own));
         (member.has_joined, member.has_synced) = (false, true);
-    }
-    let consumer = ConsumerGroup { assignment_epoch: epoch, topics, ..Default::default() };
-    group.document.consumer = Some(Arc::new(consumer));
+    });
     (group.document.protocol, group.document.leader) = (None, None);
     group.clear_pending();
     settle(group, now_ms);
 }
 
 /// Whether a group has members, all of them classic.
-pub(super) fn is_all_classic(group: &Group) -> bool {
-    group.count() > 0 && group.members().all(|(_, member)| member.is_classic())
+pub(super) fn is_all_classic(group: &Group<'_>) -> bool {
+    group.document.members > 0 && group.tally().classic == group.document.members
 }
 
 /// Converts a group whose last member of the consumer protocol has left to a classic one; its members rejoin.
-pub(super) fn downgrade(group: &mut Group, now_ms: i64) {
-    let assignment = |member: &MemberDocument| {
+pub(super) fn downgrade(group: &mut Group<'_>, now_ms: i64) {
+    group.load_all();
+    group.load_topics();
+    let topics = group.topics().clone();
+    group.each(|member| {
         let target = member.consumer.as_ref().map(|own| own.target.clone()).unwrap_or_default();
-        Blob(classic_assignment(&group.document, member, &target))
-    };
-    let assignments: Vec<_> =
-        group.members().map(|(id, member)| (Arc::clone(id), assignment(member))).collect();
-    for (id, assignment) in assignments {
-        if let Some(member) = group.member_mut(&id) {
-            member.assignment = assignment;
-            member.consumer = None;
-            (member.has_joined, member.has_synced) = (false, true);
-        }
-    }
+        member.assignment = Blob(classic_assignment(&topics, member, &target));
+        member.consumer = None;
+        (member.has_joined, member.has_synced) = (false, true);
+    });
     group.document.consumer = None;
     group.document.protocol_type = Some(Arc::from(CONSUMER));
     group.document.protocol = protocols::select(&group.documents());
-    let first = group.ids().next().cloned();
-    group.document.leader = first;
+    group.document.leader = group.ids().into_iter().next();
     (group.document.state, group.document.deadline) = (GroupState::Stable, None);
     group.prepare(0, now_ms);
 }

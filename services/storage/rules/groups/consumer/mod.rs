@@ -2,10 +2,12 @@
 //! heartbeats.
 //!
 //! The *group epoch* is bumped when members, subscriptions or topics change. For each group epoch, an
-//! assignor (`assign`) computes a target assignment. Each member moves from its current assignment to its
-//! target assignment independently (`current_assignment`); there is no global barrier. Members of the classic
-//! protocol may be in the group while an application is migrated (`classic`, `migrate`).
+//! assignor (`assign`) computes a target assignment: aside, from a snapshot ([`target_assignment`]). Each member
+//! moves from its current assignment to its target assignment independently (`advance`, `current_assignment`);
+//! there is no global barrier. Members of the classic protocol may be in the group while an application is migrated
+//! (`classic`, `migrate`).
 
+mod advance;
 mod assign;
 mod classic;
 mod classic_assignment;
@@ -18,14 +20,16 @@ mod state;
 mod subscriptions;
 mod target_assignment;
 
-pub use classic::must_join_again;
+pub(super) use advance::advance;
+pub use classic::{awaited, must_join_again};
 pub(super) use classic::{join, leave as leave_classic, sync};
 pub(super) use heartbeat::heartbeat;
 pub(super) use leave::{fence_late, leave};
 pub(super) use migrate::{can_upgrade, upgrade};
 pub use rest::rest;
-pub use subscriptions::subscribed_names;
 pub(super) use subscriptions::{is_subscribed, missing_topics};
+pub(super) use target_assignment::install;
+pub use target_assignment::target_assignment;
 
 #[cfg(test)]
 mod tests;

@@ -1,39 +1,60 @@
 //! The target assignment, computed once per group epoch.
+//!
+//! Computing it takes time, so it happens aside, on a snapshot, and never while a store decides commands. It is
+//! installed only if the group epoch still stands.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use kernel::TopicId;
 
 use super::assign::{Candidate, Counts, assign};
+use super::state::settle;
 use super::subscriptions::subscribed;
-use crate::documents::MemberDocument;
-use crate::groups::assignors::elected_assignor;
+use crate::commands::InstallTarget;
+use crate::documents::{MemberDocument, Partitions};
 use crate::groups::group::Group;
+use crate::groups::view::GroupView;
 
-/// Computes the target assignment if the group epoch has changed.
-pub(super) fn update_targets(group: &mut Group) {
-    let epoch = group.group_epoch();
-    let Some(consumer) = group.document.consumer.clone().filter(|own| own.assignment_epoch < epoch) else {
-        return;
+/// Computes the target assignment of a group; `None` if it has the one of its epoch.
+///
+/// The work is bounded: it grows with the members times their topics, and with the partitions of these topics times
+/// their subscribers. What moving partitions between members with different subscriptions may add is limited by a
+/// number of steps.
+pub fn target_assignment(view: &GroupView, now_ms: i64) -> Option<InstallTarget> {
+    let epoch = view.group.generation;
+    if !view.group.has_due_target() {
+        return None;
+    }
+    let counts: Counts = view.topics.topics.values().map(|topic| (topic.id, topic.partitions)).collect();
+    let id = |name: &Arc<str>| view.topics.topics.get(name).map(|topic| topic.id);
+    let before = |member: &MemberDocument| -> Partitions {
+        member.consumer.as_ref().map(|own| own.target.clone()).unwrap_or_default()
     };
-    let counts: Counts = consumer.topics.values().map(|topic| (topic.id, topic.partitions)).collect();
-    let id = |name: &Arc<str>| consumer.topics.get(name).map(|topic| topic.id);
     let candidate = |member: &MemberDocument| Candidate {
-        topics: subscribed(&consumer, member).iter().filter_map(id).collect::<BTreeSet<TopicId>>(),
-        before: member.consumer.as_ref().map(|own| own.target.clone()).unwrap_or_default(),
+        topics: subscribed(&view.topics, member).iter().filter_map(id).collect::<BTreeSet<TopicId>>(),
+        before: before(member),
     };
-    let votes = group.members().map(|(_, member)| member.consumer.as_ref()?.assignor.as_deref());
-    let assignor = elected_assignor(votes);
-    let candidates: Vec<Candidate> = group.members().map(|(_, member)| candidate(member)).collect();
-    let targets = assign(assignor, &candidates, &counts);
-    let ids: Vec<Arc<str>> = group.ids().cloned().collect();
-    for (id, target) in ids.iter().zip(targets) {
-        if let Some(own) = group.consumer_mut(id) {
-            own.target = target;
-        }
+    let candidates: Vec<Candidate> = view.members.iter().map(|(_, member)| candidate(member)).collect();
+    let targets = assign(view.assignor().unwrap_or_default(), &candidates, &counts);
+    let changed = view.members.iter().zip(targets).filter(|((_, member), target)| before(member) != *target);
+    let members: BTreeMap<_, _> = changed.map(|((id, _), target)| (Arc::clone(id), target)).collect();
+    Some(InstallTarget { epoch, members, now_ms })
+}
+
+/// Installs a target assignment, unless the group epoch has changed since. Then it is due again, and whoever needs it
+/// computes it.
+pub(in crate::groups) fn install(group: &mut Group<'_>, target: &InstallTarget) {
+    let has_epoch = group.group_epoch() == target.epoch;
+    let is_due = group.document.consumer.as_ref().is_some_and(|own| own.assignment_epoch < target.epoch);
+    // A static member may have got another member id, which leaves the epoch as it is.
+    let are_members = target.members.keys().all(|id| group.consumer(id).is_some());
+    if !has_epoch || !is_due || !are_members {
+        return;
     }
-    if let Some(consumer) = group.document.consumer.as_mut().map(Arc::make_mut) {
-        consumer.assignment_epoch = epoch;
+    for (id, partitions) in &target.members {
+        group.change_consumer(id, |own| own.target.clone_from(partitions));
     }
+    group.enter_target_epoch(target.epoch);
+    settle(group, target.now_ms);
 }

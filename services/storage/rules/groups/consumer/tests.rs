@@ -6,19 +6,18 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use kernel::consumer_protocol::read_assignment;
 use kernel::ports::TopicFacts;
-use kernel::{ErrorCode, TopicId};
+use kernel::{ErrorCode, TopicId, TopicPartition};
 use uuid::Uuid;
 
 use super::*;
 use crate::commands::{
-    Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, Joined, KnownTopics,
-    MemberIdentity, Outcome, ResolvedRegex, Sync, Synced,
+    Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, InstallTarget, Joined,
+    KnownTopics, MemberIdentity, Outcome, ResolvedRegex, Sync, Synced,
 };
 use crate::documents::{
-    Blob, ConsumerMember, Document, DocumentKind, GroupDocument, GroupState, MemberDocument, MemberKey,
-    MemberProtocol, Partitions, each,
+    AssignedKey, AssignedPartition, Blob, ConsumerMember, Document, DocumentKind, GroupDocument, GroupState,
+    MemberDocument, MemberKey, MemberProtocol, Partitions, each,
 };
-use crate::groups::GroupView;
 use crate::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
@@ -50,13 +49,18 @@ impl Store {
         self.topics = known(partitions);
     }
 
-    fn heartbeat(
-        &mut self,
-        id: &str,
-        epoch: i32,
-        change: impl FnOnce(&mut ConsumerHeartbeat),
-    ) -> Result<HeartbeatReply, ErrorCode> {
-        let mut heartbeat = ConsumerHeartbeat {
+    /// A heartbeat that says everything.
+    fn full_heartbeat(&self, id: &str, epoch: i32) -> ConsumerHeartbeat {
+        ConsumerHeartbeat {
+            rebalance_timeout_ms: Some(REBALANCE_MS),
+            topics: Some(BTreeSet::from([text("t")])),
+            owned: Some(Partitions::new()),
+            ..self.short_heartbeat(id, epoch)
+        }
+    }
+
+    fn short_heartbeat(&self, id: &str, epoch: i32) -> ConsumerHeartbeat {
+        ConsumerHeartbeat {
             member_id: text(id),
             instance_id: None,
             member_epoch: epoch,
@@ -72,13 +76,19 @@ impl Store {
             session_timeout_ms: SESSION_MS,
             members_max: 100,
             known_topics: self.topics.clone(),
+            topics_are_current: false,
             now_ms: self.now_ms,
-        };
-        if epoch == 0 {
-            heartbeat.rebalance_timeout_ms = Some(REBALANCE_MS);
-            heartbeat.topics = Some(BTreeSet::from([text("t")]));
-            heartbeat.owned = Some(Partitions::new());
         }
+    }
+
+    fn heartbeat(
+        &mut self,
+        id: &str,
+        epoch: i32,
+        change: impl FnOnce(&mut ConsumerHeartbeat),
+    ) -> Result<HeartbeatReply, ErrorCode> {
+        let mut heartbeat =
+            if epoch == 0 { self.full_heartbeat(id, epoch) } else { self.short_heartbeat(id, epoch) };
         change(&mut heartbeat);
         match self.run_heartbeat(heartbeat) {
             Ok(Applied::Heartbeat(reply)) => Ok(reply),
@@ -97,6 +107,7 @@ impl Store {
         let reply = at_rest.and_then(|(group, member)| rest(&group, &member, &heartbeat));
         let before = self.documents.0.clone();
         let outcome = self.run(GroupCommand::ConsumerHeartbeat(Box::new(heartbeat)));
+        let outcome = self.continued(outcome);
         if let Some(reply) = reply {
             assert_eq!(outcome, Ok(Applied::Heartbeat(reply)));
             assert_eq!(self.documents.0, before, "a member at rest changes nothing");
@@ -158,15 +169,19 @@ impl Store {
     }
 
     fn must_rejoin(&self, id: &str) -> bool {
-        let members: Vec<_> =
-            self.group().members.iter().map(|id| (id.clone(), Arc::new(self.member(id).unwrap()))).collect();
-        must_join_again(&GroupView { group: Arc::new(self.group()), members }, &text(id))
+        let member = self.member(id).unwrap();
+        let are_released = awaited(&member).into_iter().all(|(topic, partition)| {
+            let key = AssignedKey { group: text("g"), partition: TopicPartition { topic, partition } };
+            let assigned = self.documents.get::<AssignedPartition>(&key);
+            assigned.is_none_or(|assigned| assigned.members.iter().all(|other| **other == *id))
+        });
+        must_join_again(&self.group(), &member, are_released)
     }
 
     /// Checks that each partition is assigned to one member at most.
     fn check_exclusive(&self) {
         let mut seen = BTreeSet::new();
-        for id in &self.group().members {
+        for id in &self.members() {
             let own = self.consumer(id);
             for place in each(&own.assigned).chain(each(&own.revoking)) {
                 assert!(seen.insert(place), "{place:?} is with two members");
@@ -239,6 +254,69 @@ fn a_heartbeat_that_changes_nothing_writes_nothing() {
 }
 
 #[test]
+fn a_target_of_an_earlier_epoch_is_not_installed() {
+    let mut store = Store::with_topic(3);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.leave_with("a", None, -1).unwrap();
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    let epoch = store.group().generation;
+    let install = |epoch, id: &str, numbers: &[i32]| {
+        let members = BTreeMap::from([(text(id), part(numbers))]);
+        GroupCommand::InstallTarget(InstallTarget { epoch, members, now_ms: 0 })
+    };
+    let before = store.documents.0.clone();
+    // One of an earlier epoch, of a later one, and one of this epoch, which has its target.
+    for epoch in [epoch - 1, epoch + 1, epoch] {
+        store.run(install(epoch, "a", &[0])).unwrap();
+        assert!(store.documents.0 == before);
+    }
+    // The epoch of a target that is due, for a member that has left or got another id.
+    store.grow_topic(4);
+    let heartbeat = |store: &mut Store| {
+        let before = store.consumer("a").epoch;
+        let heartbeat = store.full_heartbeat("a", before);
+        store.run(GroupCommand::ConsumerHeartbeat(Box::new(heartbeat)))
+    };
+    assert!(matches!(heartbeat(&mut store), Ok(Applied::TargetDue(_))));
+    let before = store.documents.0.clone();
+    store.run(install(epoch + 1, "b", &[0])).unwrap();
+    assert!(store.documents.0 == before);
+    assert!(matches!(heartbeat(&mut store), Ok(Applied::TargetDue(_))), "it is due again");
+    store.run(install(epoch + 1, "a", &[3])).unwrap();
+    let reply = HeartbeatReply { member_epoch: epoch + 1, assignment: Some(part(&[3])) };
+    assert_eq!(heartbeat(&mut store), Ok(Applied::Heartbeat(reply)));
+}
+
+/// A call does not wait for ever: its member advances towards the target that is there.
+#[test]
+fn a_member_that_does_not_wait_for_the_target_advances_to_the_one_before() {
+    let mut store = Store::with_topic(2);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    let joins = store.full_heartbeat("b", 0);
+    let outcome = store.run(GroupCommand::ConsumerHeartbeat(Box::new(joins)));
+    let Ok(Applied::TargetDue(mut advance)) = outcome else { panic!("{outcome:?}") };
+    advance.waits_for_target = false;
+    let reply = HeartbeatReply { member_epoch: 1, assignment: Some(part(&[])) };
+    assert_eq!(store.run(GroupCommand::Advance(advance)), Ok(Applied::Heartbeat(reply)));
+    assert_eq!(store.state(), (GroupState::Assigning, 2));
+    assert_eq!(store.holds("b", &[]).member_epoch, 2);
+}
+
+#[test]
+fn a_group_of_the_release_before_goes_on() {
+    let mut store = Store::with_topic(3);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.downgrade_documents();
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    assert_eq!((store.group().members, store.members().len()), (2, 2));
+    assert_eq!(store.assigned("b"), Vec::<i32>::new(), "`a` still has all partitions");
+    store.holds("a", &[0, 1, 2]);
+    store.holds("a", &[0, 1]);
+    assert_eq!(store.holds("b", &[]).assignment, Some(part(&[2])));
+    assert_eq!(store.state().0, GroupState::Stable);
+}
+
+#[test]
 fn wrong_member_epochs_are_refused() {
     let mut store = Store::with_topic(3);
     store.heartbeat("a", 0, |_| {}).unwrap();
@@ -274,6 +352,27 @@ fn new_topics_and_partitions_are_assigned_at_the_next_heartbeat() {
     store.topics = KnownTopics::default();
     store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
     assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 3, assignment: Some(part(&[])) });
+}
+
+#[test]
+fn a_group_whose_topics_are_current_needs_no_metadata_of_them() {
+    let mut store = Store::with_topic(3);
+    let current = |heartbeat: &mut ConsumerHeartbeat| {
+        (heartbeat.known_topics, heartbeat.topics_are_current) = (KnownTopics::default(), true);
+    };
+    let subscribe = |name: &'static str| {
+        move |heartbeat: &mut ConsumerHeartbeat| {
+            current(heartbeat);
+            heartbeat.topics = Some(BTreeSet::from([text(name)]));
+        }
+    };
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.heartbeat("b", 0, |heartbeat| heartbeat.topics = Some(BTreeSet::from([text("u")]))).unwrap();
+    assert_eq!(store.heartbeat("a", 1, current).unwrap().member_epoch, 2, "a step of the rebalance");
+    assert_eq!(store.heartbeat("b", 2, subscribe("t")).unwrap().member_epoch, 3, "the group has this topic");
+    assert_eq!(store.topics_of().topics.len(), 1);
+    let unknown = store.heartbeat("b", 3, subscribe("other"));
+    assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition), "this one is to be looked up");
 }
 
 #[test]
@@ -313,7 +412,7 @@ fn topics_that_match_a_regular_expression_are_subscribed() {
     assert_eq!(next, HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) });
     // It unsubscribes from the expression.
     store.heartbeat("a", 2, |heartbeat| heartbeat.regex = Some(text(""))).unwrap();
-    assert_eq!(store.group().consumer.unwrap().regexes.len(), 0);
+    assert_eq!(store.topics_of().regexes.len(), 0);
     assert_eq!(store.assigned("a"), Vec::<i32>::new());
 }
 
@@ -327,9 +426,9 @@ fn members_are_removed_after_session_and_rebalance_timeouts() {
     for _ in 0..6 {
         store.pass(9_000, &["a", "b"]);
     }
-    assert_eq!(store.group().members.len(), 2);
+    assert_eq!(store.members().len(), 2);
     store.pass(9_000, &["a", "b"]);
-    assert_eq!(store.group().members, [text("b")]);
+    assert_eq!(store.members(), [text("b")]);
     assert_eq!(store.holds("b", &[]).assignment, Some(part(&[0, 1, 2, 3])));
     store.pass(i64::from(SESSION_MS) - 1, &[]);
     assert_eq!(store.state().0, GroupState::Stable);
@@ -367,7 +466,7 @@ fn a_static_member_that_leaves_temporarily_keeps_its_assignment() {
     store.heartbeat("c", 0, fixed).unwrap();
     assert_eq!(store.leave_with("a", Some("i"), -1), Err(ErrorCode::FencedInstanceId));
     store.leave_with("c", Some("i"), -1).unwrap();
-    assert_eq!(store.group().members, [text("b")]);
+    assert_eq!(store.members(), [text("b")]);
 }
 
 #[test]
@@ -458,13 +557,13 @@ fn a_static_member_is_migrated_by_a_restart_and_back() {
     store.run(GroupCommand::Sync(Box::new(sync))).unwrap();
     let by_consumer = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
     let told = store.heartbeat("b", 0, by_consumer).unwrap().assignment;
-    assert_eq!((told, store.group().members), (Some(part(&[0, 1])), vec![text("b")]));
+    assert_eq!((told, store.members()), (Some(part(&[0, 1])), vec![text("b")]));
     store.leave_with("b", Some("i"), -2).unwrap();
     assert!(matches!(
         store.join_with(fixed(""), "c", protocols()),
         Ok(Joined::Waits { .. } | Joined::In { .. })
     ));
-    assert_eq!((store.group().consumer, store.group().members), (None, vec![text("c")]));
+    assert_eq!((store.group().consumer, store.members()), (None, vec![text("c")]));
 }
 
 #[test]

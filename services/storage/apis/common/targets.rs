@@ -1,0 +1,75 @@
+//! Calls that wait for the target assignment of a group of the consumer protocol (KIP-848).
+
+use std::sync::Arc;
+
+use kernel::{Call, ErrorCode};
+use rules::commands::{
+    Advance, Applied, Command, GroupCommand, HeartbeatReply, InstallTarget, JOIN_EPOCH, Outcome,
+};
+use rules::documents::GroupDocument;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::broker::Broker;
+use crate::engines::StoreError;
+
+/// How often one call computes or awaits a target. If the group has changed each time, the member is told what is there,
+/// and gets its new assignment with a later heartbeat.
+const ROUNDS_MAX: usize = 3;
+
+/// Continues a call once the target assignment of its group is installed.
+pub(crate) async fn advance(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    mut advance: Advance,
+) -> Result<Outcome, StoreError> {
+    for round in 1..=ROUNDS_MAX {
+        let mut commands = Vec::with_capacity(2);
+        let turn = due_target(broker, group).await?.map(|(target, turn)| {
+            commands.push(GroupCommand::InstallTarget(target));
+            turn
+        });
+        advance.waits_for_target = round < ROUNDS_MAX;
+        commands.push(GroupCommand::Advance(Box::new(advance)));
+        let outcome = commit_all(broker, call, group, commands).await?;
+        drop(turn);
+        match outcome {
+            // The group epoch had changed, and the target was not installed.
+            Ok(Applied::TargetDue(due)) => advance = *due,
+            // A member that has joined must not be told that it has not.
+            Ok(Applied::Heartbeat(HeartbeatReply { member_epoch: JOIN_EPOCH, .. })) => break,
+            outcome => return Ok(outcome),
+        }
+    }
+    Ok(Err(ErrorCode::CoordinatorLoadInProgress.into()))
+}
+
+/// Computes the target assignment of a group, if it is due. Others that need it wait while the turn is kept.
+async fn due_target(
+    broker: &Broker,
+    group: &Arc<str>,
+) -> Result<Option<(InstallTarget, OwnedMutexGuard<()>)>, StoreError> {
+    let turn = broker.targets.turn(group).await;
+    let document = broker.store.get_one::<GroupDocument>(group).await?;
+    let is_due = document.is_some_and(|document| document.has_due_target());
+    if !is_due {
+        return Ok(None);
+    }
+    let Some(view) = broker.store.group(group).await? else { return Ok(None) };
+    let target = broker.targets.compute(view, broker.clock.now_ms()).await?;
+    Ok(target.map(|target| (target, turn)))
+}
+
+/// Commits commands of a group at once, and returns the outcome of the last one.
+async fn commit_all(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    commands: Vec<GroupCommand>,
+) -> Result<Outcome, StoreError> {
+    let commands =
+        commands.into_iter().map(|command| Command::Group { group: Arc::clone(group), command }).collect();
+    let outcomes = broker.store.commit(&call.ticket, commands).await?;
+    broker.coordinator.group_changed(group);
+    outcomes.into_iter().next_back().ok_or_else(|| StoreError("the engine gave no outcome".to_owned()))
+}

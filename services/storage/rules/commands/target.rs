@@ -1,0 +1,28 @@
+//! The target assignment of a group of the consumer protocol (KIP-848).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::documents::Partitions;
+
+/// A target assignment, computed aside from a snapshot of the group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InstallTarget {
+    /// The group epoch that it was computed for. If the group has another one now, nothing is installed.
+    pub epoch: i32,
+    /// The target of each member whose target changes.
+    pub members: BTreeMap<Arc<str>, Partitions>,
+    /// The time, in ms.
+    pub now_ms: i64,
+}
+
+impl InstallTarget {
+    /// Bytes that it holds until it is durable.
+    pub(super) fn bytes(&self) -> usize {
+        let of_topics =
+            |target: &Partitions| target.values().map(|of| 32 + 8 * BTreeSet::len(of)).sum::<usize>();
+        256 + self.members.values().map(|target| 256 + of_topics(target)).sum::<usize>()
+    }
+}
