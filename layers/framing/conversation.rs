@@ -188,6 +188,7 @@ impl<'a> Conversation<'a> {
             body: Body::new(body, lease),
             session: Arc::clone(&self.session),
             ticket: self.lane.issue(),
+            origin: None,
         };
         match versions::note_client_software(&mut call) {
             Some(refusal) => self.calls.answer(header, refusal),

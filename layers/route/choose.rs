@@ -1,37 +1,34 @@
-//! Which service a call belongs to, by the topics and the fetch session that it names.
+//! Which services a call belongs to, by the topics that it names.
 
-use kernel::ports::TopicFacts;
 use kernel::schema::Mark;
 use kernel::schema::walk::{Found, RawValue};
-use kernel::session::Owner;
+use kernel::split::{self, Splitter};
 use kernel::{Api, Call, Malformed, TopicId};
 
 use super::rules::{Candidates, RESOURCE_APIS, Rules};
-use super::sessions::SessionHolders;
 
-/// The index of a call's service.
+/// Where a call goes.
 #[derive(Debug)]
 pub(super) enum Choice {
-    /// This service.
+    /// To this service, as it is.
     Service(usize),
-    /// None: its topics belong to more than one.
-    SpansServices,
-    /// Depends on the names of these topics.
-    NeedsNames(Named),
+    /// To several services, or to those of topics that it names by id.
+    Several(Named),
+    /// A Fetch of several services, in a session, or by topic id.
+    Fetch,
 }
 
 /// What a request names.
 #[derive(Debug, Default)]
 pub(super) struct Named {
-    /// The service of the topics seen so far.
-    service: Option<usize>,
-    spans_services: bool,
+    /// The services of what it names, but for the ids.
+    pub(super) services: Vec<usize>,
     /// Topics without a name.
     pub(super) ids: Vec<TopicId>,
-    /// The service that holds the fetch session of the request.
-    session_holder: Option<usize>,
-    session_id: i64,
-    session_epoch: i64,
+    /// Whether it is for all topics.
+    pub(super) is_for_all: bool,
+    /// Whether a Fetch has a session or asks for one.
+    has_session: bool,
     /// The type of the resource whose name comes next.
     resource_type: i64,
 }
@@ -39,60 +36,51 @@ pub(super) struct Named {
 /// The `ResourceType` of topics.
 const TOPIC_RESOURCE: i64 = 2;
 
-/// Finds the service of a call; reads its body only if a rule with topics can apply.
+/// The session epoch of a Fetch without a session.
+const NO_SESSION_EPOCH: i64 = -1;
+
+/// Finds the service of a call; reads its body only if its topics could lead to more than one.
 ///
 /// # Errors
 /// The body cannot be read.
-pub(super) fn choose(rules: &Rules, call: &mut Call, owner: Owner) -> Result<Choice, Malformed> {
-    let candidates = rules.candidates(call);
+pub(super) fn choose(rules: &Rules, call: &mut Call) -> Result<Choice, Malformed> {
+    let (api, version) = (call.header.api, call.header.version);
+    let candidates = rules.candidates(&call.session.listener, api);
     if !candidates.have_topics() {
         return Ok(Choice::Service(candidates.otherwise));
     }
     let mut named = Named::default();
-    let is_fetch = call.header.api == Api::FETCH;
-    let has_resources = RESOURCE_APIS.contains(&call.header.api);
+    let splitter = split::find(api);
+    let has_resources = RESOURCE_APIS.contains(&api);
     call.walk(|found| {
         named.see_topic(&candidates, &found);
-        if is_fetch {
+        if api == Api::FETCH {
             named.see_session(&found);
         }
         if has_resources {
             named.see_resource(&candidates, &found);
         }
+        named.is_for_all |= is_for_all(splitter, version, &found);
     })?;
-    if let Ok(id) = i32::try_from(named.session_id)
-        && id != 0
-    {
-        named.session_holder = call.session.state::<SessionHolders>(owner).holder(id);
-    }
-    if named.ids.is_empty() || named.spans_services {
-        return Ok(named.decide(&candidates).map_or(Choice::SpansServices, Choice::Service));
-    }
-    Ok(Choice::NeedsNames(named))
+    let spans = named.services.len() > 1 || named.is_for_all || !named.ids.is_empty();
+    Ok(match candidates.services().as_slice() {
+        [only] => Choice::Service(*only),
+        _ if api == Api::FETCH && (spans || named.has_session) => Choice::Fetch,
+        _ if spans => Choice::Several(named),
+        _ => Choice::Service(named.services.first().copied().unwrap_or(candidates.otherwise)),
+    })
+}
+
+fn is_for_all(splitter: Option<&Splitter>, version: i16, found: &Found<'_>) -> bool {
+    splitter.is_some_and(|splitter| (splitter.is_for_all)(version, found))
 }
 
 impl Named {
-    /// The service of the call, once its topics have names; `None` if they belong to more than one.
-    ///
-    /// An unknown id does not decide the service, because every service gives the same error for it.
-    /// So does an id of a topic in another service than the rules give for this call.
-    pub(super) fn with_names(
-        mut self,
-        rules: &Rules,
-        call: &Call,
-        topics: &[(usize, TopicFacts)],
-    ) -> Option<usize> {
-        let candidates = rules.candidates(call);
-        for (service, topic) in topics {
-            if candidates.service_of(&topic.name) == *service {
-                self.add(*service);
-            }
+    /// Adds a service of something that the call names.
+    pub(super) fn add(&mut self, service: usize) {
+        if !self.services.contains(&service) {
+            self.services.push(service);
         }
-        self.decide(&candidates)
-    }
-
-    fn add(&mut self, service: usize) {
-        self.spans_services |= *self.service.get_or_insert(service) != service;
     }
 
     fn see_topic(&mut self, candidates: &Candidates<'_>, found: &Found<'_>) {
@@ -111,8 +99,8 @@ impl Named {
     fn see_session(&mut self, found: &Found<'_>) {
         let Some(value) = found.value.as_int() else { return };
         match found.field.name {
-            "SessionId" => self.session_id = value,
-            "SessionEpoch" => self.session_epoch = value,
+            "SessionId" => self.has_session |= value != 0,
+            "SessionEpoch" => self.has_session |= value != NO_SESSION_EPOCH,
             _ => {}
         }
     }
@@ -125,18 +113,9 @@ impl Named {
                     self.add(candidates.service_of(topic));
                 }
             }
+            // Brokers and what else is no topic are the default service's.
+            "ResourceName" => self.add(candidates.otherwise),
             _ => {}
-        }
-    }
-
-    fn decide(&self, candidates: &Candidates<'_>) -> Option<usize> {
-        // Epoch 0 requests a new session and -1 none; a session id given with them is only to be closed, in
-        // whichever service.
-        let is_incremental = self.session_epoch > 0;
-        match (self.service, self.session_holder) {
-            _ if self.spans_services => None,
-            (Some(service), Some(holder)) if is_incremental && service != holder => None,
-            (service, holder) => Some(service.or(holder).unwrap_or(candidates.otherwise)),
         }
     }
 }

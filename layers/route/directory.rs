@@ -5,9 +5,9 @@ use std::sync::{Arc, Weak};
 
 use futures_util::future::try_join_all;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use kernel::TopicId;
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::service::Service;
+use kernel::{TopicId, TopicPartition};
 
 use super::rules::Rules;
 
@@ -112,6 +112,22 @@ impl RoutedDirectory {
         }
     }
 
+    /// A partition is in one service, by the id of its topic.
+    async fn find_ends(&self, partitions: Vec<TopicPartition>) -> Result<Vec<Option<i64>>, String> {
+        let mut asked = Vec::new();
+        for service in 0..self.services.len() {
+            let (topics, partitions) = (self.topics(service)?, partitions.clone());
+            asked.push(async move { topics.ends(partitions).await });
+        }
+        let mut ends = vec![None; partitions.len()];
+        for found in try_join_all(asked).await? {
+            for (end, found) in ends.iter_mut().zip(found) {
+                *end = end.or(found);
+            }
+        }
+        Ok(ends)
+    }
+
     async fn find_all(&self) -> Result<Vec<TopicFacts>, String> {
         let mut asked = Vec::new();
         for service in 0..self.services.len() {
@@ -132,6 +148,10 @@ impl TopicDirectory for RoutedDirectory {
 
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
         Box::pin(self.find_all())
+    }
+
+    fn ends(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'_, Result<Vec<Option<i64>>, String>> {
+        Box::pin(self.find_ends(partitions))
     }
 
     fn version(&self) -> u64 {

@@ -1,28 +1,34 @@
-//! Route: sends each call to the service that a rule names.
+//! Route: sends each call to the services that rules name for its topics.
 //!
-//! **Where it stands.** At the bottom of a stack, above the services.
+//! **Where it stands.** At the bottom of a stack, above the services. Clients see one cluster with the topics of all of
+//! them.
 //!
-//! **What it reads and sets.** Listener, API, and the topics in the request, which it reads only where a rule
-//! with topics could apply. The rules are tried in order; the first whose lists all match applies (an empty
-//! list matches everything), or else the default. In topics `*` matches any sequence of characters and `?`
-//! one. A call that names no topic, such as one for all topics, is routed by the rules without topics. It
-//! changes nothing in the call.
+//! **What it reads and sets.** Listener, API, and the topics in the request, which it reads only where they could lead to
+//! different services. The rules are tried in order; the first whose lists all match applies (an empty list matches
+//! everything), or else the default. In topics `*` matches any sequence of characters and `?` one. What names no topic is
+//! routed by the rules without topics. A call of one service goes there as it is.
 //!
+//! - *Several services.* A call with topics of several services is split (see `kernel::split`), and the replies are merged:
+//!   Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, Metadata, CreateTopics, DeleteTopics, CreatePartitions,
+//!   DeleteRecords, DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribeTopicPartitions, DescribeProducers,
+//!   DescribeLogDirs. Each part takes effect, or not, by itself: a CreateTopics may create the topics of one service and
+//!   not those of another, as on brokers of a Kafka cluster. If a service closes the connection over its part, route does.
+//! - *All topics.* Metadata, DescribeTopicPartitions, DescribeLogDirs and ListConfigResources for all topics go to all
+//!   services. A topic whose name is routed to another service than the one that has it is left out.
 //! - *Topic ids* (Produce 13, Fetch 13 and later): the names are looked up in the directories of all
-//!   services, and the rules decide by them. An unknown id decides nothing: the call is routed by its other
-//!   topics, or as if it named none. If a service that could have the id does not answer, the call is refused
+//!   services, and the rules decide by them. An unknown id decides nothing: it goes with the call's other
+//!   topics, or as if the call named none. If a service that could have the id does not answer, the call is refused
 //!   with LEADER_NOT_AVAILABLE, and the client retries.
-//! - *Topic configs* (DescribeConfigs, AlterConfigs, IncrementalAlterConfigs): resources of the type topic count
-//!   as topics; those of other types name none.
+//! - *Topic configs*: resources of the type topic count as topics; all others are of the service of what names no topic.
 //! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics they name,
 //!   because one service coordinates a group. Rules with only listeners and APIs do.
-//! - *Fetch sessions* (KIP-227): an incremental Fetch that names no topic goes to the service that made its
-//!   session, which route learns from the replies and remembers for the connection.
+//! - *Producer ids* are of the service that answers InitProducerId on the listener. A Produce to another service says
+//!   which that is (`Call::origin`), so that it does not take them for its own.
+//! - *Fetch* waits for its parts together, and route has the sessions: see `fetch/mod.rs`.
 //!
-//! **How it refuses.** Calls are not split yet: one whose topics belong to different services is refused with
-//! INVALID_REQUEST and a message that says so. So is an incremental Fetch with topics of another service than
-//! the one that holds its session; the client then closes the session and opens a new one. A body that cannot
-//! be read closes the connection, as Kafka does.
+//! **How it refuses.** What cannot be split is every other API that names topics: ElectLeaders, AlterPartitionReassignments
+//! and ListPartitionReassignments. With topics of several services they are refused with INVALID_REQUEST and a message
+//! that says so. A body that cannot be read closes the connection, as Kafka does.
 //!
 //! ```toml
 //! [route]
@@ -40,72 +46,40 @@
 
 mod choose;
 mod directory;
+mod fetch;
 mod glob;
+mod owners;
+mod parts;
 mod rules;
-mod sessions;
 mod settings;
+mod table;
 
 use std::fmt;
 use std::future::ready;
-use std::mem;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use kernel::metrics::{Collect, Histogram, LATENCY_US_BOUNDS, MetricKind, Page};
 use kernel::ports::TopicDirectory;
 use kernel::session::Owner;
-use kernel::{Api, Call, Door, ErrorCode, Hangup, Reply, Served, Session};
+use kernel::{Call, Hangup, Reply, Served};
 use tower::Service;
 
 use crate::log_throttle::LogThrottle;
-use crate::observed_call::{CallOutcome, Finish, ObservedCall};
+use crate::observed_call::{CallOutcome, ObservedCall};
 use crate::per_api::PerApi;
-use choose::{Choice, Named, choose};
+use choose::{Choice, choose};
 use directory::RoutedDirectory;
 use rules::Rules;
-use sessions::SessionHolders;
+use table::{Destination, Table};
 
 pub use settings::{Rule, Settings};
-
-/// The error message when topics belong to different services.
-const SPLIT: &str = "the topics of this request belong to different services, and Yagura does not split \
-                     requests yet: ask for the topics of each service apart";
-
-/// The error message when topics cannot be looked up.
-const NO_NAMES: &str = "the topics of this request could not be looked up by their ids: try again";
+pub use table::Timer;
 
 /// The router; cloning shares it.
 #[derive(Clone)]
 pub struct Route {
     table: Arc<Table>,
-}
-
-/// The rules and their services.
-struct Table {
-    rules: Arc<Rules>,
-    services: Vec<Destination>,
-    directory: Arc<RoutedDirectory>,
-    /// Owns the fetch sessions in each connection's state.
-    owner: Owner,
-    failed_lookups: LogThrottle,
-}
-
-struct Destination {
-    name: String,
-    service: Arc<dyn kernel::Service>,
-    door: Door,
-    latency_us: PerApi<Histogram>,
-}
-
-/// Measures a call of a service, and learns from its reply which fetch session the service holds.
-pub struct Timer {
-    table: Arc<Table>,
-    service: usize,
-    api: Api,
-    began: Instant,
-    /// For a Fetch whose reply may name a session.
-    fetching: Option<Arc<Session>>,
 }
 
 impl Route {
@@ -122,7 +96,7 @@ impl Route {
         let rules = Arc::new(Rules::new(settings, &names)?);
         let directory = Arc::new(RoutedDirectory::new(Arc::clone(&rules), &services));
         let destination = |(name, service): (String, Arc<dyn kernel::Service>)| Destination {
-            name,
+            name: Arc::from(name),
             door: service.door(),
             service,
             latency_us: PerApi::new(|| Histogram::new(LATENCY_US_BOUNDS)),
@@ -156,37 +130,6 @@ impl fmt::Debug for Route {
     }
 }
 
-impl Table {
-    fn enter(self: &Arc<Self>, service: usize, call: Call) -> ObservedCall<Option<Timer>> {
-        let (api, version) = (call.header.api, call.header.version);
-        let may_name_session =
-            api == Api::FETCH && version >= sessions::SESSIONS_FROM && self.rules.have_topics();
-        let fetching = may_name_session.then(|| Arc::clone(&call.session));
-        let timer = Timer { table: Arc::clone(self), service, api, began: Instant::now(), fetching };
-        ObservedCall::new(self.services[service].door.enter(call), Some(timer))
-    }
-
-    /// Looks up the names of the call's topic ids, and sends the call to their service.
-    async fn enter_by_id(self: Arc<Self>, mut named: Named, call: Call) -> CallOutcome {
-        let topics = match self.directory.find_ids(mem::take(&mut named.ids)).await {
-            Ok(topics) => topics,
-            Err(cause) => return self.refuse_without_names(&call, &cause),
-        };
-        match named.with_names(&self.rules, &call, &topics) {
-            Some(service) => self.enter(service, call).await,
-            None => call.refuse(ErrorCode::InvalidRequest, SPLIT),
-        }
-    }
-
-    fn refuse_without_names(&self, call: &Call, cause: &str) -> CallOutcome {
-        if let Some(held_back) = self.failed_lookups.allow() {
-            let api = call.header.api;
-            tracing::warn!(%api, held_back, "a call was refused because topic ids could not be looked up: {cause}");
-        }
-        call.refuse(ErrorCode::LeaderNotAvailable, NO_NAMES)
-    }
-}
-
 impl Service<Call> for Route {
     type Response = Option<Reply>;
     type Error = Hangup;
@@ -198,32 +141,18 @@ impl Service<Call> for Route {
 
     fn call(&mut self, mut call: Call) -> Self::Future {
         let table = &self.table;
-        match choose(&table.rules, &mut call, table.owner) {
+        match choose(&table.rules, &mut call) {
             Ok(Choice::Service(service)) => table.enter(service, call),
-            Ok(Choice::NeedsNames(named)) => {
-                ObservedCall::new(Box::pin(Arc::clone(table).enter_by_id(named, call)), None)
-            }
-            Ok(Choice::SpansServices) => answered(call.refuse(ErrorCode::InvalidRequest, SPLIT)),
-            Err(malformed) => answered(Err(Hangup::because(malformed.to_string()))),
+            Ok(Choice::Several(named)) => unmeasured(parts::enter(Arc::clone(table), named, call)),
+            Ok(Choice::Fetch) => unmeasured(fetch::fetch(Arc::clone(table), call)),
+            Err(malformed) => unmeasured(ready(Err(Hangup::because(malformed.to_string())))),
         }
     }
 }
 
-/// A call without a service.
-fn answered(outcome: CallOutcome) -> ObservedCall<Option<Timer>> {
-    ObservedCall::new(Box::pin(ready(outcome)), None)
-}
-
-impl Finish for Timer {
-    fn finish(self, outcome: &CallOutcome) {
-        let micros = self.began.elapsed().as_micros() as u64;
-        self.table.services[self.service].latency_us.of(self.api).record(micros);
-        if let (Some(session), Ok(Some(reply))) = (&self.fetching, outcome)
-            && let Some(id) = sessions::session_in(reply)
-        {
-            session.state::<SessionHolders>(self.table.owner).remember(id, self.service);
-        }
-    }
+/// A call that is measured in the services of its parts, if at all.
+fn unmeasured(outcome: impl Future<Output = CallOutcome> + Send + 'static) -> ObservedCall<Option<Timer>> {
+    ObservedCall::new(Box::pin(outcome), None)
 }
 
 impl Collect for Route {
@@ -232,7 +161,7 @@ impl Collect for Route {
         page.family("yagura_service_seconds", MetricKind::Histogram, help);
         for service in &self.table.services {
             for (api, histogram) in service.latency_us.iter().filter(|(_, histogram)| histogram.count() > 0) {
-                page.histogram(&[("service", service.name.as_str()), ("api", api)], histogram, 1e-6);
+                page.histogram(&[("service", &*service.name), ("api", api)], histogram, 1e-6);
             }
         }
     }

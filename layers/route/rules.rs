@@ -1,7 +1,7 @@
 //! The resolved rules, and which of them can apply to a call or a topic.
 
 use kernel::schema::{Direction, Field, Kind, Mark};
-use kernel::{Api, Call};
+use kernel::{Api, split};
 
 use super::glob;
 use super::settings::{Rule, Settings};
@@ -132,16 +132,11 @@ impl Rules {
         self.default
     }
 
-    /// Whether any rule has topics.
-    pub(super) fn have_topics(&self) -> bool {
-        self.rules.iter().any(ResolvedRule::has_topics)
-    }
-
-    /// The rules that can apply to this call.
-    pub(super) fn candidates(&self, call: &Call) -> Candidates<'_> {
+    /// The rules that can apply to calls of an API on a listener.
+    pub(super) fn candidates(&self, listener: &str, api: Api) -> Candidates<'_> {
         let mut with_topics = Vec::new();
         for rule in &self.rules {
-            if !rule.matches_listener(&call.session.listener) || !rule.matches_api(call.header.api) {
+            if !rule.matches_listener(listener) || !rule.matches_api(api) {
                 continue;
             }
             if !rule.has_topics() {
@@ -183,6 +178,17 @@ impl Rules {
 }
 
 impl Candidates<'_> {
+    /// The services that the call can come to, by its topics.
+    pub(super) fn services(&self) -> Vec<usize> {
+        let mut services = vec![self.otherwise];
+        for rule in &self.with_topics {
+            if !services.contains(&rule.to) {
+                services.push(rule.to);
+            }
+        }
+        services
+    }
+
     /// Whether the topics of the call matter.
     pub(super) fn have_topics(&self) -> bool {
         !self.with_topics.is_empty()
@@ -200,13 +206,16 @@ fn find(services: &[&str], name: &str) -> Result<usize, String> {
     services.iter().position(|service| *service == name).ok_or_else(known)
 }
 
-/// Whether requests of this API name topics.
+/// Whether requests of this API are for topics.
 fn names_topics(api: Api) -> bool {
     fn any(fields: &[Field]) -> bool {
         let is_topic = |field: &Field| matches!(field.mark, Mark::TopicName | Mark::TopicId);
         fields.iter().any(|field| is_topic(field) || any(fields_within(field.kind)))
     }
-    RESOURCE_APIS.contains(&api) || api.message(Direction::Request).is_some_and(|message| any(message.fields))
+    // ListConfigResources names none, but lists those of all services.
+    RESOURCE_APIS.contains(&api)
+        || split::find(api).is_some()
+        || api.message(Direction::Request).is_some_and(|message| any(message.fields))
 }
 
 fn fields_within(kind: Kind) -> &'static [Field] {

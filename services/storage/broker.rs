@@ -6,7 +6,7 @@ use kernel::budget::Budget;
 use kernel::clock::SharedClock;
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::session::Owner;
-use kernel::{IdSource, NodeId, TopicId};
+use kernel::{IdSource, NodeId, TopicId, TopicPartition};
 use parking_lot::RwLock;
 
 use crate::coordinator::Coordinator;
@@ -134,6 +134,10 @@ impl TopicDirectory for NumberedDirectory {
 
     fn all(&self) -> Found<'_> {
         self.directory.all()
+    }
+
+    fn ends(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'_, Result<Vec<Option<i64>>, String>> {
+        self.directory.ends(partitions)
     }
 
     fn version(&self) -> u64 {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rules::groups::GroupView;
 use serde_json::{Value, json};
 
+use crate::broker::Broker;
 use crate::engines::StoreError;
-use crate::store::{Committed, Store};
+use crate::store::Committed;
 
 /// The page's name.
 pub(crate) const NAME: &str = "groups";
@@ -15,12 +16,13 @@ pub(crate) const NAME: &str = "groups";
 const GROUPS_SHOWN_MAX: usize = 1_000;
 
 /// All groups of a store, with their members and their lag.
-pub(crate) async fn groups(store: &Store) -> Result<Value, StoreError> {
+pub(crate) async fn groups(broker: &Broker) -> Result<Value, StoreError> {
+    let (store, directory) = (&broker.store, broker.directory());
     let mut shown = Vec::new();
     for (id, _) in store.groups().await?.into_iter().take(GROUPS_SHOWN_MAX) {
         // It may have been deleted since.
         if let Some(view) = store.group(&id).await? {
-            shown.push(group(&id, &view, &store.committed(&id).await?));
+            shown.push(group(&id, &view, &store.committed(&id, &*directory).await?));
         }
     }
     Ok(Value::Array(shown))

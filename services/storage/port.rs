@@ -128,7 +128,7 @@ impl Service for Storage {
             let message = format!("there is no page {name:?}");
             return Box::pin(std::future::ready(Err(message)));
         }
-        Box::pin(async move { group_page::groups(&self.broker.store).await.map_err(|error| error.0) })
+        Box::pin(async move { group_page::groups(&self.broker).await.map_err(|error| error.0) })
     }
 }
 

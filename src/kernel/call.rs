@@ -38,6 +38,11 @@ pub struct Body {
 }
 
 impl Body {
+    /// A body of its own that shares the lease of this one: of one part of a split call.
+    fn part(&self, raw: Bytes) -> Self {
+        Self { raw, lease: self.lease(), is_checked: false, is_decoded: false }
+    }
+
     /// A body and its lease on the request memory.
     pub fn new(raw: Bytes, lease: Lease) -> Self {
         Self { raw, lease: Arc::new(lease), is_checked: false, is_decoded: false }
@@ -76,9 +81,25 @@ pub struct Call {
     pub session: Arc<Session>,
     /// Its position in the order of that connection's calls.
     pub ticket: Ticket,
+    /// The service that gave the producer ids in a Produce; `None` if it is the one that the call is for.
+    pub origin: Option<Arc<str>>,
 }
 
 impl Call {
+    /// The parts of the call, one for each of these bodies. They share its ticket and its request memory.
+    pub fn into_parts(self, bodies: Vec<Bytes>) -> Vec<Call> {
+        let Call { header, body, session, ticket, origin } = self;
+        let tickets = ticket.split(bodies.len());
+        let part = |(raw, ticket): (Bytes, Ticket)| Call {
+            header: header.clone(),
+            body: body.part(raw),
+            session: Arc::clone(&session),
+            ticket,
+            origin: origin.clone(),
+        };
+        bodies.into_iter().zip(tickets).map(part).collect()
+    }
+
     /// Checks the bounds of the body once; later invocations are free.
     pub fn check(&mut self) -> Result<(), Malformed> {
         if self.body.is_checked {
@@ -96,8 +117,7 @@ impl Call {
     pub fn decode<T: Decodable>(&mut self) -> Result<T, Malformed> {
         self.check()?;
         self.body.is_decoded = true;
-        let mut bytes = self.body.raw.clone();
-        T::decode(&mut bytes, self.header.version).map_err(|error| Malformed(format!("{error:#}")))
+        decode(&self.body.raw, self.header.version)
     }
 
     /// Shows `visit` every value of the body; no decoding and no allocation.
@@ -147,11 +167,16 @@ impl Call {
             body: Body::new(body, Lease::default()),
             session: Session::for_tests(),
             ticket: Ticket::only(),
+            origin: None,
         }
     }
 }
 
-fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, Malformed> {
+pub(crate) fn decode<T: Decodable>(body: &Bytes, version: i16) -> Result<T, Malformed> {
+    T::decode(&mut body.clone(), version).map_err(|error| Malformed(format!("{error:#}")))
+}
+
+pub(crate) fn encode<T: Encodable>(message: &T, version: i16) -> Result<Bytes, Malformed> {
     let size = message.compute_size(version).map_err(|error| Malformed(format!("{error:#}")))?;
     let mut buffer = bytes::BytesMut::with_capacity(size);
     message.encode(&mut buffer, version).map_err(|error| Malformed(format!("{error:#}")))?;

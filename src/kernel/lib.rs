@@ -2,8 +2,8 @@
 //!
 //! A client's request is a [`Call`]; it passes down a [`Stack`] of layers, each behind a [`Door`], to a
 //! service, and a [`Reply`] returns. A connection's state is its [`Session`]; [`Ticket`]s keep the order in
-//! which its calls take effect. [`schema`] holds Kafka's message definitions as data, [`records`] reads
-//! record batches. It uses no sockets and no files.
+//! which its calls take effect. [`split`] divides a call among services. [`schema`] holds Kafka's message
+//! definitions as data, [`records`] reads record batches. It uses no sockets and no files.
 
 pub mod api;
 mod api_versions;
@@ -29,6 +29,7 @@ pub mod served;
 pub mod service;
 pub mod session;
 pub mod settings;
+pub mod split;
 pub mod stack;
 pub mod stream;
 pub mod ticket;

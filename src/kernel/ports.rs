@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use crate::ids::TopicId;
+use crate::ids::{TopicId, TopicPartition};
 
 /// A future behind a trait object.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -33,6 +33,12 @@ pub trait TopicDirectory: Send + Sync {
 
     /// All topics.
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>>;
+
+    /// The log end offset of each of these partitions; `None` where there is no such partition, or it cannot be told.
+    fn ends(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'_, Result<Vec<Option<i64>>, String>> {
+        let unknown = vec![None; partitions.len()];
+        Box::pin(std::future::ready(Ok(unknown)))
+    }
 
     /// A number that grows whenever a topic is created, grows or is deleted. Take it before a look-up: what was found
     /// then holds while the number is the same.

@@ -86,6 +86,22 @@ impl Session {
         }
     }
 
+    /// The same connection without the state that layers and services keep for it, for calls that outlive the call
+    /// they are part of: this session may hold them without a circle.
+    pub fn without_state(&self) -> Session {
+        Self {
+            id: self.id,
+            peer: self.peer,
+            local: self.local,
+            listener: Arc::clone(&self.listener),
+            advertised: self.advertised.clone(),
+            drain: self.drain.clone(),
+            principal: RwLock::new(self.principal()),
+            software: self.software.clone(),
+            state: Mutex::new(Vec::new()),
+        }
+    }
+
     /// The client's principal, in Kafka's form `Type:name`.
     pub fn principal(&self) -> Arc<str> {
         Arc::clone(&self.principal.read())
@@ -143,5 +159,16 @@ mod tests {
         *session.state::<Mutex<i32>>(other).lock() = 2;
         assert_eq!(*session.state::<Mutex<i32>>(one).lock(), 1);
         assert_eq!(*session.state::<Mutex<i32>>(other).lock(), 2);
+    }
+
+    #[test]
+    fn the_same_connection_without_its_state_has_one_of_its_own() {
+        let session = Session::for_tests();
+        session.set_principal(Arc::from("User:ann"));
+        let owner = Owner::new();
+        *session.state::<Mutex<i32>>(owner).lock() = 1;
+        let below = session.without_state();
+        assert_eq!((&*below.principal(), below.id), ("User:ann", session.id));
+        assert_eq!(*below.state::<Mutex<i32>>(owner).lock(), 0);
     }
 }

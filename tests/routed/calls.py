@@ -1,5 +1,6 @@
 """Single calls of any API and version, as dicts with Kafka's names, and one partition that they write to."""
 
+import struct
 import sys
 import time
 from pathlib import Path
@@ -16,7 +17,7 @@ TOOLS = HERE.parent.parent / "target/test-tools"
 SECONDS_MAX = 10
 BY_ID_FROM = 13  # of both Produce and Fetch (KIP-516)
 CREATE, METADATA, LIST_OFFSETS, OFFSET_FETCH, DELETE = 7, 12, 6, 8, 6  # the versions that only look or prepare
-INVALID_REQUEST, UNKNOWN_TOPIC, SESSION_NOT_FOUND, UNKNOWN_TOPIC_ID = 42, 3, 70, 100
+INVALID_REQUEST, UNKNOWN_TOPIC, SESSION_NOT_FOUND, INVALID_EPOCH, UNKNOWN_TOPIC_ID = 42, 3, 70, 71, 100
 
 
 class Caller(wire.Connection):
@@ -29,11 +30,21 @@ class Caller(wire.Connection):
 
     def ask(self, name, version, **fields):
         api = self.apis[name]
+        reply = self.call(api.key, version, self.body(name, version, fields))
         is_flexible = schema.is_flexible(api.request, version)
-        # What a flexible version adds to both headers: a count of tagged fields, here none.
-        body = b"\0" * is_flexible + schema.Encoder(api.request, version).encode(fields)
-        reply = self.call(api.key, version, body)
         return schema.Decoder(api.response, version).decode(reply.data, reply.at + is_flexible)
+
+    def send(self, name, version, **fields):
+        """A request that is not answered."""
+        self.correlation_id += 1
+        head = struct.pack(">hhi", self.apis[name].key, version, self.correlation_id) + wire.string("yagura-tests")
+        frame = head + self.body(name, version, fields)
+        self.socket.sendall(struct.pack(">i", len(frame)) + frame)
+
+    def body(self, name, version, fields):
+        api = self.apis[name]
+        # What a flexible version adds to both headers: a count of tagged fields, here none.
+        return b"\0" * schema.is_flexible(api.request, version) + schema.Encoder(api.request, version).encode(fields)
 
     def topic(self, name, version=METADATA):
         """What Metadata says of a topic."""

@@ -56,16 +56,24 @@ class Client:
         self.ask("create", topic)
 
     def produce(self, first, count, *topics):
-        """Records with these numbers to each of the topics, one topic after the other, from one producer."""
+        """Records with these numbers to each of the topics, by turns, from one producer."""
         self.ask("produce", first, count, *topics)
 
-    def check_read(self, group, topic, count):
-        """A consumer of this group finds in the topic what was produced to it, and commits that it has read it."""
-        read = sorted(self.ask("consume", group, count, topic)["read"])
-        expected = sorted(row(topic, number) for number in range(count))
+    def fire(self, first, count, *topics):
+        """The same with acks=0."""
+        self.ask("fire", first, count, *topics)
+
+    def check_read(self, group, count, *topics, word="consume"):
+        """A consumer of this group finds in each topic the records that were produced, once, and commits them."""
+        read = sorted(self.ask(word, group, count * len(topics), *topics)["read"])
+        expected = sorted(row(topic, number) for topic in topics for number in range(count))
         wrong = [(found, one) for found, one in zip(read, expected) if found != one]
-        assert not wrong, f"{topic}: {wrong[0][0]} was read where {wrong[0][1]} was produced"
-        assert len(read) == count, f"{topic}: {len(read)} records were read, {count} produced"
+        assert not wrong, f"{topics}: {wrong[0][0]} was read where {wrong[0][1]} was produced"
+        assert len(read) == len(expected), f"{topics}: {len(read)} records were read, {len(expected)} produced"
+
+    def check_read_next(self, group, count, *topics):
+        """The same in a group of KIP-848."""
+        self.check_read(group, count, *topics, word="consume-next")
 
     def end(self):
         self.process.kill()

@@ -10,6 +10,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 BOOTSTRAP, PARTITIONS = sys.argv[1], int(sys.argv[2])
 SECONDS_MAX = 10
+UNACKED_SECONDS = 0.5  # nothing says that the broker has read what it need not acknowledge
 BASE = {"bootstrap.servers": BOOTSTRAP, "log_level": 0}
 
 
@@ -19,26 +20,44 @@ def create(topic):
     return {}
 
 
-def produce(first, count, *topics):
+def send(config, first, count, topics):
     first, count, failures = int(first), int(count), []
-    producer = Producer(BASE | {"enable.idempotence": True, "message.timeout.ms": SECONDS_MAX * 1000})
+    producer = Producer(BASE | config | {"linger.ms": 20, "message.timeout.ms": SECONDS_MAX * 1000})
 
     def delivered(error, _):
         if error:
             failures.append(str(error))
 
-    for topic in topics:
-        for n in range(first, first + count):
+    for n in range(first, first + count):
+        for topic in topics:
             producer.produce(topic, f"record {n} of {topic}", str(n), n % PARTITIONS, delivered)
-        left = producer.flush(SECONDS_MAX + 1)
-        assert not left and not failures, f"not delivered to {topic}: {left} left, {failures[:1]}"
+    left = producer.flush(SECONDS_MAX + 1)
+    assert not left and not failures, f"not delivered to {topics}: {left} left, {failures[:1]}"
+    if config.get("acks") == 0:
+        time.sleep(UNACKED_SECONDS)
     return {}
 
 
-def consume(group, count, topic):
-    consumer = Consumer(BASE | {"group.id": group, "auto.offset.reset": "earliest", "enable.auto.commit": False,
-                                "fetch.wait.max.ms": 100})
-    consumer.subscribe([topic])
+def produce(first, count, *topics):
+    return send({"enable.idempotence": True}, first, count, topics)
+
+
+def fire(first, count, *topics):
+    return send({"acks": 0}, first, count, topics)
+
+
+def consume(group, count, *topics):
+    return read({}, group, count, topics)
+
+
+def consume_next(group, count, *topics):
+    return read({"group.protocol": "consumer"}, group, count, topics)
+
+
+def read(config, group, count, topics):
+    consumer = Consumer(BASE | config | {"group.id": group, "auto.offset.reset": "earliest",
+                                         "enable.auto.commit": False, "fetch.wait.max.ms": 100})
+    consumer.subscribe(list(topics))
     read, end = [], time.monotonic() + SECONDS_MAX
     while len(read) < int(count) and time.monotonic() < end:
         found = [one for one in consumer.consume(500, timeout=0.1) if not one.error()]
@@ -49,11 +68,14 @@ def consume(group, count, topic):
     return {"read": read}
 
 
+WORDS = {"create": create, "produce": produce, "fire": fire, "consume": consume, "consume-next": consume_next}
+
+
 def main():
     for line in sys.stdin:
         word, *words = line.split()
         try:
-            answer = {"create": create, "produce": produce, "consume": consume}[word](*words)
+            answer = WORDS[word](*words)
         except Exception as error:  # noqa: BLE001: whatever it is, the driver is told
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), flush=True)

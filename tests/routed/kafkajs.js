@@ -22,29 +22,40 @@ async function create(topic) {
 }
 
 async function produce(first, count, ...topics) {
-  const producer = kafka.producer({ idempotent: true, maxInFlightRequests: 1 })
+  return send({ idempotent: true, maxInFlightRequests: 1 }, -1, first, count, topics)
+}
+
+async function fire(first, count, ...topics) {
+  return send({}, 0, first, count, topics)
+}
+
+async function send(config, acks, first, count, topics) {
+  const producer = kafka.producer(config)
   await producer.connect()
   try {
-    for (const topic of topics) {
-      const messages = Array.from({ length: Number(count) }, (_, i) => Number(first) + i)
+    const topicMessages = topics.map(topic => ({
+      topic,
+      messages: Array.from({ length: Number(count) }, (_, i) => Number(first) + i)
         .map(n => ({ key: String(n), value: `record ${n} of ${topic}`, partition: n % PARTITIONS }))
-      await producer.send({ topic, acks: -1, timeout: MS_MAX, messages })
-    }
+    }))
+    await producer.sendBatch({ topicMessages, acks, timeout: MS_MAX })
+    // Nothing says that the broker has read what it need not acknowledge.
+    if (acks === 0) await sleep(500)
   } finally {
     await producer.disconnect()
   }
   return {}
 }
 
-async function consume(groupId, count, topic) {
+async function consume(groupId, count, ...topics) {
   const read = []
   const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100 })
   await consumer.connect()
   try {
-    await consumer.subscribe({ topic, fromBeginning: true })
+    await consumer.subscribe({ topics, fromBeginning: true })
     await consumer.run({
       autoCommit: false,
-      eachBatch: async ({ batch: { partition, messages } }) => {
+      eachBatch: async ({ batch: { topic, partition, messages } }) => {
         const next = String(BigInt(messages[messages.length - 1].offset) + 1n)
         await consumer.commitOffsets([{ topic, partition, offset: next }])
         read.push(...messages.map(one => [partition, Number(one.offset), String(one.key), String(one.value)]))
@@ -60,7 +71,7 @@ async function consume(groupId, count, topic) {
 async function main() {
   for await (const line of readline.createInterface({ input: process.stdin })) {
     const [word, ...words] = line.split(' ')
-    const answer = await { create, produce, consume }[word](...words).catch(error => ({ error: String(error) }))
+    const answer = await { create, produce, fire, consume }[word](...words).catch(error => ({ error: String(error) }))
     process.stdout.write(JSON.stringify(answer) + '\n')
   }
 }

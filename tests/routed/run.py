@@ -11,6 +11,7 @@ after which only one service has anything left. Ends with "N passed, N failed".
 """
 
 import argparse
+import os
 import re
 import subprocess
 import sys
@@ -22,20 +23,19 @@ from pathlib import Path
 
 import sessions
 from calls import UNKNOWN_TOPIC, Caller, Log
-from clients import PARTITIONS, PROGRAMS, Client, ends
+from clients import HERE, PARTITIONS, PROGRAMS, TOOLS, Client, ends
 
 import setting
 from members import Members, wait_until
 from setting import LOGS
 
 COUNT = 200  # records of one go
+TOOLS_RECORDS = 10  # that kafka_tools.sh leaves in kept.*
 SETTLE_SECONDS_MAX = 15
 FETCH_VERSIONS = [12, 13, 18]  # the last one by topic name, the first by id, and the latest
 SESSION_CHECKS = [("turns", "two fetch sessions by turns", sessions.check_turns),
                   ("close", "one of two fetch sessions is closed", sessions.check_close)]
-# One producer can write to both services only while its metadata is fresh: it learns of one topic at a time, but renews
-# what it knows of all of them in one call, which is refused. kafkajs renews all with each new topic.
-HAVE_ONE_PRODUCER = ["java", "librdkafka"]
+HAVE_NEXT = ["java", "librdkafka"]  # the clients that speak KIP-848
 CONFIG = """
 [admin]
 bind = "{admin}"
@@ -82,8 +82,7 @@ def topics_of(client):
     return f"kept.{client}", f"scratch.{client}"
 
 
-def total(client):
-    return COUNT * (2 if client in HAVE_ONE_PRODUCER else 1)
+TOTAL = 3 * COUNT  # of each topic of a client
 
 
 # --- each client alone
@@ -94,14 +93,19 @@ def check_client(results, client, address):
     for topic in (kept, scratch):
         results.check(f"{client.name} creates {topic}", client.create, topic)
         results.check(f"{client.name} produces to {topic}", client.produce, 0, COUNT, topic)
-    if client.name in HAVE_ONE_PRODUCER:
-        name = f"{client.name} produces to both with one producer"
-        results.check(name, client.produce, COUNT, COUNT, kept, scratch)
+    results.check(f"{client.name} produces to both with one producer", client.produce, COUNT, COUNT, kept, scratch)
+    results.check(f"{client.name} produces to both with acks=0", client.fire, 2 * COUNT, COUNT, kept, scratch)
     for topic in (kept, scratch):
-        name = f"{client.name} reads {topic} in a group"
-        results.check(name, client.check_read, client.name, topic, total(client.name))
-    name = f"{client.name} has committed to both"
-    results.check(name, check_committed, address, client.name, (kept, scratch), ends(total(client.name)))
+        results.check(f"{client.name} reads {topic} in a group", client.check_read, client.name, TOTAL, topic)
+    results.check(f"{client.name} reads both in a group", client.check_read, f"{client.name}-both", TOTAL, kept, scratch)
+    groups = [client.name, f"{client.name}-both"]
+    if client.name in HAVE_NEXT:
+        groups.append(f"{client.name}-next")
+        name = f"{client.name} reads both in a group of KIP-848"
+        results.check(name, client.check_read_next, groups[-1], TOTAL, kept, scratch)
+    for group in groups:
+        name = f"{group} has committed to both"
+        results.check(name, check_committed, address, group, (kept, scratch), ends(TOTAL))
 
 
 def check_committed(address, group, topics, offsets):
@@ -164,12 +168,8 @@ def wait_committed(address, group, topics, count):
         wait_until(lambda: committed() == expected, lambda: f"committed: {committed()}", SETTLE_SECONDS_MAX)
 
 
-def check_classic_group(address, client):
-    """A member of each client in one group, on a topic that is not where the group is.
-
-    All of them read the same topic. The leader of a classic group asks for the metadata of all topics that its members
-    read, in one call. If those are in both services it is refused, and a Java leader asks again for ever.
-    """
+def check_shared_group(address, client):
+    """A member of each client in one classic group, on a topic that is not where the group is."""
     topic, group = "scratch.shared", "shared"
     client.create(topic)
     with group_of(address, group, "eager", *((one, topic) for one in PROGRAMS)) as members:
@@ -180,13 +180,13 @@ def check_classic_group(address, client):
         wait_committed(address, group, [topic], 2 * COUNT)
 
 
-def check_consumer_group(address, client):
-    """KIP-848: the broker assigns, and members ask only for their own topics, so that one group reads both services."""
-    kept, scratch, group = "kept.next", "scratch.next", "next"
+def check_group_of_both(address, client, group, mode):
+    """Members of one group read topics of both services. In a classic group the leader asks for all of them at once."""
+    kept, scratch = f"kept.{group}", f"scratch.{group}"
     for topic in (kept, scratch):
         client.create(topic)
     members = [("java", scratch), ("librdkafka", scratch), ("librdkafka", kept)]
-    with group_of(address, group, "consumer", *members) as (java, librdkafka, other):
+    with group_of(address, group, mode, *members) as (java, librdkafka, other):
         wait_shared([java, librdkafka], each=[1, 2])
         wait_shared([other], each=[PARTITIONS])
         for number in range(2):
@@ -213,8 +213,14 @@ def check_raw(results, address, is_routed):
         for name, what, check in SESSION_CHECKS:
             results.check(f"{what}, Fetch {version}", on_a_connection, f"{name}-{version}", check, version)
     results.check("topics by id", on_a_connection, "by-id", sessions.check_by_id)
+    for version in FETCH_VERSIONS:
+        results.check(f"one fetch session of both, Fetch {version}", on_a_connection, f"both-{version}",
+                      sessions.check_session_of_both, version)
+    results.check("topics of both in one call", on_a_connection, "in-one", sessions.check_both)
+    results.check("topics of both in one Produce with acks=0", on_a_connection, "unacked", sessions.check_unacked)
+    results.check("pages of topics of both", on_a_connection, "paged", sessions.check_pages)
     if is_routed:
-        results.check("topics of both in one call", on_a_connection, "refused", sessions.check_refusals)
+        results.check("what cannot be split", on_a_connection, "refused", sessions.check_refusals)
     return logs
 
 
@@ -237,12 +243,19 @@ def check_configs(address, topic):
 
 
 def check_all_topics(address):
-    """Metadata for all topics is the default service's."""
+    """Metadata for all topics has those of both services."""
     with Caller(address) as caller:
-        names = {one["Name"] for one in caller.ask("Metadata", 12, Topics=None)["Topics"]}
-    expected = {topics_of(client)[0] for client in PROGRAMS} | {"kept.next"}
-    assert expected <= names, f"missing: {expected - names}"
-    assert not [name for name in names if name.startswith("scratch.")], f"topics of the other service: {names}"
+        names = [one["Name"] for one in caller.ask("Metadata", 12, Topics=None)["Topics"]]
+    expected = {topic for client in PROGRAMS for topic in topics_of(client)} | {"kept.next", "scratch.next"}
+    assert expected <= set(names), f"missing: {expected - set(names)}"
+    assert len(names) == len(set(names)), f"topics that are listed twice: {names}"
+
+
+def check_tools(address):
+    """Kafka's command-line tools on topics of both services."""
+    env = os.environ | {"KAFKA_LIBS": str(TOOLS / "java/libs")}
+    done = subprocess.run([HERE / "kafka_tools.sh", address], capture_output=True, text=True, timeout=180, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def check_store(binary, folder, logs):
@@ -251,7 +264,7 @@ def check_store(binary, folder, logs):
     verified = subprocess.run([binary, "store", "verify", file], capture_output=True, text=True, timeout=60)
     said = verified.stdout + verified.stderr
     assert verified.returncode == 0, said
-    expected = sum(map(total, PROGRAMS)) + 2 * COUNT + sum(log.end for log in logs)
+    expected = TOTAL * len(PROGRAMS) + 2 * 2 * COUNT + TOOLS_RECORDS + sum(log.end for log in logs)
     assert re.search(rf"\b{expected} records\b", said), f"{expected} records were produced to kept.*: {said}"
     content = Path(file).read_bytes()
     for client in PROGRAMS:
@@ -264,7 +277,7 @@ def check_gone(address, client):
     """Topics in memory are gone, and the offsets that a group has committed to them do not outlive them."""
     topic, group = topics_of(client.name)[1], client.name
     with Caller(address) as caller:
-        for name in [topics_of(one)[1] for one in PROGRAMS] + ["scratch.shared", "scratch.next"]:
+        for name in [topics_of(one)[1] for one in PROGRAMS] + ["scratch.shared", "scratch.next", "scratch.classic"]:
             found = caller.topic(name)
             assert found["ErrorCode"] == UNKNOWN_TOPIC, f"{name} is still there: {found}"
         client.create(topic)
@@ -285,7 +298,7 @@ def check_restart(results, broker, binary, folder, client, logs):
     results.check("the broker starts again", broker.start)
     for name in PROGRAMS:
         topic = topics_of(name)[0]
-        results.check(f"{topic} is as it was", client.check_read, "after", topic, total(name))
+        results.check(f"{topic} is as it was", client.check_read, "after", TOTAL, topic)
     results.check("scratch.* is gone", check_gone, broker.address, client)
 
 
@@ -297,14 +310,15 @@ def check_all(results, address, is_routed, after=lambda client, logs: None):
             stack.callback(clients[name].end)
         for client in clients.values():
             check_client(results, client, address)
-        groups = [("classic", check_classic_group), ("KIP-848", check_consumer_group)]
-        for name, check in groups:
-            results.check(f"one group of different clients, {name}", check, address, clients["java"])
+        results.check("one classic group of all clients", check_shared_group, address, clients["java"])
+        for group, mode in [("classic", "eager"), ("next", "consumer")]:
+            name = f"one {group} group of different clients reads both"
+            results.check(name, check_group_of_both, address, clients["java"], group, mode)
         for topic in topics_of("java"):
             results.check(f"configs of {topic}", check_configs, address, topic)
         logs = check_raw(results, address, is_routed)
-        if is_routed:
-            results.check("Metadata for all topics", check_all_topics, address)
+        results.check("Metadata for all topics", check_all_topics, address)
+        results.check("Kafka's tools on both", check_tools, address)
         after(clients["librdkafka"], logs)
 
 

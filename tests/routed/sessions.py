@@ -1,6 +1,9 @@
 """Calls by topic id and by fetch session, to both services on one connection. `logs` has a topic of each service."""
 
-from calls import BY_ID_FROM, DELETE, INVALID_REQUEST, METADATA, SESSION_NOT_FOUND, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID
+import time
+
+from calls import BY_ID_FROM, CREATE, DELETE, INVALID_EPOCH, INVALID_REQUEST, LIST_OFFSETS, METADATA
+from calls import SESSION_NOT_FOUND, UNKNOWN_TOPIC, UNKNOWN_TOPIC_ID
 from calls import Log, produce, shown
 
 import records
@@ -115,22 +118,107 @@ def check_by_id(caller, logs):
         assert caller.topic(gone.name)["ErrorCode"] == UNKNOWN_TOPIC, f"{gone.name} is still there"
 
 
-def check_refusals(caller, logs):
-    """A call with topics of both services is refused, by name and by id, and nothing of it is done."""
-    batch = records.batch(0, [b"nobody may see this"])
+def news_of(answer, logs, version):
+    """{name: batches} of a Fetch; nothing else may be in it, and no error."""
+    assert answer["ErrorCode"] == 0, f"Fetch {version}: {answer}"
+    names = {log.name if version < BY_ID_FROM else log.id: log.name for log in logs}
+    rows = {names[one.get("Topic") or one["TopicId"]]: one["Partitions"] for one in answer["Responses"]}
+    errors = [row["ErrorCode"] for partitions in rows.values() for row in partitions if row["ErrorCode"]]
+    assert not errors, f"Fetch {version}: errors {errors}"
+    return {name: shown(partitions[0]["Records"]) for name, partitions in rows.items() if shown(partitions[0]["Records"])}
+
+
+def check_session_of_both(caller, version, logs):
+    """One session with a topic of each service: every batch comes once, whichever of them it is in."""
+    answer = fetch(caller, version, (0, FULL), [wanted(log, 0) for log in logs])
+    assert news_of(answer, logs, version) == {} and len(answer["Responses"]) == 2, f"Fetch {version}: {answer}"
+    session, epoch = answer["SessionId"], 1
+    assert session > 0, "no session"
+    by_name = min(version, BY_ID_FROM)
+    changed = []
+    for turn in [[0], [0], [1], [0, 1], [1]]:
+        for number in turn:
+            logs[number].produce(caller, by_name, f"{version} {epoch}".encode())
+        expected, found = {logs[number].name: logs[number].batches[-1:] for number in turn}, {}
+        for _ in range(len(turn) + 1):
+            answer = fetch(caller, version, (session, epoch), changed)
+            epoch += 1
+            assert answer["SessionId"] == session, f"another session: {answer}"
+            news = news_of(answer, logs, version)
+            assert not news.keys() & found.keys(), f"twice: {news}"
+            found |= news
+            # A client names only what has moved.
+            changed = [wanted(log, log.end) for log in logs if log.name in news]
+            if found == expected:
+                break
+        assert found == expected, f"Fetch {version}: {found}, not {expected}"
+    answer = fetch(caller, version, (session, epoch - 1))
+    assert answer["ErrorCode"] == INVALID_EPOCH, f"an epoch of before: {answer}"
+    answer = fetch(caller, version, (session, epoch), changed, [logs[0].named(Partitions=[0])])
+    assert (answer["ErrorCode"], answer["SessionId"]) == (0, session), f"one is forgotten: {answer}"
+    answer = fetch(caller, version, (session, FINAL))
+    assert (answer["ErrorCode"], answer["SessionId"]) == (0, 0), f"closing: {answer}"
+    assert fetch(caller, version, (session, epoch + 1))["ErrorCode"] == SESSION_NOT_FOUND
+
+
+def check_both(caller, logs):
+    """Calls with topics of both services, by name and by id: the answers are those of one, in the order asked for."""
     for version in [BY_ID_FROM - 1, BY_ID_FROM]:
-        answer = fetch(caller, version, (0, FULL), [wanted(log, 0) for log in logs])
-        assert (answer["ErrorCode"], answer["SessionId"]) == (INVALID_REQUEST, 0), f"Fetch {version}: {answer}"
-        answer = produce(caller, version, *(log.rows(batch) for log in logs))
-        errors = [one["ErrorCode"] for topic in answer for one in topic["PartitionResponses"]]
-        assert errors == [INVALID_REQUEST] * 2, f"Produce {version}: {answer}"
+        batch = records.batch(int(time.time() * 1000), [b"both"])
+        for order in [logs, logs[::-1]]:
+            answer = produce(caller, version, *(log.rows(batch) for log in order))
+            found = [(one["Name"] if version < BY_ID_FROM else one["TopicId"], row["ErrorCode"], row["BaseOffset"])
+                     for one in answer for row in one["PartitionResponses"]]
+            assert found == [(log.name if version < BY_ID_FROM else log.id, 0, log.end) for log in order], found
+            for log in order:
+                log.end += 1
+        answer = fetch(caller, version, topics=[wanted(log, log.end - 1) for log in logs])
+        counts = [len(shown(one["Partitions"][0]["Records"])) for one in answer["Responses"]]
+        assert (answer["ErrorCode"], counts) == (0, [1, 1]), f"Fetch {version}: {answer}"
+    names = [log.name for log in logs]
     for by in [lambda log: {"Name": log.name}, lambda log: {"TopicId": log.id, "Name": None}]:
         topics = caller.ask("Metadata", METADATA, Topics=[by(log) for log in logs])["Topics"]
-        assert [one["ErrorCode"] for one in topics] == [INVALID_REQUEST] * 2, f"Metadata: {topics}"
-    ends = [caller.ends(log.name, 1)[0] for log in logs]
-    assert ends == [log.end for log in logs], f"something of a refused call was done: {ends}"
-    one, other = open_both(caller, BY_ID_FROM, logs)
-    answer = fetch(caller, BY_ID_FROM, (one.id, one.epoch), [wanted(other.log, 0)], [one.log.named(Partitions=[0])])
-    # A client that subscribes anew sends this. Either error makes it begin a new session.
-    errors = INVALID_REQUEST, SESSION_NOT_FOUND
-    assert answer["ErrorCode"] in errors, f"a session that moves to the other service: {answer}"
+        assert [(one["ErrorCode"], one["Name"]) for one in topics] == [(0, name) for name in names], topics
+    rows = [{"Name": name, "Partitions": [{"PartitionIndex": 0, "Timestamp": -1}]} for name in names]
+    topics = caller.ask("ListOffsets", LIST_OFFSETS, ReplicaId=-1, Topics=rows)["Topics"]
+    found = [(one["Name"], one["Partitions"][0]["Offset"]) for one in topics]
+    assert found == [(log.name, log.end) for log in logs], f"ListOffsets: {found}"
+    rows = [{"Name": name, "Partitions": [{"PartitionIndex": 0, "Offset": 0}]} for name in names]
+    topics = caller.ask("DeleteRecords", 2, Topics=rows, TimeoutMs=1000)["Topics"]
+    found = {one["Name"]: one["Partitions"][0]["LowWatermark"] for one in topics}
+    assert found == dict.fromkeys(names, 0), f"DeleteRecords: {found}"
+    gone = [f"{name}.gone" for name in names]
+    rows = [{"Name": name, "NumPartitions": 1, "ReplicationFactor": 1} for name in gone]
+    topics = caller.ask("CreateTopics", CREATE, Topics=rows, timeoutMs=1000)["Topics"]
+    assert {one["Name"]: one["ErrorCode"] for one in topics} == dict.fromkeys(gone, 0), f"CreateTopics: {topics}"
+    rows = [{"Name": name, "TopicId": "0" * 32} for name in gone]
+    topics = caller.ask("DeleteTopics", DELETE, Topics=rows, TimeoutMs=1000)["Responses"]
+    assert {one["Name"]: one["ErrorCode"] for one in topics} == dict.fromkeys(gone, 0), f"DeleteTopics: {topics}"
+
+
+def check_unacked(caller, logs):
+    """A Produce with acks=0 is answered by nothing, and done in both services before what follows it is."""
+    for version in [BY_ID_FROM - 1, BY_ID_FROM]:
+        rows = [log.rows(records.batch(int(time.time() * 1000), [b"unacked"])) for log in logs]
+        caller.send("Produce", version, Acks=0, TimeoutMs=1000, TopicData=rows)
+        for log in logs:
+            log.end += 1
+            assert caller.ends(log.name, 1) == [log.end], f"Produce {version}: {log.name}"
+
+
+def check_pages(caller, logs):
+    """DescribeTopicPartitions, one partition a page: the topics in the order of names, each once."""
+    names, cursor = [], None
+    for _ in range(len(logs)):
+        answer = caller.ask("DescribeTopicPartitions", 0, Topics=[{"Name": log.name} for log in logs[::-1]],
+                            ResponsePartitionLimit=1, Cursor=cursor)
+        names += [one["Name"] for one in answer["Topics"]]
+        cursor = answer["NextCursor"]
+    assert (names, cursor) == (sorted(log.name for log in logs), None), f"{names}, and then {cursor}"
+
+
+def check_refusals(caller, logs):
+    """A call that cannot be split is refused, and says so."""
+    rows = [{"Name": log.name, "Partitions": [{"PartitionIndex": 0, "Replicas": None}]} for log in logs]
+    answer = caller.ask("AlterPartitionReassignments", 0, TimeoutMs=1000, Topics=rows)
+    assert answer["ErrorCode"] == INVALID_REQUEST and "does not split" in answer["ErrorMessage"], answer

@@ -28,6 +28,14 @@ async fn topics_are_found_where_the_rules_lead_to() {
 }
 
 #[tokio::test]
+async fn a_partition_ends_where_the_service_of_its_topic_says() {
+    let route = route(vec![rule(&[], &[], &["legacy.*"], "legacy")]);
+    let at = |topic, partition| kernel::TopicPartition { topic, partition };
+    let asked = vec![at(LEGACY_ORDERS, 0), at(UNKNOWN, 0), at(ORDERS, 3)];
+    assert_eq!(route.directory().ends(asked).await, Ok(vec![Some(10), None, Some(13)]));
+}
+
+#[tokio::test]
 async fn a_service_is_asked_once_and_only_for_its_own_names() {
     let (local, legacy) = (FakeService::new("local"), FakeService::new("legacy"));
     let topics = [Arc::clone(&local.topics), Arc::clone(&legacy.topics)];

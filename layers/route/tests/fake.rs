@@ -8,7 +8,7 @@ use kernel::metrics::{Collect, Page};
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::schema::Direction;
 use kernel::schema::value::{self, Value};
-use kernel::{Api, Door, Records, Reply, Served, TopicId};
+use kernel::{Api, Call, Door, Records, Reply, ReplyFuture, Served, TopicId, TopicPartition};
 use parking_lot::Mutex;
 
 use super::{LEGACY_LOST, LEGACY_ORDERS, ORDERS};
@@ -19,7 +19,12 @@ pub(super) struct FakeService {
     pub(super) session: i64,
     pub(super) served: Served,
     pub(super) topics: Arc<FakeTopics>,
+    /// Answers in its stead.
+    pub(super) handler: Option<Handler>,
 }
+
+/// Answers calls.
+pub(super) type Handler = Arc<dyn Fn(Call) -> ReplyFuture + Send + Sync>;
 
 /// The topics of a service.
 #[derive(Default)]
@@ -43,7 +48,7 @@ impl FakeService {
             _ => (300, Vec::new()),
         };
         let topics = Arc::new(FakeTopics { topics, ..FakeTopics::default() });
-        Self { name, session, served: Served::default(), topics }
+        Self { name, session, served: Served::default(), topics, handler: None }
     }
 
     pub(super) fn named(self) -> (String, Arc<dyn kernel::Service>) {
@@ -65,6 +70,9 @@ impl Collect for FakeService {
 
 impl kernel::Service for FakeService {
     fn door(&self) -> Door {
+        if let Some(handler) = self.handler.clone() {
+            return Door::from_fn(move |call| handler(call));
+        }
         let (name, session) = (self.name, self.session);
         Door::from_fn(move |call| {
             let name = Bytes::from_static(name.as_bytes());
@@ -134,6 +142,12 @@ impl TopicDirectory for FakeTopics {
 
     fn all(&self) -> BoxFuture<'_, Result<Vec<TopicFacts>, String>> {
         self.find(|_| true)
+    }
+
+    fn ends(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'_, Result<Vec<Option<i64>>, String>> {
+        let has = |at: &TopicPartition| self.topics.iter().any(|topic| topic.id == at.topic);
+        let end = |at: &TopicPartition| has(at).then(|| i64::from(at.partition) + 10);
+        Box::pin(ready(Ok(partitions.iter().map(end).collect())))
     }
 
     fn version(&self) -> u64 {

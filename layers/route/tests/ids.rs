@@ -19,17 +19,18 @@ fn legacy_route(is_down: impl Fn(&str) -> bool) -> (Route, Vec<Arc<fake::FakeTop
     (Route::new(&settings, named).unwrap(), all_topics)
 }
 
-fn by_id(id: TopicId, partitions: &'static str) -> Value {
-    Value::Struct(vec![("TopicId", Value::Uuid(id.0)), (partitions, Value::Array(Vec::new()))])
-}
-
 fn produce(ids: &[TopicId]) -> Call {
-    let topics = ids.iter().map(|id| by_id(*id, "PartitionData")).collect();
+    let topic = |id: &TopicId| Value::Struct(vec![("TopicId", Value::Uuid(id.0))]);
+    let topics = ids.iter().map(topic).collect();
     request(Api::PRODUCE, 13, vec![("Acks", Value::Int(-1)), ("TopicData", Value::Array(topics))])
 }
 
 fn fetch(ids: &[TopicId]) -> Call {
-    let topics = ids.iter().map(|id| by_id(*id, "Partitions")).collect();
+    let topic = |id: &TopicId| {
+        let partitions = Value::Array(vec![Value::Struct(Vec::new())]);
+        Value::Struct(vec![("TopicId", Value::Uuid(id.0)), ("Partitions", partitions)])
+    };
+    let topics = ids.iter().map(topic).collect();
     request(Api::FETCH, 13, vec![("Topics", Value::Array(topics))])
 }
 
@@ -76,23 +77,6 @@ async fn the_name_of_the_id_decides() {
     let page = page.into_text();
     let counted = "yagura_service_seconds_count{service=\"legacy\",api=\"Produce\"} 3\n";
     assert!(page.contains(counted), "{page}");
-}
-
-#[tokio::test]
-async fn ids_of_different_services_are_refused() {
-    let (route, _) = legacy_route(|_| false);
-    let reply = reply_of(&route, fetch(&[ORDERS, LEGACY_ORDERS])).await;
-    assert_eq!(fetch_error(&reply), i64::from(ErrorCode::InvalidRequest.code()));
-    let topic =
-        |name: Value, id: TopicId| Value::Struct(vec![("TopicId", Value::Uuid(id.0)), ("Name", name)]);
-    let both = vec![topic(text("orders"), TopicId::ZERO), topic(Value::Null, LEGACY_ORDERS)];
-    let reply = reply_of(&route, request(Api::METADATA, 12, vec![("Topics", Value::Array(both))])).await;
-    let message = Api::METADATA.message(Direction::Response).unwrap();
-    let response = value::decode(message, 12, &reply.body).unwrap();
-    let error = Value::Int(i64::from(ErrorCode::InvalidRequest.code()));
-    let topics = response.get("Topics").unwrap().elements();
-    assert_eq!(topics.len(), 2);
-    assert!(topics.iter().all(|topic| topic.get("ErrorCode") == Some(&error)));
 }
 
 #[tokio::test]

@@ -1,14 +1,16 @@
 //! The choice of service for a call.
 
+mod broker;
 mod directory;
 mod fake;
+mod fetch;
 mod ids;
-mod sessions;
+mod split;
 
 use bytes::Bytes;
-use kernel::TopicId;
 use kernel::schema::Direction;
 use kernel::schema::value::{self, Value};
+use kernel::{Api, ErrorCode, Session, TopicId};
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -109,34 +111,35 @@ async fn configs_of_a_topic_go_where_the_topic_does() {
         [(Api::DESCRIBE_CONFIGS, 4), (Api::ALTER_CONFIGS, 2), (Api::INCREMENTAL_ALTER_CONFIGS, 1)]
     {
         assert_eq!(service_of(&route, call(api, version, &[(2, "legacy.orders")])).await, "legacy");
-        assert_eq!(service_of(&route, call(api, version, &[(4, "1"), (2, "legacy.orders")])).await, "legacy");
+        assert_eq!(service_of(&route, call(api, version, &[(4, "1"), (2, "orders")])).await, "local");
         assert_eq!(service_of(&route, call(api, version, &[(2, "orders")])).await, "local");
         assert_eq!(service_of(&route, call(api, version, &[(4, "legacy.orders")])).await, "local");
     }
 }
 
 #[tokio::test]
-async fn topics_of_different_services_are_refused_in_so_many_words() {
-    let mut route = route(vec![rule(&[], &[], &["legacy.*"], "legacy")]);
-    let create = Api::CREATE_TOPICS;
-    // CreateTopics 2 of "orders" and "legacy.orders": name, partitions, replicas, no assignments, no configs.
-    let mut body = 2i32.to_be_bytes().to_vec();
-    for name in ["orders", "legacy.orders"] {
-        body.extend((name.len() as i16).to_be_bytes());
-        body.extend(name.as_bytes());
-        body.extend(b"\0\0\0\x01\0\x01\0\0\0\0\0\0\0\0");
-    }
-    body.extend(b"\0\0\x75\x30\0");
-    let call = Call::for_tests_raw(create, 2, Bytes::from(body));
-    let reply = route.call(call).await.unwrap().unwrap();
-    let message = create.message(Direction::Response).unwrap();
+async fn what_cannot_be_split_is_refused_in_so_many_words() {
+    let route = route(vec![rule(&[], &[], &["legacy.*"], "legacy")]);
+    let topic =
+        |name: &str| Value::Struct(vec![("Topic", text(name)), ("Partitions", Value::Array(Vec::new()))]);
+    let elect = |names: &[&str]| {
+        let topics = names.iter().map(|name| topic(name)).collect();
+        request(Api::ELECT_LEADERS, 2, vec![("TopicPartitions", Value::Array(topics))])
+    };
+    assert_eq!(service_of(&route, elect(&["legacy.orders"])).await, "legacy");
+    let reply = reply_of(&route, elect(&["orders", "legacy.orders"])).await;
+    let message = Api::ELECT_LEADERS.message(Direction::Response).unwrap();
     let answer = value::decode(message, 2, &reply.body).unwrap();
-    let topics = answer.get("Topics").unwrap().elements();
-    assert_eq!(topics.len(), 2);
-    for topic in topics {
-        assert_eq!(topic.get("ErrorCode"), Some(&Value::Int(42)));
-        assert!(topic.get("ErrorMessage").unwrap().as_str().unwrap().contains("does not split"));
-    }
+    let error = Value::Int(i64::from(ErrorCode::InvalidRequest.code()));
+    assert_eq!(answer.get("ErrorCode"), Some(&error));
+    // The other APIs that cannot be split have a field for the sentence.
+    let reassign = |name| Value::Struct(vec![("Name", text(name)), ("Partitions", Value::Array(Vec::new()))]);
+    let both = Value::Array(vec![reassign("orders"), reassign("legacy.orders")]);
+    let call = request(Api::ALTER_PARTITION_REASSIGNMENTS, 0, vec![("Topics", both)]);
+    let reply = reply_of(&route, call).await;
+    let message = Api::ALTER_PARTITION_REASSIGNMENTS.message(Direction::Response).unwrap();
+    let answer = value::decode(message, 0, &reply.body).unwrap();
+    assert!(answer.get("ErrorMessage").unwrap().as_str().unwrap().contains("does not split"));
 }
 
 #[tokio::test]
@@ -147,7 +150,7 @@ async fn rules_with_topics_do_not_apply_to_groups_and_transactions() {
         rule(&[], &["TxnOffsetCommit"], &[], "third"),
     ]);
     let topics = || {
-        let topic = |name| Value::Struct(vec![("Name", text(name))]);
+        let topic = |name: &str| Value::Struct(vec![("Name", text(name))]);
         vec![("Topics", Value::Array(vec![topic("legacy.orders"), topic("orders")]))]
     };
     assert_eq!(service_of(&route, request(Api::OFFSET_COMMIT, 8, topics())).await, "local");

@@ -93,6 +93,7 @@ impl Dice {
             8 => Command::ExpireProducer {
                 partition: self.partition(ids),
                 producer: ProducerId(self.roll(3) as i64),
+                origin: self.origin(),
                 unused_since_ms: self.roll(2_000) as i64,
             },
             9 => Command::Check(Box::new(Command::CreateTopic {
@@ -101,8 +102,16 @@ impl Dice {
                 partitions: 1,
                 configs: self.configs(),
             })),
-            _ => Command::Append(Append::new(self.partition(ids), &self.batch(), step as i64)),
+            _ => {
+                let append = Append::new(self.partition(ids), &self.batch(), step as i64);
+                Command::Append(Append { origin: self.origin(), ..append })
+            }
         }
+    }
+
+    /// Where a producer id comes from: mostly from the store itself.
+    fn origin(&mut self) -> Option<Arc<str>> {
+        (self.roll(4) == 0).then(|| Arc::from("other"))
     }
 
     /// A batch near the time of the step, or far in the future; seldom a trim.

@@ -1,7 +1,9 @@
 //! The two calls of an engine: which documents a command needs, and its decision.
 
 use crate::commands::{Command, Outcome};
-use crate::documents::{Counters, PartitionDocument, ProducerDocument, Subscription, TopicDocument};
+use crate::documents::{
+    Counters, PartitionDocument, ProducerDocument, ProducerKey, Subscription, TopicDocument,
+};
 use crate::working_set::{Needs, Wanted, WorkingSet};
 use crate::{client_metrics, groups, log, producers, topics};
 
@@ -27,8 +29,13 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::AllocateProducerId { .. } => {
             wanted.write::<Counters>(&());
         }
-        Command::ExpireProducer { partition, producer, .. } => {
-            wanted.write::<ProducerDocument>(&(*partition, *producer));
+        Command::ExpireProducer { partition, producer, origin, .. } => {
+            let origin = origin.clone();
+            wanted.write::<ProducerDocument>(&ProducerKey {
+                partition: *partition,
+                producer: *producer,
+                origin,
+            });
         }
         Command::Group { group, command } => groups::needs(&mut wanted, group, command, set),
         Command::Check(inner) => return needs(inner, set),
@@ -52,8 +59,10 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::Append(append) => log::append(set, append),
         Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
         Command::AllocateProducerId { seed } => producers::allocate_id(set, *seed),
-        Command::ExpireProducer { partition, producer, unused_since_ms } => {
-            producers::expire(set, *partition, *producer, *unused_since_ms)
+        Command::ExpireProducer { partition, producer, origin, unused_since_ms } => {
+            let origin = origin.clone();
+            let key = ProducerKey { partition: *partition, producer: *producer, origin };
+            producers::expire(set, &key, *unused_since_ms)
         }
         Command::Group { group, command } => groups::decide(set, group, command),
         Command::Check(inner) => decide(&mut set.scratch(), inner),

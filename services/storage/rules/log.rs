@@ -1,6 +1,6 @@
 //! Logs: idempotent appends, and advancing the log start offset.
 
-use kernel::{ErrorCode, ProducerId, TopicPartition};
+use kernel::{ErrorCode, TopicPartition};
 
 use crate::commands::{Append, Applied, Effect, Outcome, Refused};
 use crate::documents::{PartitionDocument, ProducerDocument};
@@ -10,7 +10,7 @@ use crate::working_set::{Wanted, WorkingSet};
 pub(crate) fn needs_to_append(wanted: &mut Wanted, append: &Append) {
     wanted.write::<PartitionDocument>(&append.partition);
     if append.batch.is_idempotent() {
-        wanted.write::<ProducerDocument>(&(append.partition, ProducerId(append.batch.producer_id)));
+        wanted.write::<ProducerDocument>(&append.producer());
     }
 }
 
@@ -21,11 +21,11 @@ fn existing(set: &WorkingSet<'_>, partition: TopicPartition) -> Result<Partition
 }
 
 pub(crate) fn append(set: &mut WorkingSet<'_>, append: &Append) -> Outcome {
-    let Append { partition, batch, payload, now_ms } = append;
+    let Append { partition, batch, payload, now_ms, origin: _ } = append;
     let mut log = existing(set, *partition)?;
     let base_offset = log.end;
     if batch.is_idempotent() {
-        let key = (*partition, ProducerId(batch.producer_id));
+        let key = append.producer();
         let known = set.get::<ProducerDocument>(&key);
         if let Sequence::Duplicate(original) = producers::sequence(known, batch)? {
             let (base_offset, log_start) = (original.base_offset, log.log_start);

@@ -1,10 +1,10 @@
 //! Idempotent producers: producer ids and sequence numbers (KIP-98, KIP-360).
 
 use kernel::records::NO_PRODUCER_EPOCH;
-use kernel::{ErrorCode, ProducerId, TopicPartition};
+use kernel::{ErrorCode, ProducerId};
 
 use crate::commands::{Applied, BatchFacts, Outcome, Refused};
-use crate::documents::{Counters, ProducedBatch, ProducerDocument};
+use crate::documents::{Counters, ProducedBatch, ProducerDocument, ProducerKey};
 use crate::working_set::WorkingSet;
 
 /// As many batches as an idempotent producer may have in flight, so that a retry of any of them is recognised
@@ -83,8 +83,7 @@ pub(crate) fn remember(
 /// The ids of a store follow each other from a multiple of this. Earlier releases began with 0.
 const BLOCK_IDS: i64 = 1 << 20;
 
-/// The first id of a store. Ids are unique across stores, because one service may allocate the id of a producer that
-/// writes to another: two producers with the same id would be taken for one, and their records for duplicates.
+/// The first id of a store. Ids of different stores differ, so that logs and DescribeProducers tell their producers apart.
 ///
 /// It has at most 52 bits, so that it is exact in a client that has only floating point numbers.
 fn first_id(seed: u32) -> i64 {
@@ -102,16 +101,10 @@ pub(crate) fn allocate_id(set: &mut WorkingSet<'_>, seed: u32) -> Outcome {
     Ok(Applied::Producer(ProducerId(id)))
 }
 
-pub(crate) fn expire(
-    set: &mut WorkingSet<'_>,
-    partition: TopicPartition,
-    producer: ProducerId,
-    unused_since_ms: i64,
-) -> Outcome {
-    let key = (partition, producer);
+pub(crate) fn expire(set: &mut WorkingSet<'_>, key: &ProducerKey, unused_since_ms: i64) -> Outcome {
     let is_unused = |document: &ProducerDocument| document.last_ms <= unused_since_ms;
-    if set.get::<ProducerDocument>(&key).is_some_and(is_unused) {
-        set.delete::<ProducerDocument>(&key);
+    if set.get::<ProducerDocument>(key).is_some_and(is_unused) {
+        set.delete::<ProducerDocument>(key);
     }
     Ok(Applied::Changed)
 }

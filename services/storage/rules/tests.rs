@@ -81,6 +81,35 @@ fn sequences_are_dense_wrap_and_restart_with_a_new_epoch() {
 }
 
 #[test]
+fn producers_with_one_id_from_different_origins_are_two() {
+    let mut bench = Bench::with_topic();
+    let from = |origin: Option<&str>, batch: Batch| {
+        Command::Append(Append { origin: origin.map(Arc::from), ..Append::new(AT, &batch, 0) })
+    };
+    let mut base_offset = |command| match bench.run(command).unwrap() {
+        Applied::Appended { base_offset, is_duplicate, .. } => (base_offset, is_duplicate),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(base_offset(from(None, batch(5, 1, 0, 1))), (0, false));
+    assert_eq!(base_offset(from(Some("a"), batch(5, 0, 0, 1))), (1, false), "neither a duplicate nor fenced");
+    assert_eq!(base_offset(from(Some("b"), batch(5, 0, 7, 1))), (2, false), "unknown: it may begin anywhere");
+    assert_eq!(base_offset(from(Some("a"), batch(5, 0, 0, 1))), (1, true), "its own duplicate");
+    let expire = |origin: Option<&str>| Command::ExpireProducer {
+        partition: AT,
+        producer: ProducerId(5),
+        origin: origin.map(Arc::from),
+        unused_since_ms: 0,
+    };
+    bench.run(expire(Some("a"))).unwrap();
+    assert_eq!(
+        bench.error(from(None, batch(5, 1, 4, 1))),
+        ErrorCode::OutOfOrderSequenceNumber,
+        "still known"
+    );
+    assert!(bench.run(from(Some("a"), batch(5, 0, 4, 1))).is_ok(), "forgotten");
+}
+
+#[test]
 fn a_batch_that_wraps_within_itself_is_followed_by_its_successor() {
     let mut bench = Bench::with_topic();
     bench.base_offset(batch(9, 0, i32::MAX, 3));
@@ -91,8 +120,12 @@ fn a_batch_that_wraps_within_itself_is_followed_by_its_successor() {
 fn a_producer_without_state_may_continue_its_sequence() {
     let mut bench = Bench::with_topic();
     bench.base_offset(batch(9, 0, 0, 1));
-    let forget =
-        |unused_since_ms| Command::ExpireProducer { partition: AT, producer: ProducerId(9), unused_since_ms };
+    let forget = |unused_since_ms| Command::ExpireProducer {
+        partition: AT,
+        producer: ProducerId(9),
+        origin: None,
+        unused_since_ms,
+    };
     bench.run(forget(-1)).unwrap();
     assert_eq!(bench.error(append(batch(9, 0, 7, 1))), ErrorCode::OutOfOrderSequenceNumber, "still known");
     bench.run(forget(0)).unwrap();

@@ -159,12 +159,6 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// Adds a document that is only read.
-    pub(crate) fn read<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
-        self.read.push(T::key(key));
-        self
-    }
-
     /// Adds a document that may be changed.
     pub(crate) fn write<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
         self.write.push(T::key(key));

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use kernel::ports::TopicDirectory;
 use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::MemberIdentity;
 use rules::documents::{
     AssignedKey, AssignedPartition, DocumentKind, GroupDocument, GroupState, GroupTopics, InstanceDocument,
-    InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, PartitionDocument, ProducerDocument,
-    Subscription,
+    InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, ProducerDocument, Subscription,
 };
 use rules::groups::{GroupView, MemberView};
 
@@ -121,18 +121,21 @@ impl Store {
         Ok(offsets)
     }
 
-    /// The offsets that a group has committed, with the log end offsets. Topics that do not exist here are
-    /// left out.
-    pub(crate) async fn committed(&self, group: &Arc<str>) -> Result<Vec<Committed>, StoreError> {
+    /// The offsets that a group has committed, with the log end offsets. Topics that are in no service are left out.
+    pub(crate) async fn committed(
+        &self,
+        group: &Arc<str>,
+        directory: &dyn TopicDirectory,
+    ) -> Result<Vec<Committed>, StoreError> {
         let offsets = self.offsets(group).await?;
         let at = |(key, offset): &(OffsetKey, Arc<OffsetDocument>)| TopicPartition {
             topic: offset.topic_id,
             partition: key.partition,
         };
-        let logs = self.get::<PartitionDocument>(&offsets.iter().map(at).collect::<Vec<_>>()).await?;
-        let committed = offsets.into_iter().zip(logs).filter_map(|((key, offset), log)| {
+        let ends = directory.ends(offsets.iter().map(at).collect()).await.map_err(StoreError)?;
+        let committed = offsets.into_iter().zip(ends).filter_map(|((key, offset), end)| {
             let OffsetKey { topic, partition, .. } = key;
-            Some(Committed { topic, partition, offset: offset.offset, end: log?.end })
+            Some(Committed { topic, partition, offset: offset.offset, end: end? })
         });
         Ok(committed.collect())
     }
@@ -142,13 +145,14 @@ impl Store {
         self.scan::<Subscription>(Subscription::prefix()).await
     }
 
-    /// The idempotent producers of a partition, in the order of ids.
+    /// The idempotent producers of a partition, in the order of ids; ids of different origins may be equal.
     pub(crate) async fn producers(
         &self,
         partition: TopicPartition,
     ) -> Result<Vec<(ProducerId, Arc<ProducerDocument>)>, StoreError> {
         let found = self.scan::<ProducerDocument>(ProducerDocument::of_partition(partition)).await?;
-        let mut producers: Vec<_> = found.into_iter().map(|((_, id), producer)| (id, producer)).collect();
+        let mut producers: Vec<_> =
+            found.into_iter().map(|(key, producer)| (key.producer, producer)).collect();
         // Numeric order differs from the order of keys.
         producers.sort_by_key(|(id, _)| *id);
         Ok(producers)

@@ -189,6 +189,13 @@ impl TopicDirectory for Store {
         })
     }
 
+    fn ends(&self, partitions: Vec<TopicPartition>) -> BoxFuture<'_, Result<Vec<Option<i64>>, String>> {
+        Box::pin(async move {
+            let logs = self.get::<PartitionDocument>(&partitions).await.map_err(|error| error.0)?;
+            Ok(logs.into_iter().map(|log| log.map(|log| log.end)).collect())
+        })
+    }
+
     fn version(&self) -> u64 {
         self.engine_if_open().map_or(0, |engine| engine.topics_version())
     }

@@ -30,9 +30,14 @@ class RoutedClient {
     private String answer(String[] words) throws Exception {
         return switch (words[0]) {
             case "create" -> create(words[1]);
-            case "produce" -> produce(Integer.parseInt(words[1]), Integer.parseInt(words[2]),
+            case "produce" -> produce("all", Integer.parseInt(words[1]), Integer.parseInt(words[2]),
                 List.of(words).subList(3, words.length));
-            case "consume" -> consume(words[1], Integer.parseInt(words[2]), words[3]);
+            case "fire" -> produce("0", Integer.parseInt(words[1]), Integer.parseInt(words[2]),
+                List.of(words).subList(3, words.length));
+            case "consume" -> consume("classic", words[1], Integer.parseInt(words[2]),
+                List.of(words).subList(3, words.length));
+            case "consume-next" -> consume("consumer", words[1], Integer.parseInt(words[2]),
+                List.of(words).subList(3, words.length));
             default -> throw new Mismatch("no command is called " + words[0]);
         };
     }
@@ -45,30 +50,34 @@ class RoutedClient {
         return "{}";
     }
 
-    private String produce(int first, int count, List<String> topics) throws Exception {
+    private String produce(String acks, int first, int count, List<String> topics) throws Exception {
         Map<String, Object> config = Map.of("bootstrap.servers", bootstrap, "delivery.timeout.ms", SECONDS_MAX * 1000,
-            "request.timeout.ms", SECONDS_MAX * 500, "max.block.ms", SECONDS_MAX * 1000);
+            "request.timeout.ms", SECONDS_MAX * 500, "max.block.ms", SECONDS_MAX * 1000, "linger.ms", 20, "acks", acks,
+            "enable.idempotence", acks.equals("all"));
         try (var producer = new KafkaProducer<>(config, new StringSerializer(), new StringSerializer())) {
-            for (String topic : topics) {
-                List<Future<RecordMetadata>> acks = new ArrayList<>(count);
-                for (int n = first; n < first + count; n++) {
+            List<Future<RecordMetadata>> sent = new ArrayList<>(count * topics.size());
+            for (int n = first; n < first + count; n++) {
+                for (String topic : topics) {
                     String value = "record " + n + " of " + topic;
-                    acks.add(producer.send(new ProducerRecord<>(topic, n % partitions, String.valueOf(n), value)));
+                    sent.add(producer.send(new ProducerRecord<>(topic, n % partitions, String.valueOf(n), value)));
                 }
-                for (Future<RecordMetadata> ack : acks) {
-                    ack.get();
-                }
+            }
+            for (Future<RecordMetadata> one : sent) {
+                one.get();
+            }
+            if (acks.equals("0")) {
+                Thread.sleep(500); // Nothing says that the broker has read what it need not acknowledge.
             }
         }
         return "{}";
     }
 
-    private String consume(String group, int count, String topic) {
+    private String consume(String protocol, String group, int count, List<String> topics) {
         List<String> rows = new ArrayList<>(count);
         Map<String, Object> config = Map.of("bootstrap.servers", bootstrap, "group.id", group, "auto.offset.reset",
-            "earliest", "enable.auto.commit", false, "fetch.max.wait.ms", 100);
+            "earliest", "enable.auto.commit", false, "fetch.max.wait.ms", 100, "group.protocol", protocol);
         try (var consumer = new KafkaConsumer<>(config, new StringDeserializer(), new StringDeserializer())) {
-            consumer.subscribe(List.of(topic));
+            consumer.subscribe(topics);
             long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(SECONDS_MAX);
             while (rows.size() < count && System.nanoTime() < end) {
                 for (var one : consumer.poll(Duration.ofMillis(100))) {

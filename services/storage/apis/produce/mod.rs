@@ -11,6 +11,8 @@ mod rejected;
 mod tests;
 mod timestamps;
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
@@ -190,7 +192,7 @@ async fn append(
     prepared: Vec<Result<Prepared, Rejected>>,
     now_ms: i64,
 ) -> Vec<Result<Appended, Rejected>> {
-    let commands = commands(&prepared, now_ms);
+    let commands = commands(&prepared, now_ms, call.origin.as_ref());
     let mut outcomes = commit(broker, call, commands).await.into_iter();
     let answer = |prepared: Result<Prepared, Rejected>| {
         let prepared = prepared?;
@@ -199,8 +201,11 @@ async fn append(
     prepared.into_iter().map(answer).collect()
 }
 
-fn commands(prepared: &[Result<Prepared, Rejected>], now_ms: i64) -> Vec<Command> {
-    let append = |prepared: &Prepared| Append::new(prepared.at, &prepared.batch, now_ms);
+fn commands(prepared: &[Result<Prepared, Rejected>], now_ms: i64, origin: Option<&Arc<str>>) -> Vec<Command> {
+    let append = |prepared: &Prepared| {
+        let append = Append::new(prepared.at, &prepared.batch, now_ms);
+        Append { origin: origin.cloned(), ..append }
+    };
     prepared.iter().flatten().map(append).map(Command::Append).collect()
 }
 

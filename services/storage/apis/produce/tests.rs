@@ -425,3 +425,24 @@ async fn a_topic_made_by_the_connections_earlier_call_is_found() {
     };
     assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
 }
+
+/// As route sends it: the producer's id is of another service.
+#[tokio::test]
+async fn a_producer_with_the_id_of_another_service_is_another_producer() {
+    use kafka_protocol::protocol::Decodable;
+
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
+    let mut told = Vec::new();
+    for origin in [None, Some("other"), None, Some("other")] {
+        let records = idempotent_batch(5, 0, 0, 1);
+        let asked = request(-1, vec![to("orders", vec![partition(0, records)])]);
+        let mut call = Call::for_tests(Api::PRODUCE, 12, &asked);
+        call.origin = origin.map(Arc::from);
+        let reply = dispatch::door(&broker).enter(call).await.unwrap().unwrap();
+        let response = ProduceResponse::decode(&mut reply.body.clone(), 12).unwrap();
+        let partition = &response.responses[0].partition_responses[0];
+        told.push((partition.error_code, partition.base_offset));
+    }
+    assert_eq!(told, [(0, 0), (0, 1), (0, 0), (0, 1)], "each of them has been sent twice");
+}

@@ -2,7 +2,7 @@
 
 use kernel::TopicPartition;
 use rules::commands::Command;
-use rules::documents::{DocumentKind, Key, ProducerDocument, TopicDocument};
+use rules::documents::{DocumentKind, Key, ProducerDocument, ProducerKey, TopicDocument};
 
 /// Kafka's `producer.id.expiration.ms`: producers expire after a day without a batch.
 pub(in crate::engines) const PRODUCER_EXPIRY_MS: i64 = 86_400_000;
@@ -43,6 +43,6 @@ impl RetentionLimits {
 
 /// The command that expires an idle producer.
 pub(in crate::engines) fn expire_producer(key: &Key, unused_since_ms: i64) -> Option<Command> {
-    let (partition, producer) = ProducerDocument::parse_key(key)?;
-    Some(Command::ExpireProducer { partition, producer, unused_since_ms })
+    let ProducerKey { partition, producer, origin } = ProducerDocument::parse_key(key)?;
+    Some(Command::ExpireProducer { partition, producer, origin, unused_since_ms })
 }

@@ -96,7 +96,7 @@ impl Clean {
     /// Forgets the producers of deleted partitions.
     pub(super) fn drop_producers(&mut self, partitions: &[TopicPartition]) {
         let dropped: HashSet<TopicPartition> = partitions.iter().copied().collect();
-        let partition = |key: &Key| ProducerDocument::parse_key(key).map(|(partition, _)| partition);
+        let partition = |key: &Key| ProducerDocument::parse_key(key).map(|key| key.partition);
         self.documents.retain(|key| partition(key).is_none_or(|partition| !dropped.contains(&partition)));
     }
 }

@@ -2,11 +2,14 @@
 //! parse.
 
 use std::fmt;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use kernel::TopicPartition;
 use kernel::records::{Batch, NO_PRODUCER_ID};
+use kernel::{ProducerId, TopicPartition};
 use serde::{Deserialize, Serialize};
+
+use crate::documents::ProducerKey;
 
 /// Appends one record batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +22,25 @@ pub struct Append {
     pub payload: Payload,
     /// When the broker received it, in ms.
     pub now_ms: i64,
+    /// The service that gave its producer id; `None` for this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Arc<str>>,
 }
 
 impl Append {
-    /// Appends a validated batch.
+    /// Appends a validated batch, whose producer id is of this service.
     pub fn new(partition: TopicPartition, batch: &Batch, now_ms: i64) -> Self {
         let payload = Payload(batch.bytes().clone());
-        Self { partition, batch: BatchFacts::of(batch), payload, now_ms }
+        Self { partition, batch: BatchFacts::of(batch), payload, now_ms, origin: None }
+    }
+
+    /// The key of its producer's state.
+    pub fn producer(&self) -> ProducerKey {
+        ProducerKey {
+            partition: self.partition,
+            producer: ProducerId(self.batch.producer_id),
+            origin: self.origin.clone(),
+        }
     }
 }
 

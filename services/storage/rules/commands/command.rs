@@ -70,6 +70,9 @@ pub enum Command {
         partition: TopicPartition,
         /// The producer.
         producer: ProducerId,
+        /// The service that gave its id; `None` for this one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        origin: Option<Arc<str>>,
         /// Only if it has not produced since this time, in ms.
         unused_since_ms: i64,
     },

@@ -156,7 +156,7 @@ fn commands_round_trip() {
         Command::Append(Append::new(AT, &batch(), 17)),
         Command::AdvanceLogStart { partition: AT, offset: -1 },
         Command::AllocateProducerId { seed: 7 },
-        Command::ExpireProducer { partition: AT, producer: ProducerId(9), unused_since_ms: 1 },
+        Command::ExpireProducer { partition: AT, producer: ProducerId(9), origin: None, unused_since_ms: 1 },
         Command::Check(Box::new(Command::AllocateProducerId { seed: 7 })),
     ];
     commands.extend(group_commands().into_iter().map(|command| Command::Group { group: text("g"), command }));

@@ -157,15 +157,39 @@ impl KeyPart for TopicPartition {
     }
 }
 
-impl KeyPart for (TopicPartition, ProducerId) {
+/// A producer in a partition.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ProducerKey {
+    /// The partition.
+    pub partition: TopicPartition,
+    /// The producer's id.
+    pub producer: ProducerId,
+    /// The service that gave the id; `None` for this one. Services count their ids independently.
+    pub origin: Option<Arc<str>>,
+}
+
+/// The origin comes last, because it may contain slashes, and only if there is one.
+impl KeyPart for ProducerKey {
     fn write(&self, key: &mut String) {
-        self.0.write(key);
-        write_number(key, self.1.0);
+        self.partition.write(key);
+        write_number(key, self.producer.0);
+        if let Some(origin) = &self.origin {
+            origin.write(key);
+        }
     }
 
     fn read(text: &str) -> Option<Self> {
-        let (partition, producer) = text.rsplit_once('/')?;
-        Some((TopicPartition::read(partition)?, ProducerId(producer.parse().ok()?)))
+        // Topic id, partition, producer id: none of them contains a slash.
+        let mut slashes = text.match_indices('/').map(|(at, _)| at);
+        let producer_at = slashes.nth(2)?;
+        let (partition, rest) = text.split_at_checked(producer_at)?;
+        let rest = rest.strip_prefix('/')?;
+        let (producer, origin) = match rest.split_once('/') {
+            Some((producer, origin)) => (producer, Some(Arc::from(origin))),
+            None => (rest, None),
+        };
+        let producer = ProducerId(producer.parse().ok()?);
+        Some(ProducerKey { partition: TopicPartition::read(partition)?, producer, origin })
     }
 }
 

@@ -9,7 +9,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use kernel::{ProducerId, TopicId, TopicPartition};
+use kernel::{TopicId, TopicPartition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -223,6 +223,3 @@ impl AnyKind {
 fn lock_root_of<T: DocumentKind>(key: &Key) -> Option<LockRoot> {
     T::parse_key(key).map(|key| T::lock_root(&key))
 }
-
-/// The key of a producer's state in a partition.
-pub type ProducerKey = (TopicPartition, ProducerId);

@@ -27,8 +27,8 @@ pub use group::{
 };
 pub use group_topics::GroupTopics;
 pub use instance::InstanceDocument;
-pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix};
-pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ProducerKey, ReadError};
+pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix, ProducerKey};
+pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ReadError};
 pub use offset::OffsetDocument;
 pub use partition::PartitionDocument;
 pub use producer::{Counters, ProducedBatch, ProducerDocument};

@@ -3,8 +3,8 @@
 use kernel::TopicPartition;
 use serde::{Deserialize, Serialize};
 
-use super::key::Prefix;
-use super::kind::{DocumentKind, LockRoot, ProducerKey};
+use super::key::{Prefix, ProducerKey};
+use super::kind::{DocumentKind, LockRoot};
 
 /// Counters whose values are given out once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -45,13 +45,13 @@ pub struct ProducedBatch {
     pub base_offset: i64,
 }
 
-/// By partition and producer id.
+/// By partition, producer id, and the origin of that.
 impl DocumentKind for ProducerDocument {
     const PREFIX: &'static str = "producer";
     type Key = ProducerKey;
 
-    fn lock_root((partition, _): &ProducerKey) -> LockRoot {
-        LockRoot::Partition(*partition)
+    fn lock_root(key: &ProducerKey) -> LockRoot {
+        LockRoot::Partition(key.partition)
     }
 }
 

@@ -25,6 +25,10 @@ where
     T::PREFIX
 }
 
+fn producer(partition: TopicPartition, id: i64) -> ProducerKey {
+    ProducerKey { partition, producer: ProducerId(id), origin: None }
+}
+
 /// The texts are those of format 1: a store that was written by an earlier release has these keys.
 #[test]
 fn keys_round_trip() {
@@ -33,13 +37,15 @@ fn keys_round_trip() {
     let offset = OffsetKey { group: text("4/ü/"), topic: text("t"), partition: 7 };
     let instance = InstanceKey { group: text("a/b"), instance: text("c/d") };
     let assigned = AssignedKey { group: text("a/b"), partition: AT };
+    let foreign = ProducerKey { origin: Some(text("a/b")), ..producer(AT, 7) };
+    round_trips::<ProducerDocument>(&foreign, &format!("producer/{id}/0/7/a/b"));
     let tried = [
         round_trips::<Counters>(&(), "counters"),
         round_trips::<TopicDocument>(&text("a/b"), "topic/a/b"),
         round_trips::<TopicName>(&TOPIC, &format!("topic-name/{id}")),
         round_trips::<TopicCollision>(&text("a_b"), "topic-collision/a_b"),
         round_trips::<PartitionDocument>(&AT, &format!("partition/{id}/0")),
-        round_trips::<ProducerDocument>(&(AT, ProducerId(7)), &format!("producer/{id}/0/7")),
+        round_trips::<ProducerDocument>(&producer(AT, 7), &format!("producer/{id}/0/7")),
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
         round_trips::<GroupTopics>(&text("a/b"), "group-topics/a/b"),
@@ -83,7 +89,10 @@ fn a_prefix_covers_its_keys_and_no_others() {
     }
     let other = TopicPartition { partition: 10, ..AT };
     let of_partition = ProducerDocument::of_partition(TopicPartition { partition: 1, ..AT });
-    assert!(!of_partition.matches(&ProducerDocument::key(&(other, ProducerId(1)))), "1 is not 10");
+    assert!(!of_partition.matches(&ProducerDocument::key(&producer(other, 1))), "1 is not 10");
+    let foreign =
+        ProducerKey { origin: Some(text("a")), ..producer(TopicPartition { partition: 1, ..AT }, 1) };
+    assert!(of_partition.matches(&ProducerDocument::key(&foreign)), "of any origin");
 }
 
 /// A kind whose second version renamed a field.
@@ -161,6 +170,6 @@ fn locks_are_ordered() {
     roots.sort();
     let kinds = roots.iter().map(|root| matches!(root, LockRoot::Store | LockRoot::TopicName(_)));
     assert_eq!(kinds.collect::<Vec<_>>(), [true, true, false, false]);
-    let producer = ProducerDocument::key(&(AT, ProducerId(1)));
+    let producer = ProducerDocument::key(&producer(AT, 1));
     assert_eq!(lock_root(&producer), Some(LockRoot::Partition(AT)), "a producer goes with its partition");
 }

@@ -10,7 +10,8 @@
 //!
 //! Who holds memory and does not move is recognised outside, by [`Budget::is_contended`].
 
-use std::collections::{BTreeMap, VecDeque};
+mod state;
+
 use std::future::poll_fn;
 use std::mem;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::ports::BoxFuture;
+use state::{Kind, Shares, State};
 
 /// The part of a pool that only small draws may use.
 const SMALL_SHARE: usize = 8;
@@ -41,157 +43,6 @@ struct Pool {
     /// What only small draws may use.
     small_share: usize,
     state: Mutex<State>,
-}
-
-/// Free bytes, or drawn ones, by what they are for.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Shares {
-    /// Anything. Below 0 for a while after more was set aside than was free.
-    common: isize,
-    /// Small draws.
-    small: isize,
-    /// The oldest half-read frame.
-    aside: isize,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    free: Shares,
-    /// What is set aside for the oldest half-read frame, used or not.
-    aside_max: isize,
-    /// Draws that wait, by number.
-    waiting: BTreeMap<u64, Waiting>,
-    small: VecDeque<u64>,
-    large: VecDeque<u64>,
-    /// The half-read frames from the oldest on, and the draws that they wait for.
-    frames: BTreeMap<u64, Option<u64>>,
-    next_number: u64,
-}
-
-#[derive(Debug)]
-struct Waiting {
-    bytes: isize,
-    kind: Kind,
-    granted: Option<Shares>,
-    waker: Option<Waker>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Small,
-    Large,
-    /// A step of this half-read frame.
-    Step(u64),
-}
-
-impl State {
-    /// Takes bytes, if they are free for this kind.
-    fn take(&mut self, bytes: isize, kind: Kind) -> Option<Shares> {
-        let reserve = match kind {
-            Kind::Small => self.free.small,
-            Kind::Step(frame) if self.frames.keys().next() == Some(&frame) => self.free.aside,
-            Kind::Large | Kind::Step(_) => 0,
-        };
-        let common = bytes.min(self.free.common.max(0));
-        let reserved = bytes - common;
-        if reserved > reserve {
-            return None;
-        }
-        let mut taken = Shares { common, ..Shares::default() };
-        match kind {
-            Kind::Small => taken.small = reserved,
-            _ => taken.aside = reserved,
-        }
-        self.free.common -= taken.common;
-        self.free.small -= taken.small;
-        self.free.aside -= taken.aside;
-        Some(taken)
-    }
-
-    fn give_back(&mut self, shares: Shares) {
-        self.free.common += shares.common;
-        self.free.small += shares.small;
-        self.free.aside += shares.aside;
-    }
-
-    /// Whether a draw would overtake others of its kind.
-    fn must_queue(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Small => !self.small.is_empty(),
-            Kind::Large => !self.large.is_empty(),
-            Kind::Step(frame) => self.frames.range(..frame).any(|(_, waiting)| waiting.is_some()),
-        }
-    }
-
-    fn queue(&mut self, bytes: isize, kind: Kind) -> u64 {
-        let number = self.fresh_number();
-        self.waiting.insert(number, Waiting { bytes, kind, granted: None, waker: None });
-        match kind {
-            Kind::Small => self.small.push_back(number),
-            Kind::Large => self.large.push_back(number),
-            Kind::Step(frame) => {
-                self.frames.insert(frame, Some(number));
-            }
-        }
-        number
-    }
-
-    fn fresh_number(&mut self) -> u64 {
-        self.next_number += 1;
-        self.next_number
-    }
-
-    fn forget(&mut self, number: u64) {
-        let Some(gone) = self.waiting.remove(&number) else { return };
-        match gone.kind {
-            Kind::Small => self.small.retain(|other| *other != number),
-            Kind::Large => self.large.retain(|other| *other != number),
-            Kind::Step(frame) => {
-                if let Some(waiting) = self.frames.get_mut(&frame) {
-                    *waiting = None;
-                }
-            }
-        }
-        self.give_back(gone.granted.unwrap_or_default());
-    }
-
-    /// Grants what can be granted, and returns who is to be woken.
-    fn serve(&mut self) -> Vec<Waker> {
-        let mut woken = Vec::new();
-        while let Some(number) = self.small.front().copied()
-            && self.grant(number, &mut woken)
-        {
-            self.small.pop_front();
-        }
-        while let Some((frame, number)) = self.first_step()
-            && self.grant(number, &mut woken)
-        {
-            self.frames.insert(frame, None);
-        }
-        while let Some(number) = self.large.front().copied()
-            && self.grant(number, &mut woken)
-        {
-            self.large.pop_front();
-        }
-        woken
-    }
-
-    fn first_step(&self) -> Option<(u64, u64)> {
-        self.frames.iter().find_map(|(frame, waiting)| Some((*frame, (*waiting)?)))
-    }
-
-    fn grant(&mut self, number: u64, woken: &mut Vec<Waker>) -> bool {
-        let Some((bytes, kind)) = self.waiting.get(&number).map(|waiting| (waiting.bytes, waiting.kind))
-        else {
-            return true;
-        };
-        let Some(taken) = self.take(bytes, kind) else { return false };
-        if let Some(waiting) = self.waiting.get_mut(&number) {
-            waiting.granted = Some(taken);
-            woken.extend(waiting.waker.take());
-        }
-        true
-    }
 }
 
 impl Pool {
@@ -347,7 +198,7 @@ impl Budget {
         let small_share = if small_max == 0 { 0 } else { bytes_max / SMALL_SHARE };
         let common = (bytes_max - small_share) as isize;
         let free = Shares { common, small: small_share as isize, aside: 0 };
-        let state = Mutex::new(State { free, ..State::default() });
+        let state = Mutex::new(State::of(free));
         Self(Arc::new(Pool { bytes_max, small_max, small_share, state }))
     }
 
@@ -437,88 +288,4 @@ impl Budget {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::pin::Pin;
-
-    use super::*;
-
-    fn is_ready(future: &mut Pin<Box<dyn Future<Output = Lease> + Send>>) -> Option<Lease> {
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(lease) => Some(lease),
-            Poll::Pending => None,
-        }
-    }
-
-    #[test]
-    fn bytes_come_back_and_each_queue_is_fair() {
-        let budget = Budget::new(16, 4);
-        let first = is_ready(&mut budget.take(10)).unwrap();
-        let mut large = budget.take(14);
-        assert!(is_ready(&mut large).is_none() && budget.is_contended());
-        let mut next = budget.take(5);
-        assert!(is_ready(&mut next).is_none(), "a draw must not overtake a larger one");
-        let small = is_ready(&mut budget.take(4)).unwrap();
-        assert!(budget.try_take(4).is_none());
-        drop(small);
-        drop(first);
-        let large = is_ready(&mut large).unwrap();
-        assert!(is_ready(&mut next).is_none());
-        drop(large);
-        drop(is_ready(&mut next).unwrap());
-        assert_eq!((budget.bytes_in_use(), budget.is_contended()), (0, false));
-    }
-
-    #[test]
-    fn who_leaves_a_queue_leaves_nothing_behind() {
-        let budget = Budget::new(16, 4);
-        let first = is_ready(&mut budget.take(14)).unwrap();
-        let (mut gone, mut granted, mut waits) = (budget.take(14), budget.take(14), budget.take(14));
-        for future in [&mut gone, &mut granted, &mut waits] {
-            assert!(is_ready(future).is_none());
-        }
-        drop(gone);
-        drop(first);
-        drop(granted); // Granted, and never looked at.
-        drop(is_ready(&mut waits).unwrap());
-        assert_eq!((budget.bytes_in_use(), budget.is_contended()), (0, false));
-    }
-
-    #[test]
-    fn the_oldest_half_read_frame_can_always_be_completed() {
-        let budget = Budget::new(160, 10);
-        budget.set_aside(60); // 20 for small draws, 80 for all.
-        let (old, young, third) = (budget.half_read(), budget.half_read(), budget.half_read());
-        let mut held: Vec<Lease> = Vec::new();
-        let mut step = |frame: &HalfRead| is_ready(&mut frame.step(10)).map(|lease| held.push(lease));
-        for _ in 0..4 {
-            step(&young).unwrap();
-            step(&third).unwrap();
-        }
-        let count = (0..9).filter(|_| step(&old).is_some()).count();
-        assert_eq!(count, 6, "all that was set aside");
-        assert!(step(&young).is_none() && step(&third).is_none());
-        assert!(is_ready(&mut budget.take(10)).is_some(), "small draws go on");
-        let mut next = young.step(10);
-        assert!(is_ready(&mut next).is_none());
-        drop(old);
-        assert!(is_ready(&mut next).is_none(), "its call may still run");
-        held.clear();
-        drop(is_ready(&mut next).unwrap());
-        drop((young, third));
-        assert_eq!(budget.bytes_in_use(), 0);
-    }
-
-    #[test]
-    fn more_than_the_pool_has_is_all_that_it_can_give() {
-        let budget = Budget::new(16, 4);
-        assert!(budget.try_take(100).is_none());
-        let mut all = is_ready(&mut budget.take(100)).unwrap();
-        assert_eq!(budget.bytes_in_use(), 14);
-        all.shrink(3);
-        assert_eq!(budget.bytes_in_use(), 3);
-        all.join(budget.try_take(2).unwrap());
-        assert_eq!(budget.bytes_in_use(), 5);
-        drop(all);
-        assert_eq!(budget.bytes_in_use(), 0);
-    }
-}
+mod tests;

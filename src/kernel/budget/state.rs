@@ -1,0 +1,160 @@
+//! What of a pool is free, and who waits for it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::task::Waker;
+
+/// Free bytes, or drawn ones, by what they are for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Shares {
+    /// Anything. Below 0 for a while after more was set aside than was free.
+    pub(super) common: isize,
+    /// Small draws.
+    pub(super) small: isize,
+    /// The oldest half-read frame.
+    pub(super) aside: isize,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) free: Shares,
+    /// What is set aside for the oldest half-read frame, used or not.
+    pub(super) aside_max: isize,
+    /// Draws that wait, by number.
+    pub(super) waiting: BTreeMap<u64, Waiting>,
+    small: VecDeque<u64>,
+    large: VecDeque<u64>,
+    /// The half-read frames from the oldest on, and the draws that they wait for.
+    pub(super) frames: BTreeMap<u64, Option<u64>>,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Waiting {
+    bytes: isize,
+    kind: Kind,
+    pub(super) granted: Option<Shares>,
+    pub(super) waker: Option<Waker>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Small,
+    Large,
+    /// A step of this half-read frame.
+    Step(u64),
+}
+
+impl State {
+    /// A pool of which so much is free.
+    pub(super) fn of(free: Shares) -> Self {
+        Self { free, ..Self::default() }
+    }
+
+    /// Takes bytes, if they are free for this kind.
+    pub(super) fn take(&mut self, bytes: isize, kind: Kind) -> Option<Shares> {
+        let reserve = match kind {
+            Kind::Small => self.free.small,
+            Kind::Step(frame) if self.frames.keys().next() == Some(&frame) => self.free.aside,
+            Kind::Large | Kind::Step(_) => 0,
+        };
+        let common = bytes.min(self.free.common.max(0));
+        let reserved = bytes - common;
+        if reserved > reserve {
+            return None;
+        }
+        let mut taken = Shares { common, ..Shares::default() };
+        match kind {
+            Kind::Small => taken.small = reserved,
+            _ => taken.aside = reserved,
+        }
+        self.free.common -= taken.common;
+        self.free.small -= taken.small;
+        self.free.aside -= taken.aside;
+        Some(taken)
+    }
+
+    pub(super) fn give_back(&mut self, shares: Shares) {
+        self.free.common += shares.common;
+        self.free.small += shares.small;
+        self.free.aside += shares.aside;
+    }
+
+    /// Whether a draw would overtake others of its kind.
+    pub(super) fn must_queue(&self, kind: Kind) -> bool {
+        match kind {
+            Kind::Small => !self.small.is_empty(),
+            Kind::Large => !self.large.is_empty(),
+            Kind::Step(frame) => self.frames.range(..frame).any(|(_, waiting)| waiting.is_some()),
+        }
+    }
+
+    pub(super) fn queue(&mut self, bytes: isize, kind: Kind) -> u64 {
+        let number = self.fresh_number();
+        self.waiting.insert(number, Waiting { bytes, kind, granted: None, waker: None });
+        match kind {
+            Kind::Small => self.small.push_back(number),
+            Kind::Large => self.large.push_back(number),
+            Kind::Step(frame) => {
+                self.frames.insert(frame, Some(number));
+            }
+        }
+        number
+    }
+
+    pub(super) fn fresh_number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    pub(super) fn forget(&mut self, number: u64) {
+        let Some(gone) = self.waiting.remove(&number) else { return };
+        match gone.kind {
+            Kind::Small => self.small.retain(|other| *other != number),
+            Kind::Large => self.large.retain(|other| *other != number),
+            Kind::Step(frame) => {
+                if let Some(waiting) = self.frames.get_mut(&frame) {
+                    *waiting = None;
+                }
+            }
+        }
+        self.give_back(gone.granted.unwrap_or_default());
+    }
+
+    /// Grants what can be granted, and returns who is to be woken.
+    pub(super) fn serve(&mut self) -> Vec<Waker> {
+        let mut woken = Vec::new();
+        while let Some(number) = self.small.front().copied()
+            && self.grant(number, &mut woken)
+        {
+            self.small.pop_front();
+        }
+        while let Some((frame, number)) = self.first_step()
+            && self.grant(number, &mut woken)
+        {
+            self.frames.insert(frame, None);
+        }
+        while let Some(number) = self.large.front().copied()
+            && self.grant(number, &mut woken)
+        {
+            self.large.pop_front();
+        }
+        woken
+    }
+
+    fn first_step(&self) -> Option<(u64, u64)> {
+        self.frames.iter().find_map(|(frame, waiting)| Some((*frame, (*waiting)?)))
+    }
+
+    fn grant(&mut self, number: u64, woken: &mut Vec<Waker>) -> bool {
+        let Some((bytes, kind)) = self.waiting.get(&number).map(|waiting| (waiting.bytes, waiting.kind))
+        else {
+            return true;
+        };
+        let Some(taken) = self.take(bytes, kind) else { return false };
+        if let Some(waiting) = self.waiting.get_mut(&number) {
+            waiting.granted = Some(taken);
+            woken.extend(waiting.waker.take());
+        }
+        true
+    }
+}
