@@ -1,9 +1,9 @@
 //! Threads that work through a queue of bounded length, because SQLite blocks.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender};
 
-use parking_lot::Mutex;
+use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use super::writer::AnswerTo;
@@ -26,7 +26,19 @@ pub(super) struct Lane<W: Work> {
     threads: usize,
     worker: Box<dyn Fn() -> Result<W, StoreError> + Send + Sync>,
     room: Arc<Semaphore>,
-    queue: Mutex<Option<Sender<Queued<W>>>>,
+    queue: Arc<Queue<W>>,
+}
+
+/// The jobs that wait. A job wakes one thread; a channel whose receiver the threads share would wake two.
+struct Queue<W: Work> {
+    jobs: Mutex<Jobs<W>>,
+    changed: Condvar,
+}
+
+struct Jobs<W: Work> {
+    waiting: VecDeque<Queued<W>>,
+    has_threads: bool,
+    is_closed: bool,
 }
 
 /// A job and its room in the queue.
@@ -42,7 +54,9 @@ impl<W: Work> Lane<W> {
         worker: impl Fn() -> Result<W, StoreError> + Send + Sync + 'static,
     ) -> Self {
         let room = Arc::new(Semaphore::new(QUEUED_MAX));
-        Self { name, threads, worker: Box::new(worker), room, queue: Mutex::new(None) }
+        let jobs = Mutex::new(Jobs { waiting: VecDeque::new(), has_threads: false, is_closed: false });
+        let queue = Arc::new(Queue { jobs, changed: Condvar::new() });
+        Self { name, threads, worker: Box::new(worker), room, queue }
     }
 
     /// Queues a job, and waits for its answer.
@@ -62,41 +76,65 @@ impl<W: Work> Lane<W> {
     }
 
     fn send(&self, queued: Queued<W>) -> Result<(), StoreError> {
-        let mut queue = self.queue.lock();
-        let sender = match &*queue {
-            Some(sender) => sender,
-            None => queue.insert(self.start()?),
-        };
-        sender.send(queued).map_err(|_| StoreError("the store's readers have stopped".to_owned()))
+        let mut jobs = self.queue.jobs.lock();
+        if !jobs.has_threads {
+            self.start()?;
+            jobs.has_threads = true;
+        }
+        jobs.waiting.push_back(queued);
+        drop(jobs);
+        self.queue.changed.notify_one();
+        Ok(())
     }
 
-    fn start(&self) -> Result<Sender<Queued<W>>, StoreError> {
-        let (sender, receiver) = mpsc::channel();
-        let receiver = Arc::new(Mutex::new(receiver));
-        for _ in 0..self.threads {
-            let worker = (self.worker)()?;
-            let receiver = Arc::clone(&receiver);
+    /// Starts the threads.
+    fn start(&self) -> Result<(), StoreError> {
+        let workers = (0..self.threads).map(|_| (self.worker)()).collect::<Result<Vec<_>, _>>()?;
+        for worker in workers {
+            let queue = Arc::clone(&self.queue);
             let thread = std::thread::Builder::new().name(self.name.to_owned());
-            thread.spawn(move || work(worker, &receiver)).map_err(|error| {
+            thread.spawn(move || work(worker, &queue)).map_err(|error| {
                 StoreError(format!("the thread {} of the store could not be started: {error}", self.name))
             })?;
         }
-        Ok(sender)
+        Ok(())
     }
 }
 
-fn work<W: Work>(mut worker: W, queue: &Mutex<Receiver<Queued<W>>>) {
-    loop {
-        let next = queue.lock().recv();
-        let Ok(Queued { job, room }) = next else { return };
+impl<W: Work> Drop for Lane<W> {
+    fn drop(&mut self) {
+        self.queue.jobs.lock().is_closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+fn work<W: Work>(mut worker: W, queue: &Queue<W>) {
+    while let Some(Queued { job, room }) = queue.next() {
         drop(room);
         worker.run(job);
+    }
+}
+
+impl<W: Work> Queue<W> {
+    /// The next job; `None` once the lane is gone and all are done.
+    fn next(&self) -> Option<Queued<W>> {
+        let mut jobs = self.jobs.lock();
+        loop {
+            if let Some(next) = jobs.waiting.pop_front() {
+                return Some(next);
+            }
+            if jobs.is_closed {
+                return None;
+            }
+            self.changed.wait(&mut jobs);
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::mpsc::{self, Receiver};
     use std::task::{Context, Waker};
 
     use super::*;

@@ -239,9 +239,8 @@ impl Piece {
         };
         let from = self.data.len();
         self.reserve();
-        self.data.resize(from + length, 0);
-        let read = blob.read_at_exact(&mut self.data[from..], 0);
-        match read.and_then(|()| next_offset(base, &self.data[from..])) {
+        append(blob, length, &mut self.data)?;
+        match next_offset(base, &self.data[from..]) {
             Ok(next) => {
                 self.room -= length;
                 self.at = next;
@@ -292,3 +291,14 @@ fn part_in_file(connection: &Connection, place: Place, bytes: usize) -> rusqlite
 
 /// As much of a batch as has the offset of its last record.
 const HEAD_BYTES: usize = super::batches::LAST_OFFSET_DELTA.end;
+
+/// Appends the first `length` bytes of a blob. The memory is not zeroed before, which would cost as much as reading.
+#[allow(unsafe_code)] // `Vec` has no safe way to take over what was written behind its end.
+fn append(blob: &Blob<'_>, length: usize, to: &mut Vec<u8>) -> rusqlite::Result<()> {
+    to.reserve(length);
+    let read = blob.raw_read_at_exact(&mut to.spare_capacity_mut()[..length], 0)?.len();
+    // SAFETY: the first `read` bytes behind the end are in the vector's capacity, because they were lent by it, and are
+    // initialised, because `raw_read_at_exact` has returned them as such.
+    unsafe { to.set_len(to.len() + read) };
+    Ok(())
+}
