@@ -11,7 +11,7 @@
 //! - *Several services.* A call with topics of several services is split (see `kernel::split`), and the replies are merged:
 //!   Produce, Fetch, ListOffsets, OffsetForLeaderEpoch, Metadata, CreateTopics, DeleteTopics, CreatePartitions,
 //!   DeleteRecords, DescribeConfigs, AlterConfigs, IncrementalAlterConfigs, DescribeTopicPartitions, DescribeProducers,
-//!   DescribeLogDirs. Each part takes effect, or not, by itself: a CreateTopics may create the topics of one service and
+//!   DescribeLogDirs, ListPartitionReassignments. Each part takes effect, or not, by itself: a CreateTopics may create the topics of one service and
 //!   not those of another, as on brokers of a Kafka cluster. If a service closes the connection over its part, route does.
 //! - *All topics.* Metadata, DescribeTopicPartitions, DescribeLogDirs and ListConfigResources for all topics go to all
 //!   services. A topic whose name is routed to another service than the one that has it is left out.
@@ -26,8 +26,8 @@
 //!   which that is (`Call::origin`), so that it does not take them for its own.
 //! - *Fetch* waits for its parts together, and route has the sessions: see `fetch/mod.rs`.
 //!
-//! **How it refuses.** What cannot be split is every other API that names topics: ElectLeaders, AlterPartitionReassignments
-//! and ListPartitionReassignments. With topics of several services they are refused with INVALID_REQUEST and a message
+//! **How it refuses.** What cannot be split is every other API that names topics: ElectLeaders and
+//! AlterPartitionReassignments. With topics of several services they are refused with INVALID_REQUEST and a message
 //! that says so. A body that cannot be read closes the connection, as Kafka does.
 //!
 //! ```toml

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use kernel::budget::Budget;
+use kernel::budget::{Budget, Lease};
 use kernel::clock::SharedClock;
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::session::Owner;
-use kernel::{IdSource, NodeId, TopicId, TopicPartition};
+use kernel::{IdSource, NodeId, Ticket, TopicId, TopicPartition};
 use parking_lot::RwLock;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::coordinator::Coordinator;
 use crate::regexes::Regexes;
@@ -39,6 +40,11 @@ pub(crate) struct BrokerParts {
     pub(crate) replies: Budget,
 }
 
+/// Calls that look at all topics, groups or members at the same time.
+const SURVEYS_MAX: usize = 2;
+/// Bytes of batches that searches have open at the same time.
+const SEARCHED_BYTES_MAX: usize = 4 << 20;
+
 /// The broker: a store, and state that is only in memory.
 pub(crate) struct Broker {
     pub(crate) store: Store,
@@ -47,6 +53,9 @@ pub(crate) struct Broker {
     pub(crate) clock: SharedClock,
     ids: Arc<dyn IdSource>,
     pub(crate) replies: Budget,
+    /// Batches that are opened to search in them.
+    pub(crate) searches: Budget,
+    surveys: Arc<Semaphore>,
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) telemetry: Telemetry,
     pub(crate) regexes: Regexes,
@@ -71,6 +80,8 @@ impl Broker {
             clock,
             ids,
             replies,
+            searches: Budget::new(SEARCHED_BYTES_MAX, 0),
+            surveys: Arc::new(Semaphore::new(SURVEYS_MAX)),
             coordinator,
             telemetry: Telemetry::default(),
             regexes: Regexes::default(),
@@ -79,6 +90,21 @@ impl Broker {
             directory: RwLock::new(Arc::new(NumberedDirectory { directory, replaced: 0 })),
         };
         (opener, broker)
+    }
+
+    /// A place among the calls that look at everything.
+    pub(crate) async fn survey(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed; if it were, nobody would have to wait.
+        Arc::clone(&self.surveys).acquire_owned().await.ok()
+    }
+
+    /// Memory for a reply that turns out to be large, once it is the next of its connection.
+    pub(crate) async fn room(&self, ticket: &Ticket, bytes: usize) -> Lease {
+        if ticket.is_part() {
+            return Lease::default();
+        }
+        ticket.front().await;
+        self.replies.take(bytes).await
     }
 
     /// The directory of topics, which may belong to another service.

@@ -10,6 +10,7 @@ use crate::apis;
 use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::features::{EPOCH, FEATURES};
 use crate::broker::Broker;
+use crate::effort::Effort;
 
 /// An API that is served.
 struct Row {
@@ -20,65 +21,76 @@ struct Row {
 }
 
 /// A row is `NAME => module` for the versions of Kafka 4.1, and `NAME up to VERSION => module` for fewer. The
-/// module has `async fn handle(&Broker, &mut Call) -> Answer`.
+/// module has `async fn handle(&Broker, &mut Call) -> Answer`. Behind it stands the most that a request may ask for, unless
+/// that is a reply of a few bytes for each element of the request.
 macro_rules! rows {
-    ($($api:ident $(up to $max:literal)? => $module:ident,)*) => {
+    ($($api:ident $(up to $max:literal)? => $module:ident $(, $effort:ident($($of:expr),*))?;)*) => {
         &[$(Row {
             api: Api::$api,
             max: rows!(@max $($max)?),
             handle: |broker, mut call| Box::pin(async move {
+                let effort = rows!(@effort $($effort($($of),*))?);
+                let room = match effort.room(&broker, &mut call).await {
+                    Ok(room) => room,
+                    Err(error) => return finish(&call, Err(error)),
+                };
                 let answer = apis::$module::handle(&broker, &mut call).await;
-                finish(&call, answer)
+                room.give(&broker, &call, finish(&call, answer)).await
             }),
         },)*]
     };
+    (@effort) => { Effort::per_element(FEW_BYTES) };
+    (@effort $effort:ident($($of:expr),*)) => { Effort::$effort($($of),*) };
     (@max) => { None };
     (@max $max:literal) => { Some($max) };
 }
 
+/// The reply for an element of most requests: an error, some numbers, a name.
+const FEW_BYTES: usize = 60;
+
 const TABLE: &[Row] = rows! {
-    PRODUCE => produce,
-    FETCH => fetch,
-    LIST_OFFSETS => list_offsets,
-    METADATA => metadata,
-    OFFSET_COMMIT => offset_commit,
-    OFFSET_FETCH => offset_fetch,
-    FIND_COORDINATOR => find_coordinator,
-    JOIN_GROUP => join_group,
-    HEARTBEAT => heartbeat,
-    LEAVE_GROUP => leave_group,
-    SYNC_GROUP => sync_group,
-    DESCRIBE_GROUPS => describe_groups,
-    LIST_GROUPS => list_groups,
-    CREATE_TOPICS => create_topics,
-    DELETE_TOPICS => delete_topics,
-    DELETE_RECORDS => delete_records,
-    INIT_PRODUCER_ID => init_producer_id,
-    OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch,
-    DESCRIBE_ACLS => describe_acls,
-    DESCRIBE_CONFIGS => describe_configs,
-    ALTER_CONFIGS => alter_configs,
-    DESCRIBE_LOG_DIRS => describe_log_dirs,
-    CREATE_PARTITIONS => create_partitions,
-    DELETE_GROUPS => delete_groups,
-    ELECT_LEADERS => elect_leaders,
-    INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs,
-    ALTER_PARTITION_REASSIGNMENTS => alter_partition_reassignments,
-    LIST_PARTITION_REASSIGNMENTS => list_partition_reassignments,
-    OFFSET_DELETE => offset_delete,
-    DESCRIBE_CLIENT_QUOTAS => describe_client_quotas,
-    DESCRIBE_USER_SCRAM_CREDENTIALS => describe_user_scram_credentials,
-    DESCRIBE_QUORUM => describe_quorum,
-    UPDATE_FEATURES => update_features,
-    DESCRIBE_CLUSTER => describe_cluster,
-    DESCRIBE_PRODUCERS => describe_producers,
-    UNREGISTER_BROKER => unregister_broker,
-    CONSUMER_GROUP_HEARTBEAT => consumer_group_heartbeat,
-    CONSUMER_GROUP_DESCRIBE => consumer_group_describe,
-    GET_TELEMETRY_SUBSCRIPTIONS => get_telemetry_subscriptions,
-    PUSH_TELEMETRY => push_telemetry,
-    LIST_CONFIG_RESOURCES => list_config_resources,
-    DESCRIBE_TOPIC_PARTITIONS => describe_topic_partitions,
+    PRODUCE => produce, produce();
+    FETCH => fetch, own();
+    LIST_OFFSETS => list_offsets;
+    METADATA => metadata, all_without("Topics", 400);
+    OFFSET_COMMIT => offset_commit;
+    OFFSET_FETCH => offset_fetch, all_without("Topics", 80);
+    FIND_COORDINATOR => find_coordinator;
+    JOIN_GROUP => join_group, own();
+    HEARTBEAT => heartbeat;
+    LEAVE_GROUP => leave_group;
+    SYNC_GROUP => sync_group;
+    DESCRIBE_GROUPS => describe_groups, all();
+    LIST_GROUPS => list_groups, all();
+    CREATE_TOPICS => create_topics, per_element(2_000);
+    DELETE_TOPICS => delete_topics;
+    DELETE_RECORDS => delete_records;
+    INIT_PRODUCER_ID => init_producer_id;
+    OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch;
+    DESCRIBE_ACLS => describe_acls;
+    DESCRIBE_CONFIGS => describe_configs, per_element(6_000);
+    ALTER_CONFIGS => alter_configs;
+    DESCRIBE_LOG_DIRS => describe_log_dirs, all_without("Topics", 60);
+    CREATE_PARTITIONS => create_partitions;
+    DELETE_GROUPS => delete_groups;
+    ELECT_LEADERS => elect_leaders;
+    INCREMENTAL_ALTER_CONFIGS => incremental_alter_configs;
+    ALTER_PARTITION_REASSIGNMENTS => alter_partition_reassignments;
+    LIST_PARTITION_REASSIGNMENTS => list_partition_reassignments, all_without("Topics", 60);
+    OFFSET_DELETE => offset_delete;
+    DESCRIBE_CLIENT_QUOTAS => describe_client_quotas;
+    DESCRIBE_USER_SCRAM_CREDENTIALS => describe_user_scram_credentials;
+    DESCRIBE_QUORUM => describe_quorum;
+    UPDATE_FEATURES => update_features;
+    DESCRIBE_CLUSTER => describe_cluster;
+    DESCRIBE_PRODUCERS => describe_producers, all();
+    UNREGISTER_BROKER => unregister_broker;
+    CONSUMER_GROUP_HEARTBEAT => consumer_group_heartbeat;
+    CONSUMER_GROUP_DESCRIBE => consumer_group_describe, all();
+    GET_TELEMETRY_SUBSCRIPTIONS => get_telemetry_subscriptions;
+    PUSH_TELEMETRY => push_telemetry;
+    LIST_CONFIG_RESOURCES => list_config_resources, all();
+    DESCRIBE_TOPIC_PARTITIONS => describe_topic_partitions, all();
 };
 
 impl Row {

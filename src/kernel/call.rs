@@ -33,19 +33,20 @@ pub struct Header {
 pub struct Body {
     raw: Bytes,
     lease: Arc<Lease>,
-    is_checked: bool,
+    /// The structs, strings and numbers in it, once its bounds have been checked.
+    elements: Option<usize>,
     is_decoded: bool,
 }
 
 impl Body {
     /// A body of its own that shares the lease of this one: of one part of a split call.
     fn part(&self, raw: Bytes) -> Self {
-        Self { raw, lease: self.lease(), is_checked: false, is_decoded: false }
+        Self { raw, lease: self.lease(), elements: None, is_decoded: false }
     }
 
     /// A body and its lease on the request memory.
     pub fn new(raw: Bytes, lease: Lease) -> Self {
-        Self { raw, lease: Arc::new(lease), is_checked: false, is_decoded: false }
+        Self { raw, lease: Arc::new(lease), elements: None, is_decoded: false }
     }
 
     /// The bytes as they are now.
@@ -102,15 +103,20 @@ impl Call {
 
     /// Checks the bounds of the body once; later invocations are free.
     pub fn check(&mut self) -> Result<(), Malformed> {
-        if self.body.is_checked {
-            return Ok(());
+        self.elements().map(|_| ())
+    }
+
+    /// How many structs, strings and numbers in arrays the body has.
+    pub fn elements(&mut self) -> Result<usize, Malformed> {
+        if let Some(elements) = self.body.elements {
+            return Ok(elements);
         }
         let Some(message) = self.header.api.message(Direction::Request) else {
             return Err(Malformed(format!("{} is not an API of Kafka 4.1", self.header.api)));
         };
-        walk::check(message, self.header.version, &self.body.raw)?;
-        self.body.is_checked = true;
-        Ok(())
+        let elements = walk::count(message, self.header.version, &self.body.raw)?;
+        self.body.elements = Some(elements);
+        Ok(elements)
     }
 
     /// Decodes the body, after its bounds have been checked. Strings and bytes are slices of the frame.
@@ -124,7 +130,6 @@ impl Call {
     pub fn walk(&mut self, visit: impl FnMut(walk::Found<'_>)) -> Result<(), Malformed> {
         let Some(message) = self.header.api.message(Direction::Request) else { return Ok(()) };
         walk::walk(message, self.header.version, &self.body.raw, visit)?;
-        self.body.is_checked = true;
         Ok(())
     }
 
@@ -137,14 +142,13 @@ impl Call {
         if let Some(changed) = walk::rewrite(message, self.header.version, &self.body.raw, edit)? {
             self.body.raw = changed;
         }
-        self.body.is_checked = true;
         Ok(())
     }
 
     /// Replaces the body.
     pub fn replace_body<T: Encodable>(&mut self, message: &T) -> Result<(), Malformed> {
         self.body.raw = encode(message, self.header.version)?;
-        self.body.is_checked = false;
+        self.body.elements = None;
         Ok(())
     }
 

@@ -166,6 +166,12 @@ impl Ticket {
         std::iter::once(self).chain(others).collect()
     }
 
+    /// Whether it is that of a part of a split call.
+    pub fn is_part(&self) -> bool {
+        let mut state = self.lane.lock();
+        state.progress(self.number).is_some_and(|progress| matches!(progress, Progress::Parts(_)))
+    }
+
     /// Waits until every earlier call has put its commands into the engine's queue (or has none).
     pub async fn turn(&self) {
         self.lane.all_before(self.number, Stage::Entered).await;

@@ -79,6 +79,13 @@ pub fn check(message: &Message, version: i16, body: &[u8]) -> Result<usize, Malf
     walk(message, version, body, |_| {})
 }
 
+/// The same, and returns how many structs, strings and numbers in arrays the body has.
+pub fn count(message: &Message, version: i16, body: &[u8]) -> Result<usize, Malformed> {
+    let mut walker = Walker::new(message, version, body, Show(|_: Found<'_>| {}));
+    walker.fields(message.fields)?;
+    Ok(walker.elements)
+}
+
 /// Shows every value to `visit`, in wire order, and returns the length of the body.
 pub fn walk(
     message: &Message,

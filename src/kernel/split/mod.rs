@@ -20,6 +20,7 @@ mod key;
 mod log_dirs;
 mod metadata;
 mod produce;
+mod reassignments;
 mod rows;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use crate::api::Api;
 use items::splitter;
 
 /// All APIs that can be split, but Fetch.
-pub static SPLITTERS: [Splitter; 15] = [
+pub static SPLITTERS: [Splitter; 16] = [
     splitter::<produce::Produce>(),
     splitter::<rows::ListOffsets>(),
     splitter::<metadata::Metadata>(),
@@ -45,6 +46,7 @@ pub static SPLITTERS: [Splitter; 15] = [
     splitter::<log_dirs::DescribeLogDirs>(),
     splitter::<rows::CreatePartitions>(),
     splitter::<rows::IncrementalAlterConfigs>(),
+    splitter::<reassignments::ListPartitionReassignments>(),
     splitter::<rows::DescribeProducers>(),
     splitter::<config_resources::ListConfigResources>(),
     topic_pages::SPLITTER,

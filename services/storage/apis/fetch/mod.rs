@@ -25,27 +25,36 @@ use tracing::warn;
 use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::requests::keep_last;
 use crate::broker::Broker;
+use crate::effort::{DECODED_BYTES, LARGE_BYTES};
 use crate::store::TopicRef;
 use gather::InSession;
 use partition::{FetchResult, Fetched, PartitionRef, Position};
-use sessions::{FetchSessions, Plan, SessionRequest};
+use sessions::{FetchSessions, Plan, SessionRequest, held_while_waiting};
 
 /// From this version on topics are named by id (KIP-516).
 const BY_ID_FROM: i16 = 13;
 /// From this version on the replica id is in the ReplicaState struct (KIP-903).
 const REPLICA_STATE_FROM: i16 = 15;
+
 /// Kafka's broker config `fetch.max.bytes`: the upper bound on `max_bytes` of a request.
 const REPLY_BYTES_MAX: usize = 55 << 20;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let version = call.header.version;
-    let OwnedRequest { session, wanted, forgotten, terms } = read_request(call)?;
-    // Everything has been copied out of the request, so that a waiting call holds no request memory.
-    call.body.release();
-    call.ticket.after_writes().await;
     // One at a time, as on a connection to Kafka: session epochs depend on it, and reply memory is taken only
     // when the reply is the next to be sent.
+    let decoded = call.elements()?.saturating_mul(DECODED_BYTES);
+    call.ticket.after_writes().await;
     call.ticket.front().await;
+    let room = if decoded > LARGE_BYTES { broker.replies.take(decoded).await } else { Lease::default() };
+    let OwnedRequest { session, wanted, forgotten, mut terms } = read_request(call)?;
+    // Everything has been copied out of the request, so that a waiting call holds no request memory.
+    call.body.release();
+    drop(room);
+    let held = held_while_waiting(&wanted);
+    if held.is_none() {
+        terms.wait = Duration::ZERO;
+    }
     let sessions = call.session.state::<FetchSessions>(broker.owner);
     let (plan, wanted) = match sessions.begin(session, wanted, &forgotten) {
         Ok(begun) => begun,

@@ -98,7 +98,15 @@ struct Cached {
 
 /// Memory that counts against [`HELD_BYTES_MAX`] until it is dropped.
 #[derive(Debug, Default)]
-struct Held(usize);
+pub(super) struct Held(usize);
+
+/// The memory of a request while it waits; `None` if there is not enough, so that it must not wait.
+pub(super) fn held_while_waiting(wanted: &[(PartitionRef, Position)]) -> Option<Held> {
+    let mut held = Held::default();
+    // A few partitions are what any connection may hold.
+    let is_small = wanted.len() <= 16;
+    (is_small || held.grow(wanted.iter().map(|(place, _)| weight(place)).sum())).then_some(held)
+}
 
 impl Held {
     fn grow(&mut self, bytes: usize) -> bool {

@@ -28,7 +28,7 @@ pub(super) async fn first_since(
     at: TopicPartition,
     time: i64,
 ) -> Result<Option<FoundOffset>, StoreError> {
-    let _lease = broker.replies.take(STEP_BYTES).await;
+    let _lease = broker.searches.take(STEP_BYTES).await;
     let (mut from, mut bytes_max) = (ReadFrom::Timestamp(time), 1);
     loop {
         let (log_start, batches) = read(broker, at, from, bytes_max).await?;
