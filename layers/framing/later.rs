@@ -5,13 +5,13 @@ use std::mem;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use kernel::budget::{Budget, Lease, PIECE_BYTES_MIN, STEP_BYTES};
+use kernel::budget::{Budget, Lease, PIECE_BYTES_MIN};
 use kernel::parts::Part;
 use kernel::ports::BoxFuture;
 use kernel::records_later::{NextRecords, RecordSource, RecordsLater};
 
 /// The largest piece of records.
-const PIECE_BYTES_MAX: usize = STEP_BYTES;
+const PIECE_BYTES_MAX: usize = 1 << 20;
 
 /// The rest of a reply.
 pub(super) struct Later {

@@ -11,12 +11,12 @@
 //! **Order and bounds.** Up to `max_in_flight` calls of a connection are running or waiting to be sent;
 //! replies are sent in the order of the requests, whatever their correlation ids. Every request and every reply draws on
 //! the memory of its kind. Frames of up to 16 KiB are read through a buffer that an idle connection does not have, and
-//! drawn for when they are whole. For a larger one, 16 KiB must have arrived before anything is drawn; then up to 1 MiB at
-//! once, and 1 MiB at a time while it arrives, directly into place. A reply is drawn for when it is the first of its
+//! drawn for when they are whole. For a larger one, 16 KiB must have arrived before anything is drawn; then 64 KiB, and
+//! after that as much again as has arrived, up to 1 MiB at a time, directly into place. A reply is drawn for when it is the first of its
 //! connection; records that are read while it is sent, piece by piece. [`kernel::budget`] says who gets memory when not all
 //! can have it. A client that holds some and moves less than 64 KiB per `stall_timeout` while others wait is closed; the
 //! clock is stopped while Yagura itself does not read (no request memory yet, too many calls in flight, a muted client).
-//! The largest frame is `frame_bytes_max` or seven eighths of the request memory, whichever is less.
+//! The largest frame is `frame_bytes_max`; if that is left out and the request memory is small, half of it.
 //!
 //! **How it refuses.** By closing, as Kafka does: a length below 8 or above the largest frame, a header cut
 //! short, an API or version that the stack does not serve. Replies to earlier requests are sent first. The
@@ -115,7 +115,7 @@ impl RegisterLayer for Framing {
     type Settings = Settings;
 
     /// A frame larger than the request memory, of which an eighth is for small ones, could never be read. If the config omits
-    /// `frame_bytes_max`, framing takes what is possible.
+    /// `frame_bytes_max`, framing takes half of a request memory that is too small for the default.
     fn check(settings: &Settings, node: &NodeLimits) -> Vec<SettingFault> {
         let possible = Budget::for_requests(node.request_memory.as_usize()).frame_bytes_max();
         if settings.frame_bytes_max.as_usize() <= possible {
@@ -154,7 +154,10 @@ impl Framing {
         (requests, replies): (Budget, Budget),
         traffic: Arc<Traffic>,
     ) -> Self {
-        let frame_bytes_max = settings.frame_bytes_max.as_usize().min(requests.frame_bytes_max());
+        // The config refuses a size that was asked for and is not possible.
+        let asked = settings.frame_bytes_max.as_usize();
+        let is_possible = asked <= requests.frame_bytes_max();
+        let frame_bytes_max = if is_possible { asked } else { requests.frame_bytes_max_by_default() };
         requests.set_aside(frame_bytes_max);
         let context = Context {
             // The config refuses 0; if it gets here, 1 is the minimum that makes progress.

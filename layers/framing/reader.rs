@@ -13,7 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kernel::budget::{Budget, HalfRead, Lease, STEP_BYTES};
+use kernel::budget::{Budget, HalfRead, Lease, STEP_BYTES_MAX, STEP_BYTES_MIN, WHOLE_BYTES_MAX};
 use kernel::ports::BoxFuture;
 use kernel::stream::ByteStream;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, ReadHalf};
@@ -26,7 +26,7 @@ use super::traffic::Traffic;
 pub(super) const HEADER_BYTES_MIN: usize = 8;
 
 /// Most bytes of a frame that is not complete that a connection may have read without drawing on the request memory.
-pub(super) const SMALL_BYTES: usize = 16 << 10;
+pub(super) const SMALL_BYTES: usize = WHOLE_BYTES_MAX;
 
 /// A frame up to this size that shares its buffer with others is copied out of it. It costs no more than
 /// sharing, and a parked call that holds a hundred bytes does not pin 16 KiB.
@@ -73,8 +73,7 @@ struct Large {
     /// How many of its bytes are drawn for.
     drawn: usize,
     lease: Lease,
-    /// If it is drawn for in steps.
-    half_read: Option<HalfRead>,
+    half_read: HalfRead,
 }
 
 /// What the buffer holds.
@@ -266,17 +265,12 @@ impl Reader {
         }
     }
 
-    /// Begins to read a frame that does not fit into the buffer. The memory of a small one is drawn at once.
+    /// Begins to read a frame that does not fit into the buffer.
     fn begin_large(&mut self, length: usize) {
         self.is_first = false;
-        let is_half_read = length > self.requests.at_once_max();
-        let half_read = is_half_read.then(|| self.requests.half_read());
-        let lease = match &half_read {
-            Some(half_read) => half_read.step(STEP_BYTES.min(length)),
-            None => self.requests.take(length),
-        };
+        let half_read = self.requests.half_read();
         let large = Large { bytes: BytesMut::new(), length, drawn: 0, lease: Lease::default(), half_read };
-        self.stage = Stage::Reserving { large, lease };
+        self.stage = Stage::Reserving { lease: large.next_step(), large };
     }
 
     /// Goes on with more memory. The wait for it was not the sender's fault.
@@ -287,7 +281,7 @@ impl Reader {
                 large.bytes = BytesMut::with_capacity(large.length);
                 large.bytes.extend_from_slice(&mem::take(&mut self.buffer)[PREFIX_BYTES..]);
             }
-            large.drawn = large.length.min(large.drawn + STEP_BYTES);
+            large.drawn += large.step_bytes();
             large.lease.join(lease);
             self.stage = Stage::Reading(large);
         }
@@ -302,11 +296,7 @@ impl Reader {
                 Some(Frame { bytes: large.bytes.freeze(), lease: large.lease })
             }
             Stage::Reading(large) if large.bytes.len() == large.drawn => {
-                let more = STEP_BYTES.min(large.length - large.drawn);
-                self.stage = match &large.half_read {
-                    Some(half_read) => Stage::Reserving { lease: half_read.step(more), large },
-                    None => Stage::Reading(large),
-                };
+                self.stage = Stage::Reserving { lease: large.next_step(), large };
                 None
             }
             unfinished => {
@@ -318,6 +308,14 @@ impl Reader {
 }
 
 impl Large {
+    fn step_bytes(&self) -> usize {
+        self.drawn.clamp(STEP_BYTES_MIN, STEP_BYTES_MAX).min(self.length - self.drawn)
+    }
+
+    fn next_step(&self) -> BoxFuture<'static, Lease> {
+        self.half_read.step(self.step_bytes())
+    }
+
     /// Reads directly into the frame, as much as has arrived.
     fn poll_read(
         &mut self,
@@ -366,7 +364,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_large_frame_reserves_nothing_before_its_first_16_kib_and_its_length_after() {
+    async fn a_large_frame_reserves_nothing_before_its_first_16_kib() {
         let (mut client, mut reader) = reader(1 << 20);
         let sent = frame(100_000);
         client.write_all(&sent[..SMALL_BYTES - 1]).await.unwrap();
@@ -375,7 +373,7 @@ mod tests {
         assert_eq!(reader.requests.bytes_in_use(), 0);
         client.write_all(&sent[SMALL_BYTES - 1..SMALL_BYTES]).await.unwrap();
         assert!(tokio::time::timeout(soon, reader.next()).await.is_err());
-        assert_eq!(reader.requests.bytes_in_use(), 100_000);
+        assert_eq!(reader.requests.bytes_in_use(), STEP_BYTES_MIN);
         assert_eq!(reader.buffer.capacity(), 0);
         client.write_all(&sent[SMALL_BYTES..]).await.unwrap();
         let frame = reader.next().await.unwrap();
@@ -388,10 +386,11 @@ mod tests {
     async fn a_frame_of_many_megabytes_is_drawn_for_while_it_arrives() {
         let (mut client, mut reader) = reader(8 << 20);
         let sent = frame(5 << 20);
-        let soon = Duration::from_millis(1);
+        let (soon, kib) = (Duration::from_millis(1), 1 << 10);
         for (until, drawn) in
-            [(SMALL_BYTES, 1), (STEP_BYTES, 1), (STEP_BYTES + 4, 2), (9 * STEP_BYTES / 2, 5)]
+            [(16, 64), (64, 64), (65, 128), (200, 256), (700, 1024), (1025, 2048), (2100, 3072)]
         {
+            let until = until * kib;
             let already = reader.traffic.bytes_in.get() as usize;
             let (written, read) = tokio::join!(
                 client.write_all(&sent[already..until]),
@@ -399,7 +398,7 @@ mod tests {
             );
             written.unwrap();
             assert!(read.is_err());
-            assert_eq!(reader.requests.bytes_in_use(), drawn * STEP_BYTES, "after {until} bytes");
+            assert_eq!(reader.requests.bytes_in_use(), drawn * kib, "after {until} bytes");
         }
         let already = reader.traffic.bytes_in.get() as usize;
         let (written, frame) = tokio::join!(client.write_all(&sent[already..]), reader.next());

@@ -104,7 +104,7 @@ fn a_crowd_of_a_thousand_neither_fills_the_memory_nor_holds_up_an_honest_client(
     let waiting = |broker: &Broker| broker.metric("yagura_connections_open") as usize;
     let reserved = |broker: &Broker| broker.metric("yagura_request_memory_used_bytes") as usize;
     broker.wait_until(
-        |broker| waiting(broker) >= WAITING && reserved(broker) >= 16 << 20,
+        |broker| waiting(broker) >= WAITING && reserved(broker) >= 8 << 20,
         |broker| format!("{} connections wait, {} bytes are reserved", waiting(broker), reserved(broker)),
     );
     let mut rss_bytes_max = broker.rss_bytes();

@@ -4,6 +4,12 @@ use tokio::time::Instant;
 
 use super::*;
 
+/// Framing whose request memory holds one of its largest frames, and little beside it.
+fn for_one_large() -> Rig {
+    let settings = Settings { frame_bytes_max: kernel::units::ByteSize(80_100), ..Settings::default() };
+    Rig::with(settings, 100_000)
+}
+
 /// A request whose body is padded to `bytes`.
 fn padded(line: &str, bytes: usize) -> Vec<u8> {
     request(&format!("{line}{}", " ".repeat(bytes.saturating_sub(line.len()))))
@@ -67,7 +73,7 @@ async fn a_large_frame_holds_request_memory_while_its_call_is_under_way() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_is_not_blamed_for_waiting_for_request_memory() {
-    let rig = Rig::with(Settings::default(), 100_000);
+    let rig = for_one_large();
     let (mut first, mut second) = (rig.connect(), rig.connect());
     first.send(padded("gate 1", 80_000)).await;
     settle().await;
@@ -82,7 +88,7 @@ async fn a_sender_is_not_blamed_for_waiting_for_request_memory() {
 
 #[tokio::test(start_paused = true)]
 async fn a_sender_that_does_not_move_is_closed_when_others_wait_for_its_memory() {
-    let rig = Rig::with(Settings::default(), 100_000);
+    let rig = for_one_large();
     let mut slow = rig.connect();
     let (large, soon) = (padded("echo", 80_000), Duration::from_secs(2));
     slow.send(&large[..20_000]).await;
@@ -99,7 +105,7 @@ async fn a_sender_that_does_not_move_is_closed_when_others_wait_for_its_memory()
 
 #[tokio::test(start_paused = true)]
 async fn a_byte_now_and_then_is_not_progress() {
-    let rig = Rig::with(Settings::default(), 100_000);
+    let rig = for_one_large();
     let (mut slow, mut next) = (rig.connect(), rig.connect());
     let large = padded("echo", 80_000);
     slow.send(&large[..20_000]).await;

@@ -3,7 +3,7 @@
 //! Nobody who is slow holds up the others:
 //!
 //! - An eighth of the pool is for small draws (up to a bound that the pool is made with), which wait in a queue of
-//!   their own.
+//!   their own. Small frames have arrived when they draw, so that no client can hold up this queue.
 //! - Large frames are drawn for step by step, while their bytes arrive. As much as the largest frame has is set aside for
 //!   the oldest of those that are half read, so that one can always be completed. The others share the rest, the older
 //!   ones first.
@@ -25,8 +25,13 @@ use state::{Kind, Shares, State};
 /// The part of a pool that only small draws may use.
 const SMALL_SHARE: usize = 8;
 
-/// A larger frame is drawn for in steps of so many bytes.
-pub const STEP_BYTES: usize = 1 << 20;
+/// Frames up to this size are drawn for when they have arrived, larger ones in steps while they arrive.
+pub const WHOLE_BYTES_MAX: usize = 16 << 10;
+/// The first step of a large frame. The next ones are as large as what has arrived, so that what is drawn is at most twice
+/// that: a thousand clients that announce a megabyte and send little do not use the pool up.
+pub const STEP_BYTES_MIN: usize = 64 << 10;
+/// The largest step.
+pub const STEP_BYTES_MAX: usize = 1 << 20;
 /// Records that are read while their reply is sent come in pieces of at least this size. A reply draws for one of them when
 /// it draws for its body: who holds memory never waits for more, so replies cannot wait for each other.
 pub const PIECE_BYTES_MIN: usize = 64 << 10;
@@ -202,9 +207,9 @@ impl Budget {
         Self(Arc::new(Pool { bytes_max, small_max, small_share, state }))
     }
 
-    /// A pool for requests: frames that are not read in steps are small.
+    /// A pool for requests: frames that are not read in steps are small. What they draw never waits for a client.
     pub fn for_requests(bytes_max: usize) -> Self {
-        Self::new(bytes_max, STEP_BYTES)
+        Self::new(bytes_max, WHOLE_BYTES_MAX)
     }
 
     /// A pool for replies: the records that are read at once, and the smallest piece of those read later, are small.
@@ -222,12 +227,6 @@ impl Budget {
         self.0.bytes_max - self.0.small_share
     }
 
-    /// The largest frame that is drawn for at once.
-    pub fn at_once_max(&self) -> usize {
-        let most = self.0.most(&self.0.state.lock(), Kind::Small);
-        usize::try_from(most).unwrap_or(0).min(self.0.small_max)
-    }
-
     /// Bytes drawn at the moment.
     pub fn bytes_in_use(&self) -> usize {
         let free = self.0.state.lock().free;
@@ -242,6 +241,11 @@ impl Budget {
     /// Whether more than half of it is drawn.
     pub fn is_scarce(&self) -> bool {
         2 * self.bytes_in_use() > self.0.bytes_max
+    }
+
+    /// The largest frame if none is asked for that the pool can hold: others must be read beside it.
+    pub fn frame_bytes_max_by_default(&self) -> usize {
+        self.0.bytes_max / 2
     }
 
     /// Sets as much aside for the oldest half-read frame as the largest frame may have, if it is not yet.
