@@ -82,6 +82,7 @@ impl<'a> Conversation<'a> {
                 return end;
             }
             let may_read = self.may_read();
+            self.reader.set_alone(self.calls.len() == 0 && self.outbox.len() == 0);
             if !may_read {
                 self.reader.pause();
             }
@@ -164,9 +165,15 @@ impl<'a> Conversation<'a> {
         let mut next = Some(frame);
         while let Some(frame) = next.take() {
             match frame.and_then(|frame| self.try_begin(frame)) {
-                Ok(()) if self.may_read() => next = self.reader.buffered(),
+                Ok(()) if self.may_read() => {
+                    self.reader.set_alone(false);
+                    next = self.reader.buffered();
+                }
                 Ok(()) => {}
-                Err(end) => self.end = Some(end),
+                Err(end) => {
+                    self.session.end();
+                    self.end = Some(end);
+                }
             }
         }
     }

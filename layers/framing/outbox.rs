@@ -119,10 +119,13 @@ impl Outbox {
         if !may_be_written {
             return Err(lease);
         }
-        if !lease.is_empty() {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        if lease.bytes() >= bytes.min(self.memory.bytes_max()) && !lease.is_empty() {
             return Ok(lease);
         }
-        usize::try_from(bytes).ok().and_then(|bytes| self.memory.try_take(bytes)).ok_or(lease)
+        // What is too little is given back before more is drawn.
+        drop(lease);
+        self.memory.try_take(bytes).ok_or_else(Lease::default)
     }
 
     /// The number of replies not completely written.

@@ -13,6 +13,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use kernel::Api;
 use kernel::budget::{Budget, HalfRead, Lease, STEP_BYTES_MAX, STEP_BYTES_MIN, WHOLE_BYTES_MAX};
 use kernel::ports::BoxFuture;
 use kernel::stream::ByteStream;
@@ -48,6 +49,8 @@ pub(super) struct Reader {
     buffer: BytesMut,
     stage: Stage,
     is_first: bool,
+    /// Whether no other call of the connection is under way.
+    is_alone: bool,
     frame_bytes_max: usize,
     stall: Stall,
     requests: Budget,
@@ -98,6 +101,7 @@ impl Reader {
             buffer: BytesMut::new(),
             stage: Stage::None,
             is_first: true,
+            is_alone: true,
             frame_bytes_max,
             stall: Stall::new(stall_timeout),
             requests,
@@ -116,10 +120,24 @@ impl Reader {
             return None;
         }
         match self.parse_buffer() {
+            Ok(Held::Whole(end)) if self.must_wait(end) => None,
             Ok(Held::Whole(end)) => self.try_take(end).map(Ok),
             Ok(_) => None,
             Err(end) => Some(Err(end)),
         }
+    }
+
+    /// Says whether no other call of the connection is under way. A request of some size that may have to wait for those
+    /// before it is not read until then, so that it holds no memory while it waits.
+    pub(super) fn set_alone(&mut self, is_alone: bool) {
+        self.is_alone = is_alone;
+    }
+
+    /// Whether the frame in the buffer has to wait for the calls before it. Produce does not: pipelining is what makes
+    /// producers fast, and none waits for the answers of other calls.
+    fn must_wait(&self, length: usize) -> bool {
+        let api = self.buffer.get(PREFIX_BYTES..PREFIX_BYTES + 2);
+        !self.is_alone && length > COPIED_BYTES_MAX && api != Some(&Api::PRODUCE.0.to_be_bytes()[..])
     }
 
     /// Stops the sender's clock until [`Reader::next`] is polled again.
@@ -144,6 +162,10 @@ impl Reader {
         loop {
             match &mut self.stage {
                 Stage::None => match self.parse_buffer()? {
+                    // Polled again once the calls before it have been answered.
+                    Held::Whole(length) | Held::Head(length) if self.must_wait(length) => {
+                        return Poll::Pending;
+                    }
                     Held::Whole(end) => match self.try_take(end) {
                         Some(frame) => return Poll::Ready(Ok(frame)),
                         None => {
@@ -268,7 +290,7 @@ impl Reader {
     /// Begins to read a frame that does not fit into the buffer.
     fn begin_large(&mut self, length: usize) {
         self.is_first = false;
-        let half_read = self.requests.half_read();
+        let half_read = self.requests.half_read(length);
         let large = Large { bytes: BytesMut::new(), length, drawn: 0, lease: Lease::default(), half_read };
         self.stage = Stage::Reserving { lease: large.next_step(), large };
     }

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use kernel::budget::{Budget, Lease};
+use kernel::budget::Budget;
 use kernel::clock::SharedClock;
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::session::Owner;
-use kernel::{IdSource, NodeId, Ticket, TopicId, TopicPartition};
+use kernel::{IdSource, NodeId, TopicId, TopicPartition};
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -96,15 +96,6 @@ impl Broker {
     pub(crate) async fn survey(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed; if it were, nobody would have to wait.
         Arc::clone(&self.surveys).acquire_owned().await.ok()
-    }
-
-    /// Memory for a reply that turns out to be large, once it is the next of its connection.
-    pub(crate) async fn room(&self, ticket: &Ticket, bytes: usize) -> Lease {
-        if ticket.is_part() {
-            return Lease::default();
-        }
-        ticket.front().await;
-        self.replies.take(bytes).await
     }
 
     /// The directory of topics, which may belong to another service.

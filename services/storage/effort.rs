@@ -5,6 +5,8 @@
 //! for what it is decoded into and for its reply before it begins. What the size of a reply is cannot be known before a
 //! call for all topics or all groups has looked at them: two of those run at a time, and draw when they know.
 //!
+//! Who holds reply memory never waits for more of it.
+//!
 //! A part of a split call draws for nothing: its reply is merged with those of other parts, and waiting for memory while
 //! one of them holds some would be a circle. Framing draws for the merged reply.
 
@@ -105,24 +107,29 @@ pub(crate) struct Room {
 }
 
 impl Room {
-    /// Gives the memory to the reply.
+    /// Gives the memory to the reply. If that is larger than was thought, what was drawn is given back before more is: who
+    /// holds memory never waits for more.
     pub(crate) async fn give(
-        mut self,
+        self,
         broker: &Broker,
         call: &Call,
-        answer: Result<Option<Reply>, Hangup>,
+        mut answer: Result<Option<Reply>, Hangup>,
     ) -> Result<Option<Reply>, Hangup> {
-        let mut answer = answer;
-        if let Ok(Some(reply)) = &mut answer {
-            let bytes = reply.body.len();
-            if self.survey.is_some() && bytes > LARGE_BYTES && !call.ticket.is_part() {
-                self.lease = broker.replies.take(bytes).await;
-            }
-            self.lease.shrink(bytes);
-            if reply.lease.is_empty() {
-                reply.lease = self.lease;
-            }
+        let Ok(Some(reply)) = &mut answer else { return answer };
+        if !reply.lease.is_empty() || call.ticket.is_part() {
+            return answer;
         }
+        let Room { survey, mut lease } = self;
+        let bytes = reply.body.len();
+        if bytes <= lease.bytes() {
+            lease.shrink(bytes);
+        } else if bytes > LARGE_BYTES {
+            drop(lease);
+            call.ticket.front().await;
+            lease = broker.replies.take(bytes).await;
+        }
+        reply.lease = lease;
+        drop(survey);
         answer
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use crate::drain::Drain;
 
@@ -44,6 +45,7 @@ pub struct Session {
     pub drain: Drain,
     principal: RwLock<Arc<str>>,
     software: OnceLock<ClientSoftware>,
+    has_ended: Arc<watch::Sender<bool>>,
     state: Mutex<Vec<(Owner, Arc<dyn Any + Send + Sync>)>>,
 }
 
@@ -82,6 +84,7 @@ impl Session {
             drain,
             principal: RwLock::new(Arc::from(ANONYMOUS)),
             software: OnceLock::new(),
+            has_ended: Arc::new(watch::Sender::new(false)),
             state: Mutex::new(Vec::new()),
         }
     }
@@ -98,6 +101,7 @@ impl Session {
             drain: self.drain.clone(),
             principal: RwLock::new(self.principal()),
             software: self.software.clone(),
+            has_ended: Arc::clone(&self.has_ended),
             state: Mutex::new(Vec::new()),
         }
     }
@@ -110,6 +114,17 @@ impl Session {
     /// Sets the principal; for the layer that authenticated the client.
     pub fn set_principal(&self, principal: Arc<str>) {
         *self.principal.write() = principal;
+    }
+
+    /// Declares that the client will send no more.
+    pub fn end(&self) {
+        self.has_ended.send_replace(true);
+    }
+
+    /// Waits until the client will send no more: what it asked for is answered then without waiting for others.
+    pub async fn ended(&self) {
+        // The sender lives as long as the session, so that waiting does not fail.
+        let _ = self.has_ended.subscribe().wait_for(|has_ended| *has_ended).await;
     }
 
     /// The client library, once announced.

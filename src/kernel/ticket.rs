@@ -182,6 +182,16 @@ impl Ticket {
         self.lane.advance(self.number, self.part, Stage::Entered);
     }
 
+    /// Declares that this call writes nothing more: for one that waits for others before it is answered.
+    pub fn settled(&self) {
+        self.lane.advance(self.number, self.part, Stage::Settled);
+    }
+
+    /// Waits until all earlier writes of its connection are durable; for a write that depends on them.
+    pub async fn after_earlier_writes(&self) {
+        self.lane.all_before(self.number, Stage::Settled).await;
+    }
+
     /// Declares that this call writes nothing, and waits until all earlier writes of its connection are
     /// durable.
     pub async fn after_writes(&self) {

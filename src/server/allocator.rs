@@ -35,6 +35,19 @@ pub(super) fn give_back() {
     }
 }
 
+/// Bytes that are free and that the system has not got back.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+pub(super) fn free_bytes() -> usize {
+    // SAFETY: mallinfo2 has no arguments, and locks what it reads; any thread may call it at any time.
+    unsafe { libc::mallinfo2() }.fordblks
+}
+
+/// Other C libraries do not say.
+#[cfg(not(all(target_os = "linux", target_env = "gnu")))]
+pub(super) fn free_bytes() -> usize {
+    0
+}
+
 /// Other C libraries have no such settings.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 pub(super) fn set_up() {}

@@ -15,7 +15,9 @@ use super::logging::{self, LogLevel};
 use super::process::Process;
 
 /// How often free memory is returned to the system.
-const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(5 * 60);
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
+/// A load keeps about as much free memory between two of its requests; more is left of a load that is over.
+const FREE_BYTES_KEPT: usize = 24 << 20;
 
 /// The source of the config, which a reload reads again.
 pub(super) enum Source {
@@ -126,6 +128,8 @@ async fn give_back_memory() {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        allocator::give_back();
+        if allocator::free_bytes() > FREE_BYTES_KEPT {
+            allocator::give_back();
+        }
     }
 }

@@ -112,7 +112,7 @@ impl Store {
         if wanted.iter().all(|(topic, index)| topics.at(topic, *index).is_ok()) {
             return Ok(topics);
         }
-        ticket.front().await;
+        ticket.after_earlier_writes().await;
         self.find_topics(named).await
     }
 

@@ -6,7 +6,7 @@
 //!   their own. Small frames have arrived when they draw, so that no client can hold up this queue.
 //! - Large frames are drawn for step by step, while their bytes arrive. As much as the largest frame has is set aside for
 //!   the oldest of those that are half read, so that one can always be completed. The others share the rest, the older
-//!   ones first.
+//!   ones first; those that would take more than a quarter of it wait until they are the oldest.
 //!
 //! Who holds memory and does not move is recognised outside, by [`Budget::is_contended`].
 
@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::ports::BoxFuture;
-use state::{Kind, Shares, State};
+use state::{Frame, Kind, Shares, State};
 
 /// The part of a pool that only small draws may use.
 const SMALL_SHARE: usize = 8;
@@ -69,7 +69,8 @@ impl Pool {
         let common = self.bytes_max as isize - small - state.aside_max;
         match kind {
             Kind::Small => common + small,
-            Kind::Large => common,
+            // One call must not need all that others hold a little of.
+            Kind::Large => common / 2,
             Kind::Step(_) => common + state.aside_max,
         }
     }
@@ -136,6 +137,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// How many bytes it holds, without joined ones.
+    pub fn bytes(&self) -> usize {
+        usize::try_from(self.held.common + self.held.small + self.held.aside).unwrap_or(0)
+    }
+
     /// Whether nothing was drawn.
     pub fn is_empty(&self) -> bool {
         self.pool.is_none() && self.others.is_empty()
@@ -282,10 +288,12 @@ impl Budget {
     }
 
     /// A large frame of which a part has arrived: the youngest of those that are half read.
-    pub fn half_read(&self) -> HalfRead {
+    pub fn half_read(&self, length: usize) -> HalfRead {
         let mut state = self.0.state.lock();
+        let common = self.0.most(&state, Kind::Large);
+        let is_giant = state.aside_max > 0 && isize::try_from(length).is_ok_and(|length| length > common / 2);
         let frame = state.fresh_number();
-        state.frames.insert(frame, None);
+        state.frames.insert(frame, Frame { is_giant, waiting: None });
         drop(state);
         HalfRead { pool: Arc::clone(&self.0), frame }
     }

@@ -23,9 +23,18 @@ pub(super) struct State {
     pub(super) waiting: BTreeMap<u64, Waiting>,
     small: VecDeque<u64>,
     large: VecDeque<u64>,
-    /// The half-read frames from the oldest on, and the draws that they wait for.
-    pub(super) frames: BTreeMap<u64, Option<u64>>,
+    /// The half-read frames from the oldest on.
+    pub(super) frames: BTreeMap<u64, Frame>,
     next_number: u64,
+}
+
+/// A half-read frame.
+#[derive(Debug, Default)]
+pub(super) struct Frame {
+    /// Whether it would take much of what all share: it is read only as the oldest, from what is set aside.
+    pub(super) is_giant: bool,
+    /// The draw that it waits for.
+    pub(super) waiting: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -52,20 +61,27 @@ impl State {
 
     /// Takes bytes, if they are free for this kind.
     pub(super) fn take(&mut self, bytes: isize, kind: Kind) -> Option<Shares> {
-        let reserve = match kind {
-            Kind::Small => self.free.small,
-            Kind::Step(frame) if self.frames.keys().next() == Some(&frame) => self.free.aside,
-            Kind::Large | Kind::Step(_) => 0,
+        let common_free = self.free.common.max(0);
+        let taken = match kind {
+            // Their own share first: what all share is also for those that need more than that.
+            Kind::Small => {
+                let small = bytes.min(self.free.small);
+                Shares { small, common: bytes - small, aside: 0 }
+            }
+            Kind::Large => Shares { common: bytes, ..Shares::default() },
+            Kind::Step(frame) => {
+                let is_giant = self.frames.get(&frame).is_some_and(|frame| frame.is_giant);
+                let is_oldest = self.frames.keys().next() == Some(&frame);
+                let common = if is_giant { 0 } else { bytes.min(common_free) };
+                let aside = bytes - common;
+                if aside > if is_oldest { self.free.aside } else { 0 } {
+                    return None;
+                }
+                Shares { common, aside, small: 0 }
+            }
         };
-        let common = bytes.min(self.free.common.max(0));
-        let reserved = bytes - common;
-        if reserved > reserve {
+        if taken.common > common_free || (kind == Kind::Small && taken.common > 0 && !self.large.is_empty()) {
             return None;
-        }
-        let mut taken = Shares { common, ..Shares::default() };
-        match kind {
-            Kind::Small => taken.small = reserved,
-            _ => taken.aside = reserved,
         }
         self.free.common -= taken.common;
         self.free.small -= taken.small;
@@ -84,7 +100,11 @@ impl State {
         match kind {
             Kind::Small => !self.small.is_empty(),
             Kind::Large => !self.large.is_empty(),
-            Kind::Step(frame) => self.frames.range(..frame).any(|(_, waiting)| waiting.is_some()),
+            // Giants do not draw on what the others wait for.
+            Kind::Step(frame) => {
+                let waits = |frame: &Frame| frame.waiting.is_some() && !frame.is_giant;
+                self.frames.range(..frame).any(|(_, older)| waits(older))
+            }
         }
     }
 
@@ -95,7 +115,9 @@ impl State {
             Kind::Small => self.small.push_back(number),
             Kind::Large => self.large.push_back(number),
             Kind::Step(frame) => {
-                self.frames.insert(frame, Some(number));
+                if let Some(frame) = self.frames.get_mut(&frame) {
+                    frame.waiting = Some(number);
+                }
             }
         }
         number
@@ -112,8 +134,8 @@ impl State {
             Kind::Small => self.small.retain(|other| *other != number),
             Kind::Large => self.large.retain(|other| *other != number),
             Kind::Step(frame) => {
-                if let Some(waiting) = self.frames.get_mut(&frame) {
-                    *waiting = None;
+                if let Some(frame) = self.frames.get_mut(&frame) {
+                    frame.waiting = None;
                 }
             }
         }
@@ -128,11 +150,7 @@ impl State {
         {
             self.small.pop_front();
         }
-        while let Some((frame, number)) = self.first_step()
-            && self.grant(number, &mut woken)
-        {
-            self.frames.insert(frame, None);
-        }
+        self.serve_frames(&mut woken);
         while let Some(number) = self.large.front().copied()
             && self.grant(number, &mut woken)
         {
@@ -141,8 +159,22 @@ impl State {
         woken
     }
 
-    fn first_step(&self) -> Option<(u64, u64)> {
-        self.frames.iter().find_map(|(frame, waiting)| Some((*frame, (*waiting)?)))
+    /// In the order of age. A giant that has to wait holds up nobody.
+    fn serve_frames(&mut self, woken: &mut Vec<Waker>) {
+        let waiting: Vec<(u64, u64, bool)> = self
+            .frames
+            .iter()
+            .filter_map(|(age, frame)| Some((*age, frame.waiting?, frame.is_giant)))
+            .collect();
+        for (age, number, is_giant) in waiting {
+            if self.grant(number, woken) {
+                if let Some(frame) = self.frames.get_mut(&age) {
+                    frame.waiting = None;
+                }
+            } else if !is_giant {
+                break;
+            }
+        }
     }
 
     fn grant(&mut self, number: u64, woken: &mut Vec<Waker>) -> bool {

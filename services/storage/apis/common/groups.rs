@@ -109,6 +109,8 @@ pub(crate) async fn wait_for<T>(
     look: impl Fn(Option<&MemberView>) -> Option<Result<T, ErrorCode>>,
 ) -> Result<T, ErrorCode> {
     let failed = |error: StoreError| store_failed(call, &error);
+    // Later calls of the connection need not wait for other members.
+    call.ticket.settled();
     let watch = broker.store.watch(&[Subject::Group(Arc::clone(group))]).await.map_err(failed)?;
     loop {
         // Of a group of a thousand members a thousand may wait: each looks at itself alone.
@@ -120,6 +122,8 @@ pub(crate) async fn wait_for<T>(
             _ = watch.changed() => {}
             // This broker is draining: the client looks up the coordinator again and continues there.
             () = call.session.drain.started() => return Err(ErrorCode::NotCoordinator),
+            // Nobody waits for it any more.
+            () = call.session.ended() => return Err(ErrorCode::NotCoordinator),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Calls that wait for the target assignment of a group of the consumer protocol (KIP-848).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use kernel::{Call, ErrorCode};
 use rules::commands::{
@@ -8,6 +9,7 @@ use rules::commands::{
 };
 use rules::documents::GroupDocument;
 use tokio::sync::OwnedMutexGuard;
+use tokio::time::{Instant, timeout_at};
 
 use crate::broker::Broker;
 use crate::engines::StoreError;
@@ -16,6 +18,9 @@ use crate::engines::StoreError;
 /// and gets its new assignment with a later heartbeat.
 const ROUNDS_MAX: usize = 3;
 
+/// How long a call waits for its turn. Then its member is told what is there, too.
+const WAIT_MAX: Duration = Duration::from_secs(1);
+
 /// Continues a call once the target assignment of its group is installed.
 pub(crate) async fn advance(
     broker: &Broker,
@@ -23,13 +28,18 @@ pub(crate) async fn advance(
     group: &Arc<str>,
     mut advance: Advance,
 ) -> Result<Outcome, StoreError> {
+    // The broker must not expire a member whose call it holds itself.
+    let _waits = broker.coordinator.waits(group, &advance.member_id);
+    let deadline = Instant::now() + WAIT_MAX;
     for round in 1..=ROUNDS_MAX {
         let mut commands = Vec::with_capacity(2);
-        let turn = due_target(broker, group).await?.map(|(target, turn)| {
+        let due = timeout_at(deadline, due_target(broker, group)).await;
+        let is_late = due.is_err();
+        let turn = due.unwrap_or(Ok(None))?.map(|(target, turn)| {
             commands.push(GroupCommand::InstallTarget(target));
             turn
         });
-        advance.waits_for_target = round < ROUNDS_MAX;
+        advance.waits_for_target = round < ROUNDS_MAX && !is_late;
         commands.push(GroupCommand::Advance(Box::new(advance)));
         let outcome = commit_all(broker, call, group, commands).await?;
         drop(turn);
@@ -56,6 +66,10 @@ async fn due_target(
         return Ok(None);
     }
     let Some(view) = broker.store.group(group).await? else { return Ok(None) };
+    if view.members.len() != view.group.members as usize {
+        // It changes faster than it can be read.
+        return Ok(None);
+    }
     let target = broker.targets.compute(view, broker.clock.now_ms()).await?;
     Ok(target.map(|target| (target, turn)))
 }

@@ -5,9 +5,8 @@
 
 use std::sync::Arc;
 
-use kernel::ErrorCode;
 use kernel::budget::Lease;
-use kernel::drain::Drain;
+use kernel::{ErrorCode, Session};
 use tokio::time::Instant;
 
 use super::FetchTerms;
@@ -32,7 +31,7 @@ pub(super) async fn gather(
     broker: &Broker,
     wanted: &[(PartitionRef, Position)],
     terms: FetchTerms,
-    drain: &Drain,
+    connection: &Session,
     session: Option<InSession<'_>>,
 ) -> Result<(Vec<Fetched>, Lease), StoreError> {
     let deadline = Instant::now() + terms.wait;
@@ -41,7 +40,7 @@ pub(super) async fn gather(
     let (mut known, unknown) = find(wanted, &topics);
     let watch = watch(broker, &known, terms, session).await?;
     let bytes_seen = watch.as_ref().map_or(0, |watch| watch.bytes());
-    let mut parking = Parking { watch, bytes_seen, deadline, drain };
+    let mut parking = Parking { watch, bytes_seen, deadline, connection };
     loop {
         let pass = read::pass(broker, &known, terms).await?;
         if parking.is_over() || pass.is_enough(terms.bytes_min) {
@@ -99,7 +98,7 @@ struct Parking<'a> {
     watch: Option<Arc<Watch>>,
     bytes_seen: u64,
     deadline: Instant,
-    drain: &'a Drain,
+    connection: &'a Session,
 }
 
 impl Parking<'_> {
@@ -113,7 +112,8 @@ impl Parking<'_> {
         let bytes_seen = tokio::select! {
             bytes = grown(watch, self.bytes_seen, missing) => Some(bytes),
             () = tokio::time::sleep_until(self.deadline) => None,
-            () = self.drain.started() => None,
+            () = self.connection.drain.started() => None,
+            () = self.connection.ended() => None,
         };
         match bytes_seen {
             Some(bytes) => self.bytes_seen = bytes,

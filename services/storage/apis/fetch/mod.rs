@@ -64,7 +64,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         Plan::Incremental(id) => Some(InSession { sessions: &sessions, id }),
         Plan::Sessionless | Plan::Full { .. } => None,
     };
-    let gathered = gather::gather(broker, &wanted, terms, &call.session.drain, session).await;
+    let gathered = gather::gather(broker, &wanted, terms, &call.session, session).await;
     let (fetched, lease) = gathered.unwrap_or_else(|error| {
         warn!(api = %call.header.api, %error, "a request failed because the store did");
         (failed(wanted), Lease::default())

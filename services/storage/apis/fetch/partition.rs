@@ -14,6 +14,16 @@ pub(super) struct PartitionRef {
     pub(super) partition: i32,
 }
 
+impl PartitionRef {
+    /// The length of its topic's name in a request or response.
+    pub(super) fn name_bytes(&self) -> usize {
+        match &self.topic {
+            TopicRef::Name(name) => name.len(),
+            TopicRef::Id(_) => 16,
+        }
+    }
+}
+
 /// The position that a client reads a partition from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {

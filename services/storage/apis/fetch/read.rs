@@ -13,8 +13,11 @@ use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
 use crate::apis::common::epochs::{check_leader_epoch, end_of_epoch};
 use crate::broker::Broker;
+use crate::effort::LARGE_BYTES;
 use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
 
+/// About how many bytes the response has for a partition, without the name of its topic and its records.
+const PARTITION_BYTES: usize = 100;
 /// Bytes that are read before the reply is sent.
 const NOW_BYTES_MAX: usize = 64 << 10;
 
@@ -78,7 +81,8 @@ pub(super) async fn pass(
             partition.unwrap_or_else(|error| CheckedPartition::Done(FetchResult::Failed(error)))
         })
         .collect();
-    let (outcomes, lease) = fill(broker, &checked, terms).await?;
+    let body_bytes = known.iter().map(|known| PARTITION_BYTES + known.place.name_bytes()).sum();
+    let (outcomes, lease) = fill(broker, &checked, terms, body_bytes).await?;
     let is_cut = outcomes.iter().any(is_cut);
     let mut outcomes = outcomes.into_iter();
     let mut found = |partition: CheckedPartition| match partition {
@@ -146,18 +150,21 @@ async fn fill(
     broker: &Broker,
     checked: &[CheckedPartition],
     terms: FetchTerms,
+    body_bytes: usize,
 ) -> Result<(Vec<ReadOutcome>, Lease), StoreError> {
     let specs: Vec<ReadSpec> = checked.iter().filter_map(CheckedPartition::readable).collect();
     if specs.is_empty() {
-        return Ok((Vec::new(), Lease::default()));
+        let is_small = body_bytes <= LARGE_BYTES;
+        let lease = if is_small { Lease::default() } else { broker.replies.take(body_bytes).await };
+        return Ok((Vec::new(), lease));
     }
     // Also for a piece of the records that are read when they are sent: who holds memory does not wait for more.
-    let mut lease = broker.replies.take(NOW_BYTES_MAX + PIECE_BYTES_MIN).await;
+    let mut lease = broker.replies.take(NOW_BYTES_MAX + PIECE_BYTES_MIN + body_bytes).await;
     let limits = ReadLimits { bytes_max: terms.bytes_max, now_max: NOW_BYTES_MAX };
     let outcomes = broker.store.read(specs, limits).await?;
     let read: usize = outcomes.iter().map(bytes_read).sum();
     let has_rest = outcomes.iter().any(|outcome| matches!(outcome, ReadOutcome::Read { rest: Some(_), .. }));
-    lease.shrink(read + if has_rest { PIECE_BYTES_MIN } else { 0 });
+    lease.shrink(body_bytes + read + if has_rest { PIECE_BYTES_MIN } else { 0 });
     Ok((outcomes, lease))
 }
 

@@ -22,7 +22,6 @@ use parking_lot::Mutex;
 use super::partition::{FetchResult, Fetched, NO_OFFSET, PartitionRef, Position};
 use super::read::KnownPartition;
 use crate::engines::{Engine, Subject, Watch};
-use crate::store::TopicRef;
 
 /// Per connection. A client needs one; a proxy that shares a connection among clients needs a few.
 const SESSIONS_MAX: usize = 4;
@@ -137,11 +136,7 @@ impl Drop for Held {
 }
 
 fn weight(place: &PartitionRef) -> usize {
-    let name_bytes = match &place.topic {
-        TopicRef::Name(name) => name.len(),
-        TopicRef::Id(_) => 0,
-    };
-    PARTITION_BYTES + name_bytes
+    PARTITION_BYTES + place.name_bytes()
 }
 
 /// Session epochs start at 1 and wrap from 2^31 - 1 to 1.

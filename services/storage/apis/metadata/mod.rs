@@ -11,8 +11,7 @@ use kafka_protocol::messages::metadata_response::{
     MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 use kafka_protocol::messages::{BrokerId, MetadataRequest, MetadataResponse};
-use kernel::budget::Lease;
-use kernel::{Call, ErrorCode, Reply, Ticket, TopicId};
+use kernel::{Call, ErrorCode, Ticket, TopicId};
 use rules::commands::Command;
 use rules::documents::TopicDocument;
 use rules::topics::check_topic_name;
@@ -22,11 +21,7 @@ use uuid::Uuid;
 use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::{operations, text, topics};
 use crate::broker::Broker;
-use crate::effort::LARGE_BYTES;
 use crate::engines::StoreError;
-
-/// About how many bytes a partition has in the response.
-const PARTITION_BYTES: usize = 60;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: MetadataRequest = call.decode()?;
@@ -41,7 +36,6 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     }
     call.ticket.after_writes().await;
     let view = View::of(broker, &request);
-    let is_for_all = matches!(asked, RequestedTopics::All);
     let topics = match asked {
         RequestedTopics::All => broker.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
         RequestedTopics::Names(names) => view.by_name(broker, &names, &failures).await?,
@@ -60,17 +54,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = operations::CLUSTER_OPERATIONS;
     }
-    let room = if is_for_all { Lease::default() } else { room(broker, call, &response).await };
-    Ok(Some(Reply { lease: room, ..call.reply(&response)? }))
-}
-
-/// Memory for the partitions of named topics: a few names may have many.
-async fn room(broker: &Broker, call: &Call, response: &MetadataResponse) -> Lease {
-    let partitions: usize = response.topics.iter().map(|topic| topic.partitions.len()).sum();
-    match partitions.saturating_mul(PARTITION_BYTES) {
-        bytes if bytes > LARGE_BYTES => broker.room(&call.ticket, bytes).await,
-        _ => Lease::default(),
-    }
+    Ok(Some(call.reply(&response)?))
 }
 
 /// The requested topics, without duplicates.

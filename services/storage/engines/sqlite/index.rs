@@ -212,9 +212,11 @@ fn search_level(
         if span.base != at {
             return Err(gap(number, at));
         }
-        at = span.next;
-        if step(&span) == Step::Into
-            && let Some(found) = search_level(connection, number, level - 1, (span.base, span.next), step)?
+        at = span.next.min(until);
+        // A fold has extended it since the caller looked at the log: what is new is not counted.
+        let is_newer = span.next > until;
+        if (is_newer || step(&span) == Step::Into)
+            && let Some(found) = search_level(connection, number, level - 1, (span.base, at), step)?
         {
             return Ok(Some(found));
         }
@@ -232,7 +234,8 @@ fn search_block(
     if entries.last().is_none_or(|last| last.next < until) {
         return Err(gap(number, from));
     }
-    Ok(entries.into_iter().filter(|entry| entry.next > from).find(|entry| step(entry) == Step::Into))
+    let mut within = entries.into_iter().filter(|entry| entry.next > from && entry.next <= until);
+    Ok(within.find(|entry| step(entry) == Step::Into))
 }
 
 fn gap(number: u32, offset: i64) -> rusqlite::Error {

@@ -92,14 +92,25 @@ impl RecordSource for Source {
 impl Reader {
     /// Reads whole batches of at most `bytes` bytes, or a part of one that is larger.
     pub(super) fn piece(&self, place: Place, bytes: usize) -> Result<(Bytes, Place), StoreError> {
-        let read = self.check_age(&place).and_then(|()| {
-            self.try_piece(place, bytes).map_err(|error| failed("reading a batch of a reply", &error))
+        self.check_age(&place)?;
+        self.try_piece(place, bytes).map_err(|error| {
+            let is_damage = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt);
+            let error = failed("reading a batch of a reply", &error);
+            if is_damage && self.has_batch(&place) {
+                self.shared.unreadable.remember(place.at, place.base);
+                self.shared.unreadable.log(place.at, &error);
+            }
+            error
+        })
+    }
+
+    /// Whether the log has a batch at this place, by what is known of it now: what it has not is no damage.
+    fn has_batch(&self, place: &Place) -> bool {
+        let has_batch = self.with_log(place.at, |document, log| {
+            let is_within = document.log_start <= place.base && place.base < document.end;
+            is_within && log.number == place.number
         });
-        if let Err(error) = &read {
-            self.shared.unreadable.remember(place.at, place.base);
-            self.shared.unreadable.log(place.at, error);
-        }
-        read
+        has_batch == Ok(Some(true))
     }
 
     /// The number of a deleted partition is given to another one some time after its bytes are gone.
@@ -107,10 +118,7 @@ impl Reader {
         if place.since.elapsed() + AGE_MARGIN < self.shared.delete_delay {
             return Ok(());
         }
-        let is_there = self.with_log(place.at, |document, log| {
-            document.log_start <= place.base && log.number == place.number
-        })?;
-        if is_there == Some(true) {
+        if self.with_log(place.at, |_, log| log.number == place.number)? == Some(true) {
             return Ok(());
         }
         Err(StoreError(
@@ -119,6 +127,9 @@ impl Reader {
     }
 
     fn try_piece(&self, place: Place, bytes: usize) -> rusqlite::Result<(Bytes, Place)> {
+        if place.base >= place.end {
+            return Err(damaged("a reply announced more bytes than its batches have"));
+        }
         let recent = self.recent(&place, bytes);
         if place.sent == 0 {
             let whole = self.whole_batches(place, bytes, &recent)?;
@@ -280,7 +291,14 @@ fn part_of(
 
 fn part_in_file(connection: &Connection, place: Place, bytes: usize) -> rusqlite::Result<(Bytes, Place)> {
     let id = pack(place.number, place.base);
-    let blob = connection.blob_open(MAIN_DB, "batches", "data", id, true)?;
+    let missing = |error: rusqlite::Error| match error.sqlite_error_code() {
+        // SQLite's "no such rowid" has no code of its own.
+        Some(rusqlite::ErrorCode::Unknown) => {
+            damaged(format!("the batch at offset {} is missing", place.base))
+        }
+        _ => error,
+    };
+    let blob = connection.blob_open(MAIN_DB, "batches", "data", id, true).map_err(missing)?;
     let mut head = [0; HEAD_BYTES];
     blob.read_at_exact(&mut head, 0)?;
     let next = next_offset(place.base, &head)?;

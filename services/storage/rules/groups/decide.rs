@@ -144,7 +144,11 @@ fn change(group: &mut Group<'_>, command: &GroupCommand) -> Outcome {
             consumer::install(group, target);
             Ok(Applied::Changed)
         }
-        // The group was converted to the classic protocol meanwhile. The others are about offsets.
+        // The group was converted to the classic protocol meanwhile: the member joins again, and keeps its id.
+        GroupCommand::Advance(advance) if group.member(&advance.member_id).is_some() => {
+            Err(Refused::from(ErrorCode::RebalanceInProgress))
+        }
+        // The others are about offsets.
         GroupCommand::Advance(_)
         | GroupCommand::CommitOffsets { .. }
         | GroupCommand::DeleteOffsets { .. }
