@@ -24,6 +24,7 @@ sys.path[:0] = [str(ROOT / "tests" / folder) for folder in ("faults", "clients",
 
 from broker import Broker  # noqa: E402
 
+import beside_attack  # noqa: E402
 import group_members  # noqa: E402
 import measure  # noqa: E402
 import scale  # noqa: E402
@@ -136,6 +137,9 @@ class Bench:
     def scale(self):
         scale.run(self)
 
+    def attack(self):
+        beside_attack.run(self)
+
     # Moving records.
 
     def roundtrip(self):
@@ -241,7 +245,7 @@ class Bench:
 
 
 NEED_TOOLS = {"produce", "sqlite", "consume"}
-ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "scale", "idle"]
+ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "scale", "attack", "idle"]
 
 
 def build_tools(tools):

@@ -141,3 +141,23 @@ async fn a_reply_keeps_its_memory_until_it_has_been_sent() {
     settle().await;
     assert_eq!(pool.bytes_in_use(), 0);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_would_wait_for_others_holds_no_memory_while_it_does() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    let large = request(&format!("echo{}", " ".repeat(50_000)));
+    client.send([request("gate"), large.clone()].concat()).await;
+    settle().await;
+    let small = request("gate").len() - 4;
+    assert_eq!((rig.script.started(), rig.requests.bytes_in_use()), (1, small));
+    let mut producer = rig.connect();
+    let produced = request_of(Api::PRODUCE, 9, 7, format!("echo{}", " ".repeat(50_000)).as_bytes());
+    producer.send([request("gate"), produced].concat()).await;
+    settle().await;
+    assert_eq!(rig.script.started(), 3, "producers are pipelined");
+    rig.script.gate.add_permits(2);
+    client.expect("gate").await;
+    assert_eq!(client.receive().await.1.len(), 50_004);
+    assert_eq!(rig.requests.bytes_in_use(), 0);
+}

@@ -24,6 +24,8 @@ use state::{Frame, Kind, Shares, State};
 
 /// The part of a pool that only small draws may use.
 const SMALL_SHARE: usize = 8;
+/// The part of the rest that they may use while larger draws wait for it.
+const SMALL_IN_COMMON: isize = 4;
 
 /// Frames up to this size are drawn for when they have arrived, larger ones in steps while they arrive.
 pub const WHOLE_BYTES_MAX: usize = 16 << 10;
@@ -139,7 +141,8 @@ pub struct Lease {
 impl Lease {
     /// How many bytes it holds, without joined ones.
     pub fn bytes(&self) -> usize {
-        usize::try_from(self.held.common + self.held.small + self.held.aside).unwrap_or(0)
+        let Shares { common, small, common_for_small, aside } = self.held;
+        usize::try_from(common + small + common_for_small + aside).unwrap_or(0)
     }
 
     /// Whether nothing was drawn.
@@ -164,9 +167,13 @@ impl Lease {
             kept -= *held;
             over
         };
-        // Of what is scarce, the least is kept.
-        let common = keep(&mut self.held.common);
-        let over = Shares { common, small: keep(&mut self.held.small), aside: keep(&mut self.held.aside) };
+        let held = &mut self.held;
+        let over = Shares {
+            common: keep(&mut held.common),
+            small: keep(&mut held.small),
+            common_for_small: keep(&mut held.common_for_small),
+            aside: keep(&mut held.aside),
+        };
         if over != Shares::default() {
             pool.change(|state| state.give_back(over));
         }
@@ -208,8 +215,8 @@ impl Budget {
         let bytes_max = bytes_max.min(isize::MAX as usize);
         let small_share = if small_max == 0 { 0 } else { bytes_max / SMALL_SHARE };
         let common = (bytes_max - small_share) as isize;
-        let free = Shares { common, small: small_share as isize, aside: 0 };
-        let state = Mutex::new(State::of(free));
+        let free = Shares { common, small: small_share as isize, ..Shares::default() };
+        let state = Mutex::new(State::of(free, common / SMALL_IN_COMMON));
         Self(Arc::new(Pool { bytes_max, small_max, small_share, state }))
     }
 
@@ -262,6 +269,7 @@ impl Budget {
             state.aside_max += more;
             state.free.aside += more;
             state.free.common -= more;
+            state.small_in_common_max -= more / SMALL_IN_COMMON;
         });
     }
 

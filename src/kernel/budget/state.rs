@@ -10,6 +10,8 @@ pub(super) struct Shares {
     pub(super) common: isize,
     /// Small draws.
     pub(super) small: isize,
+    /// Anything, for a small draw that its share has no more room for.
+    pub(super) common_for_small: isize,
     /// The oldest half-read frame.
     pub(super) aside: isize,
 }
@@ -19,6 +21,8 @@ pub(super) struct State {
     pub(super) free: Shares,
     /// What is set aside for the oldest half-read frame, used or not.
     pub(super) aside_max: isize,
+    /// What small draws may have of what all share while larger ones wait for it.
+    pub(super) small_in_common_max: isize,
     /// Draws that wait, by number.
     pub(super) waiting: BTreeMap<u64, Waiting>,
     small: VecDeque<u64>,
@@ -55,8 +59,8 @@ pub(super) enum Kind {
 
 impl State {
     /// A pool of which so much is free.
-    pub(super) fn of(free: Shares) -> Self {
-        Self { free, ..Self::default() }
+    pub(super) fn of(free: Shares, small_in_common_max: isize) -> Self {
+        Self { free, small_in_common_max, ..Self::default() }
     }
 
     /// Takes bytes, if they are free for this kind.
@@ -66,7 +70,14 @@ impl State {
             // Their own share first: what all share is also for those that need more than that.
             Kind::Small => {
                 let small = bytes.min(self.free.small);
-                Shares { small, common: bytes - small, aside: 0 }
+                let common_for_small = bytes - small;
+                let others_wait = !self.large.is_empty();
+                // While it is not free, this counts below 0 what is in use.
+                let in_use = common_for_small - self.free.common_for_small;
+                if common_for_small > 0 && others_wait && in_use > self.small_in_common_max {
+                    return None;
+                }
+                Shares { small, common_for_small, ..Shares::default() }
             }
             Kind::Large => Shares { common: bytes, ..Shares::default() },
             Kind::Step(frame) => {
@@ -77,20 +88,22 @@ impl State {
                 if aside > if is_oldest { self.free.aside } else { 0 } {
                     return None;
                 }
-                Shares { common, aside, small: 0 }
+                Shares { common, aside, ..Shares::default() }
             }
         };
-        if taken.common > common_free || (kind == Kind::Small && taken.common > 0 && !self.large.is_empty()) {
+        if taken.common + taken.common_for_small > common_free {
             return None;
         }
-        self.free.common -= taken.common;
+        self.free.common -= taken.common + taken.common_for_small;
+        self.free.common_for_small -= taken.common_for_small;
         self.free.small -= taken.small;
         self.free.aside -= taken.aside;
         Some(taken)
     }
 
     pub(super) fn give_back(&mut self, shares: Shares) {
-        self.free.common += shares.common;
+        self.free.common += shares.common + shares.common_for_small;
+        self.free.common_for_small += shares.common_for_small;
         self.free.small += shares.small;
         self.free.aside += shares.aside;
     }

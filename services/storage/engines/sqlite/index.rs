@@ -250,3 +250,34 @@ fn block_of(connection: &Connection, number: u32, offset: i64) -> rusqlite::Resu
     let Some(row) = rows.next()? else { return Ok(Vec::new()) };
     unpack_entries(offset_of(row.get(0)?), row.get_ref(1)?.as_blob()?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engines::sqlite::schema::CREATE;
+
+    #[test]
+    fn a_search_counts_nothing_that_a_fold_has_added_after_its_end() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(CREATE).unwrap();
+        let block = |index: i64| -> Vec<Span> {
+            let first = index * BLOCK_ENTRIES as i64;
+            let entry = |base| Span { base, next: base + 1, max_timestamp: base, bytes: 1 };
+            (first..first + BLOCK_ENTRIES as i64).map(entry).collect()
+        };
+        for index in 0..40 {
+            add_block(&connection, 7, &block(index)).unwrap();
+        }
+        for blocks in 1..40 {
+            let end = blocks * BLOCK_ENTRIES as i64;
+            for from in [0, end / 2, end - 1] {
+                let mut bytes = 0;
+                let found = search(&connection, 7, (from, end), &mut |span| {
+                    bytes += span.bytes;
+                    Step::Over
+                });
+                assert_eq!((found.unwrap(), bytes), (None, (end - from) as u64), "from {from} to {end}");
+            }
+        }
+    }
+}
