@@ -114,7 +114,7 @@ impl Call {
         let Some(message) = self.header.api.message(Direction::Request) else {
             return Err(Malformed(format!("{} is not an API of Kafka 4.1", self.header.api)));
         };
-        let elements = walk::count(message, self.header.version, &self.body.raw)?;
+        let elements = walk::count(message, self.header.version, &self.body.raw, |_| {})?;
         self.body.elements = Some(elements);
         Ok(elements)
     }
@@ -129,7 +129,8 @@ impl Call {
     /// Shows `visit` every value of the body; no decoding and no allocation.
     pub fn walk(&mut self, visit: impl FnMut(walk::Found<'_>)) -> Result<(), Malformed> {
         let Some(message) = self.header.api.message(Direction::Request) else { return Ok(()) };
-        walk::walk(message, self.header.version, &self.body.raw, visit)?;
+        let elements = walk::count(message, self.header.version, &self.body.raw, visit)?;
+        self.body.elements = Some(elements);
         Ok(())
     }
 

@@ -20,7 +20,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use crate::ports::BoxFuture;
-use state::{Frame, Kind, Shares, State};
+use state::{Kind, Shares, State};
 
 /// The part of a pool that only small draws may use.
 const SMALL_SHARE: usize = 8;
@@ -301,7 +301,7 @@ impl Budget {
         let common = self.0.most(&state, Kind::Large);
         let is_giant = state.aside_max > 0 && isize::try_from(length).is_ok_and(|length| length > common / 2);
         let frame = state.fresh_number();
-        state.frames.insert(frame, Frame { is_giant, waiting: None });
+        state.frames.insert(frame, is_giant);
         drop(state);
         HalfRead { pool: Arc::clone(&self.0), frame }
     }

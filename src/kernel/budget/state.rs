@@ -1,6 +1,6 @@
 //! What of a pool is free, and who waits for it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::task::Waker;
 
 /// Free bytes, or drawn ones, by what they are for.
@@ -25,20 +25,16 @@ pub(super) struct State {
     pub(super) small_in_common_max: isize,
     /// Draws that wait, by number.
     pub(super) waiting: BTreeMap<u64, Waiting>,
-    small: VecDeque<u64>,
-    large: VecDeque<u64>,
-    /// The half-read frames from the oldest on.
-    pub(super) frames: BTreeMap<u64, Frame>,
+    /// Those of each kind: the lowest number is the next.
+    small: BTreeSet<u64>,
+    large: BTreeSet<u64>,
+    /// The draws of half-read frames, by their age.
+    steps: BTreeMap<u64, u64>,
+    giant_steps: BTreeMap<u64, u64>,
+    /// The half-read frames from the oldest on, and whether each is a giant, which would take much of what all share: it is
+    /// read only as the oldest, from what is set aside.
+    pub(super) frames: BTreeMap<u64, bool>,
     next_number: u64,
-}
-
-/// A half-read frame.
-#[derive(Debug, Default)]
-pub(super) struct Frame {
-    /// Whether it would take much of what all share: it is read only as the oldest, from what is set aside.
-    pub(super) is_giant: bool,
-    /// The draw that it waits for.
-    pub(super) waiting: Option<u64>,
 }
 
 #[derive(Debug)]
@@ -81,7 +77,7 @@ impl State {
             }
             Kind::Large => Shares { common: bytes, ..Shares::default() },
             Kind::Step(frame) => {
-                let is_giant = self.frames.get(&frame).is_some_and(|frame| frame.is_giant);
+                let is_giant = self.is_giant(frame);
                 let is_oldest = self.frames.keys().next() == Some(&frame);
                 let common = if is_giant { 0 } else { bytes.min(common_free) };
                 let aside = bytes - common;
@@ -114,24 +110,25 @@ impl State {
             Kind::Small => !self.small.is_empty(),
             Kind::Large => !self.large.is_empty(),
             // Giants do not draw on what the others wait for.
-            Kind::Step(frame) => {
-                let waits = |frame: &Frame| frame.waiting.is_some() && !frame.is_giant;
-                self.frames.range(..frame).any(|(_, older)| waits(older))
-            }
+            Kind::Step(frame) => self.steps.first_key_value().is_some_and(|(older, _)| *older < frame),
         }
+    }
+
+    fn is_giant(&self, frame: u64) -> bool {
+        self.frames.get(&frame).is_some_and(|is_giant| *is_giant)
+    }
+
+    fn steps_of(&mut self, frame: u64) -> &mut BTreeMap<u64, u64> {
+        if self.is_giant(frame) { &mut self.giant_steps } else { &mut self.steps }
     }
 
     pub(super) fn queue(&mut self, bytes: isize, kind: Kind) -> u64 {
         let number = self.fresh_number();
         self.waiting.insert(number, Waiting { bytes, kind, granted: None, waker: None });
         match kind {
-            Kind::Small => self.small.push_back(number),
-            Kind::Large => self.large.push_back(number),
-            Kind::Step(frame) => {
-                if let Some(frame) = self.frames.get_mut(&frame) {
-                    frame.waiting = Some(number);
-                }
-            }
+            Kind::Small => drop(self.small.insert(number)),
+            Kind::Large => drop(self.large.insert(number)),
+            Kind::Step(frame) => drop(self.steps_of(frame).insert(frame, number)),
         }
         number
     }
@@ -144,12 +141,12 @@ impl State {
     pub(super) fn forget(&mut self, number: u64) {
         let Some(gone) = self.waiting.remove(&number) else { return };
         match gone.kind {
-            Kind::Small => self.small.retain(|other| *other != number),
-            Kind::Large => self.large.retain(|other| *other != number),
+            Kind::Small => drop(self.small.remove(&number)),
+            Kind::Large => drop(self.large.remove(&number)),
+            // The frame may be gone, and with it whether it was a giant.
             Kind::Step(frame) => {
-                if let Some(frame) = self.frames.get_mut(&frame) {
-                    frame.waiting = None;
-                }
+                self.steps.remove(&frame);
+                self.giant_steps.remove(&frame);
             }
         }
         self.give_back(gone.granted.unwrap_or_default());
@@ -158,35 +155,33 @@ impl State {
     /// Grants what can be granted, and returns who is to be woken.
     pub(super) fn serve(&mut self) -> Vec<Waker> {
         let mut woken = Vec::new();
-        while let Some(number) = self.small.front().copied()
+        while let Some(number) = self.small.first().copied()
             && self.grant(number, &mut woken)
         {
-            self.small.pop_front();
+            self.small.pop_first();
         }
         self.serve_frames(&mut woken);
-        while let Some(number) = self.large.front().copied()
+        while let Some(number) = self.large.first().copied()
             && self.grant(number, &mut woken)
         {
-            self.large.pop_front();
+            self.large.pop_first();
         }
         woken
     }
 
     /// In the order of age. A giant that has to wait holds up nobody.
     fn serve_frames(&mut self, woken: &mut Vec<Waker>) {
-        let waiting: Vec<(u64, u64, bool)> = self
-            .frames
-            .iter()
-            .filter_map(|(age, frame)| Some((*age, frame.waiting?, frame.is_giant)))
-            .collect();
-        for (age, number, is_giant) in waiting {
-            if self.grant(number, woken) {
-                if let Some(frame) = self.frames.get_mut(&age) {
-                    frame.waiting = None;
-                }
-            } else if !is_giant {
-                break;
-            }
+        if let Some(oldest) = self.frames.keys().next().copied()
+            && let Some(number) = self.giant_steps.get(&oldest).copied()
+            && self.grant(number, woken)
+        {
+            self.giant_steps.remove(&oldest);
+        }
+        while let Some((frame, number)) =
+            self.steps.first_key_value().map(|(frame, number)| (*frame, *number))
+            && self.grant(number, woken)
+        {
+            self.steps.remove(&frame);
         }
     }
 

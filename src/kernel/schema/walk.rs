@@ -79,13 +79,6 @@ pub fn check(message: &Message, version: i16, body: &[u8]) -> Result<usize, Malf
     walk(message, version, body, |_| {})
 }
 
-/// The same, and returns how many structs, strings and numbers in arrays the body has.
-pub fn count(message: &Message, version: i16, body: &[u8]) -> Result<usize, Malformed> {
-    let mut walker = Walker::new(message, version, body, Show(|_: Found<'_>| {}));
-    walker.fields(message.fields)?;
-    Ok(walker.elements)
-}
-
 /// Shows every value to `visit`, in wire order, and returns the length of the body.
 pub fn walk(
     message: &Message,
@@ -93,22 +86,40 @@ pub fn walk(
     body: &[u8],
     visit: impl FnMut(Found<'_>),
 ) -> Result<usize, Malformed> {
-    let mut walker = Walker::new(message, version, body, Show(visit));
-    walker.fields(message.fields)?;
-    Ok(walker.at)
+    Ok(walked(message, version, body, ELEMENTS_MAX, visit)?.at)
 }
 
-/// The same for a body that this process has encoded: it may have any number of elements.
+/// The same, and returns how many structs, strings and numbers in arrays the body has.
+pub fn count(
+    message: &Message,
+    version: i16,
+    body: &[u8],
+    visit: impl FnMut(Found<'_>),
+) -> Result<usize, Malformed> {
+    Ok(walked(message, version, body, ELEMENTS_MAX, visit)?.elements)
+}
+
+/// Walks a body that this process has encoded: it may have any number of elements.
 pub fn walk_own(
     message: &Message,
     version: i16,
     body: &[u8],
     visit: impl FnMut(Found<'_>),
 ) -> Result<usize, Malformed> {
+    Ok(walked(message, version, body, usize::MAX, visit)?.at)
+}
+
+fn walked<'a, F: FnMut(Found<'_>)>(
+    message: &Message,
+    version: i16,
+    body: &'a [u8],
+    elements_max: usize,
+    visit: F,
+) -> Result<Walker<'a, Show<F>>, Malformed> {
     let mut walker = Walker::new(message, version, body, Show(visit));
-    walker.elements_max = usize::MAX;
+    walker.elements_max = elements_max;
     walker.fields(message.fields)?;
-    Ok(walker.at)
+    Ok(walker)
 }
 
 /// Replaces the values for which `edit` returns another; `None` if it returned none.
