@@ -40,9 +40,10 @@ impl Documents for Loaded<'_> {
 
 impl MapStore {
     /// Decides a command and applies its changes. It is decided twice, on all documents and on only those
-    /// that `needs` returned: both must agree, and only documents that `needs` listed for writing may change.
+    /// that `needs` returned: both must agree, and only documents that `needs` listed may change.
     pub(crate) fn run(&mut self, command: &Command) -> (Outcome, Vec<Effect>) {
-        let (loaded, write) = self.needed(command);
+        let loaded = self.needed(command);
+        let write = &loaded.keys;
         let (mut set, mut lean) = (WorkingSet::new(self), WorkingSet::new(&loaded));
         let outcome = decide(&mut set, command);
         assert_eq!(decide(&mut lean, command), outcome, "{command:?} needs more than it says");
@@ -77,7 +78,7 @@ impl MapStore {
 
     /// Runs a command, and returns how many documents it needs, and how many it writes.
     pub(crate) fn cost(&mut self, command: &Command) -> (usize, usize) {
-        let (loaded, _) = self.needed(command);
+        let loaded = self.needed(command);
         let is_scanned = |key: &&Key| loaded.scans.iter().any(|prefix| prefix.matches(key));
         let scanned = self.0.keys().filter(is_scanned).cloned();
         let needed = loaded.keys.iter().cloned().chain(scanned).collect::<BTreeSet<Key>>().len();
@@ -88,15 +89,13 @@ impl MapStore {
         (needed, written)
     }
 
-    /// What a command needs, and the keys that it may write.
-    fn needed(&self, command: &Command) -> (Loaded<'_>, Vec<Key>) {
+    /// What a command needs.
+    fn needed(&self, command: &Command) -> Loaded<'_> {
         let mut loaded = Loaded { store: self, keys: Vec::new(), scans: Vec::new() };
-        let mut all_write = Vec::new();
         loop {
             let needs = needs(command, &WorkingSet::new(&loaded));
-            let Needs::More { read, write, scan } = needs else { return (loaded, all_write) };
-            all_write.extend(write.iter().cloned());
-            loaded.keys.extend(read.into_iter().chain(write));
+            let Needs::More { keys, scan } = needs else { return loaded };
+            loaded.keys.extend(keys);
             loaded.scans.extend(scan);
         }
     }

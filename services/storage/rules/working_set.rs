@@ -128,10 +128,8 @@ pub enum Needs {
     Done,
     /// These documents; call again once they are loaded.
     More {
-        /// Those that are only read.
-        read: Vec<Key>,
-        /// Those that may be changed, whose lock roots must be held.
-        write: Vec<Key>,
+        /// By key. All may be changed: their lock roots must be held.
+        keys: Vec<Key>,
         /// All documents with these prefixes, which may be changed as well.
         scan: Vec<Prefix>,
     },
@@ -142,10 +140,7 @@ impl Needs {
     pub fn into_missing(self) -> Option<(Vec<Key>, Vec<Prefix>)> {
         match self {
             Needs::Done => None,
-            Needs::More { mut read, write, scan } => {
-                read.extend(write);
-                Some((read, scan))
-            }
+            Needs::More { keys, scan } => Some((keys, scan)),
         }
     }
 }
@@ -153,15 +148,14 @@ impl Needs {
 /// Collects the documents that a command needs.
 #[derive(Default)]
 pub(crate) struct Wanted {
-    read: Vec<Key>,
-    write: Vec<Key>,
+    keys: Vec<Key>,
     scan: Vec<Prefix>,
 }
 
 impl Wanted {
     /// Adds a document that may be changed.
     pub(crate) fn write<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
-        self.write.push(T::key(key));
+        self.keys.push(T::key(key));
         self
     }
 
@@ -173,28 +167,25 @@ impl Wanted {
 
     /// Adds what another command, or another part of this one, needs.
     pub(crate) fn extend(&mut self, other: Self) {
-        self.read.extend(other.read);
-        self.write.extend(other.write);
+        self.keys.extend(other.keys);
         self.scan.extend(other.scan);
     }
 
     /// Whether a set has not loaded all of them.
     pub(crate) fn lacks_any_in(&self, set: &WorkingSet<'_>) -> bool {
-        let mut keys = self.read.iter().chain(&self.write);
-        keys.any(|key| matches!(set.lookup(key), Lookup::Unknown))
+        self.keys.iter().any(|key| matches!(set.lookup(key), Lookup::Unknown))
             || self.scan.iter().any(|prefix| set.keys(prefix).is_none())
     }
 
     /// Those that a set has not loaded.
     pub(crate) fn missing_in(mut self, set: &WorkingSet<'_>) -> Needs {
         let is_missing = |key: &Key| matches!(set.lookup(key), Lookup::Unknown);
-        self.read.retain(is_missing);
-        self.write.retain(is_missing);
+        self.keys.retain(is_missing);
         self.scan.retain(|prefix| set.keys(prefix).is_none());
-        if self.read.is_empty() && self.write.is_empty() && self.scan.is_empty() {
+        if self.keys.is_empty() && self.scan.is_empty() {
             Needs::Done
         } else {
-            Needs::More { read: self.read, write: self.write, scan: self.scan }
+            Needs::More { keys: self.keys, scan: self.scan }
         }
     }
 }
