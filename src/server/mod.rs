@@ -3,12 +3,14 @@
 //! [`run`] starts the process and handles signals; [`process`] is the running state: listeners, towers and
 //! services. [`reload`] applies another config. [`assembly`] builds towers from any kinds of layers and
 //! services, [`running`] opens and closes services, [`listener`] accepts connections, [`admin`] serves HTTP,
-//! [`logging`] and [`banner`] inform the operator, and [`allocator`] tunes the C allocator.
+//! [`logging`] and [`banner`] inform the operator, [`allocator`] tunes the C allocator, and [`image`] lets go of the
+//! pages that only the start has used.
 
 mod admin;
 mod allocator;
 mod assembly;
 mod banner;
+mod image;
 mod listener;
 mod logging;
 mod process;

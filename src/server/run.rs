@@ -11,6 +11,7 @@ use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
 use super::allocator;
+use super::image;
 use super::logging::{self, LogLevel};
 use super::process::Process;
 
@@ -18,6 +19,9 @@ use super::process::Process;
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
 /// A load keeps about as much free memory between two of its requests; more is left of a load that is over.
 const FREE_BYTES_KEPT: usize = 24 << 20;
+
+/// Within this time after its start, a broker has answered whoever waited for it.
+const STARTED_AFTER: Duration = Duration::from_millis(200);
 
 /// The source of the config, which a reload reads again.
 pub(super) enum Source {
@@ -95,6 +99,10 @@ impl Server {
         let signals = Signals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
         let process = Process::start(config).await?;
         tokio::spawn(give_back_memory());
+        tokio::spawn(async {
+            tokio::time::sleep(STARTED_AFTER).await;
+            image::forget_the_start();
+        });
         Ok(Self { process, source, log_level, signals })
     }
 
