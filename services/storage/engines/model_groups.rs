@@ -82,9 +82,9 @@ impl Dice {
         let count = self.roll(3) as usize;
         let mut target = |_| {
             let partitions = Partitions::from([(self.pick(ids), BTreeSet::from([0, self.roll(3) as i32]))]);
-            (Arc::<str>::from(self.pick(&MEMBERS[1..])), partitions)
+            (Arc::<str>::from(self.pick(&MEMBERS[1..])), Arc::new(partitions))
         };
-        let members: BTreeMap<Arc<str>, Partitions> = (0..count).map(&mut target).collect();
+        let members: BTreeMap<_, _> = (0..count).map(&mut target).collect();
         InstallTarget { epoch: self.roll(8) as i32, members, now_ms }
     }
 

@@ -190,12 +190,12 @@ fn command(broker: &Broker, call: &Call, request: &ConsumerGroupHeartbeatRequest
 
 fn response(broker: &Broker, member: &Arc<str>, reply: HeartbeatReply) -> ConsumerGroupHeartbeatResponse {
     let assignment = reply.assignment.map(|assigned| {
-        let of_topic = |(topic, partitions): (TopicId, BTreeSet<i32>)| {
+        let of_topic = |(topic, partitions): (&TopicId, &BTreeSet<i32>)| {
             TopicPartitions::default()
                 .with_topic_id(topic.0)
-                .with_partitions(partitions.into_iter().collect())
+                .with_partitions(partitions.iter().copied().collect())
         };
-        Assignment::default().with_topic_partitions(assigned.into_iter().map(of_topic).collect())
+        Assignment::default().with_topic_partitions(assigned.iter().map(of_topic).collect())
     });
     let interval = broker.settings.group_consumer_heartbeat_interval.0;
     ConsumerGroupHeartbeatResponse::default()

@@ -89,7 +89,7 @@ pub struct HeartbeatReply {
     /// The member's epoch.
     pub member_epoch: i32,
     /// The member's current assignment, if the reply carries it.
-    pub assignment: Option<Partitions>,
+    pub assignment: Option<Arc<Partitions>>,
 }
 
 /// The rest of a heartbeat whose member waits for the target assignment of its group's epoch. The member has joined, and

@@ -13,7 +13,7 @@ pub struct InstallTarget {
     /// The group epoch that it was computed for. If the group has another one now, nothing is installed.
     pub epoch: i32,
     /// The target of each member whose target changes.
-    pub members: BTreeMap<Arc<str>, Partitions>,
+    pub members: BTreeMap<Arc<str>, Arc<Partitions>>,
     /// The time, in ms.
     pub now_ms: i64,
 }
@@ -22,7 +22,7 @@ impl InstallTarget {
     /// Bytes that it holds until it is durable.
     pub(super) fn bytes(&self) -> usize {
         let of_topics =
-            |target: &Partitions| target.values().map(|of| 32 + 8 * BTreeSet::len(of)).sum::<usize>();
+            |target: &Arc<Partitions>| target.values().map(|of| 32 + 8 * BTreeSet::len(of)).sum::<usize>();
         256 + self.members.values().map(|target| 256 + of_topics(target)).sum::<usize>()
     }
 }

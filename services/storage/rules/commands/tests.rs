@@ -110,7 +110,10 @@ fn group_commands() -> Vec<GroupCommand> {
         }),
         GroupCommand::InstallTarget(InstallTarget {
             epoch: 3,
-            members: BTreeMap::from([(text("m"), BTreeMap::from([(AT.topic, BTreeSet::from([1, 2]))]))]),
+            members: BTreeMap::from([(
+                text("m"),
+                Arc::new(BTreeMap::from([(AT.topic, BTreeSet::from([1, 2]))])),
+            )]),
             now_ms: 1,
         }),
         GroupCommand::Advance(Box::new(Advance {

@@ -55,15 +55,16 @@ pub struct ConsumerMember {
     /// The assignor that it votes for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub assignor: Option<Arc<str>>,
-    /// Its current assignment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub assigned: Partitions,
+    /// Its current assignment. Shared, as those below: a member may have ten thousand partitions, and each of its
+    /// heartbeats is decided on copies.
+    #[serde(default, skip_serializing_if = "are_none")]
+    pub assigned: Arc<Partitions>,
     /// The partitions that it must revoke and has not revoked yet.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub revoking: Partitions,
+    #[serde(default, skip_serializing_if = "are_none")]
+    pub revoking: Arc<Partitions>,
     /// Its target assignment.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub target: Partitions,
+    #[serde(default, skip_serializing_if = "are_none")]
+    pub target: Arc<Partitions>,
     /// By when it must have revoked partitions, rejoined or synced, in ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
@@ -79,6 +80,10 @@ pub enum MemberState {
     Revoking,
     /// Other members have not released all of its target partitions. Kafka calls this UNRELEASED_PARTITIONS.
     Waiting,
+}
+
+fn are_none(partitions: &Arc<Partitions>) -> bool {
+    partitions.is_empty()
 }
 
 /// Whether a partition is among these.

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use kernel::{TopicId, TopicPartition};
 
 use super::lookups::Lookups;
-use crate::documents::{AssignedKey, AssignedPartition, Document, DocumentKind, MemberDocument, each};
+use crate::documents::{
+    AssignedKey, AssignedPartition, ConsumerMember, Document, DocumentKind, MemberDocument, each, holds,
+};
 use crate::working_set::Changes;
 
 /// The members by partition.
@@ -51,12 +53,14 @@ impl Assigned {
         before: Option<&MemberDocument>,
         after: Option<&MemberDocument>,
     ) {
-        let (before, after) = (all(before), all(after));
-        for partition in before.difference(&after) {
-            self.load(lookups, group, *partition).members.remove(member);
+        if are_same(before, after) {
+            return;
         }
-        for partition in after.difference(&before) {
-            self.load(lookups, group, *partition).members.insert(Arc::clone(member));
+        for partition in all(before).filter(|partition| !has(after, *partition)) {
+            self.load(lookups, group, partition).members.remove(member);
+        }
+        for partition in all(after).filter(|partition| !has(before, *partition)) {
+            self.load(lookups, group, partition).members.insert(Arc::clone(member));
         }
     }
 
@@ -72,9 +76,25 @@ impl Assigned {
     }
 }
 
+fn consumer(member: Option<&MemberDocument>) -> Option<&ConsumerMember> {
+    member?.consumer.as_deref()
+}
+
+/// Whether nothing has touched the partitions of a member.
+fn are_same(before: Option<&MemberDocument>, after: Option<&MemberDocument>) -> bool {
+    let (Some(before), Some(after)) = (consumer(before), consumer(after)) else { return false };
+    Arc::ptr_eq(&before.assigned, &after.assigned) && Arc::ptr_eq(&before.revoking, &after.revoking)
+}
+
 /// The partitions that a member has, or has yet to revoke.
-fn all(member: Option<&MemberDocument>) -> BTreeSet<TopicPartition> {
-    let own = member.and_then(|member| member.consumer.as_deref());
-    let both = own.into_iter().flat_map(|own| each(&own.assigned).chain(each(&own.revoking)));
-    both.map(|(topic, partition)| TopicPartition { topic, partition }).collect()
+fn all(member: Option<&MemberDocument>) -> impl Iterator<Item = TopicPartition> {
+    let own = consumer(member).into_iter();
+    let both = own.flat_map(|own| each(&own.assigned).chain(each(&own.revoking)));
+    both.map(|(topic, partition)| TopicPartition { topic, partition })
+}
+
+/// Whether a partition is one of these.
+fn has(member: Option<&MemberDocument>, TopicPartition { topic, partition }: TopicPartition) -> bool {
+    consumer(member)
+        .is_some_and(|own| holds(&own.assigned, topic, partition) || holds(&own.revoking, topic, partition))
 }

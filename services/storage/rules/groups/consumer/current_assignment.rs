@@ -4,6 +4,8 @@
 //! gets a new partition only after every other member has released it. All state is in the documents, so any
 //! broker can take any step.
 
+use std::sync::Arc;
+
 use kernel::TopicId;
 
 use crate::documents::{ConsumerMember, MemberState, Partitions, each, holds};
@@ -43,18 +45,18 @@ fn step(
     let (kept, revoked) = split(&member.assigned, |topic, at| holds(&member.target, topic, at));
     if !revoked.is_empty() && still_owns(owned, &revoked) {
         enter(member, MemberState::Revoking, epoch);
-        (member.assigned, member.revoking) = (kept, revoked);
+        (member.assigned, member.revoking) = (Arc::new(kept), Arc::new(revoked));
         return;
     }
     let (_, pending) = split(&member.target, |topic, at| holds(&kept, topic, at));
     let (taken, free) = split(&pending, is_taken);
     let state = if taken.is_empty() { MemberState::Stable } else { MemberState::Waiting };
     enter(member, state, target_epoch);
-    member.assigned = kept;
+    let mut assigned = kept;
     for (topic, at) in each(&free) {
-        member.assigned.entry(topic).or_default().insert(at);
+        assigned.entry(topic).or_default().insert(at);
     }
-    member.revoking.clear();
+    (member.assigned, member.revoking) = (Arc::new(assigned), Arc::default());
 }
 
 fn enter(member: &mut ConsumerMember, state: MemberState, epoch: i32) {

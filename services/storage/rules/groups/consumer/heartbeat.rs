@@ -113,7 +113,7 @@ pub(super) fn replace(group: &mut Group<'_>, old: &Arc<str>, new: &Arc<str>) {
     group.change_consumer(new, |own| {
         (own.epoch, own.previous_epoch, own.due_ms) = (0, 0, None);
         own.state = MemberState::Stable;
-        own.revoking.clear();
+        own.revoking = Arc::default();
     });
 }
 

@@ -28,7 +28,7 @@ pub(in crate::groups) fn leave(group: &mut Group<'_>, leave: &ConsumerLeave) -> 
         group.change_consumer(&id, |own| {
             own.epoch = LEAVE_STATIC_EPOCH;
             own.state = MemberState::Stable;
-            own.revoking.clear();
+            own.revoking = Arc::default();
         });
         settle(group, leave.now_ms);
         return Ok(());

@@ -42,7 +42,8 @@ pub(in crate::groups) fn upgrade(group: &mut Group<'_>, known: &KnownTopics, now
                 assigned.insert(topic.id, partitions);
             }
         }
-        let target = assigned.clone();
+        let assigned = Arc::new(assigned);
+        let target = Arc::clone(&assigned);
         let own = ConsumerMember { epoch, previous_epoch: epoch, assigned, target, ..Default::default() };
         member.consumer = Some(Box::new(own));
         (member.has_joined, member.has_synced) = (false, true);

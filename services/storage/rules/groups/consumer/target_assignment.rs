@@ -28,8 +28,8 @@ pub fn target_assignment(view: &GroupView, now_ms: i64) -> Option<InstallTarget>
     }
     let counts: Counts = view.topics.topics.values().map(|topic| (topic.id, topic.partitions)).collect();
     let id = |name: &Arc<str>| view.topics.topics.get(name).map(|topic| topic.id);
-    let before = |member: &MemberDocument| -> Partitions {
-        member.consumer.as_ref().map(|own| own.target.clone()).unwrap_or_default()
+    let before = |member: &MemberDocument| -> Arc<Partitions> {
+        member.consumer.as_ref().map(|own| Arc::clone(&own.target)).unwrap_or_default()
     };
     let candidate = |member: &MemberDocument| Candidate {
         topics: subscribed(&view.topics, member).iter().filter_map(id).collect::<BTreeSet<TopicId>>(),
@@ -37,8 +37,9 @@ pub fn target_assignment(view: &GroupView, now_ms: i64) -> Option<InstallTarget>
     };
     let candidates: Vec<Candidate> = view.members.iter().map(|(_, member)| candidate(member)).collect();
     let targets = assign(view.assignor().unwrap_or_default(), &candidates, &counts);
-    let changed = view.members.iter().zip(targets).filter(|((_, member), target)| before(member) != *target);
-    let members: BTreeMap<_, _> = changed.map(|((id, _), target)| (Arc::clone(id), target)).collect();
+    let changed = view.members.iter().zip(targets).filter(|((_, member), target)| *before(member) != *target);
+    let members: BTreeMap<_, _> =
+        changed.map(|((id, _), target)| (Arc::clone(id), Arc::new(target))).collect();
     Some(InstallTarget { epoch, members, now_ms })
 }
 
@@ -53,7 +54,7 @@ pub(in crate::groups) fn install(group: &mut Group<'_>, target: &InstallTarget) 
         return;
     }
     for (id, partitions) in &target.members {
-        group.change_consumer(id, |own| own.target.clone_from(partitions));
+        group.change_consumer(id, |own| own.target = Arc::clone(partitions));
     }
     group.enter_target_epoch(target.epoch);
     settle(group, target.now_ms);

@@ -22,6 +22,10 @@ use crate::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(7));
 
+fn shared(numbers: &[i32]) -> Arc<Partitions> {
+    Arc::new(part(numbers))
+}
+
 fn part(numbers: &[i32]) -> Partitions {
     match numbers {
         [] => Partitions::new(),
@@ -224,22 +228,22 @@ fn put_partitions(bytes: &mut BytesMut, topic: &str, numbers: &[i32]) {
 #[test]
 fn a_partition_is_reassigned_only_after_it_is_revoked() {
     let mut store = Store::with_topic(3);
-    let all = HeartbeatReply { member_epoch: 1, assignment: Some(part(&[0, 1, 2])) };
+    let all = HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[0, 1, 2])) };
     assert_eq!(store.heartbeat("a", 0, |_| {}), Ok(all));
     assert_eq!(
         store.heartbeat("b", 0, |_| {}),
-        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(part(&[])) })
+        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[])) })
     );
     assert_eq!(store.state(), (GroupState::Reconciling, 2));
     // `a` is asked to revoke, and advances only after it reports that it has.
     assert_eq!(
         store.heartbeat("a", 1, |_| {}),
-        Ok(HeartbeatReply { member_epoch: 1, assignment: Some(part(&[0, 1])) })
+        Ok(HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[0, 1])) })
     );
     assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 1, assignment: None });
     assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: None });
     assert_eq!(store.holds("a", &[0, 1]), HeartbeatReply { member_epoch: 2, assignment: None });
-    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(part(&[2])) });
+    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[2])) });
     assert_eq!(store.state(), (GroupState::Stable, 2));
 }
 
@@ -261,7 +265,7 @@ fn a_target_of_an_earlier_epoch_is_not_installed() {
     store.heartbeat("a", 0, |_| {}).unwrap();
     let epoch = store.group().generation;
     let install = |epoch, id: &str, numbers: &[i32]| {
-        let members = BTreeMap::from([(text(id), part(numbers))]);
+        let members = BTreeMap::from([(text(id), shared(numbers))]);
         GroupCommand::InstallTarget(InstallTarget { epoch, members, now_ms: 0 })
     };
     let before = store.documents.0.clone();
@@ -283,7 +287,7 @@ fn a_target_of_an_earlier_epoch_is_not_installed() {
     assert!(store.documents.0 == before);
     assert!(matches!(heartbeat(&mut store), Ok(Applied::TargetDue(_))), "it is due again");
     store.run(install(epoch + 1, "a", &[3])).unwrap();
-    let reply = HeartbeatReply { member_epoch: epoch + 1, assignment: Some(part(&[3])) };
+    let reply = HeartbeatReply { member_epoch: epoch + 1, assignment: Some(shared(&[3])) };
     assert_eq!(heartbeat(&mut store), Ok(Applied::Heartbeat(reply)));
 }
 
@@ -296,7 +300,7 @@ fn a_member_that_does_not_wait_for_the_target_advances_to_the_one_before() {
     let outcome = store.run(GroupCommand::ConsumerHeartbeat(Box::new(joins)));
     let Ok(Applied::TargetDue(mut advance)) = outcome else { panic!("{outcome:?}") };
     advance.waits_for_target = false;
-    let reply = HeartbeatReply { member_epoch: 1, assignment: Some(part(&[])) };
+    let reply = HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[])) };
     assert_eq!(store.run(GroupCommand::Advance(advance)), Ok(Applied::Heartbeat(reply)));
     assert_eq!(store.state(), (GroupState::Assigning, 2));
     assert_eq!(store.holds("b", &[]).member_epoch, 2);
@@ -312,7 +316,7 @@ fn a_group_of_the_release_before_goes_on() {
     assert_eq!(store.assigned("b"), Vec::<i32>::new(), "`a` still has all partitions");
     store.holds("a", &[0, 1, 2]);
     store.holds("a", &[0, 1]);
-    assert_eq!(store.holds("b", &[]).assignment, Some(part(&[2])));
+    assert_eq!(store.holds("b", &[]).assignment, Some(shared(&[2])));
     assert_eq!(store.state().0, GroupState::Stable);
 }
 
@@ -343,15 +347,18 @@ fn new_topics_and_partitions_are_assigned_at_the_next_heartbeat() {
     store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.grow_topic(1);
-    assert_eq!(store.holds("a", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0])) });
+    assert_eq!(store.holds("a", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0])) });
     store.grow_topic(3);
     assert_eq!(
         store.holds("a", &[0]),
-        HeartbeatReply { member_epoch: 3, assignment: Some(part(&[0, 1, 2])) }
+        HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1, 2])) }
     );
     store.topics = KnownTopics::default();
     store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
-    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 3, assignment: Some(part(&[])) });
+    assert_eq!(
+        store.holds("a", &[0, 1, 2]),
+        HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[])) }
+    );
 }
 
 #[test]
@@ -385,7 +392,7 @@ fn an_expression_that_was_lost_is_found_again() {
     let joined = store.heartbeat("a", 0, by_regex).unwrap();
     assert_eq!(
         (joined.member_epoch, joined.assignment),
-        (2, Some(part(&[]))),
+        (2, Some(shared(&[]))),
         "nobody has said what it matches"
     );
     let found = store.heartbeat("a", 2, |heartbeat| {
@@ -407,9 +414,9 @@ fn topics_that_match_a_regular_expression_are_subscribed() {
         }
     };
     let joined = store.heartbeat("a", 0, by_regex(&[])).unwrap();
-    assert_eq!(joined.assignment, Some(part(&[])));
+    assert_eq!(joined.assignment, Some(shared(&[])));
     let next = store.heartbeat("a", 1, by_regex(&["t"])).unwrap();
-    assert_eq!(next, HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) });
+    assert_eq!(next, HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) });
     // It unsubscribes from the expression.
     store.heartbeat("a", 2, |heartbeat| heartbeat.regex = Some(text(""))).unwrap();
     assert_eq!(store.topics_of().regexes.len(), 0);
@@ -429,7 +436,7 @@ fn members_are_removed_after_session_and_rebalance_timeouts() {
     assert_eq!(store.members().len(), 2);
     store.pass(9_000, &["a", "b"]);
     assert_eq!(store.members(), [text("b")]);
-    assert_eq!(store.holds("b", &[]).assignment, Some(part(&[0, 1, 2, 3])));
+    assert_eq!(store.holds("b", &[]).assignment, Some(shared(&[0, 1, 2, 3])));
     store.pass(i64::from(SESSION_MS) - 1, &[]);
     assert_eq!(store.state().0, GroupState::Stable);
     store.pass(1, &[]);
@@ -454,7 +461,7 @@ fn a_static_member_that_leaves_temporarily_keeps_its_assignment() {
     assert_eq!(store.group().generation, 2, "nothing is shared anew");
     assert_eq!(
         store.heartbeat("c", 0, fixed),
-        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(part(&[0, 1])) })
+        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) })
     );
     assert_eq!(store.heartbeat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
     store.leave_with("c", Some("i"), -2).unwrap();
@@ -499,7 +506,7 @@ fn a_classic_group_is_migrated_member_by_member() {
     let mut store = classic_pair();
     let generation = store.group().generation;
     let joined = store.heartbeat("c", 0, |_| {}).unwrap();
-    assert_eq!(joined, HeartbeatReply { member_epoch: generation + 1, assignment: Some(part(&[])) });
+    assert_eq!(joined, HeartbeatReply { member_epoch: generation + 1, assignment: Some(shared(&[])) });
     store.check_exclusive();
     // The classic members are told to rejoin, and revoke one partition.
     assert!(store.must_rejoin("a"));
@@ -524,7 +531,7 @@ fn a_classic_group_is_migrated_member_by_member() {
     // They leave with LeaveGroup, and the member of the consumer protocol gets all partitions.
     store.leave(&[dynamic("a"), dynamic("b")]);
     let mine = store.assigned("c");
-    assert_eq!(store.holds("c", &mine).assignment, Some(part(&[0, 1, 2, 3])));
+    assert_eq!(store.holds("c", &mine).assignment, Some(shared(&[0, 1, 2, 3])));
 }
 
 #[test]
@@ -557,7 +564,7 @@ fn a_static_member_is_migrated_by_a_restart_and_back() {
     store.run(GroupCommand::Sync(Box::new(sync))).unwrap();
     let by_consumer = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
     let told = store.heartbeat("b", 0, by_consumer).unwrap().assignment;
-    assert_eq!((told, store.members()), (Some(part(&[0, 1])), vec![text("b")]));
+    assert_eq!((told, store.members()), (Some(shared(&[0, 1])), vec![text("b")]));
     store.leave_with("b", Some("i"), -2).unwrap();
     assert!(matches!(
         store.join_with(fixed(""), "c", protocols()),

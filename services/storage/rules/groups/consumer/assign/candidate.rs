@@ -1,6 +1,7 @@
 //! The input of assignors.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kernel::TopicId;
 
@@ -15,7 +16,7 @@ pub(in crate::groups::consumer) struct Candidate {
     /// The existing topics that it subscribes to.
     pub(in crate::groups::consumer) topics: BTreeSet<TopicId>,
     /// Its previous target assignment.
-    pub(in crate::groups::consumer) before: Partitions,
+    pub(in crate::groups::consumer) before: Arc<Partitions>,
 }
 
 pub(super) fn count(partitions: &Partitions) -> usize {

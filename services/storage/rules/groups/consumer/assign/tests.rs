@@ -1,6 +1,7 @@
 //! The guarantees of the assignors: complete, exclusive, even and sticky.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use kernel::TopicId;
 use uuid::Uuid;
@@ -18,7 +19,7 @@ fn counts(partitions: &[i32]) -> Counts {
 }
 
 fn member(topics: &[u128], before: Partitions) -> Candidate {
-    Candidate { topics: topics.iter().map(|number| topic(*number)).collect(), before }
+    Candidate { topics: topics.iter().map(|number| topic(*number)).collect(), before: Arc::new(before) }
 }
 
 fn numbers(part: &Partitions, of: u128) -> Vec<i32> {
@@ -60,7 +61,7 @@ fn uniform_balances_and_moves_only_what_it_must() {
             })
             .sum();
         assert!(moved <= 11 / (size - 1) + 1, "{moved} moved to a group of {}", members.len());
-        members.iter_mut().zip(parts).for_each(|(member, part)| member.before = part);
+        members.iter_mut().zip(parts).for_each(|(member, part)| member.before = Arc::new(part));
         members.push(member(&[0, 1], Partitions::new()));
     }
 }
@@ -108,7 +109,7 @@ fn uniform_is_complete_whatever_the_subscriptions() {
         for assignor in ASSIGNORS {
             let parts = assign(assignor, &members, &counts);
             check_complete(&members, &counts, &parts);
-            members.iter_mut().zip(parts).for_each(|(member, part)| member.before = part);
+            members.iter_mut().zip(parts).for_each(|(member, part)| member.before = Arc::new(part));
         }
     }
 }
