@@ -9,6 +9,7 @@ mod background;
 mod broker;
 mod coordinator;
 mod dispatch;
+mod due;
 mod effort;
 pub mod engines;
 mod group_page;

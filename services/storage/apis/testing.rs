@@ -18,6 +18,7 @@ use rules::documents::TopicDocument;
 
 use crate::broker::{Broker, BrokerParts, NodeFacts};
 use crate::dispatch;
+use crate::engines::Engine;
 use crate::engines::memory::Memory;
 use crate::settings::Settings;
 
@@ -35,7 +36,11 @@ pub(crate) fn broker_with_replies(bytes: usize) -> Arc<Broker> {
 }
 
 /// A broker over a store that others may have used, with a clock of the test's.
-pub(crate) fn broker_over(store: Arc<Memory>, clock: Arc<ManualClock>, reply_bytes: usize) -> Arc<Broker> {
+pub(crate) fn broker_over(
+    store: Arc<impl Engine + 'static>,
+    clock: Arc<ManualClock>,
+    reply_bytes: usize,
+) -> Arc<Broker> {
     let node = NodeFacts {
         cluster_id: Arc::from("test-cluster"),
         node_id: NodeId(1),

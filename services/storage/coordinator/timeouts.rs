@@ -4,7 +4,8 @@
 //! the group was last looked at. Heartbeats only move such an end into the future, so they need not touch the queue: the
 //! group is looked at once more when the old time comes. A group costs one look at its members per session. When it has
 //! changed, its own document tells whether to look earlier: no member's session ends sooner than the shortest session
-//! timeout from now. The rules check every tick against the stored state, so a late or repeated tick is harmless.
+//! timeout from now. The rules check every tick against the stored state, so a late or repeated tick is harmless. What
+//! a broker finds when it starts is a list that the rules keep ([`LiveGroup`]), not all groups.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use kernel::Ticket;
 use rules::commands::{Command, GroupCommand};
-use rules::documents::GroupDocument;
+use rules::documents::{DocumentKind, DueComplete, GroupDocument, LiveGroup};
 use rules::groups::GroupView;
 use tracing::warn;
 
@@ -60,16 +61,19 @@ pub(crate) struct Timeouts {
 }
 
 impl Timeouts {
-    /// Queues the groups that were there before this broker.
+    /// Queues the groups that were there before this broker and have timeouts.
     pub(crate) async fn find_all(&mut self, broker: &Broker) -> Result<(), StoreError> {
-        let groups = broker.store.groups().await?;
+        let groups: Vec<Arc<str>> = if broker.store.get_one::<DueComplete>(&()).await?.is_some() {
+            let live = broker.store.scan::<LiveGroup>(LiveGroup::prefix()).await?;
+            live.into_iter().map(|(group, _)| group).collect()
+        } else {
+            // An earlier release has stored them, and no list.
+            let all = broker.store.groups().await?.into_iter();
+            all.filter(|(_, document)| document.has_timeouts()).map(|(group, _)| group).collect()
+        };
         broker.coordinator.starts();
         let now_ms = broker.clock.now_ms();
-        for (group, document) in groups {
-            if has_timeouts(&document) {
-                self.set(&group, Some(now_ms));
-            }
-        }
+        groups.iter().for_each(|group| self.set(group, Some(now_ms)));
         Ok(())
     }
 
@@ -141,10 +145,6 @@ impl Timeouts {
         }
         self.queue.extend(at_ms.map(|at_ms| (at_ms, Arc::clone(group))));
     }
-}
-
-fn has_timeouts(group: &GroupDocument) -> bool {
-    group.members > 0 || group.pending_ids.is_some() || group.deadline.is_some()
 }
 
 /// What a look at a group has found.

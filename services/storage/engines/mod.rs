@@ -10,6 +10,7 @@ mod model_groups;
 #[cfg(test)]
 mod model_tests;
 mod resident;
+mod retention;
 pub mod sqlite;
 mod watch;
 
@@ -27,6 +28,7 @@ use rules::documents::{Document, Key, Prefix};
 
 use crate::settings::Settings;
 pub use resident::Gauges;
+pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
 pub use watch::{Subject, Watch, Watchers};
 
 /// An engine over an open store, or why it cannot be opened.
@@ -172,19 +174,6 @@ pub enum ReadOutcome {
     Failed(StoreError),
 }
 
-/// What `maintain` did, for the operator's log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Maintained {
-    /// Partitions that could not be read.
-    pub partitions_failed: usize,
-    /// Partitions whose log start offset advanced.
-    pub partitions_trimmed: usize,
-    /// Idle producers that expired.
-    pub producers_expired: usize,
-    /// Bytes of garbage that were freed.
-    pub bytes_freed: u64,
-}
-
 /// A storage engine.
 pub trait Engine: Send + Sync {
     /// Queues commands, in the order of the calls, before it returns. The returned future completes once they
@@ -209,8 +198,16 @@ pub trait Engine: Send + Sync {
     /// A number that grows whenever topics change, unique among all stores of the process.
     fn topics_version(&self) -> u64;
 
-    /// Applies retention and frees garbage, as of this time in ms.
-    fn maintain(&self, now_ms: i64) -> Pending<Maintained>;
+    /// Looks at what retention deletes from partitions at this time in ms, and when it will delete more. It costs a few
+    /// look-ups for each, however long its log is, and changes nothing.
+    fn retention(
+        &self,
+        partitions: Vec<(TopicPartition, RetentionLimits)>,
+        now_ms: i64,
+    ) -> Pending<Vec<RetentionOutcome>>;
+
+    /// Frees garbage, as of this time in ms, and returns how many bytes.
+    fn maintain(&self, now_ms: i64) -> Pending<u64>;
 
     /// Writes the metrics of its commits.
     fn collect(&self, page: &mut Page);

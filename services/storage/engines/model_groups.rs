@@ -21,7 +21,7 @@ const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
 impl Dice {
     pub(super) fn group_command(&mut self, ids: &[TopicId], step: usize) -> Command {
         let now_ms = 10 * step as i64;
-        let command = match self.roll(16) {
+        let command = match self.roll(17) {
             0 | 1 => GroupCommand::Join(Box::new(self.join(ids, now_ms))),
             2 => GroupCommand::Sync(Box::new(Sync {
                 member: self.member(),
@@ -58,6 +58,7 @@ impl Dice {
             9 | 10 => GroupCommand::ConsumerHeartbeat(Box::new(self.heartbeat(ids, now_ms))),
             11 | 12 => GroupCommand::InstallTarget(self.target(ids, now_ms)),
             13 | 14 => GroupCommand::Advance(Box::new(self.advance(ids, now_ms))),
+            15 => GroupCommand::Index,
             _ => GroupCommand::Delete,
         };
         Command::Group { group: Arc::from(self.pick(&GROUPS)), command }

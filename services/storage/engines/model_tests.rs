@@ -8,9 +8,10 @@ use std::time::Duration;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::{ProducerId, TopicId, TopicPartition};
-use rules::commands::{Append, Command, ConfigOperation, NewConfigs};
+use rules::commands::{Append, Command, ConfigOperation, DueCommand, NewConfigs, Retain};
 use rules::documents::{
-    AnyKind, DocumentKind, KINDS, OffsetDocument, OffsetKey, PartitionDocument, Prefix, ProducerDocument,
+    AnyKind, DocumentKind, DueSubject, KINDS, OffsetDocument, OffsetKey, PartitionDocument, Prefix,
+    ProducerDocument, ProducerKey,
 };
 use uuid::Uuid;
 
@@ -20,7 +21,7 @@ use kernel::units::{ByteSize, Span};
 use super::memory::Memory;
 use super::model_groups::GROUPS;
 use super::sqlite::{Sqlite, verify};
-use super::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest};
+use super::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits, RetentionLook};
 
 /// Topic names; one of them is invalid.
 pub(super) const TOPICS: [&str; 6] = ["a", "b", "a.b", "a_b", "bad name", "c"];
@@ -70,7 +71,7 @@ impl Dice {
         if self.roll(3) == 0 {
             return self.group_command(ids, step);
         }
-        match self.roll(20) {
+        match self.roll(22) {
             0 | 1 => Command::CreateTopic {
                 name: self.topic(),
                 id: fresh(ids),
@@ -91,10 +92,9 @@ impl Dice {
                 Command::AdvanceLogStart { partition: self.partition(ids), offset: self.roll(40) as i64 - 2 }
             }
             8 => Command::ExpireProducer {
-                partition: self.partition(ids),
-                producer: ProducerId(self.roll(3) as i64),
-                origin: self.origin(),
-                unused_since_ms: self.roll(2_000) as i64,
+                producer: self.producer(ids),
+                taken_ms: self.due_time(),
+                now_ms: ProducerDocument::EXPIRY_MS + self.roll(2_000) as i64,
             },
             9 => Command::Check(Box::new(Command::CreateTopic {
                 name: self.topic(),
@@ -102,6 +102,8 @@ impl Dice {
                 partitions: 1,
                 configs: self.configs(),
             })),
+            10 => Command::Retain(self.retain(ids)),
+            11 => Command::Due(self.due_command(ids)),
             _ => {
                 let append = Append::new(self.partition(ids), &self.batch(), step as i64);
                 Command::Append(Append { origin: self.origin(), ..append })
@@ -112,6 +114,48 @@ impl Dice {
     /// Where a producer id comes from: mostly from the store itself.
     fn origin(&mut self) -> Option<Arc<str>> {
         (self.roll(4) == 0).then(|| Arc::from("other"))
+    }
+
+    fn producer(&mut self, ids: &[TopicId]) -> ProducerKey {
+        let producer = ProducerId(self.roll(3) as i64);
+        ProducerKey { partition: self.partition(ids), producer, origin: self.origin() }
+    }
+
+    /// A time of the due index, such as entries have.
+    fn due_time(&mut self) -> Option<i64> {
+        self.pick(&[None, Some(0), Some(5_000), Some(ProducerDocument::EXPIRY_MS + 3_600_000)])
+    }
+
+    fn retain(&mut self, ids: &[TopicId]) -> Retain {
+        let log_start = (self.roll(2) == 0).then(|| self.roll(40) as i64);
+        Retain {
+            partition: self.partition(ids),
+            taken_ms: self.due_time(),
+            end: self.roll(40) as i64,
+            log_start,
+            next_ms: self.due_time(),
+            after_append: self.roll(2) == 0,
+        }
+    }
+
+    fn due_command(&mut self, ids: &[TopicId]) -> DueCommand {
+        let subject = match self.roll(5) {
+            0 => DueSubject::Partition(self.partition(ids)),
+            1 => DueSubject::Topic(self.topic()),
+            2 => DueSubject::Producer(self.producer(ids)),
+            3 => DueSubject::Offsets(Arc::from(self.pick(&GROUPS))),
+            _ => DueSubject::DeletedTopic(self.pick(ids)),
+        };
+        let from_ms = (0..self.roll(3)).filter_map(|_| self.due_time()).collect();
+        DueCommand::Move { subject, from_ms, to_ms: self.due_time() }
+    }
+
+    /// Limits such as topics have.
+    fn limits(&mut self) -> RetentionLimits {
+        RetentionLimits {
+            retention_ms: self.pick(&[None, Some(0), Some(500), Some(i64::MAX)]),
+            retention_bytes: self.pick(&[None, None, Some(0), Some(30_000)]),
+        }
     }
 
     /// A batch near the time of the step, or far in the future; seldom a trim.
@@ -285,11 +329,11 @@ async fn run(tested: &Tested, seed: u64, folder: &Path) {
         let expected = model.commit(commands.clone(), Vec::new()).await.unwrap();
         let got = engine.commit(commands.clone(), Vec::new()).await.unwrap();
         assert_eq!(got, expected, "{context}: {commands:?}");
+        if dice.roll(6) == 0 {
+            same_retention(&model, &*engine, &mut dice, &ids, step as i64, &context).await;
+        }
         if dice.roll(15) == 0 {
-            let now_ms = dice.roll(2_000) as i64;
-            let (ours, theirs) =
-                (engine.maintain(now_ms).await.unwrap(), model.maintain(now_ms).await.unwrap());
-            assert_eq!(ours.partitions_trimmed, theirs.partitions_trimmed, "{context}");
+            engine.maintain(dice.roll(2_000) as i64).await.unwrap();
         }
         if dice.roll(25) == 0 {
             engine.close().await.unwrap();
@@ -308,18 +352,18 @@ async fn run_long(tested: &Tested, seed: u64, folder: &Path) {
     let model = Memory::new();
     let mut engine = (tested.open)(folder);
     let id = TopicId(Uuid::from_u128(9));
-    let configs = [("retention.ms".to_owned(), "600".to_owned())].into();
-    let create = Command::CreateTopic { name: Arc::from("long"), id, partitions: 2, configs };
+    let create =
+        Command::CreateTopic { name: Arc::from("long"), id, partitions: 2, configs: BTreeMap::new() };
     both(&model, &*engine, vec![create]).await;
     for step in 0..80 {
         let context = format!("{}, long, seed {seed}, step {step}", tested.name);
         let commands = (0..=dice.roll(12)).map(|_| dice.long_command(id, step)).collect();
         both(&model, &*engine, commands).await;
+        if dice.roll(4) == 0 {
+            same_retention(&model, &*engine, &mut dice, &[id], step, &context).await;
+        }
         if dice.roll(10) == 0 {
-            let now_ms = step + dice.roll(800) as i64;
-            let ours = engine.maintain(now_ms).await.unwrap();
-            let theirs = model.maintain(now_ms).await.unwrap();
-            assert_eq!(ours.partitions_trimmed, theirs.partitions_trimmed, "{context}");
+            engine.maintain(step).await.unwrap();
         }
         if dice.roll(20) == 0 {
             engine.close().await.unwrap();
@@ -331,6 +375,39 @@ async fn run_long(tested: &Tested, seed: u64, folder: &Path) {
     }
     engine.close().await.unwrap();
     assert_eq!((tested.verify)(folder), Vec::<String>::new(), "seed {seed}");
+}
+
+/// Looks at what retention would do, and has it do so now and then.
+async fn same_retention(
+    model: &Memory,
+    engine: &dyn Engine,
+    dice: &mut Dice,
+    ids: &[TopicId],
+    step: i64,
+    context: &str,
+) {
+    let asked: Vec<_> = (0..4).map(|_| (dice.partition(ids), dice.limits())).collect();
+    let now_ms = step * 10 + dice.roll(1_500) as i64;
+    let expected = model.retention(asked.clone(), now_ms).await.unwrap();
+    let got = engine.retention(asked.clone(), now_ms).await.unwrap();
+    assert_eq!(got, expected, "{context}: {asked:?} at {now_ms}");
+    let (partition, limits) = asked[0];
+    let Ok(Some(look)) = got[0] else { return };
+    assert!(look.next_ms.is_none_or(|next_ms| next_ms > now_ms), "{context}: {look:?} at {now_ms}");
+    if dice.roll(3) == 0 {
+        let retain = Retain {
+            partition,
+            taken_ms: dice.due_time(),
+            end: look.end,
+            log_start: look.log_start,
+            next_ms: look.next_ms,
+            after_append: limits.retention_bytes.is_some(),
+        };
+        both(model, engine, vec![Command::Retain(retain)]).await;
+        let again = engine.retention(vec![asked[0]], now_ms).await.unwrap();
+        let at_rest = RetentionLook { log_start: None, ..look };
+        assert_eq!(again, [Ok(Some(at_rest))], "{context}: nothing is left that is due at {now_ms}");
+    }
 }
 
 async fn both(model: &Memory, engine: &dyn Engine, commands: Vec<Command>) {

@@ -1,11 +1,9 @@
 //! The two calls of an engine: which documents a command needs, and its decision.
 
 use crate::commands::{Command, Outcome};
-use crate::documents::{
-    Counters, PartitionDocument, ProducerDocument, ProducerKey, Subscription, TopicDocument,
-};
+use crate::documents::{Counters, PartitionDocument, ProducerDocument, Subscription, TopicDocument};
 use crate::working_set::{Needs, Wanted, WorkingSet};
-use crate::{client_metrics, groups, log, producers, topics};
+use crate::{client_metrics, due, groups, log, producers, topics};
 
 /// The documents that `command` needs and that are not in the set yet.
 ///
@@ -29,14 +27,13 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::AllocateProducerId { .. } => {
             wanted.write::<Counters>(&());
         }
-        Command::ExpireProducer { partition, producer, origin, .. } => {
-            let origin = origin.clone();
-            wanted.write::<ProducerDocument>(&ProducerKey {
-                partition: *partition,
-                producer: *producer,
-                origin,
-            });
+        Command::Retain(retain) => {
+            wanted.write::<PartitionDocument>(&retain.partition);
         }
+        Command::ExpireProducer { producer, .. } => {
+            wanted.write::<PartitionDocument>(&producer.partition).write::<ProducerDocument>(producer);
+        }
+        Command::Due(command) => due::needs(&mut wanted, command),
         Command::Group { group, command } => groups::needs(&mut wanted, group, command, set),
         Command::Check(inner) => return needs(inner, set),
     }
@@ -59,11 +56,11 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::Append(append) => log::append(set, append),
         Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
         Command::AllocateProducerId { seed } => producers::allocate_id(set, *seed),
-        Command::ExpireProducer { partition, producer, origin, unused_since_ms } => {
-            let origin = origin.clone();
-            let key = ProducerKey { partition: *partition, producer: *producer, origin };
-            producers::expire(set, &key, *unused_since_ms)
+        Command::Retain(retain) => log::retain(set, retain),
+        Command::ExpireProducer { producer, taken_ms, now_ms } => {
+            producers::expire(set, producer, *taken_ms, *now_ms)
         }
+        Command::Due(command) => due::decide(set, command),
         Command::Group { group, command } => groups::decide(set, group, command),
         Command::Check(inner) => decide(&mut set.scratch(), inner),
     }

@@ -6,7 +6,7 @@
 //! so that all behave alike.
 //!
 //! [`documents`] is what a store keeps, [`commands`] are the changes and their outcomes, [`configs`] are
-//! Kafka's configs as tables. On these stand `log`, `producers`, `topics`, `client_metrics` and [`groups`],
+//! Kafka's configs as tables. On these stand `log`, `producers`, `topics`, `client_metrics`, `due` and [`groups`],
 //! which decide commands, each on its own documents; `decide` dispatches to them.
 
 mod client_metrics;
@@ -14,6 +14,7 @@ pub mod commands;
 pub mod configs;
 mod decide;
 pub mod documents;
+mod due;
 pub mod groups;
 mod log;
 mod producers;

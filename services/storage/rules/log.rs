@@ -1,9 +1,10 @@
-//! Logs: idempotent appends, and advancing the log start offset.
+//! Logs: idempotent appends, and advancing the log start offset: by a client, or by retention.
 
 use kernel::{ErrorCode, TopicPartition};
 
-use crate::commands::{Append, Applied, Effect, Outcome, Refused};
-use crate::documents::{PartitionDocument, ProducerDocument};
+use crate::commands::{Append, Applied, Effect, Outcome, Refused, Retain};
+use crate::documents::{DueSubject, PartitionDocument, ProducerDocument};
+use crate::due;
 use crate::producers::{self, Sequence};
 use crate::working_set::{Wanted, WorkingSet};
 
@@ -31,8 +32,17 @@ pub(crate) fn append(set: &mut WorkingSet<'_>, append: &Append) -> Outcome {
             let (base_offset, log_start) = (original.base_offset, log.log_start);
             return Ok(Applied::Appended { base_offset, log_start, is_duplicate: true });
         }
+        let is_new = known.is_none();
         let remembered = producers::remember(known, batch, base_offset, *now_ms);
+        if is_new {
+            producers::look_when_expired(set, &key, &remembered, *now_ms);
+        }
         set.put::<ProducerDocument>(&key, remembered);
+    }
+    // A log with records is in the due index already, at the time of its first batch.
+    if log.is_empty() || log.look_after_append {
+        due::look_at_once(set, &DueSubject::Partition(*partition));
+        log.look_after_append = false;
     }
     log.end = base_offset + i64::from(batch.record_count);
     set.put::<PartitionDocument>(partition, log);
@@ -54,9 +64,43 @@ pub(crate) fn advance_log_start(set: &mut WorkingSet<'_>, partition: TopicPartit
         return Err(Refused::new(ErrorCode::OffsetOutOfRange, message));
     }
     if target > log.log_start {
-        let was = std::mem::replace(&mut log.log_start, target);
+        trim(set, partition, &mut log, target);
         set.put::<PartitionDocument>(&partition, log);
-        set.effect(Effect::Trim { partition, was, log_start: target });
+        if !log.is_empty() {
+            // The batch that is the first one now may be older than the one that was.
+            due::look_at_once(set, &DueSubject::Partition(partition));
+        }
     }
     Ok(Applied::LogStart(log.log_start))
+}
+
+fn trim(set: &mut WorkingSet<'_>, partition: TopicPartition, log: &mut PartitionDocument, log_start: i64) {
+    let was = std::mem::replace(&mut log.log_start, log_start);
+    set.effect(Effect::Trim { partition, was, log_start });
+}
+
+/// Applies what a look at the log has found. The log may have been appended to since, or trimmed by a client, who has then
+/// put an entry of its own.
+pub(crate) fn retain(set: &mut WorkingSet<'_>, retain: &Retain) -> Outcome {
+    let subject = DueSubject::Partition(retain.partition);
+    due::delete(set, &subject, retain.taken_ms);
+    let Some(stored) = set.get::<PartitionDocument>(&retain.partition).copied() else {
+        return Ok(Applied::Changed);
+    };
+    let mut log = stored;
+    if let Some(log_start) = retain.log_start.filter(|start| (log.log_start + 1..=log.end).contains(start)) {
+        trim(set, retain.partition, &mut log, log_start);
+    }
+    // Such an append has found a log that was not empty, and no mark to be looked at: it has put no entry.
+    let is_newer = log.end != retain.end;
+    if is_newer && (retain.after_append || retain.log_start == Some(retain.end)) {
+        due::look_at_once(set, &subject);
+    } else {
+        log.look_after_append = retain.after_append;
+        due::put(set, &subject, retain.next_ms);
+    }
+    if log != stored {
+        set.put::<PartitionDocument>(&retain.partition, log);
+    }
+    Ok(Applied::Changed)
 }

@@ -4,7 +4,10 @@ use kernel::records::NO_PRODUCER_EPOCH;
 use kernel::{ErrorCode, ProducerId};
 
 use crate::commands::{Applied, BatchFacts, Outcome, Refused};
-use crate::documents::{Counters, ProducedBatch, ProducerDocument, ProducerKey};
+use crate::documents::{
+    Counters, DueKey, DueSubject, PartitionDocument, ProducedBatch, ProducerDocument, ProducerKey,
+};
+use crate::due;
 use crate::working_set::WorkingSet;
 
 /// As many batches as an idempotent producer may have in flight, so that a retry of any of them is recognised
@@ -101,10 +104,33 @@ pub(crate) fn allocate_id(set: &mut WorkingSet<'_>, seed: u32) -> Outcome {
     Ok(Applied::Producer(ProducerId(id)))
 }
 
-pub(crate) fn expire(set: &mut WorkingSet<'_>, key: &ProducerKey, unused_since_ms: i64) -> Outcome {
-    let is_unused = |document: &ProducerDocument| document.last_ms <= unused_since_ms;
-    if set.get::<ProducerDocument>(key).is_some_and(is_unused) {
+/// Puts an entry into the due index for the time when a producer expires, unless it produces again.
+pub(crate) fn look_when_expired(
+    set: &mut WorkingSet<'_>,
+    key: &ProducerKey,
+    producer: &ProducerDocument,
+    now_ms: i64,
+) {
+    let at_ms = DueKey::time(producer.expires_ms(), now_ms);
+    due::put(set, &DueSubject::Producer(key.clone()), Some(at_ms));
+}
+
+pub(crate) fn expire(
+    set: &mut WorkingSet<'_>,
+    key: &ProducerKey,
+    taken_ms: Option<i64>,
+    now_ms: i64,
+) -> Outcome {
+    due::delete(set, &DueSubject::Producer(key.clone()), taken_ms);
+    // The state of producers goes with their partition, which an earlier command of the same commit may have deleted.
+    let known = set.get_arc::<ProducerDocument>(key);
+    let known = known.filter(|_| set.get::<PartitionDocument>(&key.partition).is_some());
+    let Some(known) = known else { return Ok(Applied::ProducerExpired(false)) };
+    let has_expired = known.expires_ms() <= now_ms;
+    if has_expired {
         set.delete::<ProducerDocument>(key);
+    } else {
+        look_when_expired(set, key, &known, now_ms);
     }
-    Ok(Applied::Changed)
+    Ok(Applied::ProducerExpired(has_expired))
 }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::{Command, Effect, Outcome};
-use crate::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument, TopicName};
+use crate::documents::{
+    Document, DocumentKind, Due, DueKey, Key, LiveGroup, PartitionDocument, Prefix, ProducerDocument,
+    TopicName, lock_root,
+};
 use crate::{Documents, Lookup, Needs, WorkingSet, decide, needs};
 
 /// Documents in a map, all of them loaded.
@@ -54,10 +57,15 @@ impl MapStore {
         let is_new = |key: &Key| {
             matches!(key.kind(), PartitionDocument::PREFIX | TopicName::PREFIX) && !self.0.contains_key(key)
         };
+        // Lists are kept without being looked at, under a lock that the command holds anyway.
+        let is_listed = |key: &Key| {
+            matches!(key.kind(), Due::PREFIX | LiveGroup::PREFIX)
+                && write.iter().any(|own| lock_root(own) == lock_root(key))
+        };
         for key in changes.keys() {
             let is_scanned = loaded.scans.iter().any(|prefix| prefix.matches(key));
             assert!(
-                write.contains(key) || is_scanned || is_new(key),
+                write.contains(key) || is_scanned || is_new(key) || is_listed(key),
                 "{command:?} writes {key} and does not say so"
             );
         }
@@ -98,6 +106,11 @@ impl MapStore {
             loaded.keys.extend(keys);
             loaded.scans.extend(scan);
         }
+    }
+
+    /// The entries of the due index, by time and subject.
+    pub(crate) fn due(&self) -> Vec<DueKey> {
+        self.0.keys().filter_map(Due::parse_key).collect()
     }
 
     /// A document.

@@ -1,11 +1,13 @@
 use std::collections::BTreeMap;
+use std::slice;
 use std::sync::Arc;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{ErrorCode, ProducerId, TopicId, TopicPartition};
 use uuid::Uuid;
 
-use crate::commands::{Append, Applied, Command, ConfigOperation, NewConfigs, Outcome};
+use crate::commands::{Append, Applied, Command, ConfigOperation, DueCommand, NewConfigs, Outcome, Retain};
+use crate::documents::{DueKey, DueSubject, PartitionDocument, ProducerDocument, ProducerKey};
 use crate::testing::MapStore;
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
@@ -38,6 +40,10 @@ impl Bench {
 
 fn create(name: &str, id: TopicId, partitions: i32) -> Command {
     Command::CreateTopic { name: Arc::from(name), id, partitions, configs: BTreeMap::new() }
+}
+
+fn producer(id: i64) -> ProducerKey {
+    ProducerKey { partition: AT, producer: ProducerId(id), origin: None }
 }
 
 fn append(batch: Batch) -> Command {
@@ -94,13 +100,10 @@ fn producers_with_one_id_from_different_origins_are_two() {
     assert_eq!(base_offset(from(Some("a"), batch(5, 0, 0, 1))), (1, false), "neither a duplicate nor fenced");
     assert_eq!(base_offset(from(Some("b"), batch(5, 0, 7, 1))), (2, false), "unknown: it may begin anywhere");
     assert_eq!(base_offset(from(Some("a"), batch(5, 0, 0, 1))), (1, true), "its own duplicate");
-    let expire = |origin: Option<&str>| Command::ExpireProducer {
-        partition: AT,
-        producer: ProducerId(5),
-        origin: origin.map(Arc::from),
-        unused_since_ms: 0,
-    };
-    bench.run(expire(Some("a"))).unwrap();
+    let now_ms = ProducerDocument::EXPIRY_MS;
+    let producer = ProducerKey { origin: Some(Arc::from("a")), ..producer(5) };
+    let expired = bench.run(Command::ExpireProducer { producer, taken_ms: None, now_ms });
+    assert_eq!(expired, Ok(Applied::ProducerExpired(true)));
     assert_eq!(
         bench.error(from(None, batch(5, 1, 4, 1))),
         ErrorCode::OutOfOrderSequenceNumber,
@@ -120,15 +123,12 @@ fn a_batch_that_wraps_within_itself_is_followed_by_its_successor() {
 fn a_producer_without_state_may_continue_its_sequence() {
     let mut bench = Bench::with_topic();
     bench.base_offset(batch(9, 0, 0, 1));
-    let forget = |unused_since_ms| Command::ExpireProducer {
-        partition: AT,
-        producer: ProducerId(9),
-        origin: None,
-        unused_since_ms,
-    };
-    bench.run(forget(-1)).unwrap();
+    let forget = |now_ms| Command::ExpireProducer { producer: producer(9), taken_ms: None, now_ms };
+    let after = ProducerDocument::EXPIRY_MS;
+    assert_eq!(bench.run(forget(after - 1)), Ok(Applied::ProducerExpired(false)));
     assert_eq!(bench.error(append(batch(9, 0, 7, 1))), ErrorCode::OutOfOrderSequenceNumber, "still known");
-    bench.run(forget(0)).unwrap();
+    assert_eq!(bench.run(forget(after)), Ok(Applied::ProducerExpired(true)));
+    assert_eq!(bench.run(forget(after)), Ok(Applied::ProducerExpired(false)), "it is gone");
     assert_eq!(bench.base_offset(batch(9, 0, 7, 1)), (1, false));
 }
 
@@ -200,4 +200,152 @@ fn incremental_changes_apply_one_after_the_other_or_not_at_all() {
         panic!()
     };
     assert!(topic.configs.is_empty(), "{:?}", topic.configs);
+}
+
+/// The entry that the next look at the index finds.
+fn at_once(subject: DueSubject) -> DueKey {
+    DueKey::at_once(subject)
+}
+
+/// A look at the partition that has found nothing to delete, and something to do at a time.
+fn look(end: i64) -> Retain {
+    Retain {
+        partition: AT,
+        taken_ms: Some(DueKey::AT_ONCE_MS),
+        end,
+        log_start: None,
+        next_ms: Some(5_000),
+        after_append: false,
+    }
+}
+
+impl Bench {
+    fn log(&self) -> PartitionDocument {
+        *self.0.get::<PartitionDocument>(&AT).unwrap()
+    }
+
+    /// Appends a batch of a record; returns how many documents were needed and written.
+    fn append_one(&mut self) -> (usize, usize) {
+        self.0.cost(&append(batch(-1, -1, -1, 1)))
+    }
+}
+
+#[test]
+fn an_append_puts_an_entry_only_into_an_empty_log() {
+    let mut bench = Bench::with_topic();
+    assert!(bench.0.due().is_empty(), "a new topic has nothing that may expire");
+    assert_eq!(bench.append_one(), (1, 2));
+    assert_eq!(bench.0.due(), [at_once(DueSubject::Partition(AT))]);
+    bench.run(Command::Retain(look(1))).unwrap();
+    let entry = DueKey { at_ms: 5_000, subject: DueSubject::Partition(AT) };
+    assert_eq!(bench.0.due(), slice::from_ref(&entry), "it was moved");
+    assert_eq!(bench.append_one(), (1, 1), "as much as without an index");
+    assert_eq!(bench.0.due(), slice::from_ref(&entry));
+    bench.run(Command::AdvanceLogStart { partition: AT, offset: -1 }).unwrap();
+    assert_eq!(bench.0.due(), slice::from_ref(&entry), "an empty log has nothing to look at");
+    bench.append_one();
+    assert_eq!(bench.0.due(), [at_once(DueSubject::Partition(AT)), entry]);
+}
+
+#[test]
+fn the_batch_that_comes_first_after_a_trim_is_looked_at() {
+    let mut bench = Bench::with_topic();
+    bench.append_one();
+    bench.append_one();
+    bench.run(Command::Retain(Retain { next_ms: Some(i64::MAX), ..look(2) })).unwrap();
+    bench.run(Command::AdvanceLogStart { partition: AT, offset: 1 }).unwrap();
+    assert_eq!(bench.0.due()[0], at_once(DueSubject::Partition(AT)), "the first was from the future");
+}
+
+#[test]
+fn a_log_with_a_limit_on_bytes_is_looked_at_after_the_next_append() {
+    let mut bench = Bench::with_topic();
+    bench.append_one();
+    let look = Retain { next_ms: None, after_append: true, ..look(1) };
+    bench.run(Command::Retain(look)).unwrap();
+    assert_eq!((bench.0.due().len(), bench.log().look_after_append), (0, true), "at rest it costs nothing");
+    assert_eq!(bench.append_one(), (1, 2));
+    assert_eq!(bench.0.due(), [at_once(DueSubject::Partition(AT))]);
+    assert!(!bench.log().look_after_append);
+    assert_eq!(bench.append_one(), (1, 1));
+    bench.run(Command::Retain(look)).unwrap();
+    assert_eq!(bench.0.due(), [at_once(DueSubject::Partition(AT))], "the look has not seen the last two");
+}
+
+#[test]
+fn retention_trims_and_leaves_what_was_appended_meanwhile() {
+    let mut bench = Bench::with_topic();
+    for _ in 0..3 {
+        bench.append_one();
+    }
+    let all = Retain { log_start: Some(3), next_ms: None, ..look(3) };
+    let (outcome, effects) = bench.0.run(&Command::Retain(Retain { log_start: Some(2), ..look(3) }));
+    assert_eq!((outcome, effects.len()), (Ok(Applied::Changed), 1));
+    assert_eq!(bench.log().log_start, 2);
+    assert_eq!(bench.0.due(), [DueKey { at_ms: 5_000, subject: DueSubject::Partition(AT) }]);
+    bench.append_one();
+    bench.run(Command::Retain(Retain { taken_ms: Some(5_000), ..all })).unwrap();
+    assert_eq!((bench.log().log_start, bench.log().end), (3, 4));
+    assert_eq!(bench.0.due(), [at_once(DueSubject::Partition(AT))], "nobody has looked at the last batch");
+    bench.run(Command::Retain(Retain { log_start: Some(1), end: 4, ..all })).unwrap();
+    assert_eq!(bench.log().log_start, 3, "a late look does no harm");
+    bench.run(Command::DeleteTopic { id: TOPIC }).unwrap();
+    bench.run(Command::Retain(Retain { next_ms: Some(9), ..all })).unwrap();
+    assert_eq!(bench.0.due(), [at_once(DueSubject::DeletedTopic(TOPIC))]);
+}
+
+#[test]
+fn a_producer_is_looked_at_a_day_after_it_was_first_seen() {
+    let mut bench = Bench::with_topic();
+    let day_ms = ProducerDocument::EXPIRY_MS;
+    let at = |now_ms, sequence| Command::Append(Append::new(AT, &batch(9, 0, sequence, 1), now_ms));
+    let of_producer = |bench: &Bench| -> Vec<i64> {
+        let due = bench.0.due().into_iter().filter(|key| key.subject == DueSubject::Producer(producer(9)));
+        due.map(|key| key.at_ms).collect()
+    };
+    assert_eq!(bench.0.cost(&at(1, 0)), (2, 4), "log and producer, and an entry of each");
+    assert_eq!(of_producer(&bench), [day_ms + 3_600_000], "in the hour that begins then");
+    assert_eq!(bench.0.cost(&at(7_200_000, 1)), (2, 2));
+    let taken_ms = of_producer(&bench)[0];
+    let look = |taken_ms, now_ms| Command::ExpireProducer { producer: producer(9), taken_ms, now_ms };
+    assert_eq!(bench.run(look(Some(taken_ms), taken_ms)), Ok(Applied::ProducerExpired(false)));
+    assert_eq!(of_producer(&bench), [day_ms + 7_200_000]);
+    let taken_ms = of_producer(&bench)[0];
+    assert_eq!(bench.run(look(Some(taken_ms), taken_ms)), Ok(Applied::ProducerExpired(true)));
+    assert!(of_producer(&bench).is_empty());
+}
+
+#[test]
+fn altered_limits_and_deleted_topics_put_one_entry() {
+    let mut bench = Bench::with_topic();
+    let set = |name: &str, value: &str| Command::AlterConfigs {
+        name: Arc::from("t"),
+        configs: NewConfigs::Incremental(vec![(name.to_owned(), ConfigOperation::Set(value.to_owned()))]),
+    };
+    bench.run(set("max.message.bytes", "5000")).unwrap();
+    assert!(bench.0.due().is_empty(), "not about retention");
+    assert_eq!(bench.0.cost(&set("retention.ms", "5")), (1, 2), "however many partitions there are");
+    assert_eq!(bench.0.due(), [at_once(DueSubject::Topic(Arc::from("t")))]);
+    bench.run(set("retention.bytes", "5")).unwrap();
+    assert_eq!(bench.0.due().len(), 1, "the same entry");
+    bench.run(Command::DeleteTopic { id: TOPIC }).unwrap();
+    assert!(bench.0.due().contains(&at_once(DueSubject::DeletedTopic(TOPIC))));
+}
+
+#[test]
+fn entries_are_moved_merged_and_deleted() {
+    let mut bench = Bench::with_topic();
+    let subject = || DueSubject::Offsets(Arc::from("g"));
+    let entry = |at_ms| DueKey { at_ms, subject: subject() };
+    let go = |from_ms: &[i64], to_ms| {
+        Command::Due(DueCommand::Move { subject: subject(), from_ms: from_ms.to_vec(), to_ms })
+    };
+    bench.run(go(&[], Some(5))).unwrap();
+    bench.run(go(&[], Some(9))).unwrap();
+    bench.run(go(&[], Some(9))).unwrap();
+    assert_eq!(bench.0.due(), [entry(5), entry(9)], "two that are equal are one");
+    bench.run(go(&[5, 9, 77], Some(9))).unwrap();
+    assert_eq!(bench.0.due(), [entry(9)]);
+    bench.run(go(&[9], None)).unwrap();
+    assert!(bench.0.due().is_empty());
 }

@@ -7,7 +7,8 @@ use kernel::{ErrorCode, TopicId, TopicPartition};
 
 use crate::commands::{Applied, Effect, NewConfigs, Outcome, Refused};
 use crate::configs::{self, ConfigKind};
-use crate::documents::{PartitionDocument, TopicCollision, TopicDocument, TopicName};
+use crate::documents::{DueSubject, PartitionDocument, TopicCollision, TopicDocument, TopicName};
+use crate::due;
 use crate::working_set::{Wanted, WorkingSet};
 
 /// Kafka leaves room for a partition number and a suffix in a file name of 255 bytes.
@@ -120,7 +121,8 @@ fn check_configs(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
 fn add_partitions(set: &mut WorkingSet<'_>, topic: TopicId, range: std::ops::Range<i32>) {
     for partition in range {
         let at = TopicPartition { topic, partition };
-        set.put::<PartitionDocument>(&at, PartitionDocument { log_start: 0, end: 0, leader_epoch: 0 });
+        let log = PartitionDocument { log_start: 0, end: 0, leader_epoch: 0, look_after_append: false };
+        set.put::<PartitionDocument>(&at, log);
         set.effect(Effect::CreateLog { partition: at });
     }
 }
@@ -150,6 +152,7 @@ pub(crate) fn delete(set: &mut WorkingSet<'_>, id: TopicId) -> Outcome {
     }
     set.delete::<TopicName>(&id);
     set.delete::<TopicDocument>(&name);
+    due::look_at_once(set, &DueSubject::DeletedTopic(id));
     Ok(Applied::Topic(topic))
 }
 
@@ -188,6 +191,11 @@ pub(crate) fn alter_configs(set: &mut WorkingSet<'_>, name: &Arc<str>, change: &
     };
     check_configs(&configs)?;
     let altered = Arc::new(topic.with_configs(configs));
+    let limits = |topic: &TopicDocument| (topic.effective().retention_ms, topic.effective().retention_bytes);
+    if limits(&altered) != limits(&topic) {
+        // One entry, however many partitions it has.
+        due::look_at_once(set, &DueSubject::Topic(Arc::clone(name)));
+    }
     set.put::<TopicDocument>(name, Arc::clone(&altered));
     Ok(Applied::Topic(altered))
 }

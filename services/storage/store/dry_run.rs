@@ -14,14 +14,14 @@ use rules::{Documents, Lookup, WorkingSet, decide, needs};
 use super::engine::Store;
 use crate::engines::StoreError;
 
-/// Documents that have been read; `None` for those that do not exist.
+/// The documents of a group that a command needs, as they were read; `None` for those that do not exist.
 #[derive(Default)]
-struct Snapshot {
+pub(crate) struct GroupSnapshot {
     documents: HashMap<Key, Option<Document>>,
     scanned: HashMap<Prefix, Vec<Key>>,
 }
 
-impl Documents for Snapshot {
+impl Documents for GroupSnapshot {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
         self.documents.get(key).map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
     }
@@ -41,6 +41,25 @@ pub(crate) enum DryRun {
     Changes,
 }
 
+impl GroupSnapshot {
+    /// All documents of a kind.
+    pub(crate) fn all<T: DocumentKind>(&self) -> impl Iterator<Item = &T> {
+        self.documents.values().flatten().filter_map(Document::get::<T>)
+    }
+
+    /// Decides a command that needs what the snapshot was read for.
+    pub(crate) fn decide(&self, command: &Command) -> DryRun {
+        let mut set = WorkingSet::new(self);
+        let outcome = decide(&mut set, command);
+        let (changes, effects) = set.into_changes();
+        match outcome {
+            Ok(Applied::MissingTopics(names)) => DryRun::MissingTopics(names),
+            Ok(applied) if changes.is_empty() && effects.is_empty() => DryRun::Unchanged(applied),
+            _ => DryRun::Changes,
+        }
+    }
+}
+
 impl Store {
     /// Decides a group command on the current state of the group. It reads only what the command needs.
     pub(crate) async fn dry_run(
@@ -48,13 +67,23 @@ impl Store {
         group: &Arc<str>,
         command: &GroupCommand,
     ) -> Result<DryRun, StoreError> {
+        let command = Command::Group { group: Arc::clone(group), command: command.clone() };
+        let snapshot = self.group_snapshot(group, &command).await?;
+        Ok(snapshot.map_or(DryRun::Changes, |snapshot| snapshot.decide(&command)))
+    }
+
+    /// Reads what a command of a group needs; `None` if the group has changed meanwhile.
+    pub(crate) async fn group_snapshot(
+        &self,
+        group: &Arc<str>,
+        command: &Command,
+    ) -> Result<Option<GroupSnapshot>, StoreError> {
         let engine = self.engine().await?;
         let group_key = GroupDocument::key(group);
-        let command = Command::Group { group: Arc::clone(group), command: command.clone() };
-        let mut snapshot = Snapshot::default();
+        let mut snapshot = GroupSnapshot::default();
         loop {
-            let missing = needs(&command, &WorkingSet::new(&snapshot)).into_missing();
-            let Some((mut keys, prefixes)) = missing else { break };
+            let missing = needs(command, &WorkingSet::new(&snapshot)).into_missing();
+            let Some((mut keys, prefixes)) = missing else { return Ok(Some(snapshot)) };
             for prefix in prefixes {
                 let found = engine.scan(prefix.clone(), None, usize::MAX).await?;
                 snapshot.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
@@ -66,17 +95,9 @@ impl Store {
             let before = snapshot.documents.get(&group_key).cloned();
             let found = engine.get(keys.clone()).await?;
             if before.is_some_and(|before| found.last() != Some(&before)) {
-                return Ok(DryRun::Changes);
+                return Ok(None);
             }
             snapshot.documents.extend(keys.into_iter().zip(found));
         }
-        let mut set = WorkingSet::new(&snapshot);
-        let outcome = decide(&mut set, &command);
-        let (changes, effects) = set.into_changes();
-        Ok(match outcome {
-            Ok(Applied::MissingTopics(names)) => DryRun::MissingTopics(names),
-            Ok(applied) if changes.is_empty() && effects.is_empty() => DryRun::Unchanged(applied),
-            _ => DryRun::Changes,
-        })
     }
 }

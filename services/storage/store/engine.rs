@@ -5,7 +5,7 @@ use std::sync::Arc;
 use kernel::Ticket;
 use kernel::budget::{Budget, Lease};
 use rules::commands::{Command, Outcome};
-use rules::documents::{DocumentKind, Prefix};
+use rules::documents::{DocumentKind, Key, Prefix};
 use tokio::sync::watch;
 
 use crate::engines::{Engine, Holds, ReadLimits, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
@@ -140,6 +140,17 @@ impl Store {
     pub(crate) async fn get_one<T: DocumentKind>(&self, key: &T::Key) -> Result<Option<Arc<T>>, StoreError> {
         let found = self.engine().await?.get(vec![T::key(key)]).await?;
         Ok(found.into_iter().next().flatten().and_then(|document| document.get_arc()))
+    }
+
+    /// The first `limit` documents of one kind after a key, in the order of keys.
+    pub(crate) async fn page<T: DocumentKind>(
+        &self,
+        after: Option<Key>,
+        limit: usize,
+    ) -> Result<Vec<(T::Key, Arc<T>)>, StoreError> {
+        let found = self.engine().await?.scan(T::prefix(), after, limit).await?;
+        let typed = found.into_iter();
+        Ok(typed.filter_map(|(key, value)| Some((T::parse_key(&key)?, value.get_arc()?))).collect())
     }
 
     /// All documents of a prefix, in the order of keys.

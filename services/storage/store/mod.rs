@@ -5,7 +5,7 @@ mod engine;
 mod groups;
 mod topics;
 
-pub(crate) use dry_run::DryRun;
+pub(crate) use dry_run::{DryRun, GroupSnapshot};
 pub(crate) use engine::{Store, StoreOpener};
 pub(crate) use groups::Committed;
 pub(crate) use topics::{TopicRef, Topics};

@@ -17,12 +17,10 @@ use rules::commands::{Command, Effect, Outcome};
 use rules::documents::{Document, Key, Prefix};
 use rules::{WorkingSet, decide};
 
-use super::resident::{
-    CommitStats, Fit, Gauges, PRODUCER_EXPIRY_MS, ReadBudget, RetentionLimits, Table, empty, expire_producer,
-};
+use super::resident::{CommitStats, Fit, Gauges, ReadBudget, Table, empty};
 use super::{
-    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest,
-    Subject, Watch, Watchers,
+    Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits,
+    RetentionLook, RetentionOutcome, Subject, Watch, Watchers,
 };
 use later::Deleted;
 use log::Log;
@@ -165,18 +163,30 @@ impl State {
         ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches, rest }
     }
 
-    /// The log start offset after retention, if it advances.
-    fn retained_from(&self, partition: TopicPartition, limits: &RetentionLimits, now_ms: i64) -> Option<i64> {
+    /// What retention does to a partition; `None` if it does not exist.
+    fn look(
+        &self,
+        partition: TopicPartition,
+        limits: &RetentionLimits,
+        now_ms: i64,
+    ) -> Option<RetentionLook> {
         let document = self.table.partition(partition)?;
-        let log = self.logs.get(&partition)?;
+        let nothing = RetentionLook { end: document.end, log_start: None, next_ms: None };
+        let Some(log) = self.logs.get(&partition) else { return Some(nothing) };
         let mut bytes = log.bytes();
         let kept = log.search(|span| {
             let expires = limits.expires(span.max_timestamp, bytes, span.bytes, now_ms);
             bytes -= if expires { span.bytes } else { 0 };
             expires
         });
-        let last_expired = kept.unwrap_or(log.entries().len()).checked_sub(1)?;
-        Some(log.entries()[last_expired].next_offset).filter(|from| *from > document.log_start)
+        let last_expired = kept.unwrap_or(log.entries().len()).checked_sub(1);
+        let log_start = last_expired.and_then(|last| log.entries().get(last)).map(|last| last.next_offset);
+        let first_kept = kept.and_then(|kept| log.entries().get(kept));
+        Some(RetentionLook {
+            log_start: log_start.filter(|log_start| *log_start > document.log_start),
+            next_ms: first_kept.and_then(|first| limits.expires_ms(first.max_timestamp)),
+            ..nothing
+        })
     }
 }
 
@@ -222,26 +232,20 @@ impl Engine for Memory {
         self.watchers.topics_version()
     }
 
-    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
-        let mut commands = Vec::new();
+    fn retention(
+        &self,
+        partitions: Vec<(TopicPartition, RetentionLimits)>,
+        now_ms: i64,
+    ) -> Pending<Vec<RetentionOutcome>> {
         let state = self.state.lock();
-        for (partition, limits) in state.table.topics().flat_map(RetentionLimits::of_partitions) {
-            if let Some(offset) = state.retained_from(partition, &limits, now_ms) {
-                commands.push(Command::AdvanceLogStart { partition, offset });
-            }
-        }
-        let partitions_trimmed = commands.len();
-        let unused_since_ms = now_ms - PRODUCER_EXPIRY_MS;
-        let idle = state.table.idle_producers(unused_since_ms);
-        drop(state);
-        commands.extend(idle.iter().filter_map(|key| expire_producer(key, unused_since_ms)));
-        self.commit_now(&commands);
-        ready(Maintained {
-            partitions_failed: 0,
-            partitions_trimmed,
-            producers_expired: idle.len(),
-            bytes_freed: 0,
-        })
+        let look = |(at, limits): &(TopicPartition, RetentionLimits)| Ok(state.look(*at, limits, now_ms));
+        ready(partitions.iter().map(look).collect())
+    }
+
+    fn maintain(&self, _: i64) -> Pending<u64> {
+        // Records are freed when they are deleted, but for those that a reply may have.
+        self.state.lock().deleted.purge();
+        ready(0)
     }
 
     fn collect(&self, page: &mut Page) {

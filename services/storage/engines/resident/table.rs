@@ -77,12 +77,6 @@ impl Table {
         self.all::<GroupDocument>().filter_map(|(key, group)| Some((GroupDocument::parse_key(key)?, group)))
     }
 
-    /// Producers without a batch after this time.
-    pub(in crate::engines) fn idle_producers(&self, unused_since_ms: i64) -> Vec<Key> {
-        let idle = self.all::<ProducerDocument>().filter(|(_, producer)| producer.last_ms <= unused_since_ms);
-        idle.map(|(key, _)| key.clone()).collect()
-    }
-
     /// Documents by key.
     pub(in crate::engines) fn load(&self, keys: &[Key]) -> Vec<Option<Document>> {
         keys.iter().map(|key| self.documents.get(key).cloned()).collect()

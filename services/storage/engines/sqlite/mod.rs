@@ -54,8 +54,8 @@ pub use verify::{VerifyReport, verify};
 
 use super::resident::{CommitStats, Gauges, ReadBudget};
 use super::{
-    Engine, EngineKind, Holds, Maintained, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError,
-    Subject, Watch, Watchers,
+    Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits,
+    RetentionOutcome, StoreError, Subject, Watch, Watchers,
 };
 use crate::settings::Settings;
 use batches::{outcome_without_log, read_memory};
@@ -192,9 +192,17 @@ impl Engine for Sqlite {
         self.shared.watchers.topics_version()
     }
 
-    fn maintain(&self, now_ms: i64) -> Pending<Maintained> {
-        let (jobs, readers) = (self.jobs.lock().clone(), self.readers.clone());
-        let maintenance = Maintenance { jobs, readers, now_ms, delete_delay: self.shared.delete_delay };
+    fn retention(
+        &self,
+        partitions: Vec<(TopicPartition, RetentionLimits)>,
+        now_ms: i64,
+    ) -> Pending<Vec<RetentionOutcome>> {
+        self.readers.retention(partitions, now_ms)
+    }
+
+    fn maintain(&self, now_ms: i64) -> Pending<u64> {
+        let jobs = self.jobs.lock().clone();
+        let maintenance = Maintenance { jobs, now_ms, delete_delay: self.shared.delete_delay };
         Box::pin(maintenance.run())
     }
 

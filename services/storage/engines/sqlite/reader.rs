@@ -19,8 +19,11 @@ use super::schema::{damaged, failed};
 use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
-use crate::engines::resident::{ReadBudget, RetentionLimits, empty};
-use crate::engines::{Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
+use crate::engines::resident::{ReadBudget, empty};
+use crate::engines::{
+    Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits, RetentionLook, RetentionOutcome,
+    StoreError,
+};
 
 pub(super) enum Job {
     Read {
@@ -48,19 +51,12 @@ pub(super) enum Job {
         partitions: Vec<TopicPartition>,
         answer: AnswerTo<Vec<u64>>,
     },
-    /// Where partitions start after retention, as of a time in ms.
-    Retain {
+    /// What retention does to partitions, as of a time in ms.
+    Retention {
         partitions: Vec<(TopicPartition, RetentionLimits)>,
         now_ms: i64,
-        answer: AnswerTo<Retained>,
+        answer: AnswerTo<Vec<RetentionOutcome>>,
     },
-}
-
-/// The new log start offsets, and how many partitions could not be read.
-#[derive(Debug, Default)]
-pub(super) struct Retained {
-    pub(super) starts: Vec<(TopicPartition, i64)>,
-    pub(super) failed: usize,
 }
 
 /// Threads for reads from offsets and of documents, which are short, and others for look-ups, which may be long: a search
@@ -108,12 +104,12 @@ impl Readers {
         self.reads.ask(move |answer| Job::Sizes { partitions, answer })
     }
 
-    pub(super) fn retain(
+    pub(super) fn retention(
         &self,
         partitions: Vec<(TopicPartition, RetentionLimits)>,
         now_ms: i64,
-    ) -> Pending<Retained> {
-        self.look_ups.ask(move |answer| Job::Retain { partitions, now_ms, answer })
+    ) -> Pending<Vec<RetentionOutcome>> {
+        self.look_ups.ask(move |answer| Job::Retention { partitions, now_ms, answer })
     }
 }
 
@@ -150,8 +146,10 @@ impl Work for Reader {
                 reply(answer, || scan::scan(&self.connection, &self.shared, &prefix, after.as_ref(), limit));
             }
             Job::Sizes { partitions, answer } => reply(answer, || self.sizes(&partitions)),
-            Job::Retain { partitions, now_ms, answer } => {
-                reply(answer, || Ok(self.retain(&partitions, now_ms)));
+            Job::Retention { partitions, now_ms, answer } => {
+                let look =
+                    |(at, limits): &(TopicPartition, RetentionLimits)| self.retention(*at, limits, now_ms);
+                reply(answer, || Ok(partitions.iter().map(look).collect()));
             }
         }
     }
@@ -352,30 +350,10 @@ impl Reader {
         partitions.iter().map(size).collect()
     }
 
-    fn retain(&self, partitions: &[(TopicPartition, RetentionLimits)], now_ms: i64) -> Retained {
-        let mut retained = Retained::default();
-        for (at, limits) in partitions {
-            match self.retained_from(*at, limits, now_ms) {
-                Ok(start) => retained.starts.extend(start.map(|start| (*at, start))),
-                Err(error) => {
-                    warn!(partition = ?at, "retention could not be applied to a partition: {error}");
-                    retained.failed += 1;
-                }
-            }
-        }
-        retained
-    }
-
-    /// The log start offset after retention, if it advances.
-    fn retained_from(
-        &self,
-        at: TopicPartition,
-        limits: &RetentionLimits,
-        now_ms: i64,
-    ) -> Result<Option<i64>, StoreError> {
-        // Every partition is looked at, which would push out of the cache what is in use.
+    fn retention(&self, at: TopicPartition, limits: &RetentionLimits, now_ms: i64) -> RetentionOutcome {
+        // Many partitions may be looked at, which would push out of the cache what is in use.
         let (log, _snapshot) = self.snapshot(at, Keep::Nothing)?;
-        let Some((PartitionDocument { log_start, .. }, log)) = log else { return Ok(None) };
+        let Some((PartitionDocument { log_start, end, .. }, log)) = log else { return Ok(None) };
         let (mut bytes, mut from) = (log.bytes, None);
         let mut step = |span: &Span| {
             // What all of its batches do together, the oldest do as well.
@@ -387,8 +365,9 @@ impl Reader {
             Step::Over
         };
         let searched = log.search(&self.connection, log_start, &mut step);
-        searched.map_err(|error| failed("reading", &error))?;
-        Ok(from)
+        let first_kept = searched.map_err(|error| failed("reading", &error))?;
+        let next_ms = first_kept.and_then(|first| limits.expires_ms(first.max_timestamp));
+        Ok(Some(RetentionLook { end, log_start: from, next_ms }))
     }
 }
 

@@ -115,9 +115,9 @@ async fn write_format_1(model: &Memory, path: &Path) {
 }
 
 fn old_partition(document: &Document, number: u32) -> String {
-    let PartitionDocument { log_start, end, leader_epoch } = *document.get().unwrap();
+    let PartitionDocument { log_start, end, leader_epoch, look_after_append } = *document.get().unwrap();
     format!(
-        "{{\"number\":{number},\"log_start\":{log_start},\"end\":{end},\"bytes\":0,\"leader_epoch\":{leader_epoch}}}"
+        "{{\"number\":{number},\"log_start\":{log_start},\"end\":{end},\"bytes\":0,\"leader_epoch\":{leader_epoch},\"look_after_append\":{look_after_append}}}"
     )
 }
 

@@ -1,10 +1,14 @@
 //! Reads a whole store and checks its consistency.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
-use rules::documents::{Document, DocumentKind, Key, PartitionDocument, TopicDocument, TopicName, read};
+use rules::documents::{
+    Document, DocumentKind, Due, DueComplete, DueSubject, Key, PartitionDocument, TopicDocument, TopicName,
+    read,
+};
 use rusqlite::Connection;
 
 use super::logs::Log;
@@ -49,7 +53,7 @@ impl fmt::Display for VerifyReport {
 const FAULTS_MAX: usize = 100;
 
 /// Checks SQLite's own structure, every batch's CRC, that offsets are dense, that the index says of each batch what it is,
-/// and that documents match the logs. `progress` gets the rows done and the total.
+/// that documents match the logs, and that retention will find them. `progress` gets the rows done and the total.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -80,6 +84,7 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
         }
     };
     let all = documents(connection, &unfolded, &mut report).map_err(reading)?;
+    verify_due(&all, &mut report);
     let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(reading);
     let total = count("SELECT count(*) FROM batches")? as u64;
     let partitions = partitions(connection, &all, &unfolded, &mut report).map_err(reading)?;
@@ -141,6 +146,25 @@ fn documents(
         }
     }
     Ok(all)
+}
+
+/// Checks that each log that has records, and a limit on their age, is in the due index.
+fn verify_due(all: &HashMap<Key, Document>, report: &mut VerifyReport) {
+    if !all.contains_key(&DueComplete::key(&())) {
+        return;
+    }
+    let due: HashSet<DueSubject> = all.keys().filter_map(|key| Some(Due::parse_key(key)?.subject)).collect();
+    let topics = all.values().filter_map(Document::get::<TopicDocument>);
+    let limited = topics.filter(|topic| topic.effective().retention_ms.is_some());
+    for topic in limited.filter(|topic| !due.contains(&DueSubject::Topic(Arc::clone(&topic.name)))) {
+        for at in topic.all_partitions().filter(|at| !due.contains(&DueSubject::Partition(*at))) {
+            let key = PartitionDocument::key(&at);
+            let log = all.get(&key).and_then(Document::get::<PartitionDocument>);
+            if log.is_some_and(|log| !log.is_empty()) {
+                report.fault(format!("{key} has records, and nothing says when they expire"));
+            }
+        }
+    }
 }
 
 /// The partitions by number.

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use kernel::{ProducerId, TopicId, TopicPartition};
+use kernel::{TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use super::append::Append;
 use super::configs::NewConfigs;
+use super::due::{DueCommand, Retain};
 use super::group::GroupCommand;
+use crate::documents::ProducerKey;
 
 /// A change to the store, as plain data. It carries the time and the random ids that it needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,30 +54,31 @@ pub enum Command {
     },
     /// Appends one record batch.
     Append(Append),
-    /// Advances the log start offset: DeleteRecords and retention.
+    /// Advances the log start offset: DeleteRecords.
     AdvanceLogStart {
         /// The partition.
         partition: TopicPartition,
         /// The new log start offset; -1 for the high watermark.
         offset: i64,
     },
+    /// Applies retention to a partition.
+    Retain(Retain),
     /// Allocates a producer id.
     AllocateProducerId {
         /// A random number, from which a new store's first id is made.
         seed: u32,
     },
-    /// Removes the state of an idle producer.
+    /// Removes the state of an idle producer; of one that has produced since, it says when to look again.
     ExpireProducer {
-        /// The partition.
-        partition: TopicPartition,
         /// The producer.
-        producer: ProducerId,
-        /// The service that gave its id; `None` for this one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        origin: Option<Arc<str>>,
-        /// Only if it has not produced since this time, in ms.
-        unused_since_ms: i64,
+        producer: ProducerKey,
+        /// The time of the entry of the due index that it was found by, in ms; it is deleted.
+        taken_ms: Option<i64>,
+        /// The time, in ms.
+        now_ms: i64,
     },
+    /// Changes the due index.
+    Due(DueCommand),
     /// Changes a consumer group.
     Group {
         /// Group id.

@@ -69,6 +69,8 @@ pub enum GroupCommand {
     },
     /// Deletes a group that has no members.
     Delete,
+    /// Lists a group that an earlier release has stored: among the groups with timeouts, and in the due index.
+    Index,
 }
 
 impl GroupCommand {

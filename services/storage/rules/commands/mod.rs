@@ -3,6 +3,7 @@
 mod append;
 mod command;
 mod configs;
+mod due;
 mod effect;
 mod group;
 mod heartbeat;
@@ -16,6 +17,7 @@ mod tests;
 pub use append::{Append, BatchFacts, Payload};
 pub use command::Command;
 pub use configs::{ConfigOperation, NewConfigs};
+pub use due::{DueCommand, Retain};
 pub use effect::Effect;
 pub use group::{CommittedOffset, GroupCommand, Join, Joined, LeftMember, MemberIdentity, Sync, Synced};
 pub use heartbeat::{

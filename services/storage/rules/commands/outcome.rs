@@ -45,6 +45,10 @@ pub enum Applied {
     Left(Vec<LeftMember>),
     /// For each offset, why it was not deleted, if so.
     OffsetsDeleted(Vec<Option<ErrorCode>>),
+    /// Whether the producer has expired.
+    ProducerExpired(bool),
+    /// When the next offset of the group may expire, in ms; `None` if none can before it is in use again.
+    NextExpiry(Option<i64>),
 }
 
 /// The outcome of a command.

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::*;
-use crate::documents::{Blob, MemberProtocol, OffsetDocument};
+use crate::documents::{Blob, DueComplete, DueSubject, MemberProtocol, OffsetDocument, ProducerKey};
 
 const AT: TopicPartition = TopicPartition { topic: TopicId(Uuid::from_u128(1)), partition: 3 };
 
@@ -139,7 +139,12 @@ fn group_commands() -> Vec<GroupCommand> {
             deleted_topics: BTreeSet::from([AT.topic]),
         },
         GroupCommand::Delete,
+        GroupCommand::Index,
     ]
+}
+
+fn producer(origin: Option<Arc<str>>) -> ProducerKey {
+    ProducerKey { partition: AT, producer: ProducerId(9), origin }
 }
 
 #[test]
@@ -159,9 +164,28 @@ fn commands_round_trip() {
         Command::Append(Append::new(AT, &batch(), 17)),
         Command::AdvanceLogStart { partition: AT, offset: -1 },
         Command::AllocateProducerId { seed: 7 },
-        Command::ExpireProducer { partition: AT, producer: ProducerId(9), origin: None, unused_since_ms: 1 },
+        Command::ExpireProducer { producer: producer(None), taken_ms: Some(5), now_ms: 6 },
+        Command::ExpireProducer { producer: producer(Some(text("a/b"))), taken_ms: None, now_ms: 6 },
+        Command::Retain(Retain {
+            partition: AT,
+            taken_ms: Some(5),
+            end: 9,
+            log_start: Some(7),
+            next_ms: None,
+            after_append: true,
+        }),
+        Command::Due(DueCommand::Complete(DueComplete { offsets_retention_ms: 1 })),
         Command::Check(Box::new(Command::AllocateProducerId { seed: 7 })),
     ];
+    let subjects = [
+        DueSubject::Partition(AT),
+        DueSubject::Topic(text("t")),
+        DueSubject::Producer(producer(None)),
+        DueSubject::Offsets(text("g")),
+        DueSubject::DeletedTopic(AT.topic),
+    ];
+    let moved = |subject| DueCommand::Move { subject, from_ms: vec![0, 7], to_ms: Some(9) };
+    commands.extend(subjects.into_iter().map(moved).map(Command::Due));
     commands.extend(group_commands().into_iter().map(|command| Command::Group { group: text("g"), command }));
     commands.iter().for_each(check_round_trip);
 }

@@ -139,6 +139,11 @@ impl GroupDocument {
         if self.consumer.is_some() { "consumer" } else { "classic" }
     }
 
+    /// Whether anything of it can time out. If not, it is empty.
+    pub fn has_timeouts(&self) -> bool {
+        self.members > 0 || self.pending_ids.is_some() || self.deadline.is_some()
+    }
+
     /// Whether the group epoch is later than that of the target assignment. Never in a classic group.
     pub fn has_due_target(&self) -> bool {
         self.consumer.as_ref().is_some_and(|own| own.assignment_epoch < self.generation)

@@ -158,13 +158,14 @@ impl KeyPart for TopicPartition {
 }
 
 /// A producer in a partition.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ProducerKey {
     /// The partition.
     pub partition: TopicPartition,
     /// The producer's id.
     pub producer: ProducerId,
     /// The service that gave the id; `None` for this one. Services count their ids independently.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Arc<str>>,
 }
 

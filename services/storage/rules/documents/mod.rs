@@ -5,11 +5,13 @@
 mod assigned;
 mod client_metrics;
 mod consumer;
+mod due;
 mod group;
 mod group_topics;
 mod instance;
 mod key;
 mod kind;
+mod live_group;
 mod offset;
 mod partition;
 mod producer;
@@ -21,6 +23,7 @@ pub use client_metrics::Subscription;
 pub use consumer::{
     ASSIGNORS, ConsumerGroup, ConsumerMember, MemberState, Partitions, SubscribedTopic, each, holds,
 };
+pub use due::{Due, DueComplete, DueKey, DueSubject};
 pub use group::{
     Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol, PendingDocument,
     PendingIds,
@@ -29,6 +32,7 @@ pub use group_topics::GroupTopics;
 pub use instance::InstanceDocument;
 pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix, ProducerKey};
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ReadError};
+pub use live_group::LiveGroup;
 pub use offset::OffsetDocument;
 pub use partition::PartitionDocument;
 pub use producer::{Counters, ProducedBatch, ProducerDocument};
@@ -36,7 +40,7 @@ pub use tally::Tally;
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 14] = [
+pub static KINDS: [AnyKind; 17] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -51,6 +55,9 @@ pub static KINDS: [AnyKind; 14] = [
     AnyKind::of::<AssignedPartition>(),
     AnyKind::of::<PendingDocument>(),
     AnyKind::of::<OffsetDocument>(),
+    AnyKind::of::<LiveGroup>(),
+    AnyKind::of::<Due>(),
+    AnyKind::of::<DueComplete>(),
 ];
 
 fn kind_of(key: &Key) -> Option<&'static AnyKind> {

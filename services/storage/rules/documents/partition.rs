@@ -15,6 +15,17 @@ pub struct PartitionDocument {
     pub end: i64,
     /// The leader epoch that batches are stored with.
     pub leader_epoch: i32,
+    /// Whether the next append must put it into the due index: retention by size has found nothing to delete, and only
+    /// an append can change that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub look_after_append: bool,
+}
+
+impl PartitionDocument {
+    /// Whether it has no records.
+    pub fn is_empty(&self) -> bool {
+        self.log_start == self.end
+    }
 }
 
 /// By topic id, so that a topic never gets the log of a deleted topic with its name.

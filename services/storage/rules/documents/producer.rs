@@ -56,6 +56,14 @@ impl DocumentKind for ProducerDocument {
 }
 
 impl ProducerDocument {
+    /// Kafka's `producer.id.expiration.ms`: producers expire after a day without a batch.
+    pub const EXPIRY_MS: i64 = 86_400_000;
+
+    /// When it expires, unless it produces again.
+    pub fn expires_ms(&self) -> i64 {
+        self.last_ms.saturating_add(Self::EXPIRY_MS)
+    }
+
     /// The keys of all producers of a partition.
     pub fn of_partition(partition: TopicPartition) -> Prefix {
         Prefix::of_partition(Self::PREFIX, partition)

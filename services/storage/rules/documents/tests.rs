@@ -39,6 +39,17 @@ fn keys_round_trip() {
     let assigned = AssignedKey { group: text("a/b"), partition: AT };
     let foreign = ProducerKey { origin: Some(text("a/b")), ..producer(AT, 7) };
     round_trips::<ProducerDocument>(&foreign, &format!("producer/{id}/0/7/a/b"));
+    let due = |subject| DueKey { at_ms: 7, subject };
+    let time = "0000000000000000007";
+    for (subject, text) in [
+        (DueSubject::Topic(text("a/b")), "topic/a/b".to_owned()),
+        (DueSubject::Producer(foreign), format!("producer/{id}/0/7/a/b")),
+        (DueSubject::Producer(producer(AT, 7)), format!("producer/{id}/0/7")),
+        (DueSubject::Offsets(text("")), "offsets/".to_owned()),
+        (DueSubject::DeletedTopic(TOPIC), format!("deleted-topic/{id}")),
+    ] {
+        round_trips::<Due>(&due(subject), &format!("due/{time}/{text}"));
+    }
     let tried = [
         round_trips::<Counters>(&(), "counters"),
         round_trips::<TopicDocument>(&text("a/b"), "topic/a/b"),
@@ -54,6 +65,9 @@ fn keys_round_trip() {
         round_trips::<InstanceDocument>(&instance, "instance/3/a/b/c/d"),
         round_trips::<AssignedPartition>(&assigned, &format!("assigned-partition/3/a/b/{id}/0")),
         round_trips::<OffsetDocument>(&offset, "offset/5/4/ü//t/7"),
+        round_trips::<LiveGroup>(&text("a/b"), "live-group/a/b"),
+        round_trips::<Due>(&due(DueSubject::Partition(AT)), &format!("due/{time}/partition/{id}/0")),
+        round_trips::<DueComplete>(&(), "due-complete"),
     ];
     assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");
 }

@@ -49,9 +49,10 @@ fn member_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
         GroupCommand::InstallTarget(target) => target.members.keys().collect(),
         GroupCommand::Advance(advance) => vec![&advance.member_id],
         GroupCommand::CommitOffsets { member, .. } => vec![&member.id],
-        GroupCommand::DeleteOffsets { .. } | GroupCommand::ExpireOffsets { .. } | GroupCommand::Delete => {
-            Vec::new()
-        }
+        GroupCommand::DeleteOffsets { .. }
+        | GroupCommand::ExpireOffsets { .. }
+        | GroupCommand::Delete
+        | GroupCommand::Index => Vec::new(),
     }
 }
 
@@ -153,7 +154,8 @@ fn change(group: &mut Group<'_>, command: &GroupCommand) -> Outcome {
         | GroupCommand::CommitOffsets { .. }
         | GroupCommand::DeleteOffsets { .. }
         | GroupCommand::ExpireOffsets { .. }
-        | GroupCommand::Delete => Err(unknown_member()),
+        | GroupCommand::Delete
+        | GroupCommand::Index => Err(unknown_member()),
     }
 }
 

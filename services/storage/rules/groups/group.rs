@@ -10,6 +10,7 @@ use kernel::{ErrorCode, TopicId};
 
 use super::assigned::Assigned;
 use super::instances::Instances;
+use super::live;
 use super::lookups::Lookups;
 use super::pending::Pending;
 use super::tally::{Subscription, recount, recount_topics};
@@ -213,6 +214,7 @@ impl<'a> Group<'a> {
         self.assigned.add_changes(&self.name, &mut changes);
         self.pending.add_changes(&self.name, &mut changes);
         if self.stored.as_deref() != Some(&self.document) {
+            live::note(&self.name, self.stored.as_deref(), &self.document, &mut changes);
             let document = Document::new::<GroupDocument>(self.document);
             changes.insert(GroupDocument::key(&self.name), Some(document));
         }

@@ -24,6 +24,7 @@ mod group;
 mod instances;
 mod join;
 mod leave;
+mod live;
 mod lookups;
 mod offsets;
 mod pending;

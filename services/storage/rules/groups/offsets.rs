@@ -9,13 +9,16 @@ use kernel::{ErrorCode, TopicId};
 
 use super::consumer;
 use super::group::{Group, unknown_member};
+use super::live;
 use super::lookups::Lookups;
 use super::pending;
 use super::protocols::{self, CONSUMER};
 use crate::commands::{Applied, CommittedOffset, GroupCommand, MemberIdentity, Outcome, Refused};
 use crate::documents::{
-    DocumentKind, GroupDocument, GroupState, MemberKey, OffsetDocument, OffsetKey, PendingDocument,
+    DocumentKind, DueSubject, GroupDocument, GroupState, MemberKey, OffsetDocument, OffsetKey,
+    PendingDocument,
 };
+use crate::due;
 use crate::working_set::{Wanted, WorkingSet};
 
 /// Whether a command is about offsets, and changes no member.
@@ -26,6 +29,7 @@ pub(super) fn is_about_offsets(command: &GroupCommand) -> bool {
             | GroupCommand::DeleteOffsets { .. }
             | GroupCommand::ExpireOffsets { .. }
             | GroupCommand::Delete
+            | GroupCommand::Index
     )
 }
 
@@ -42,7 +46,11 @@ pub(super) fn needs_always(wanted: &mut Wanted, group: &Arc<str>, command: &Grou
                 wanted.write::<OffsetDocument>(&key(group, topic, *partition));
             }
         }
-        GroupCommand::ExpireOffsets { .. } | GroupCommand::Delete => {
+        // A group with pending ids does not expire.
+        GroupCommand::ExpireOffsets { .. } => {
+            wanted.scan(OffsetDocument::of_group(group));
+        }
+        GroupCommand::Delete => {
             wanted.scan(OffsetDocument::of_group(group)).scan(PendingDocument::of_group(group));
         }
         _ => {}
@@ -77,6 +85,7 @@ pub(super) fn decide(
         GroupCommand::CommitOffsets { member, offsets, knows_epochs, now_ms } => {
             let committer = CommittingMember { member, knows_epochs: *knows_epochs };
             let group = load_for_committer(Lookups::new(set, lacking), name, member);
+            let is_new = group.is_none();
             match group.map(|mut group| check_committer(&mut group, &committer)) {
                 Some(checked) => checked?,
                 // A consumer that commits offsets and joins no group.
@@ -85,17 +94,20 @@ pub(super) fn decide(
                 }
                 None => return Err(unknown_group()),
             }
-            for CommittedOffset { topic, partition, document } in offsets {
-                set.put::<OffsetDocument>(&key(name, topic, *partition), document.clone());
-            }
+            put_offsets(set, name, offsets, is_new);
             Ok(Applied::Changed)
         }
         GroupCommand::DeleteOffsets { offsets } => {
-            let group = load_for_subscriptions(Lookups::new(set, lacking), name);
-            let errors = delete_errors(&group.ok_or_else(unknown_group)?, offsets)?;
+            let group = load_for_subscriptions(Lookups::new(set, lacking), name).ok_or_else(unknown_group)?;
+            let errors = delete_errors(&group, offsets)?;
+            let is_empty = group.document.state == GroupState::Empty;
             let unused = offsets.iter().zip(&errors).filter(|(_, error)| error.is_none());
             let unused: Vec<(Arc<str>, i32)> = unused.map(|(offset, _)| offset.clone()).collect();
             remove_offsets(set, name, &unused);
+            if is_empty {
+                // These may have been its last ones.
+                due::look_at_once(set, &DueSubject::Offsets(Arc::clone(name)));
+            }
             Ok(Applied::OffsetsDeleted(errors))
         }
         GroupCommand::ExpireOffsets { now_ms, retention_ms, deleted_topics } => {
@@ -103,6 +115,10 @@ pub(super) fn decide(
             expire(set, lacking, name, &expiry)
         }
         GroupCommand::Delete => delete_group(set, name),
+        GroupCommand::Index => {
+            live::index(set, name);
+            Ok(Applied::Changed)
+        }
         _ => Err(unknown_group()),
     }
 }
@@ -246,8 +262,35 @@ fn drop_group(set: &mut WorkingSet<'_>, group: &Arc<str>) {
     for member in pending::ids(set, group) {
         set.delete::<PendingDocument>(&MemberKey { group: Arc::clone(group), member });
     }
+    live::note_deleted(set, group);
     set.delete::<GroupDocument>(group);
 }
+
+/// Stores offsets. Only one that may expire before all others did puts the group into the due index.
+fn put_offsets(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[CommittedOffset], group_is_new: bool) {
+    let mut must_look = group_is_new;
+    for CommittedOffset { topic, partition, document } in offsets {
+        let key = key(group, topic, *partition);
+        must_look |= may_expire_earlier(set.get::<OffsetDocument>(&key), document);
+        set.put::<OffsetDocument>(&key, document.clone());
+    }
+    if must_look {
+        due::look_at_once(set, &DueSubject::Offsets(Arc::clone(group)));
+    }
+}
+
+/// Whether an offset may expire before the one that it takes the place of.
+fn may_expire_earlier(before: Option<&OffsetDocument>, after: &OffsetDocument) -> bool {
+    match before.map(|before| (before.expires_ms, after.expires_ms)) {
+        Some((None, None)) => false,
+        Some((Some(before_ms), Some(after_ms))) => after_ms < before_ms,
+        // Which is earlier depends on how long the broker keeps offsets.
+        Some((None, Some(_)) | (Some(_), None)) | None => true,
+    }
+}
+
+/// An offset that its group uses is looked at again after this time, or after its retention time if that is shorter.
+const IN_USE_MS: i64 = 60 * 60 * 1_000;
 
 /// What decides whether an offset has expired.
 struct Expiry<'a> {
@@ -265,7 +308,7 @@ fn expire(
     expiry: &Expiry<'_>,
 ) -> Outcome {
     let Some(group) = load_for_subscriptions(Lookups::new(set, lacking), name) else {
-        return Ok(Applied::Changed);
+        return Ok(Applied::NextExpiry(None));
     };
     let is_empty = group.document.state == GroupState::Empty;
     let is_idle = |topic: &str| {
@@ -284,20 +327,29 @@ fn expire(
     } else {
         i64::MIN
     };
-    let is_over = |offset: &OffsetDocument| match offset.expires_ms {
-        Some(expires_ms) => expires_ms <= expiry.now_ms,
-        None => expiry.now_ms - offset.committed_ms.max(since_ms) >= expiry.retention_ms,
+    let expires_ms = |offset: &OffsetDocument| {
+        let kept_ms = || offset.committed_ms.max(since_ms).saturating_add(expiry.retention_ms);
+        offset.expires_ms.unwrap_or_else(kept_ms)
     };
-    let offsets = all_offsets(set, name);
-    let is_expired = |(topic, partition): &(Arc<str>, i32)| {
-        let Some(offset) = set.get::<OffsetDocument>(&key(name, topic, *partition)) else { return true };
-        expiry.deleted_topics.contains(&offset.topic_id) || (is_idle(topic) && is_over(offset))
-    };
-    let expired: Vec<(Arc<str>, i32)> = offsets.iter().filter(|offset| is_expired(offset)).cloned().collect();
-    if is_empty && group.document.pending_ids.is_none() && expired.len() == offsets.len() {
+    let in_use_ms = expiry.now_ms.saturating_add(expiry.retention_ms.min(IN_USE_MS));
+    let (mut expired, mut next_ms) = (Vec::new(), None);
+    for (topic, partition) in all_offsets(set, name) {
+        let offset = set.get::<OffsetDocument>(&key(name, &topic, partition));
+        let is_kept = |offset: &&OffsetDocument| !expiry.deleted_topics.contains(&offset.topic_id);
+        match offset.filter(is_kept).map(expires_ms) {
+            Some(at_ms) if at_ms > expiry.now_ms => next_ms = earliest(next_ms, at_ms),
+            Some(_) if !is_idle(&topic) => next_ms = earliest(next_ms, in_use_ms),
+            Some(_) | None => expired.push((topic, partition)),
+        }
+    }
+    if is_empty && group.document.pending_ids.is_none() && next_ms.is_none() {
         drop_group(set, name);
     } else {
         remove_offsets(set, name, &expired);
     }
-    Ok(Applied::Changed)
+    Ok(Applied::NextExpiry(next_ms))
+}
+
+fn earliest(known_ms: Option<i64>, at_ms: i64) -> Option<i64> {
+    Some(known_ms.map_or(at_ms, |known_ms| known_ms.min(at_ms)))
 }

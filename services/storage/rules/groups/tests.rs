@@ -13,9 +13,9 @@ use crate::commands::{
     Outcome, Sync, Synced,
 };
 use crate::documents::{
-    AssignedPartition, Blob, Document, DocumentKind, GroupDocument, GroupState, GroupTopics,
-    InstanceDocument, Key, MemberDocument, MemberKey, MemberProtocol, OffsetDocument, PendingDocument, Tally,
-    each,
+    AssignedPartition, Blob, Document, DocumentKind, Due, DueKey, DueSubject, GroupDocument, GroupState,
+    GroupTopics, InstanceDocument, Key, LiveGroup, MemberDocument, MemberKey, MemberProtocol, OffsetDocument,
+    PendingDocument, Tally, each,
 };
 use crate::groups::tally::{Subscription, recount, recount_topics};
 use crate::groups::{GroupView, target_assignment};
@@ -38,6 +38,11 @@ pub(super) struct Store {
     pub(super) at_rest: usize,
     initial_delay_ms: i64,
     members_max: usize,
+}
+
+/// The entry for offsets of the group.
+fn offsets_due() -> DueKey {
+    DueKey::at_once(DueSubject::Offsets(text("g")))
 }
 
 pub(super) fn text(text: &str) -> Arc<str> {
@@ -65,7 +70,21 @@ impl Store {
         assert!(effects.is_empty(), "a group has no log");
         self.check_pending();
         self.check_members();
+        self.check_lists();
         outcome
+    }
+
+    /// A group with timeouts is listed as one, any other is in the due index.
+    fn check_lists(&self) {
+        let group = self.documents.get::<GroupDocument>(&text("g"));
+        let has_timeouts = group.is_some_and(GroupDocument::has_timeouts);
+        assert_eq!(self.documents.get::<LiveGroup>(&text("g")).is_some(), has_timeouts);
+        assert!(group.is_none() || has_timeouts || self.documents.due() == [offsets_due()]);
+    }
+
+    /// Nothing is left but an entry of the due index, whose look will find nothing.
+    fn is_gone(&self) -> bool {
+        self.documents.0.keys().all(|key| key.kind() == Due::PREFIX)
     }
 
     /// The group knows of its members what their documents say.
@@ -395,7 +414,7 @@ fn pending_ids_end_when_they_are_used_left_or_late_and_with_the_group() {
     assert_eq!((store.state().0, store.group().pending_ids), (GroupState::Empty, None));
     store.run(GroupCommand::Join(Box::new(known_id_join("e", 0)))).unwrap();
     store.run(GroupCommand::Delete).unwrap();
-    assert!(store.documents.0.is_empty(), "{:?}", store.documents);
+    assert!(store.is_gone(), "{:?}", store.documents);
 }
 
 #[test]
@@ -664,7 +683,7 @@ fn offsets_are_deleted_with_their_group() {
     assert_eq!(store.run(GroupCommand::Delete).unwrap_err().error, ErrorCode::NonEmptyGroup);
     store.leave(&[dynamic("a")]);
     store.run(GroupCommand::Delete).unwrap();
-    assert!(store.documents.0.is_empty(), "{:?}", store.documents);
+    assert!(store.is_gone(), "{:?}", store.documents);
     assert_eq!(store.run(GroupCommand::Delete).unwrap_err().error, ErrorCode::GroupIdNotFound);
 }
 
@@ -688,7 +707,7 @@ fn offsets_expire_after_the_retention_time() {
     assert_eq!(store.offsets(), [0]);
     store.pass(1, &[]);
     expire(&mut store);
-    assert!(store.documents.0.is_empty(), "and the group with them");
+    assert!(store.is_gone(), "and the group with them");
 }
 
 #[test]
@@ -699,4 +718,111 @@ fn offsets_of_deleted_topics_are_deleted() {
     store.run(GroupCommand::ExpireOffsets { now_ms: 0, retention_ms: 100_000, deleted_topics }).unwrap();
     assert!(store.offsets().is_empty());
     assert_eq!(store.state(), (GroupState::Stable, 2));
+}
+
+impl Store {
+    /// A look at the group's offsets: takes its entries, and returns when to look next, from now.
+    fn look(&mut self, retention_ms: i64) -> Option<i64> {
+        self.forget_due();
+        let (now_ms, deleted_topics) = (self.now_ms, BTreeSet::new());
+        match self.run_unlisted(GroupCommand::ExpireOffsets { now_ms, retention_ms, deleted_topics }) {
+            Ok(Applied::NextExpiry(next_ms)) => next_ms.map(|next_ms| next_ms - now_ms),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn forget_due(&mut self) {
+        self.documents.0.retain(|key, _| key.kind() != Due::PREFIX);
+    }
+
+    /// Runs a command whose group need not be in the due index, because its entry was taken.
+    fn run_unlisted(&mut self, command: GroupCommand) -> Outcome {
+        self.documents.run(&Command::Group { group: text("g"), command }).0
+    }
+}
+
+#[test]
+fn only_an_offset_that_may_expire_first_puts_the_group_into_the_due_index() {
+    let mut store = Store::new();
+    let commit = |store: &mut Store, partition, expires_ms| {
+        let (now_ms, member) = (store.now_ms, dynamic(""));
+        let document = OffsetDocument {
+            topic_id: TopicId(Uuid::from_u128(1)),
+            offset: 1,
+            leader_epoch: -1,
+            metadata: text(""),
+            committed_ms: now_ms,
+            expires_ms,
+        };
+        let offsets = vec![CommittedOffset { topic: text("t"), partition, document }];
+        let command = GroupCommand::CommitOffsets { member, offsets, knows_epochs: true, now_ms };
+        store.forget_due();
+        store.run_unlisted(command).unwrap();
+        store.documents.due()
+    };
+    assert_eq!(commit(&mut store, 0, None), [offsets_due()], "the group is new");
+    store.now_ms = 10;
+    assert!(commit(&mut store, 0, None).is_empty(), "the offset was there");
+    assert_eq!(commit(&mut store, 1, None), [offsets_due()]);
+    assert_eq!(commit(&mut store, 1, Some(500)), [offsets_due()], "it has a time of its own");
+    assert!(commit(&mut store, 1, Some(600)).is_empty(), "a later one");
+    assert_eq!(commit(&mut store, 1, Some(400)), [offsets_due()]);
+    assert_eq!(commit(&mut store, 1, None), [offsets_due()], "the broker's retention may be shorter");
+}
+
+#[test]
+fn a_look_at_offsets_says_when_to_look_next() {
+    let mut store = Store::new();
+    store.commit(dynamic(""), 0, 1).unwrap();
+    store.now_ms = 3_000;
+    store.commit(dynamic(""), 1, 1).unwrap();
+    assert_eq!(store.look(10_000), Some(7_000), "the first offset goes first");
+    store.now_ms = 10_000;
+    assert_eq!(store.look(10_000), Some(3_000));
+    assert_eq!(store.offsets(), [1]);
+    store.now_ms = 13_000;
+    assert_eq!(store.look(10_000), None);
+    assert!(store.is_gone());
+    assert_eq!(store.look(10_000), None, "there is no such group");
+}
+
+#[test]
+fn offsets_in_use_are_looked_at_again_within_an_hour() {
+    let mut store = Store::stable();
+    store.commit(MemberIdentity { generation: 2, ..dynamic("a") }, 0, 5).unwrap();
+    assert_eq!(store.look(i64::from(SESSION_MS)), Some(i64::from(SESSION_MS)), "it cannot expire earlier");
+    store.now_ms += 100 * 60 * 60 * 1_000;
+    assert_eq!(store.look(2 * 60 * 60 * 1_000), Some(60 * 60 * 1_000));
+    assert_eq!(store.look(1_000), Some(1_000), "nor later than the retention time from now");
+    store.leave(&[dynamic("a"), dynamic("b")]);
+    store.pass(i64::from(REBALANCE_MS), &[]);
+    assert_eq!(store.state().0, GroupState::Empty);
+    assert_eq!(store.documents.due(), [offsets_due()], "the last member has gone");
+}
+
+#[test]
+fn deleted_offsets_may_leave_a_group_to_be_deleted() {
+    let mut store = Store::new();
+    store.commit(dynamic(""), 0, 1).unwrap();
+    assert_eq!(store.look(10_000), Some(10_000));
+    store.run(GroupCommand::DeleteOffsets { offsets: vec![(text("t"), 0)] }).unwrap();
+    assert_eq!(store.documents.due(), [offsets_due()]);
+    assert_eq!(store.look(10_000), None);
+    assert!(store.is_gone());
+}
+
+#[test]
+fn a_group_of_the_release_before_is_listed() {
+    let mut store = Store::stable();
+    let lists = [LiveGroup::PREFIX, Due::PREFIX];
+    store.documents.0.retain(|key, _| !lists.contains(&key.kind()));
+    store.run(GroupCommand::Index).unwrap();
+    assert_eq!(store.documents.due(), [offsets_due()]);
+    store.leave(&[dynamic("a"), dynamic("b")]);
+    store.pass(i64::from(REBALANCE_MS), &[]);
+    store.documents.0.retain(|key, _| !lists.contains(&key.kind()));
+    store.run(GroupCommand::Index).unwrap();
+    store.run(GroupCommand::Delete).unwrap();
+    store.run(GroupCommand::Index).unwrap();
+    assert!(store.is_gone(), "one that is not there is not listed");
 }
