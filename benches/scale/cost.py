@@ -6,6 +6,8 @@ import time
 CALLS = 10_000
 SECONDS_MAX = 5  # how long one cost is measured, if each call takes so long that CALLS would take longer
 
+RESTING_SECONDS, SETTLE_SECONDS_MAX = 0.1, 60
+
 
 def cpu_seconds(pid):
     """CPU time of all threads, to the nanosecond."""
@@ -14,6 +16,15 @@ def cpu_seconds(pid):
         with open(f"/proc/{pid}/task/{thread}/schedstat") as stat:
             spent += int(stat.read().split()[0])
     return spent / 1e9
+
+
+def settle(pid):
+    """Until what was done before has no work left behind: a second with next to none."""
+    end, spent = time.monotonic() + SETTLE_SECONDS_MAX, RESTING_SECONDS
+    while spent >= RESTING_SECONDS and time.monotonic() < end:
+        before = cpu_seconds(pid)
+        time.sleep(1)
+        spent = cpu_seconds(pid) - before
 
 
 def io(pid, field):

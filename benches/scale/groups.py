@@ -105,6 +105,8 @@ def beside_groups(bench, groups, prepare, call):
         broker = stores.broker(bench, folder, group_initial_rebalance_delay="0ms")
         measure.create_topic(broker.address, "load", 4)
         members = prepare(broker.port, groups)
+        # Each new group is looked at once, to know when its members' sessions end.
+        cost.settle(broker.process.pid)
         spent = cost.microseconds(broker, lambda number: call(members[number % 100], number))
         members[0].close()
         broker.stop()

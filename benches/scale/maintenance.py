@@ -12,8 +12,6 @@ from scale.wire import PRODUCE, Connection, check_produced, produce
 WINDOW = 500
 INTERVAL_MS = 100
 SECONDS = 5
-# The first run looks at everything that is new, once. A second that costs less is one after it.
-RESTING_SECONDS, SETTLE_SECONDS_MAX = 0.1, 60
 
 
 def fill(bench, folder, size):
@@ -31,21 +29,13 @@ def fill(bench, folder, size):
     broker.stop()
 
 
-def settle(pid):
-    end, spent = time.monotonic() + SETTLE_SECONDS_MAX, RESTING_SECONDS
-    while spent >= RESTING_SECONDS and time.monotonic() < end:
-        before = cost.cpu_seconds(pid)
-        time.sleep(1)
-        spent = cost.cpu_seconds(pid) - before
-
-
 def runs(bench, size):
     """CPU of the broker per run, with what it does beside, which is nothing."""
     with stores.folder() as folder:
         fill(bench, folder, size)
         broker = stores.broker(bench, folder, retention_interval=f"{INTERVAL_MS}ms")
         pid = broker.process.pid
-        settle(pid)
+        cost.settle(pid)
         before = cost.cpu_seconds(pid)
         time.sleep(SECONDS)
         spent = cost.cpu_seconds(pid) - before
