@@ -40,6 +40,7 @@ impl<'a> Conversation<'a> {
     pub(super) fn new(context: &'a Context, stream: Box<dyn ByteStream>, session: Arc<Session>) -> Self {
         let (read_half, write_half) = tokio::io::split(stream);
         let traffic = &context.traffic;
+        session.set_request_bytes_max(context.frame_bytes_max);
         Self {
             context,
             session,

@@ -24,8 +24,6 @@ pub(crate) struct NodeFacts {
     pub(crate) cluster_id: Arc<str>,
     /// This broker's id.
     pub(crate) node_id: NodeId,
-    /// The largest request, in bytes.
-    pub(crate) request_bytes_max: usize,
     /// The `listeners` in the form of the broker config.
     pub(crate) listeners: String,
 }

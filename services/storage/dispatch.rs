@@ -100,7 +100,7 @@ impl Row {
     }
 }
 
-/// What the broker serves.
+/// What the broker can serve. Clients are offered some of it only at times.
 pub fn served() -> Served {
     let mut served = Served::new(TABLE.iter().map(Row::served));
     let feature =

@@ -22,4 +22,5 @@ mod telemetry;
 
 pub use dispatch::served;
 pub use port::Storage;
+pub use rules::configs::reference_markdown;
 pub use settings::Settings;

@@ -42,12 +42,8 @@ impl RegisterService for Storage {
     }
 
     fn build(settings: &Settings, parts: ServiceParts) -> Result<Arc<dyn Service>, String> {
-        let node = NodeFacts {
-            cluster_id: parts.cluster_id,
-            node_id: parts.node_id,
-            request_bytes_max: parts.requests.bytes_max(),
-            listeners: parts.listeners,
-        };
+        let node =
+            NodeFacts { cluster_id: parts.cluster_id, node_id: parts.node_id, listeners: parts.listeners };
         let settings = settings.clone();
         let (clock, ids, replies) = (parts.clock, parts.ids, parts.replies);
         let (opener, broker) = Broker::new(BrokerParts { settings, node, clock, ids, replies });
@@ -62,7 +58,9 @@ impl Service for Storage {
     }
 
     fn served(&self) -> Served {
-        dispatch::served()
+        let mut served = dispatch::served();
+        self.broker.telemetry.restrict(&mut served);
+        served
     }
 
     fn readiness(&self) -> Result<(), String> {
@@ -78,6 +76,9 @@ impl Service for Storage {
             let opened = tokio::task::spawn_blocking(move || engines::open(&settings)).await;
             let opened = opened.map_err(|error| format!("opening the store failed: {error}"))?;
             self.opener.lock().opened(opened.map_err(|error| error.0)?);
+            if let Err(error) = self.broker.telemetry.look(&self.broker.store).await {
+                warn!(%error, "clients are not offered to push their metrics: no subscription could be read");
+            }
             Ok(())
         })
     }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use kernel::settings::{ANY_TIME, SOME_TIME, Setting, SettingFault, ValueKind};
 use kernel::units::{ByteSize, Span};
+use rules::configs::group::GroupDefaults;
 use serde::{Deserialize, Serialize};
 
 use crate::engines;
@@ -204,6 +205,15 @@ impl Settings {
             queue_bytes_max: default_queue_bytes_max(),
             cache_memory: default_cache_memory(),
             delete_delay: default_delete_delay(),
+        }
+    }
+
+    /// The settings that configs of groups override.
+    pub(crate) fn group_defaults(&self) -> GroupDefaults {
+        let ms = |span: Span| i32::try_from(span.0.as_millis()).unwrap_or(i32::MAX);
+        GroupDefaults {
+            session_ms: ms(self.group_consumer_session_timeout),
+            heartbeat_ms: ms(self.group_consumer_heartbeat_interval),
         }
     }
 

@@ -223,7 +223,9 @@ impl Description {
             ]);
         }
         let configs = self.configs.iter().map(|config| {
-            format!("config {}={}\n", config.name, config.value.as_deref().unwrap_or("(secret)"))
+            let value = config.value.as_deref().unwrap_or("(secret)");
+            let mark = config.no_effect.as_ref().map(|why| format!("  (no effect here, because {why})"));
+            format!("config {}={value}{}\n", config.name, mark.unwrap_or_default())
         });
         let partitions = output::count(self.topic.partitions.len() as u64, "partition");
         let (name, id) = (&self.topic.name, self.topic.id);
@@ -249,12 +251,16 @@ impl Description {
             });
         let configs = self.configs.iter().map(|config| (config.name.clone(), json!(config.value)));
         let configs: serde_json::Map<String, serde_json::Value> = configs.collect();
+        let without = self.configs.iter().filter_map(|config| Some((config, config.no_effect.as_ref()?)));
+        let without = without.map(|(config, why)| (config.name.clone(), json!(why)));
+        let without: serde_json::Map<String, serde_json::Value> = without.collect();
         let partitions: Vec<serde_json::Value> = partitions.collect();
         json!({
             "name": self.topic.name,
             "id": self.topic.id.to_string(),
             "internal": self.topic.is_internal,
             "configs": configs,
+            "no_effect": without,
             "partitions": partitions,
         })
     }
@@ -321,16 +327,20 @@ mod tests {
             is_internal: false,
             partitions: partitions.collect(),
         };
-        let config = Config {
-            name: "retention.ms".to_owned(),
-            value: Some("1000".to_owned()),
+        let config = |name: &str, value: &str, no_effect: Option<&str>| Config {
+            name: name.to_owned(),
+            value: Some(value.to_owned()),
             is_of_topic: true,
             is_default: false,
+            no_effect: no_effect.map(str::to_owned),
         };
         Description {
             topic: Arc::new(topic),
             places: vec![("localhost:9092".to_owned(), 0, 120), ("localhost:9092".to_owned(), 5, 5)],
-            configs: vec![config],
+            configs: vec![
+                config("retention.ms", "1000", None),
+                config("segment.ms", "5", Some("there are no segments")),
+            ],
         }
     }
 
@@ -340,6 +350,7 @@ mod tests {
             description().text(),
             "topic orders  id AAAAAAAAAAAAAAAAAAAAAA  2 partitions\n\
              config retention.ms=1000\n\
+             config segment.ms=5  (no effect here, because there are no segments)\n\
              partition  leader  address         earliest  latest  records\n        \
              0       1  localhost:9092         0     120      120\n        \
              1       1  localhost:9092         5       5        0\n"
@@ -350,6 +361,7 @@ mod tests {
     fn and_json_for_programs() {
         let json = description().json();
         assert_eq!(json["configs"]["retention.ms"], "1000");
+        assert_eq!(json["no_effect"], json!({ "segment.ms": "there are no segments" }));
         assert_eq!(json["partitions"][1]["earliest"], 5);
         assert_eq!(json["partitions"][0]["latest"], 120);
     }

@@ -26,6 +26,10 @@ const SOURCE_TOPIC: i8 = 1;
 const SOURCE_DEFAULT: i8 = 5;
 const SET: i8 = 0;
 const DELETE: i8 = 1;
+/// DescribeConfigs gives documentation from this version on.
+const DOCUMENTATION_FROM: i16 = 3;
+/// The beginning of the last sentence of a config's documentation, if the broker does nothing with the config.
+const NO_EFFECT: &str = " No effect here, because ";
 
 /// A config of a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub struct Config {
     pub is_of_topic: bool,
     /// Whether it is the default.
     pub is_default: bool,
+    /// Why it has no effect on this broker, if so: the end of a sentence.
+    pub no_effect: Option<String>,
 }
 
 impl Cluster {
@@ -146,8 +152,11 @@ impl Cluster {
             .with_resource_type(TOPIC_RESOURCE)
             .with_resource_name(text(name))
             .with_configuration_keys(None);
-        let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
         let connection = self.any().await?;
+        let has_documentation = connection.version::<DescribeConfigsRequest>()? >= DOCUMENTATION_FROM;
+        let request = DescribeConfigsRequest::default()
+            .with_resources(vec![resource])
+            .with_include_documentation(has_documentation);
         let response = connection.ask(&request).await?;
         let Some(result) = response.results.first() else {
             return Err(unanswered(connection.address(), name));
@@ -179,8 +188,27 @@ fn read_configs(result: &DescribeConfigsResult) -> Vec<Config> {
         value: config.value.as_ref().map(|value| value.to_string()),
         is_of_topic: config.config_source == SOURCE_TOPIC,
         is_default: config.config_source == SOURCE_DEFAULT,
+        no_effect: config.documentation.as_deref().and_then(no_effect),
     });
     let mut configs: Vec<Config> = configs.collect();
     configs.sort_by(|a, b| a.name.cmp(&b.name));
     configs
+}
+
+/// Why a config has no effect, from its documentation.
+fn no_effect(documentation: &str) -> Option<String> {
+    let (_, reason) = documentation.rsplit_once(NO_EFFECT)?;
+    Some(reason.strip_suffix('.').unwrap_or(reason).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_config_without_effect_is_known_by_its_documentation() {
+        let reason = no_effect("The size of a file. No effect here, because Yagura has no log segments.");
+        assert_eq!(reason.as_deref(), Some("Yagura has no log segments"));
+        assert_eq!(no_effect("How old records may grow."), None);
+    }
 }

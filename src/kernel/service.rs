@@ -81,8 +81,6 @@ pub struct ServiceParts {
     pub node_id: NodeId,
     /// The listeners as a Kafka broker's config shows them.
     pub listeners: String,
-    /// Memory for the requests of all connections.
-    pub requests: Budget,
     /// Memory for the replies of all connections.
     pub replies: Budget,
     /// The clock.

@@ -45,6 +45,7 @@ pub struct Session {
     pub drain: Drain,
     principal: RwLock<Arc<str>>,
     software: OnceLock<ClientSoftware>,
+    request_bytes_max: OnceLock<usize>,
     has_ended: Arc<watch::Sender<bool>>,
     state: Mutex<Vec<(Owner, Arc<dyn Any + Send + Sync>)>>,
 }
@@ -84,6 +85,7 @@ impl Session {
             drain,
             principal: RwLock::new(Arc::from(ANONYMOUS)),
             software: OnceLock::new(),
+            request_bytes_max: OnceLock::new(),
             has_ended: Arc::new(watch::Sender::new(false)),
             state: Mutex::new(Vec::new()),
         }
@@ -101,6 +103,7 @@ impl Session {
             drain: self.drain.clone(),
             principal: RwLock::new(self.principal()),
             software: self.software.clone(),
+            request_bytes_max: self.request_bytes_max.clone(),
             has_ended: Arc::clone(&self.has_ended),
             state: Mutex::new(Vec::new()),
         }
@@ -135,6 +138,16 @@ impl Session {
     /// Keeps the first announcement of the client library; a later one changes nothing, as in Kafka.
     pub fn set_software(&self, software: ClientSoftware) {
         let _ = self.software.set(software);
+    }
+
+    /// The longest request that is read from the client, in bytes, once framing has said it.
+    pub fn request_bytes_max(&self) -> Option<usize> {
+        self.request_bytes_max.get().copied()
+    }
+
+    /// Sets the longest request, once; for framing.
+    pub fn set_request_bytes_max(&self, bytes: usize) {
+        let _ = self.request_bytes_max.set(bytes);
     }
 
     /// The state that a layer or service keeps for this connection, made at first use.
@@ -180,10 +193,12 @@ mod tests {
     fn the_same_connection_without_its_state_has_one_of_its_own() {
         let session = Session::for_tests();
         session.set_principal(Arc::from("User:ann"));
+        session.set_request_bytes_max(1 << 20);
         let owner = Owner::new();
         *session.state::<Mutex<i32>>(owner).lock() = 1;
         let below = session.without_state();
         assert_eq!((&*below.principal(), below.id), ("User:ann", session.id));
+        assert_eq!(below.request_bytes_max(), Some(1 << 20));
         assert_eq!(*below.state::<Mutex<i32>>(owner).lock(), 0);
     }
 }

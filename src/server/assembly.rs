@@ -60,7 +60,6 @@ fn service_parts(config: &Config, common: &Common) -> ServiceParts {
         cluster_id: Arc::from(config.node.cluster_id.as_str()),
         node_id: NodeId(config.node.node_id),
         listeners: listeners.collect::<Vec<_>>().join(","),
-        requests: common.requests.clone(),
         replies: common.replies.clone(),
         clock: Arc::new(SystemClock),
         ids: Arc::new(RandomIds),

@@ -70,6 +70,12 @@ check_configs() {
     expect 0 "^Completed updating" configs "$topic" --alter --delete-config max.message.bytes
     expect 0 "max.message.bytes=1048588 " configs "$topic" --describe --all
     expect 1 "InvalidConfigurationException" configs "$topic" --alter --add-config retention.mss=1
+    # What families of tools set on the topics that they make; Yagura keeps it, and does nothing with it.
+    expect 0 "^Completed updating" configs "$topic" --alter \
+        --add-config segment.bytes=52428800,segment.ms=600000,min.insync.replicas=1,unclean.leader.election.enable=true
+    expect 0 "segment.bytes=52428800 .*DYNAMIC_TOPIC_CONFIG:segment.bytes=52428800, DEFAULT_CONFIG:log.segment.bytes=1073741824" \
+        configs "$topic" --describe
+    expect 1 "InvalidConfigurationException" configs "$topic" --alter --add-config remote.storage.enable=true
 }
 
 # Partition 0 of the perf topic has 20,000 records, the first 100 of which are then deleted.

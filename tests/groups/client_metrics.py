@@ -3,7 +3,8 @@
 
     client_metrics.py --binary PATH
 
-Nobody pushes until a subscription asks for it; only what it asks for comes, and only from clients that it matches.
+Nobody pushes until a subscription asks for it; only what it asks for comes, and only from clients that it matches. While
+there is none, the calls are not even offered: librdkafka would write on standard error that it is asked for nothing.
 """
 
 import argparse
@@ -19,7 +20,10 @@ import setting
 from members import TOOLS, Members, wait_until
 from setting import LOGS
 
+import wire  # setting knows where it is
+
 PUSHED = re.compile(r"^(yagura_client_org_\w+)\{(.*)\} \S+$", re.M)
+GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY = 71, 72
 JAVA, LIBRDKAFKA = ("m1", "apache-kafka-java"), ("writer", "confluent-kafka-python")
 
 
@@ -33,10 +37,33 @@ def pushed(admin):
         return found
 
 
-def subscribe(bootstrap, *options):
+def subscribe(bootstrap, *options, action="--alter"):
     """With the tool that Kafka has for it."""
     java = ["java", "-cp", f"{TOOLS}/java/libs/*", "org.apache.kafka.tools.ClientMetricsCommand"]
-    subprocess.run([*java, "--bootstrap-server", bootstrap, "--alter", *options], check=True, capture_output=True)
+    subprocess.run([*java, "--bootstrap-server", bootstrap, action, *options], check=True, capture_output=True)
+
+
+def is_offered(bootstrap):
+    """Whether a new connection is offered the two calls."""
+    with wire.Connection(bootstrap) as connection:
+        offered = [key in connection.api_versions() for key in (GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY)]
+    assert offered[0] == offered[1], offered
+    return offered[0]
+
+
+def check_offer(broker):
+    """It lasts as long as there is a subscription, also after a new start."""
+    assert not is_offered(broker.address), "nobody has asked for metrics"
+    for name in ("one", "two"):
+        subscribe(broker.address, "--name", name, "--metrics", "a.")
+        assert is_offered(broker.address), f"{name} asks for metrics"
+    broker.stop()
+    broker.start()
+    wait_until(lambda: is_offered(broker.address), lambda: "offered after a new start", 10)
+    for name, rest in (("one", True), ("two", False)):
+        subscribe(broker.address, "--name", name, action="--delete")
+        assert is_offered(broker.address) == rest, f"{name} is deleted"
+    print("ok: the calls are offered while there is a subscription")
 
 
 def check(broker, admin):
@@ -77,6 +104,7 @@ def main():
     LOGS.mkdir(parents=True, exist_ok=True)
     admin = f"127.0.0.1:{setting.free_port()}"
     with tempfile.TemporaryDirectory() as folder, setting.yagura(options.binary, folder, admin) as broker:
+        check_offer(broker)
         check(broker, admin)
 
 

@@ -5,7 +5,8 @@
 #
 # kafka-verifiable-producer and -consumer, kafka-console-consumer --group by both protocols, kafka-consumer-groups (list,
 # describe, reset-offsets in all its forms, delete-offsets, delete) and kafka-groups; kafka-features,
-# kafka-client-metrics, kafka-metadata-quorum, kafka-transactions describe-producers, kafka-cluster, kafka-broker-api-versions; kcat -G.
+# kafka-configs of groups, kafka-client-metrics, kafka-metadata-quorum, kafka-transactions describe-producers, kafka-cluster,
+# kafka-broker-api-versions; kcat -G.
 set -euo pipefail
 
 bootstrap=$1
@@ -133,6 +134,21 @@ check_cluster() {
     expect 0 "ConsumerGroupHeartbeat\(68\): 0 to 1 \[usable: 1\]" server org.apache.kafka.tools.BrokerApiVersionsCommand
 }
 
+# Kept before there is such a group. The bounds include the broker's own timeouts, which are shorter here than Kafka's.
+check_group_configs() {
+    configs() { server kafka.admin.ConfigCommand --entity-type groups "$@"; }
+    expect 0 "^Completed updating" configs --entity-name configured --alter \
+        --add-config consumer.session.timeout.ms=10000,consumer.heartbeat.interval.ms=1000
+    expect 0 "consumer.session.timeout.ms=10000 .*GROUP_CONFIG:consumer.session.timeout.ms=10000" \
+        configs --entity-name configured --describe
+    expect 0 "consumer.heartbeat.interval.ms=1000 " configs --describe
+    expect 1 "InvalidConfiguration" configs --entity-name configured --alter --add-config consumer.session.timeout.ms=60001
+    expect 1 "InvalidConfiguration" configs --entity-name configured --alter --add-config no.such=1
+    expect 0 "^Completed updating" configs --entity-name configured --alter \
+        --delete-config consumer.session.timeout.ms,consumer.heartbeat.interval.ms
+    ! configs --describe 2>/dev/null | grep -q "consumer.session.timeout.ms" || fail "configs of a group are still there"
+}
+
 check_client_metrics() {
     metrics() { server org.apache.kafka.tools.ClientMetricsCommand "$@"; }
     expect 0 "^$" metrics --list
@@ -152,5 +168,6 @@ check_members
 check_resets
 check_deletion
 check_cluster
+check_group_configs
 check_client_metrics
 echo "ok: Kafka's tools for groups and clusters, kcat -G: $checks outputs as expected ($SECONDS s)"

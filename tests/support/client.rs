@@ -109,6 +109,22 @@ impl Client {
         self.ask(Api::METADATA, 12, &metadata_request(topics))
     }
 
+    /// Makes a client metrics subscription: without one, the broker offers no API of clients that push them.
+    pub(crate) fn subscribe_to_metrics(&mut self) {
+        const CLIENT_METRICS: Value = Value::Int(16);
+        const SET: Value = Value::Int(0);
+        let config = fields([("Name", text("metrics")), ("ConfigOperation", SET), ("Value", text("none."))]);
+        let resource = fields([
+            ("ResourceType", CLIENT_METRICS),
+            ("ResourceName", text("all")),
+            ("Configs", Value::Array(vec![config])),
+        ]);
+        let request = fields([("Resources", Value::Array(vec![resource]))]);
+        let answer = self.ask(Api::INCREMENTAL_ALTER_CONFIGS, 1, &request);
+        let altered = &answer.get("Responses").unwrap().elements()[0];
+        assert_eq!(altered.get("ErrorCode"), Some(&Value::Int(0)), "{altered:?}");
+    }
+
     /// Creates a topic with one partition, and gives its id.
     pub(crate) fn create_topic(&mut self, name: &str) -> Uuid {
         let topic = fields([

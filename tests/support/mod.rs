@@ -53,10 +53,12 @@ pub(crate) struct Broker {
 }
 
 impl Broker {
-    /// What `yagura broker` runs, in memory.
+    /// What `yagura broker` runs, in memory. It offers all that it can serve.
     pub(crate) fn start() -> Self {
         let args = ["broker", "--storage", "memory://", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
-        Self::spawn(&args.map(OsStr::new), shared())
+        let broker = Self::spawn(&args.map(OsStr::new), shared());
+        broker.client().subscribe_to_metrics();
+        broker
     }
 
     /// What `yagura run FILE` runs; `name` tells the files of a crate's tests apart.

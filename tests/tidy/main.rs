@@ -10,6 +10,7 @@ mod licences;
 mod metadata;
 mod modules;
 mod names;
+mod newest_kafka;
 mod parse;
 mod rooms;
 mod spdx;
@@ -90,16 +91,29 @@ fn is_true(name: &str, expected: &str) {
     }
 }
 
-/// One test, because both sections are written to one file.
-#[test]
-fn the_readme_tables_are_true() {
-    let mut apis = String::from("| API | key | versions |\n|---|---|---|\n");
+/// The APIs that are served beside those of the newest Kafka, and what it has more.
+fn apis() -> String {
+    let newest = newest_kafka::RELEASE;
+    let mut page = format!("| API | key | versions | Kafka {newest} |\n|---|---|---|---|\n");
     let mut all = storage::served();
     all.insert(kernel::ServedApi::all_versions(kernel::Api::API_VERSIONS));
     for served in all.apis() {
-        let versions = format!("{}-{}", served.served_min, served.max);
-        let _ = writeln!(apis, "| {} | {} | {versions} |", served.api.name(), served.api.0);
+        let (name, key) = (served.api.name(), served.api.0);
+        let (.., min, max) = newest_kafka::APIS.iter().find(|(other, ..)| *other == key).unwrap();
+        let is_behind = (served.served_min, served.max) != (*min, *max);
+        let theirs = if is_behind { format!("**{min}-{max}**") } else { format!("{min}-{max}") };
+        let _ = writeln!(page, "| {name} | {key} | {}-{} | {theirs} |", served.served_min, served.max);
     }
-    is_true("apis", &apis);
+    let more = newest_kafka::APIS.iter().filter(|(key, ..)| all.find(kernel::Api(*key)).is_none());
+    let more: Vec<&str> = more.map(|(_, name, ..)| *name).collect();
+    let _ = writeln!(page, "\nKafka {newest} also has {}.", more.join(", "));
+    page
+}
+
+/// One test, because all sections are written to one file.
+#[test]
+fn the_readme_tables_are_true() {
+    is_true("apis", &apis());
     is_true("config", &config::reference_markdown());
+    is_true("configs", &storage::reference_markdown());
 }

@@ -22,7 +22,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     call.ticket.after_writes().await;
     let asked = match call.header.version {
         ..TYPES_FROM => vec![CLIENT_METRICS],
-        _ if request.resource_types.is_empty() => vec![TOPIC, BROKER, CLIENT_METRICS],
+        _ if request.resource_types.is_empty() => vec![TOPIC, BROKER, CLIENT_METRICS, GROUP],
         _ => request.resource_types,
     };
     let known = [TOPIC, BROKER, BROKER_LOGGER, CLIENT_METRICS, GROUP];
@@ -30,7 +30,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     if asked.iter().any(|kind| !known.contains(kind)) {
         return Ok(Some(call.reply(&response.with_error_code(ErrorCode::UnsupportedVersion.code()))?));
     }
-    // Loggers and groups have no configs here.
+    // Loggers have no configs here.
     let resource = |kind, name: &str| {
         ConfigResource::default().with_resource_type(kind).with_resource_name(text::str_bytes(name))
     };
@@ -42,6 +42,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     if asked.contains(&CLIENT_METRICS) {
         let subscriptions = broker.store.client_metrics().await?;
         resources.extend(subscriptions.iter().map(|(name, _)| resource(CLIENT_METRICS, name)));
+    }
+    if asked.contains(&GROUP) {
+        let groups = broker.store.groups_with_configs().await?;
+        resources.extend(groups.iter().map(|group| resource(GROUP, group)));
     }
     if asked.contains(&BROKER) {
         resources.push(resource(BROKER, &broker.node.node_id.0.to_string()));

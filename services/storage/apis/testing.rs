@@ -35,8 +35,24 @@ pub(crate) fn broker_with_replies(bytes: usize) -> Arc<Broker> {
     broker_over(Arc::new(Memory::new()), Arc::new(ManualClock::at(NOW_MS)), bytes)
 }
 
+/// A broker with an open, empty store and other settings.
+pub(crate) fn broker_with(change: impl FnOnce(&mut Settings)) -> Arc<Broker> {
+    let mut settings = Settings::at("memory://");
+    change(&mut settings);
+    build_broker(settings, Arc::new(Memory::new()), Arc::new(ManualClock::at(NOW_MS)), 64 << 20)
+}
+
 /// A broker over a store that others may have used, with a clock of the test's.
 pub(crate) fn broker_over(
+    store: Arc<impl Engine + 'static>,
+    clock: Arc<ManualClock>,
+    reply_bytes: usize,
+) -> Arc<Broker> {
+    build_broker(Settings::at("memory://"), store, clock, reply_bytes)
+}
+
+fn build_broker(
+    settings: Settings,
     store: Arc<impl Engine + 'static>,
     clock: Arc<ManualClock>,
     reply_bytes: usize,
@@ -44,10 +60,9 @@ pub(crate) fn broker_over(
     let node = NodeFacts {
         cluster_id: Arc::from("test-cluster"),
         node_id: NodeId(1),
-        request_bytes_max: 100 << 20,
         listeners: "main://localhost:9092".to_owned(),
     };
-    let (settings, ids) = (Settings::at("memory://"), Arc::new(RandomIds));
+    let ids = Arc::new(RandomIds);
     let parts = BrokerParts { settings, node, clock, ids, replies: Budget::for_replies(reply_bytes) };
     let (opener, broker) = Broker::new(parts);
     opener.opened(store);

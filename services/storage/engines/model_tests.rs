@@ -9,6 +9,7 @@ use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::{Append, Command, ConfigOperation, DueCommand, NewConfigs, Retain};
+use rules::configs::group::GroupDefaults;
 use rules::documents::{
     AnyKind, DocumentKind, DueSubject, KINDS, OffsetDocument, OffsetKey, PartitionDocument, Prefix,
     ProducerDocument, ProducerKey,
@@ -87,6 +88,16 @@ impl Dice {
                 Command::AlterClientMetrics { name: self.topic(), configs }
             }
             4 => Command::AlterConfigs { name: self.topic(), configs: self.alteration() },
+            5 if self.roll(3) == 0 => {
+                let timeout = self.pick(&["50000", "1", "soon"]).to_owned();
+                let operation = self.pick(&[ConfigOperation::Set(timeout), ConfigOperation::Delete]);
+                let operations = vec![("consumer.session.timeout.ms".to_owned(), operation)];
+                Command::AlterGroupConfigs {
+                    group: self.topic(),
+                    configs: NewConfigs::Incremental(operations),
+                    defaults: GroupDefaults { session_ms: 45_000, heartbeat_ms: 5_000 },
+                }
+            }
             5 => Command::AllocateProducerId { seed: self.roll(3) as u32 },
             6 | 7 => {
                 Command::AdvanceLogStart { partition: self.partition(ids), offset: self.roll(40) as i64 - 2 }

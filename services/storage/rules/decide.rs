@@ -1,9 +1,11 @@
 //! The two calls of an engine: which documents a command needs, and its decision.
 
 use crate::commands::{Command, Outcome};
-use crate::documents::{Counters, PartitionDocument, ProducerDocument, Subscription, TopicDocument};
+use crate::documents::{
+    Counters, GroupConfigs, PartitionDocument, ProducerDocument, Subscription, TopicDocument,
+};
 use crate::working_set::{Needs, Wanted, WorkingSet};
-use crate::{client_metrics, due, groups, log, producers, topics};
+use crate::{client_metrics, due, group_configs, groups, log, producers, topics};
 
 /// The documents that `command` needs and that are not in the set yet.
 ///
@@ -19,6 +21,9 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         }
         Command::AlterClientMetrics { name, .. } => {
             wanted.write::<Subscription>(name);
+        }
+        Command::AlterGroupConfigs { group, .. } => {
+            wanted.write::<GroupConfigs>(group);
         }
         Command::Append(append) => log::needs_to_append(&mut wanted, append),
         Command::AdvanceLogStart { partition, .. } => {
@@ -53,6 +58,9 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::CreatePartitions { name, count } => topics::create_partitions(set, name, *count),
         Command::AlterConfigs { name, configs } => topics::alter_configs(set, name, configs),
         Command::AlterClientMetrics { name, configs } => client_metrics::alter(set, name, configs),
+        Command::AlterGroupConfigs { group, configs, defaults } => {
+            group_configs::alter(set, group, configs, *defaults)
+        }
         Command::Append(append) => log::append(set, append),
         Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
         Command::AllocateProducerId { seed } => producers::allocate_id(set, *seed),

@@ -6,8 +6,8 @@
 //! so that all behave alike.
 //!
 //! [`documents`] is what a store keeps, [`commands`] are the changes and their outcomes, [`configs`] are
-//! Kafka's configs as tables. On these stand `log`, `producers`, `topics`, `client_metrics`, `due` and [`groups`],
-//! which decide commands, each on its own documents; `decide` dispatches to them.
+//! Kafka's configs as tables. On these stand `log`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`
+//! and [`groups`], which decide commands, each on its own documents; `decide` dispatches to them.
 
 mod client_metrics;
 pub mod commands;
@@ -15,6 +15,7 @@ pub mod configs;
 mod decide;
 pub mod documents;
 mod due;
+mod group_configs;
 pub mod groups;
 mod log;
 mod producers;

@@ -115,7 +115,8 @@ fn check_configs(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
     if let Some(name) = configs.keys().find(|name| configs::find(name).is_none()) {
         return Err(invalid(format!("Unknown topic config name: {name}")));
     }
-    configs.iter().try_for_each(|(name, value)| configs::validate(name, value)).map_err(invalid)
+    configs.iter().try_for_each(|(name, value)| configs::validate(name, value)).map_err(invalid)?;
+    configs::validate_together(configs).map_err(invalid)
 }
 
 fn add_partitions(set: &mut WorkingSet<'_>, topic: TopicId, range: std::ops::Range<i32>) {

@@ -1,13 +1,15 @@
 //! Look-ups of groups, client metrics subscriptions and producers.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use kernel::ports::TopicDirectory;
 use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::MemberIdentity;
 use rules::documents::{
-    AssignedKey, AssignedPartition, DocumentKind, GroupDocument, GroupState, GroupTopics, InstanceDocument,
-    InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, ProducerDocument, Subscription,
+    AssignedKey, AssignedPartition, DocumentKind, GroupConfigs, GroupDocument, GroupState, GroupTopics,
+    InstanceDocument, InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, ProducerDocument,
+    Subscription,
 };
 use rules::groups::{GroupView, MemberView};
 
@@ -140,9 +142,30 @@ impl Store {
         Ok(committed.collect())
     }
 
+    /// The configs of groups that have some.
+    pub(crate) async fn group_configs_of(
+        &self,
+        groups: Vec<Arc<str>>,
+    ) -> Result<HashMap<Arc<str>, Arc<GroupConfigs>>, StoreError> {
+        let found = self.get::<GroupConfigs>(&groups).await?;
+        Ok(groups.into_iter().zip(found).filter_map(|(group, configs)| Some((group, configs?))).collect())
+    }
+
+    /// The groups that have configs, in the order of ids.
+    pub(crate) async fn groups_with_configs(&self) -> Result<Vec<Arc<str>>, StoreError> {
+        let found = self.scan::<GroupConfigs>(GroupConfigs::prefix()).await?;
+        Ok(found.into_iter().map(|(group, _)| group).collect())
+    }
+
     /// All client metrics subscriptions, in the order of names.
     pub(crate) async fn client_metrics(&self) -> Result<Vec<(Arc<str>, Arc<Subscription>)>, StoreError> {
         self.scan::<Subscription>(Subscription::prefix()).await
+    }
+
+    /// Whether there is a client metrics subscription.
+    pub(crate) async fn has_client_metrics(&self) -> Result<bool, StoreError> {
+        let first = self.engine().await?.scan(Subscription::prefix(), None, 1).await?;
+        Ok(!first.is_empty())
     }
 
     /// The idempotent producers of a partition, in the order of ids; ids of different origins may be equal.

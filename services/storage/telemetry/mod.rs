@@ -1,6 +1,7 @@
 //! Client metrics (KIP-714): subscriptions, and pushed values for `/metrics`.
 //!
-//! Subscriptions are in the store. Pushed values are only in the memory of this broker: the last value of
+//! Subscriptions are in the store. Clients are offered the APIs only while there is one: many say so on standard
+//! error when they are asked for nothing, and go on asking. Pushed values are only in the memory of this broker: the last value of
 //! each metric, while the client keeps pushing. All of it is bounded: clients are removed, the one longest
 //! silent first, and values past a bound are dropped and counted.
 
@@ -9,17 +10,23 @@ mod subscription;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
-use kernel::ErrorCode;
 use kernel::metrics::{MetricKind, Page};
+use kernel::{Api, ErrorCode, Served};
 use parking_lot::{Mutex, MutexGuard};
 use prost::Message;
 use uuid::Uuid;
 
 use otlp::{Attribute, MetricsData, Point};
 pub(crate) use subscription::asked_of;
+
+use crate::engines::StoreError;
+use crate::store::Store;
+
+/// The APIs of clients that push.
+const APIS: [Api; 2] = [Api::GET_TELEMETRY_SUBSCRIPTIONS, Api::PUSH_TELEMETRY];
 
 /// Clients whose values are kept.
 const CLIENTS_MAX: usize = 1_000;
@@ -64,6 +71,10 @@ impl Client {
 /// What clients have pushed to this broker.
 #[derive(Default)]
 pub(crate) struct Telemetry {
+    /// Whether there is a subscription.
+    is_wanted: AtomicBool,
+    /// Whoever looks for subscriptions notes what it found before the next one looks.
+    looking: tokio::sync::Mutex<()>,
     clients: Mutex<HashMap<Uuid, Pushed>>,
     dropped: AtomicU64,
 }
@@ -94,6 +105,21 @@ fn make_room(clients: &mut HashMap<Uuid, Pushed>, samples: usize) {
 }
 
 impl Telemetry {
+    /// Looks whether there is a subscription: when the store is open, and after each change.
+    pub(crate) async fn look(&self, store: &Store) -> Result<(), StoreError> {
+        let _turn = self.looking.lock().await;
+        let is_wanted = store.has_client_metrics().await?;
+        self.is_wanted.store(is_wanted, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Hides the APIs from clients while there is no subscription.
+    pub(crate) fn restrict(&self, served: &mut Served) {
+        if !self.is_wanted.load(Ordering::Relaxed) {
+            APIS.into_iter().for_each(|api| served.hide(api));
+        }
+    }
+
     /// Stores the metrics that a client has pushed.
     ///
     /// # Errors

@@ -97,11 +97,38 @@ def alter_same_topic_twice(b):
     overrides(b, name, other)
 
 
-@case("AlterConfigs", each={"compact": ("cleanup.policy", "compact"), "segments": ("segment.bytes", "2000000"),
-                            "replicas in sync": ("min.insync.replicas", "2")})
+@case("AlterConfigs", each={"segments": ("segment.bytes", "2000000"), "no policy": ("cleanup.policy", ""),
+                            "replicas in sync": ("min.insync.replicas", "2"),
+                            "unclean": ("unclean.leader.election.enable", "true"),
+                            "dirty": ("min.cleanable.dirty.ratio", "0.25")})
 def alter_without_effect(b, row):
+    """What does nothing in Yagura is kept all the same."""
     name = b.topic()
     b.ask(Resources=[resource(name, pairs([row]))])
+    overrides(b, name)
+
+
+@case("AlterConfigs", each={"compact": ("cleanup.policy", "compact")})
+def alter_not_here(b, row):
+    """Yagura refuses what it would not do."""
+    name = b.topic()
+    b.ask(Resources=[resource(name, pairs([row]))])
+    overrides(b, name)
+
+
+@case("AlterConfigs")
+def alter_to_tiers(b):
+    """Neither broker has any."""
+    name = b.topic()
+    b.ask(Resources=[resource(name, pairs([("remote.storage.enable", "true")]))])
+    overrides(b, name)
+
+
+@case("AlterConfigs", each={"together": [("min.compaction.lag.ms", "10"), ("max.compaction.lag.ms", "5")],
+                            "one alone": [("min.compaction.lag.ms", "10")]})
+def alter_lags(b, rows):
+    name = b.topic()
+    b.ask(Resources=[resource(name, pairs(rows))])
     overrides(b, name)
 
 
@@ -137,14 +164,22 @@ def change(b, rows):
     overrides(b, name)
 
 
+@case("IncrementalAlterConfigs")
+def change_not_here(b):
+    """Yagura refuses what it would not do."""
+    name = b.topic(retention_bytes=5_000_000)
+    b.ask(Resources=[resource(name, operations([("cleanup.policy", APPEND, "compact")]))])
+    overrides(b, name)
+
+
 @case("IncrementalAlterConfigs", each={
-    "append": [("cleanup.policy", APPEND, "compact")], "subtract to nothing": [("cleanup.policy", SUBTRACT, "delete")],
+    "subtract to nothing": [("cleanup.policy", SUBTRACT, "delete")],
     "set and subtract": [("cleanup.policy", SET, "compact,delete"), ("cleanup.policy", SUBTRACT, "compact")],
     "segments": [("segment.bytes", SET, "2000000")], "replicas in sync": [("min.insync.replicas", SET, "2")],
     "throttles": [("leader.replication.throttled.replicas", APPEND, "0:1")],
 })
 def change_without_effect(b, rows):
-    """Yagura refuses what would do nothing."""
+    """What does nothing in Yagura is kept all the same."""
     name = b.topic(retention_bytes=5_000_000)
     b.ask(Resources=[resource(name, operations(rows))])
     overrides(b, name)
@@ -166,6 +201,22 @@ def change_null(b, resources):
 def change_resource(b, which):
     kind, name = which
     b.ask(Resources=[resource(name, operations([("retention.ms", SET, "1000")]), kind)])
+
+
+@case("IncrementalAlterConfigs", each={
+    "good": ("consumer.session.timeout.ms", SET, "50000"), "blanks": ("consumer.session.timeout.ms", SET, " 50000 "),
+    "below the bounds": ("consumer.session.timeout.ms", SET, "1"),
+    "not a number": ("consumer.session.timeout.ms", SET, "x"),
+    "append": ("consumer.session.timeout.ms", APPEND, "1"), "delete": ("consumer.session.timeout.ms", DELETE, None),
+    "unknown": ("no.such", SET, "1"),
+})
+def change_group(b, row):
+    """There is no such group yet."""
+    name = b.name("g")
+    b.ask(Resources=[resource(name, operations([row]), GROUP)])
+    b.settle()
+    asked = {"ResourceType": GROUP, "ResourceName": name, "ConfigurationKeys": ["consumer.session.timeout.ms"]}
+    b.other("DescribeConfigs", 4, Resources=[asked])
 
 
 @case("IncrementalAlterConfigs")

@@ -185,11 +185,22 @@ def config(b, pairs):
 
 @case("CreateTopics", each={
     "compact": [("cleanup.policy", "compact")], "compact and delete": [("cleanup.policy", "compact,delete")],
+})
+def config_not_here(b, pairs):
+    """Yagura refuses what it would not do."""
+    name = b.name()
+    b.ask(Topics=[topic(name, Configs=configs(*pairs))])
+    b.look(name)
+
+
+@case("CreateTopics", each={
     "segments": [("segment.bytes", "2000000")], "two replicas in sync": [("min.insync.replicas", "2")],
     "preallocate": [("preallocate", "true")], "flush": [("flush.messages", "1")],
+    "lags": [("min.compaction.lag.ms", "10"), ("max.compaction.lag.ms", "5")],
+    "several": [("segment.ms", "1000"), ("index.interval.bytes", "1"), ("file.delete.delay.ms", "1000")],
 })
 def config_without_effect(b, pairs):
-    """Yagura refuses what would do nothing."""
+    """What does nothing in Yagura is kept all the same."""
     name = b.name()
     b.ask(Topics=[topic(name, Configs=configs(*pairs))])
     b.look(name)

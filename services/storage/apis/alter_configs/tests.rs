@@ -89,7 +89,9 @@ async fn each_resource_is_refused_by_itself() {
         (of(4, "1", &[]), 0, ""),
         (of(4, "", &unknown), 42, alter_configs::BROKER_SETTINGS),
         (of(0, "x", &unknown), 42, "Unknown resource type 0"),
-        (of(32, "g", &unknown), 42, "Yagura has no configs of groups yet"),
+        (of(32, "g", &unknown), 40, "Unknown group config name: foo"),
+        (of(32, "h", &[("consumer.session.timeout.ms", Some("50000"))]), 0, ""),
+        (of(32, "", &unknown), 42, "Default group resources are not allowed."),
     ];
     let seen = alter(&broker, 2, cases.iter().map(|(resource, ..)| resource.clone()).collect(), false).await;
     let expected = cases.iter().map(|(_, code, message)| (*code, (*message).to_owned()));

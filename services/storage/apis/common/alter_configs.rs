@@ -1,7 +1,7 @@
 //! Code shared by AlterConfigs and IncrementalAlterConfigs.
 //!
-//! Each resource of a request is altered or refused on its own. Topics and client metrics subscriptions can
-//! be altered; a broker's configs are set in its TOML file.
+//! Each resource of a request is altered or refused on its own. Topics, groups and client metrics subscriptions
+//! can be altered; a broker's configs are set in its TOML file.
 
 use std::sync::Arc;
 
@@ -10,6 +10,7 @@ use kernel::{Call, ErrorCode};
 use rules::commands::{Command, ConfigOperation, NewConfigs, Refused};
 use rules::configs;
 use rules::topics::check_topic_name;
+use tracing::warn;
 
 use crate::apis::common::answer::ApiError;
 use crate::apis::common::{config_resources, requests};
@@ -57,12 +58,22 @@ pub(crate) async fn alter(
     }
     if !commands.is_empty() {
         let outcomes = broker.store.commit(&call.ticket, commands).await?;
+        if !is_check && keys.iter().any(|(kind, _)| *kind == config_resources::CLIENT_METRICS) {
+            look_for_subscriptions(broker).await;
+        }
         for (place, outcome) in places.into_iter().zip(outcomes) {
             let name = &keys[place].1;
             results[place] = outcome.err().map(|refused| with_kafka_message(refused, name));
         }
     }
     Ok(results)
+}
+
+/// Notes whether there is a client metrics subscription now. The change is durable, whatever comes of it.
+async fn look_for_subscriptions(broker: &Broker) {
+    if let Err(error) = broker.telemetry.look(&broker.store).await {
+        warn!(%error, "subscriptions were changed and could not be read: clients are offered what they were before");
+    }
 }
 
 /// Kafka's message for an unknown topic differs here from the other APIs.
@@ -94,6 +105,13 @@ fn prepare(broker: &Broker, change: Change) -> Result<Option<Command>, Refused> 
                 return Err(requests::invalid_request("Default client metrics resources are not allowed."));
             }
             Ok(Some(Command::AlterClientMetrics { name: Arc::from(name), configs }))
+        }
+        config_resources::GROUP => {
+            if name.is_empty() {
+                return Err(requests::invalid_request("Default group resources are not allowed."));
+            }
+            let defaults = broker.settings.group_defaults();
+            Ok(Some(Command::AlterGroupConfigs { group: Arc::from(name), configs, defaults }))
         }
         config_resources::BROKER => alter_broker(broker, name, &configs).map(|()| None),
         config_resources::BROKER_LOGGER => Err(requests::invalid_request(config_resources::NO_LOGGERS)),

@@ -13,17 +13,14 @@ pub(crate) const BROKER_LOGGER: i8 = 8;
 /// A client metrics subscription (KIP-714).
 pub(crate) const CLIENT_METRICS: i8 = 16;
 /// A group (KIP-848).
-const GROUP: i8 = 32;
+pub(crate) const GROUP: i8 = 32;
 
 /// The message for refused log levels.
 pub(crate) const NO_LOGGERS: &str = "Yagura has no loggers that could be described or set by name";
 
-/// Refuses a resource type that Yagura has no configs for.
+/// Refuses an unknown resource type.
 pub(crate) fn not_configurable(resource_type: i8) -> Refused {
-    requests::invalid_request(match resource_type {
-        GROUP => "Yagura has no configs of groups yet".to_owned(),
-        other => format!("Unknown resource type {other}"),
-    })
+    requests::invalid_request(format!("Unknown resource type {resource_type}"))
 }
 
 /// Parses the name of a broker resource.

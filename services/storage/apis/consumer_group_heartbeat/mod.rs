@@ -13,7 +13,8 @@ use rules::commands::{
     Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, JOIN_EPOCH, KnownTopics,
     LEAVE_STATIC_EPOCH, Outcome, Refused,
 };
-use rules::documents::{ASSIGNORS, Partitions};
+use rules::configs::group::{GroupDefaults, timeouts as group_timeouts};
+use rules::documents::{ASSIGNORS, GroupConfigs, Partitions};
 use rules::groups::rest;
 
 use crate::apis::common::answer::Answer;
@@ -96,12 +97,13 @@ async fn heartbeat(
 ) -> Result<ConsumerGroupHeartbeatResponse> {
     let failed = |error: StoreError| Refused::new(store_failed(call, &error), error.0);
     let group = to_arc(&request.group_id.0);
-    let mut heartbeat = command(broker, call, request);
-    let member = Arc::clone(&heartbeat.member_id);
     // Earlier calls of the connection are decided first.
     call.ticket.turn().await;
+    let timeouts = timeouts(broker, &group).await.map_err(failed)?;
+    let mut heartbeat = command(broker, call, request, timeouts);
+    let member = Arc::clone(&heartbeat.member_id);
     if let Some(reply) = at_rest(broker, &group, &mut heartbeat).await.map_err(failed)? {
-        return Ok(response(broker, &member, reply));
+        return Ok(response(timeouts, &member, reply));
     }
     let mut resolved = None;
     if !heartbeat.topics_are_current || heartbeat.regex.is_some() {
@@ -117,9 +119,16 @@ async fn heartbeat(
         applied = targets::advance(broker, call, &group, *advance).await.map_err(failed)??;
     }
     match applied {
-        Applied::Heartbeat(reply) => Ok(response(broker, &member, reply)),
+        Applied::Heartbeat(reply) => Ok(response(timeouts, &member, reply)),
         _ => Err(Refused::new(ErrorCode::UnknownServerError, "the store gave another outcome")),
     }
+}
+
+/// Session timeout and heartbeat interval: the group's, or the broker's.
+async fn timeouts(broker: &Broker, group: &Arc<str>) -> std::result::Result<GroupDefaults, StoreError> {
+    let defaults = broker.settings.group_defaults();
+    let configs = broker.store.get_one::<GroupConfigs>(group).await?;
+    Ok(configs.map_or(defaults, |configs| group_timeouts(&configs.0, defaults)))
 }
 
 /// The reply to a member at rest, whose group has been held against the topics as they are now, which it notes in the
@@ -160,7 +169,12 @@ async fn decide(
     }
 }
 
-fn command(broker: &Broker, call: &Call, request: &ConsumerGroupHeartbeatRequest) -> ConsumerHeartbeat {
+fn command(
+    broker: &Broker,
+    call: &Call,
+    request: &ConsumerGroupHeartbeatRequest,
+    timeouts: GroupDefaults,
+) -> ConsumerHeartbeat {
     let owned = request.topic_partitions.as_ref().map(|owned| {
         let of_topic =
             owned.iter().map(|own| (TopicId(own.topic_id), own.partitions.iter().copied().collect()));
@@ -180,7 +194,7 @@ fn command(broker: &Broker, call: &Call, request: &ConsumerGroupHeartbeatRequest
         resolved_regexes: Vec::new(),
         assignor: to_arc_nullable(request.server_assignor.as_ref()),
         owned,
-        session_timeout_ms: broker.settings.group_consumer_session_timeout.0.as_millis() as i32,
+        session_timeout_ms: timeouts.session_ms,
         members_max: broker.settings.group_max_size,
         known_topics: KnownTopics::default(),
         topics_are_current: false,
@@ -188,7 +202,11 @@ fn command(broker: &Broker, call: &Call, request: &ConsumerGroupHeartbeatRequest
     }
 }
 
-fn response(broker: &Broker, member: &Arc<str>, reply: HeartbeatReply) -> ConsumerGroupHeartbeatResponse {
+fn response(
+    timeouts: GroupDefaults,
+    member: &Arc<str>,
+    reply: HeartbeatReply,
+) -> ConsumerGroupHeartbeatResponse {
     let assignment = reply.assignment.map(|assigned| {
         let of_topic = |(topic, partitions): (&TopicId, &BTreeSet<i32>)| {
             TopicPartitions::default()
@@ -197,11 +215,10 @@ fn response(broker: &Broker, member: &Arc<str>, reply: HeartbeatReply) -> Consum
         };
         Assignment::default().with_topic_partitions(assigned.iter().map(of_topic).collect())
     });
-    let interval = broker.settings.group_consumer_heartbeat_interval.0;
     ConsumerGroupHeartbeatResponse::default()
         .with_member_id(Some(to_wire(member)))
         .with_member_epoch(reply.member_epoch)
-        .with_heartbeat_interval_ms(interval.as_millis() as i32)
+        .with_heartbeat_interval_ms(timeouts.heartbeat_ms)
         .with_assignment(assignment)
 }
 

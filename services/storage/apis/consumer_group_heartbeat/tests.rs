@@ -6,7 +6,8 @@ use std::sync::Arc;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
-use kernel::{Api, ErrorCode, TopicId};
+use kernel::{Api, ErrorCode, Ticket, TopicId};
+use rules::commands::{Command, NewConfigs};
 use rules::documents::GroupState;
 
 use crate::apis::testing::{ask, broker, topic};
@@ -70,6 +71,35 @@ async fn an_expression_that_is_none_is_refused() {
     let response = join(&broker, "a", "(").await;
     assert_eq!(response.error_code, ErrorCode::InvalidRegularExpression.code());
     assert!(response.error_message.unwrap().contains("is not a regular expression"));
+}
+
+#[tokio::test]
+async fn the_timeouts_of_a_group_are_its_configs() {
+    let broker = broker().await;
+    topic(&broker, "red-1", 1, &[]).await;
+    let session_ms = async || {
+        let group = broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
+        group.members[0].1.session_timeout_ms
+    };
+    assert_eq!(join(&broker, "red", "red-.*").await.heartbeat_interval_ms, 5_000);
+    assert_eq!(session_ms().await, 45_000);
+    for (session, heartbeat) in [(50_000, 10_000), (60_000, 5_000)] {
+        let configs =
+            [("consumer.session.timeout.ms", session), ("consumer.heartbeat.interval.ms", heartbeat)];
+        let command = Command::AlterGroupConfigs {
+            group: Arc::from("g"),
+            configs: NewConfigs::Replace(
+                configs.into_iter().map(|(name, value)| (name.to_owned(), value.to_string())).collect(),
+            ),
+            defaults: broker.settings.group_defaults(),
+        };
+        broker.store.commit_one(&Ticket::only(), command).await.unwrap().unwrap();
+        // Its next heartbeat, though nothing else has changed.
+        let response: ConsumerGroupHeartbeatResponse =
+            ask(&broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request("red", 1)).await;
+        assert_eq!((response.error_code, response.heartbeat_interval_ms), (0, heartbeat));
+        assert_eq!(session_ms().await, session);
+    }
 }
 
 /// Sends a heartbeat of a member of the group `h` that has these partitions, and updates what it has. It joins with epoch 0.

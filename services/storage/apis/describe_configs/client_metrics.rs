@@ -44,5 +44,5 @@ fn shown(
         .with_config_source(source.code())
         .with_synonyms(synonyms.into_iter().collect())
         .with_config_type(config.kind.code())
-        .with_documentation(options.documentation(config.documentation))
+        .with_documentation(options.documentation(|| config.documentation.to_owned()))
 }

@@ -1,4 +1,4 @@
-//! DescribeConfigs: configs of topics, brokers and client metrics subscriptions.
+//! DescribeConfigs: configs of topics, brokers, groups and client metrics subscriptions.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 
 mod client_metrics;
+mod group;
 
 use rules::commands::Refused;
 use rules::configs::{self, BrokerConfig, BrokerFacts, ConfigSource, GroupFacts, TopicConfig};
@@ -27,10 +28,9 @@ type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeConfigsRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let topics =
-        request.resources.iter().filter(|resource| resource.resource_type == config_resources::TOPIC);
-    let names = topics.map(|resource| Arc::from(resource.resource_name.as_str())).collect();
-    let topics = broker.store.topics_by_name(names).await?;
+    let topics = broker.store.topics_by_name(names(&request, config_resources::TOPIC)).await?;
+    let groups = broker.store.group_configs_of(names(&request, config_resources::GROUP)).await?;
+    let group_defaults = broker.settings.group_defaults();
     let subscriptions = broker.store.client_metrics().await?.into_iter().collect();
     let describe = |resource: &DescribeConfigsResource| {
         let options = DescribeOptions {
@@ -43,6 +43,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
             config_resources::TOPIC => topic(name, topics.get(name), &options),
             config_resources::BROKER => describe_broker(broker, call, name, &options),
             config_resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &options),
+            config_resources::GROUP => group::describe(name, &groups, group_defaults, &options),
             config_resources::BROKER_LOGGER => Err(logger(broker, name)),
             other => Err(config_resources::not_configurable(other)),
         };
@@ -50,6 +51,12 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     };
     let results = request.resources.iter().map(describe).collect();
     Ok(Some(call.reply(&DescribeConfigsResponse::default().with_results(results))?))
+}
+
+/// The names of the resources of a type.
+fn names(request: &DescribeConfigsRequest, resource_type: i8) -> Vec<Arc<str>> {
+    let of_type = request.resources.iter().filter(|resource| resource.resource_type == resource_type);
+    of_type.map(|resource| Arc::from(resource.resource_name.as_str())).collect()
 }
 
 /// What the request wants to know of one resource.
@@ -65,8 +72,8 @@ impl DescribeOptions<'_> {
         self.keys.is_empty() || self.keys.iter().any(|key| key.as_str() == name)
     }
 
-    fn documentation(&self, documentation: &'static str) -> Option<StrBytes> {
-        self.with_documentation.then(|| StrBytes::from_static_str(documentation))
+    fn documentation(&self, documentation: impl FnOnce() -> String) -> Option<StrBytes> {
+        self.with_documentation.then(|| StrBytes::from_string(documentation()))
     }
 }
 
@@ -104,7 +111,7 @@ fn topic_config(
         .with_config_source(source.code())
         .with_synonyms(synonyms)
         .with_config_type(config.kind.code())
-        .with_documentation(options.documentation(config.documentation))
+        .with_documentation(options.documentation(|| config.described()))
 }
 
 fn synonym(name: &'static str, value: StrBytes, source: ConfigSource) -> DescribeConfigsSynonym {
@@ -144,7 +151,7 @@ fn facts(broker: &Broker, call: &Call) -> BrokerFacts {
         listeners: broker.node.listeners.clone(),
         advertised: format!("{}://{host}:{}", call.session.listener, advertised.port),
         storage_url_masked: broker.settings.url_masked(),
-        request_bytes_max: i32::try_from(broker.node.request_bytes_max).unwrap_or(i32::MAX),
+        request_bytes_max: call.session.request_bytes_max(),
         groups: group_facts(&broker.settings),
     }
 }
@@ -177,7 +184,7 @@ fn broker_config(config: &BrokerConfig, options: &DescribeOptions<'_>) -> Descri
         .with_config_source(config.source().code())
         .with_synonyms(synonyms.collect())
         .with_config_type(config.kind.code())
-        .with_documentation(options.documentation(config.documentation))
+        .with_documentation(options.documentation(|| config.documentation.to_owned()))
 }
 
 /// Loggers cannot be described, but Kafka's checks of the broker come first.

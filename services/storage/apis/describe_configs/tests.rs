@@ -1,6 +1,10 @@
 //! Values, sources and synonyms are those of a Kafka 4.1.1 node.
 
-use kernel::Api;
+use std::time::Duration;
+
+use kernel::units::Span;
+use kernel::{Api, Session, Ticket};
+use rules::commands::{Command, NewConfigs};
 
 use super::super::testing::{self, ask, topic};
 use super::*;
@@ -82,6 +86,46 @@ async fn every_version_shows_a_topics_configs() {
 }
 
 #[tokio::test]
+async fn a_config_without_effect_is_shown_as_it_was_set_and_marked() {
+    let broker = testing::broker().await;
+    let set = [("segment.ms", " 0077 "), ("min.insync.replicas", "2"), ("flush.messages", "1")];
+    topic(&broker, "t", 1, &set).await;
+    let keys = ["segment.ms", "min.insync.replicas", "flush.messages", "retention.ms"];
+    let results = describe(&broker, 4, vec![of(2, "t", Some(&keys))], true).await;
+    let expected = [
+        "flush.messages=1 1 <- flush.messages=1 1 <- log.flush.interval.messages=9223372036854775807 5",
+        "min.insync.replicas=2 1 <- min.insync.replicas=2 1 <- min.insync.replicas=1 5",
+        "retention.ms=604800000 5",
+        "segment.ms=77 1 <- segment.ms=77 1",
+    ];
+    assert_eq!(all_seen(&results[0]), expected);
+    let is_marked = |config: &DescribeConfigsResourceResult| {
+        config.documentation.as_ref().is_some_and(|text| text.contains(" No effect here, because "))
+    };
+    let marked: Vec<bool> = results[0].configs.iter().map(is_marked).collect();
+    assert_eq!(marked, [true, true, false, true]);
+}
+
+#[tokio::test]
+async fn the_longest_request_is_that_of_the_clients_connection() {
+    let broker = testing::broker().await;
+    let keys = ["socket.request.max.bytes", "min.insync.replicas"];
+    let request = DescribeConfigsRequest::default().with_resources(vec![of(4, "1", Some(&keys))]);
+    for (bytes, expected) in [
+        (Some(1 << 20), &["min.insync.replicas=1 5", "socket.request.max.bytes=1048576 4"][..]),
+        (None, &["min.insync.replicas=1 5"]),
+    ] {
+        let session = Session::for_tests();
+        if let Some(bytes) = bytes {
+            session.set_request_bytes_max(bytes);
+        }
+        let response: DescribeConfigsResponse =
+            testing::ask_on(&broker, &session, Api::DESCRIBE_CONFIGS, 4, &request).await;
+        assert_eq!(all_seen(&response.results[0]), expected);
+    }
+}
+
+#[tokio::test]
 async fn no_keys_are_all_keys() {
     let broker = testing::broker().await;
     topic(&broker, "t", 1, &[]).await;
@@ -113,6 +157,55 @@ async fn every_version_shows_the_broker() {
 }
 
 #[tokio::test]
+async fn every_version_shows_a_groups_configs() {
+    let broker = testing::broker().await;
+    let set = [("consumer.session.timeout.ms", " 050000 "), ("share.isolation.level", "read_committed")];
+    let command = Command::AlterGroupConfigs {
+        group: Arc::from("g"),
+        configs: NewConfigs::Replace(set.map(|(name, value)| (name.to_owned(), value.to_owned())).into()),
+        defaults: broker.settings.group_defaults(),
+    };
+    broker.store.commit_one(&Ticket::only(), command).await.unwrap().unwrap();
+    let keys = [
+        "consumer.heartbeat.interval.ms",
+        "consumer.session.timeout.ms",
+        "share.isolation.level",
+        "share.auto.offset.reset",
+        "streams.assignor.name",
+        "nope",
+    ];
+    for version in versions(Api::DESCRIBE_CONFIGS) {
+        let asked = vec![of(32, "g", Some(&keys)), of(32, "nobody", Some(&keys))];
+        let results = describe(&broker, version, asked, true).await;
+        let heartbeat =
+            "consumer.heartbeat.interval.ms=5000 5 <- group.consumer.heartbeat.interval.ms=5000 5";
+        let assignor = "streams.assignor.name=sticky 5 <- group.streams.assignors=sticky 5";
+        let expected = [
+            heartbeat,
+            "consumer.session.timeout.ms=50000 8 <- consumer.session.timeout.ms=50000 8 \
+             <- group.consumer.session.timeout.ms=45000 5",
+            "share.isolation.level=read_committed 8 <- share.isolation.level=read_committed 8 \
+             <- share.isolation.level=read_uncommitted 5",
+            assignor,
+        ];
+        assert_eq!(all_seen(&results[0]), expected, "version {version}");
+        let session = "consumer.session.timeout.ms=45000 5 <- group.consumer.session.timeout.ms=45000 5";
+        assert_eq!(all_seen(&results[1]), [heartbeat, session, assignor], "version {version}");
+    }
+}
+
+#[tokio::test]
+async fn a_groups_default_is_the_brokers_setting() {
+    let broker = testing::broker_with(|settings| {
+        settings.group_consumer_session_timeout = Span(Duration::from_secs(6));
+    });
+    let results = describe(&broker, 4, vec![of(32, "g", Some(&["consumer.session.timeout.ms"]))], true).await;
+    let expected = "consumer.session.timeout.ms=6000 4 <- group.consumer.session.timeout.ms=6000 4 \
+                    <- group.consumer.session.timeout.ms=45000 5";
+    assert_eq!(all_seen(&results[0]), [expected]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_described() {
     let broker = testing::broker().await;
     let cases = [
@@ -125,7 +218,7 @@ async fn what_cannot_be_described() {
         (8, "7", 42, "Unexpected broker id, expected 1 but received 7"),
         (8, "1", 42, config_resources::NO_LOGGERS),
         (16, "", 42, "Client metrics subscription name must not be empty"),
-        (32, "g", 42, "Yagura has no configs of groups yet"),
+        (32, "", 42, "Group name must not be empty"),
         (0, "x", 42, "Unknown resource type 0"),
         (-1, "x", 42, "Unknown resource type -1"),
     ];

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kernel::Api;
+use rules::documents::GroupConfigs;
 
 use super::super::testing::{self, ask, topic};
 use super::*;
@@ -76,6 +77,56 @@ async fn lists_are_added_to_and_taken_from() {
         let message = format!("Can't {verb} to key retention.ms because its type is not LIST.");
         assert_eq!(alter(&broker, 1, scalar, false).await, [(40, message)]);
     }
+}
+
+#[tokio::test]
+async fn configs_of_groups_are_kept_until_they_are_deleted() {
+    let broker = testing::broker().await;
+    let with_configs = async || broker.store.groups_with_configs().await.unwrap();
+    let change = |operation, value| vec![of(32, "g", &[("consumer.session.timeout.ms", operation, value)])];
+    assert_eq!(alter(&broker, 1, change(SET, Some("50000")), true).await, [OK]);
+    assert!(with_configs().await.is_empty(), "a check changes nothing");
+    assert_eq!(alter(&broker, 1, change(SET, Some("50000")), false).await, [OK]);
+    assert_eq!(with_configs().await, [Arc::<str>::from("g")]);
+    let bounds = "consumer.session.timeout.ms must be in the range 45000 to 60000 inclusive.".to_owned();
+    assert_eq!(alter(&broker, 1, change(SET, Some("1")), false).await, [(40, bounds)]);
+    let scalar = "Can't APPEND to key consumer.session.timeout.ms because its type is not LIST.".to_owned();
+    assert_eq!(alter(&broker, 1, change(APPEND, Some("1")), false).await, [(40, scalar)]);
+    let tags =
+        |operation, tag| vec![of(32, "g", &[("streams.rack.aware.assignment.tags", operation, Some(tag))])];
+    for (operation, tag) in [(APPEND, "a"), (APPEND, "b"), (SUBTRACT, "a")] {
+        assert_eq!(alter(&broker, 1, tags(operation, tag), false).await, [OK]);
+    }
+    let kept = broker.store.get_one::<GroupConfigs>(&Arc::from("g")).await.unwrap().unwrap();
+    let kept: Vec<_> = kept.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let expected = [("consumer.session.timeout.ms", "50000"), ("streams.rack.aware.assignment.tags", "b")];
+    assert_eq!(kept, expected);
+    let both =
+        [("consumer.session.timeout.ms", DELETE, None), ("streams.rack.aware.assignment.tags", DELETE, None)];
+    assert_eq!(alter(&broker, 1, vec![of(32, "g", &both)], false).await, [OK]);
+    assert!(with_configs().await.is_empty());
+}
+
+#[tokio::test]
+async fn telemetry_is_offered_while_there_is_a_subscription() {
+    let broker = testing::broker().await;
+    let is_offered = || {
+        let mut served = crate::dispatch::served();
+        broker.telemetry.restrict(&mut served);
+        [Api::GET_TELEMETRY_SUBSCRIPTIONS, Api::PUSH_TELEMETRY].map(|api| served.find(api).is_some())
+    };
+    let change = |name, operation, value| vec![of(16, name, &[("metrics", operation, value)])];
+    assert_eq!(is_offered(), [false; 2]);
+    assert_eq!(alter(&broker, 1, change("a", SET, Some("*")), true).await, [OK]);
+    assert_eq!(is_offered(), [false; 2], "a check changes nothing");
+    for name in ["a", "b"] {
+        assert_eq!(alter(&broker, 1, change(name, SET, Some("*")), false).await, [OK]);
+        assert_eq!(is_offered(), [true; 2]);
+    }
+    assert_eq!(alter(&broker, 1, change("a", DELETE, None), false).await, [OK]);
+    assert_eq!(is_offered(), [true; 2], "there is another one");
+    assert_eq!(alter(&broker, 1, change("b", DELETE, None), false).await, [OK]);
+    assert_eq!(is_offered(), [false; 2]);
 }
 
 // The messages are Kafka's, except those about features that Yagura does not have.

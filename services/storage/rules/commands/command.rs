@@ -10,6 +10,7 @@ use super::append::Append;
 use super::configs::NewConfigs;
 use super::due::{DueCommand, Retain};
 use super::group::GroupCommand;
+use crate::configs::group::GroupDefaults;
 use crate::documents::ProducerKey;
 
 /// A change to the store, as plain data. It carries the time and the random ids that it needs.
@@ -51,6 +52,15 @@ pub enum Command {
         name: Arc<str>,
         /// What to change.
         configs: NewConfigs,
+    },
+    /// Changes the configs of a group.
+    AlterGroupConfigs {
+        /// Group id.
+        group: Arc<str>,
+        /// What to change.
+        configs: NewConfigs,
+        /// The settings of the broker.
+        defaults: GroupDefaults,
     },
     /// Appends one record batch.
     Append(Append),

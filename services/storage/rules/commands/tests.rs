@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::*;
+use crate::configs::group::GroupDefaults;
 use crate::documents::{Blob, DueComplete, DueSubject, MemberProtocol, OffsetDocument, ProducerKey};
 
 const AT: TopicPartition = TopicPartition { topic: TopicId(Uuid::from_u128(1)), partition: 3 };
@@ -161,6 +162,11 @@ fn commands_round_trip() {
         Command::CreatePartitions { name: text("t"), count: 5 },
         Command::AlterConfigs { name: text("t"), configs: NewConfigs::Replace(configs) },
         Command::AlterClientMetrics { name: text("s"), configs: incremental },
+        Command::AlterGroupConfigs {
+            group: text("g"),
+            configs: NewConfigs::Incremental(vec![("x".to_owned(), ConfigOperation::Delete)]),
+            defaults: GroupDefaults { session_ms: 45_000, heartbeat_ms: 5_000 },
+        },
         Command::Append(Append::new(AT, &batch(), 17)),
         Command::AdvanceLogStart { partition: AT, offset: -1 },
         Command::AllocateProducerId { seed: 7 },

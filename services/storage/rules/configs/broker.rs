@@ -1,13 +1,14 @@
 //! The configs a broker shows of itself: what DescribeConfigs of a BROKER resource lists.
 //!
-//! Kafka lists hundreds. This lists those that tools read and whose value is true of Yagura: a missing name
-//! is more honest than a value without effect.
+//! Kafka lists hundreds. This lists those that tools read and whose value is true of Yagura. A client can alter
+//! none of them, so a missing name breaks no tool, and is more honest than a value without effect.
 
 use super::kind::ConfigKind::{self, Boolean, Int, List, Long, String as Text};
 use crate::documents::ASSIGNORS;
 
 use super::kind::ConfigSource;
-use super::topic::{Support, find, topic_configs};
+use super::support::Support;
+use super::topic::{find, topic_configs};
 
 /// The broker's properties, which [`broker_configs`] shows as Kafka's configs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,8 +25,8 @@ pub struct BrokerFacts {
     pub advertised: String,
     /// The store's URL, its secrets masked: any client that may describe the broker reads it.
     pub storage_url_masked: String,
-    /// The longest request that is read, in bytes.
-    pub request_bytes_max: i32,
+    /// The longest request that is read from this client, in bytes, if known.
+    pub request_bytes_max: Option<usize>,
     /// Group settings.
     pub groups: GroupFacts,
 }
@@ -105,6 +106,7 @@ impl BrokerConfig {
 /// The configs of the broker that `facts` describe, sorted by name.
 pub fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     let mut configs = own(facts);
+    configs.extend(longest_request(facts));
     configs.extend(groups(&facts.groups));
     configs.extend(retention_time());
     configs.extend(topic_defaults());
@@ -163,13 +165,20 @@ fn own(facts: &BrokerFacts) -> Vec<BrokerConfig> {
             "How many replicas a partition has: always one, the store sees to copies.",
         ),
         config(
-            "socket.request.max.bytes",
+            "min.insync.replicas",
             Int,
-            facts.request_bytes_max.to_string(),
-            Some("104857600"),
-            "The longest request that is read, in bytes.",
+            "1".to_owned(),
+            Some("1"),
+            "How many replicas must have a write before it is answered: always one, the store sees to copies.",
         ),
     ]
+}
+
+/// The longest request is a setting of each listener's stack.
+fn longest_request(facts: &BrokerFacts) -> Option<BrokerConfig> {
+    let bytes = facts.request_bytes_max?.to_string();
+    let documentation = "The longest request that is read from this client, in bytes.";
+    Some(BrokerConfig::new("socket.request.max.bytes", Int, bytes, Some("104857600"), documentation))
 }
 
 /// Group settings.

@@ -1,18 +1,39 @@
 //! Overrides of topic configs: which may be stored, and the resulting effective configs.
 
-use super::topic::{self, Support, TopicConfig, find};
+use std::collections::BTreeMap;
+
+use super::topic::{TopicConfig, find};
 use super::value::{self, Value};
 
 /// Whether `value` may be stored as an override of the topic config `name`.
 ///
-/// One config at a time is enough: Kafka's checks across configs (compaction lags, tiered storage)
-/// concern only configs that are held at their defaults here.
-///
 /// # Errors
-/// The client's message, to go with `INVALID_CONFIG`: in Kafka 4.1's words for what Kafka refuses too, in
-/// Yagura's for what is legal in Kafka but would do nothing here.
+/// The client's message, to go with `INVALID_CONFIG`: in Kafka's words for what Kafka refuses too, in Yagura's
+/// for what would promise something that Yagura does not do.
 pub fn validate(name: &str, value: &str) -> Result<(), String> {
     accept(name, value).map(drop)
+}
+
+/// Whether values that are legal one by one may be stored together. Kafka's other checks across configs are of topics
+/// with tiered storage.
+///
+/// # Errors
+/// The client's message, to go with `INVALID_CONFIG`.
+pub fn validate_together(overrides: &BTreeMap<String, String>) -> Result<(), String> {
+    let whole = |name: &str| {
+        let config = find(name)?;
+        let text = overrides.get(name).map_or(config.default, String::as_str);
+        match config.read(text) {
+            Ok(Value::Whole(number)) => Some(number),
+            _ => None,
+        }
+    };
+    match (whole("min.compaction.lag.ms"), whole("max.compaction.lag.ms")) {
+        (Some(min), Some(max)) if min > max => Err(format!(
+            "conflict topic config setting min.compaction.lag.ms ({min}) > max.compaction.lag.ms ({max})"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// [`validate`], with the parsed value.
@@ -21,38 +42,22 @@ fn accept<'a>(name: &str, value: &'a str) -> Result<Value<'a>, String> {
         return Err(format!("Unknown topic config name: {name}"));
     };
     let parsed = config.read(value)?;
-    match narrower_than_kafka(config, &parsed) {
-        Some(reason) => Err(value::invalid(name, &parsed.to_string(), &reason)),
+    match refusal(config, &parsed) {
+        Some(reason) => {
+            let reason = format!("{reason}; leave this config out or give it {}", config.default);
+            Err(value::invalid(name, &parsed.to_string(), &reason))
+        }
         None => Ok(parsed),
     }
 }
 
 /// Why Yagura refuses a value that Kafka accepts, if it does.
-fn narrower_than_kafka(config: &TopicConfig, parsed: &Value<'_>) -> Option<String> {
-    let instead =
-        |reason: &str, legal: &str| Some(format!("{reason}; leave this config out or give it {legal}"));
-    match (config.support, config.name, parsed) {
-        (Support::Moot(reason) | Support::NotYet(reason), ..) => {
-            if config.read(config.default).as_ref() == Ok(parsed) {
-                return None;
-            }
-            let default = if config.default.is_empty() { "an empty value" } else { config.default };
-            instead(reason, &format!("{default}, its default"))
-        }
-        (Support::Honoured, "cleanup.policy", Value::List(policies)) if policies.contains(&"compact") => {
-            instead(topic::NO_COMPACTION, "delete")
-        }
-        // Kafka 4.1 reads an empty list as "never delete". Retention settings say that more visibly.
-        (Support::Honoured, "cleanup.policy", Value::List(policies)) if policies.is_empty() => {
-            Some("to keep all records, set retention.ms and retention.bytes to -1 instead".to_owned())
-        }
-        // Kafka would accept it, and then fail each acks=all write with NOT_ENOUGH_REPLICAS.
-        (Support::Honoured, "min.insync.replicas", Value::Whole(count)) if *count > 1 => instead(
-            "a write is durable in Yagura's store before it is answered, which counts as one replica",
-            "1",
-        ),
-        (Support::Honoured, ..) => None,
-    }
+fn refusal(config: &TopicConfig, parsed: &Value<'_>) -> Option<&'static str> {
+    let is_said = |refused: &str| match parsed {
+        Value::List(parts) => parts.contains(&refused),
+        other => other.to_string() == refused,
+    };
+    config.refused.iter().find(|(refused, _)| is_said(refused)).map(|(_, reason)| *reason)
 }
 
 /// `value` as DescribeConfigs shows it: Kafka stores what the client sent and prints the parsed value
@@ -67,6 +72,8 @@ pub fn canonical(name: &str, value: &str) -> String {
 pub enum CleanupPolicy {
     /// Records past retention are deleted.
     Delete,
+    /// They are kept: the list of policies is empty.
+    Keep,
 }
 
 /// Which clock sets the timestamps of records (`message.timestamp.type`).
@@ -130,6 +137,11 @@ impl EffectiveConfig {
                 continue;
             };
             match (name, value) {
+                ("cleanup.policy", Value::List(policies)) => {
+                    let is_empty = policies.is_empty();
+                    effective.cleanup_policy =
+                        if is_empty { CleanupPolicy::Keep } else { CleanupPolicy::Delete };
+                }
                 ("retention.ms", Value::Whole(ms)) => effective.retention_ms = limit(ms),
                 ("retention.bytes", Value::Whole(bytes)) => effective.retention_bytes = limit(bytes),
                 ("max.message.bytes", Value::Whole(bytes)) => effective.max_message_bytes = int(bytes),
@@ -147,7 +159,7 @@ impl EffectiveConfig {
                 ("compression.gzip.level", Value::Whole(level)) => gzip = int(level),
                 ("compression.lz4.level", Value::Whole(level)) => lz4 = int(level),
                 ("compression.zstd.level", Value::Whole(level)) => zstd = int(level),
-                // cleanup.policy and min.insync.replicas have one legal value; the others are moot.
+                // The others have no effect.
                 _ => {}
             }
         }
@@ -159,6 +171,9 @@ impl EffectiveConfig {
             "zstd" => Compression::Zstd(zstd),
             _ => Compression::Producer,
         };
+        if effective.cleanup_policy == CleanupPolicy::Keep {
+            (effective.retention_ms, effective.retention_bytes) = (None, None);
+        }
         effective
     }
 }

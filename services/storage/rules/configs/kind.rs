@@ -67,6 +67,8 @@ pub enum ConfigSource {
     DefaultConfig = 5,
     /// Of a client metrics subscription.
     ClientMetricsConfig = 7,
+    /// Of a group.
+    GroupConfig = 8,
 }
 
 impl ConfigSource {

@@ -1,17 +1,22 @@
-//! Topic and broker configs as data: what Kafka 4.1 knows of each, and what Yagura does with it.
+//! Topic and broker configs as data: what Kafka 4.4 knows of each, and what Yagura does with it.
 //!
 //! `topic` is the table of topic configs; `value` parses and checks one value as Kafka's `ConfigDef` does;
 //! `effective` validates every override before it is stored ([`validate`]) and gives the rules and engines
-//! the effective configs ([`EffectiveConfig`]); `broker` lists the configs of a broker.
+//! the effective configs ([`EffectiveConfig`]); `broker` lists the configs of a broker, [`group`] and
+//! [`client_metrics`] have those of groups and of subscriptions to clients' metrics.
 //!
-//! A config that does nothing here is refused: it is legal only at Kafka's default, so that no setting is
-//! silently without effect. The message says why, and what to do instead.
+//! A config that has no effect here is taken, kept and shown all the same: tools set it on every topic that
+//! they make. Its row says why it has none ([`Support`]), and whoever describes it reads that. A value that would
+//! promise what Yagura does not do is refused, with the reason.
 
 mod apply;
 mod broker;
 pub mod client_metrics;
 mod effective;
+pub mod group;
 mod kind;
+mod reference;
+mod support;
 #[cfg(test)]
 mod tests;
 mod topic;
@@ -19,6 +24,10 @@ mod value;
 
 pub(crate) use apply::apply;
 pub use broker::{BrokerConfig, BrokerFacts, GroupFacts, broker_configs};
-pub use effective::{CleanupPolicy, Compression, EffectiveConfig, TimestampType, canonical, validate};
+pub use effective::{
+    CleanupPolicy, Compression, EffectiveConfig, TimestampType, canonical, validate, validate_together,
+};
 pub use kind::{ConfigKind, ConfigSource};
-pub use topic::{Support, TopicConfig, find, topic_configs};
+pub use reference::reference_markdown;
+pub use support::Support;
+pub use topic::{TopicConfig, find, topic_configs};

@@ -1,11 +1,11 @@
-//! Compares the table with what Kafka 4.1.1 prints, and the messages with what it answers.
+//! Compares the table with what Kafka 4.4.0 prints, and the messages with what it answers.
 
 use super::effective::*;
 use super::value::Legal;
 use super::value::{append, subtract};
 use super::*;
 
-/// `LogConfig.nonInternalConfigNames()` of Kafka 4.1.1: name, type, default, validator, broker synonyms.
+/// `LogConfig.configNames()` of Kafka 4.4.0: name, type, default, validator, broker synonyms.
 const KAFKA: &str = "\
 cleanup.policy|LIST|delete|[compact, delete]|log.cleanup.policy
 compression.gzip.level|INT|-1|[1,...,9] or -1|compression.gzip.level
@@ -13,6 +13,7 @@ compression.lz4.level|INT|9|[1,...,17]|compression.lz4.level
 compression.type|STRING|producer|[uncompressed, zstd, lz4, snappy, gzip, producer]|compression.type
 compression.zstd.level|INT|3|[-131072,...,22]|compression.zstd.level
 delete.retention.ms|LONG|86400000|[0,...]|log.cleaner.delete.retention.ms
+errors.deadletterqueue.group.enable|BOOLEAN|false||
 file.delete.delay.ms|LONG|60000|[0,...]|log.segment.delete.delay.ms
 flush.messages|LONG|9223372036854775807|[1,...]|log.flush.interval.messages
 flush.ms|LONG|9223372036854775807|[0,...]|log.flush.interval.ms,log.flush.scheduler.interval.ms
@@ -22,6 +23,7 @@ leader.replication.throttled.replicas|LIST||[partitionId]:[brokerId],[partitionI
 local.retention.bytes|LONG|-2|[-2,...]|log.local.retention.bytes
 local.retention.ms|LONG|-2|[-2,...]|log.local.retention.ms
 max.compaction.lag.ms|LONG|9223372036854775807|[1,...]|log.cleaner.max.compaction.lag.ms
+max.decompressed.message.bytes|INT|2147483639|[1,...,2147483639]|max.decompressed.message.bytes
 max.message.bytes|INT|1048588|[0,...]|message.max.bytes
 message.timestamp.after.max.ms|LONG|3600000|[0,...]|log.message.timestamp.after.max.ms
 message.timestamp.before.max.ms|LONG|9223372036854775807|[0,...]|log.message.timestamp.before.max.ms
@@ -30,6 +32,8 @@ min.cleanable.dirty.ratio|DOUBLE|0.5|[0,...,1]|log.cleaner.min.cleanable.ratio
 min.compaction.lag.ms|LONG|0|[0,...]|log.cleaner.min.compaction.lag.ms
 min.insync.replicas|INT|1|[1,...]|min.insync.replicas
 preallocate|BOOLEAN|false||log.preallocate
+remote.copy.lag.bytes|LONG|-1|[-1,...]|log.remote.copy.lag.bytes
+remote.copy.lag.ms|LONG|0|[-1,...]|log.remote.copy.lag.ms
 remote.log.copy.disable|BOOLEAN|false||
 remote.log.delete.on.disable|BOOLEAN|false||
 remote.storage.enable|BOOLEAN|false||
@@ -43,7 +47,7 @@ unclean.leader.election.enable|BOOLEAN|false||unclean.leader.election.enable
 ";
 
 /// A validator as Kafka prints it.
-fn printed(legal: Legal) -> String {
+pub(super) fn printed(legal: Legal) -> String {
     match legal {
         Legal::Any => String::new(),
         Legal::AtLeast(min) => format!("[{min},...]"),
@@ -52,6 +56,9 @@ fn printed(legal: Legal) -> String {
         Legal::Ratio => "[0,...,1]".to_owned(),
         Legal::OneOf(names) => format!("[{}]", names.join(", ")),
         Legal::ThrottledReplicas => "[partitionId]:[brokerId],[partitionId]:[brokerId],...".to_owned(),
+        Legal::AutoOffsetReset => "[latest, earliest, by_duration:PnDTnHnMn.nS]".to_owned(),
+        // Kafka prints the values that such a list may have, which are not bounded.
+        Legal::Tags => String::new(),
     }
 }
 
@@ -98,7 +105,7 @@ fn wire_codes_are_kafkas() {
 }
 
 #[test]
-fn names_unknown_to_kafka_4_1_are_refused() {
+fn names_unknown_to_kafka_are_refused() {
     for name in ["foo", "", "Retention.ms", "message.format.version", "message.downconversion.enable"] {
         assert_eq!(validate(name, "1"), Err(format!("Unknown topic config name: {name}")));
     }
@@ -109,6 +116,7 @@ fn values_that_work_are_accepted() {
     for (name, value) in [
         ("cleanup.policy", " delete "),
         ("cleanup.policy", "delete,delete"),
+        ("cleanup.policy", " "),
         ("compression.gzip.level", "-1"),
         ("compression.gzip.level", "9"),
         ("compression.type", " gzip "),
@@ -164,10 +172,13 @@ fn range_faults_are_worded_as_kafka_words_them() {
             "String must be one of: CreateTime, LogAppendTime",
         ),
         ("cleanup.policy", "delete, foo", "foo", "String must be one of: compact, delete"),
-        ("cleanup.policy", "delete,", "", "String must be one of: compact, delete"),
         ("cleanup.policy", "Delete", "Delete", "String must be one of: compact, delete"),
     ] {
         assert_eq!(refusal(name, shown, value), reason);
+    }
+    for value in ["delete,", ","] {
+        let message = "Configuration 'cleanup.policy' values must not be empty.".to_owned();
+        assert_eq!(validate("cleanup.policy", value), Err(message));
     }
     let codecs = "String must be one of: uncompressed, zstd, lz4, snappy, gzip, producer";
     assert_eq!(refusal("compression.type", "none", "none"), codecs);
@@ -180,60 +191,68 @@ fn range_faults_are_worded_as_kafka_words_them() {
 }
 
 #[test]
-fn a_config_that_would_do_nothing_is_refused() {
-    for (name, value, message) in [
-        (
-            "segment.bytes",
-            "52428800",
-            "Yagura has no log segments; leave this config out or give it 1073741824, its default",
-        ),
-        (
-            "preallocate",
-            "true",
-            "Yagura has no log segments; leave this config out or give it false, its default",
-        ),
-        (
-            "leader.replication.throttled.replicas",
-            "*",
-            "Yagura has no replicas, its store keeps every byte; \
-             leave this config out or give it an empty value, its default",
-        ),
-        (
-            "min.cleanable.dirty.ratio",
-            "0.25",
-            "compaction is not there yet in Yagura; leave this config out or give it 0.5, its default",
-        ),
-        (
-            "cleanup.policy",
-            "compact",
-            "compaction is not there yet in Yagura; leave this config out or give it delete",
-        ),
-        (
-            "min.insync.replicas",
-            "2",
-            "a write is durable in Yagura's store before it is answered, which counts as one replica; \
-             leave this config out or give it 1",
-        ),
+fn a_config_without_effect_is_taken_and_says_so() {
+    for (name, value) in [
+        ("segment.bytes", "52428800"),
+        ("preallocate", "true"),
+        ("leader.replication.throttled.replicas", "*"),
+        ("min.cleanable.dirty.ratio", "0.25"),
+        // It passes Kafka's range check.
+        ("min.cleanable.dirty.ratio", "NaN"),
+        ("min.insync.replicas", "2"),
+        ("unclean.leader.election.enable", "true"),
+        ("remote.log.copy.disable", "true"),
+        ("errors.deadletterqueue.group.enable", "true"),
+        ("max.decompressed.message.bytes", "1"),
     ] {
-        assert_eq!(refusal(name, value, value), message);
+        assert_eq!(validate(name, value), Ok(()), "{name}={value}");
+        let config = find(name).unwrap();
+        let reason = config.support.no_effect().unwrap_or_else(|| panic!("{name} has an effect"));
+        let ending = format!(" No effect here, because {reason}.");
+        assert_eq!(config.described(), format!("{}{ending}", config.documentation));
+        let overrides = [(name, value)];
+        assert_eq!(EffectiveConfig::from_overrides(overrides.into_iter()), EffectiveConfig::default());
     }
-    assert!(refusal("cleanup.policy", "delete,compact", "delete , compact").starts_with("compaction"));
-    assert!(refusal("cleanup.policy", "", " ").ends_with("retention.ms and retention.bytes to -1 instead"));
-    // NaN passes the range check of Kafka, and is not the default.
-    assert!(refusal("min.cleanable.dirty.ratio", "NaN", "NaN").starts_with("compaction"));
+    let honoured = find("retention.ms").unwrap();
+    assert_eq!(
+        (honoured.support, honoured.described().as_str()),
+        (Support::Honoured, honoured.documentation)
+    );
 }
 
 #[test]
-fn a_default_in_another_spelling_is_still_the_default() {
-    for (name, value) in [
-        ("segment.bytes", " +1073741824 "),
-        ("preallocate", "FALSE"),
-        ("min.cleanable.dirty.ratio", "5e-1"),
-        ("min.cleanable.dirty.ratio", "0.50f"),
-        ("leader.replication.throttled.replicas", " "),
-    ] {
-        assert_eq!(validate(name, value), Ok(()), "{name}={value}");
+fn a_value_that_would_be_a_lie_is_refused() {
+    let compaction = "Yagura has no compaction yet; leave this config out or give it delete";
+    assert_eq!(refusal("cleanup.policy", "compact", "compact"), compaction);
+    assert_eq!(refusal("cleanup.policy", "delete,compact", "delete , compact"), compaction);
+    let tiers = "Yagura has no tiers, its store keeps the whole log; leave this config out or give it false";
+    assert_eq!(refusal("remote.storage.enable", "true", " TRUE "), tiers);
+    assert_eq!(validate("remote.storage.enable", "False"), Ok(()));
+}
+
+#[test]
+fn every_refused_value_is_legal_in_kafka_and_not_the_default() {
+    for config in topic_configs() {
+        for (value, reason) in config.refused {
+            assert!(config.read(value).is_ok() && *value != config.default, "{}", config.name);
+            assert!(refusal(config.name, value, value).starts_with(reason), "{}", config.name);
+        }
     }
+}
+
+#[test]
+fn compaction_lags_must_fit_each_other() {
+    let check = |overrides: &[(&str, &str)]| {
+        let owned = overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        validate_together(&owned.collect())
+    };
+    let (min, max) = ("min.compaction.lag.ms", "max.compaction.lag.ms");
+    for fitting in [&[(min, "10")][..], &[(max, "1")], &[(min, " 7 "), (max, "7")], &[(min, "x"), (max, "1")]]
+    {
+        assert_eq!(check(fitting), Ok(()));
+    }
+    let message = "conflict topic config setting min.compaction.lag.ms (10) > max.compaction.lag.ms (5)";
+    assert_eq!(check(&[(min, "10"), (max, "5")]), Err(message.to_owned()));
 }
 
 #[test]
@@ -336,6 +355,14 @@ fn an_override_that_is_not_legal_counts_as_absent() {
 }
 
 #[test]
+fn an_empty_list_of_policies_keeps_records() {
+    let overrides = [("retention.ms", "5"), ("cleanup.policy", ""), ("retention.bytes", "9")];
+    let effective = EffectiveConfig::from_overrides(overrides.into_iter());
+    assert_eq!((effective.retention_ms, effective.retention_bytes), (None, None));
+    assert_eq!(effective.cleanup_policy, CleanupPolicy::Keep);
+}
+
+#[test]
 fn a_retention_that_is_not_legal_deletes_nothing() {
     for name in ["retention.ms", "cleanup.policy"] {
         assert_eq!(EffectiveConfig::from_overrides([(name, "soon")].into_iter()).retention_ms, None);
@@ -352,7 +379,7 @@ fn facts() -> BrokerFacts {
         listeners: "MAIN://127.0.0.1:9092".to_owned(),
         advertised: "MAIN://localhost:9092".to_owned(),
         storage_url_masked: "postgres://yagura:***@db/yagura".to_owned(),
-        request_bytes_max: 104_857_600,
+        request_bytes_max: Some(1 << 20),
         groups: GroupFacts {
             initial_delay_ms: 3_000,
             session_min_ms: 6_000,
@@ -377,6 +404,8 @@ fn a_broker_lists_what_is_true_of_it() {
         log.retention.hours log.retention.minutes log.retention.ms message.max.bytes min.insync.replicas \
         node.id num.partitions offsets.retention.minutes socket.request.max.bytes";
     assert_eq!(names.join(" "), expected);
+    let unknown = broker_configs(&BrokerFacts { request_bytes_max: None, ..facts() });
+    assert_eq!(unknown.len(), names.len() - 1, "the longest request is shown only if it is known");
 }
 
 #[test]
@@ -397,6 +426,8 @@ fn a_brokers_values_and_sources() {
         seen("group.consumer.heartbeat.interval.ms"),
         (Some("100"), ConfigKind::Int, StaticBrokerConfig)
     );
+    assert_eq!(seen("socket.request.max.bytes"), (Some("1048576"), ConfigKind::Int, StaticBrokerConfig));
+    assert_eq!(seen("min.insync.replicas"), (Some("1"), ConfigKind::Int, DefaultConfig));
     assert_eq!(seen("log.retention.ms"), (None, ConfigKind::Long, DefaultConfig));
     // The hours equal the milliseconds of the topic config.
     assert_eq!(seen("log.retention.hours"), (Some("168"), ConfigKind::Int, DefaultConfig));

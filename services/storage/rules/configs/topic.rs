@@ -1,23 +1,13 @@
-//! Every topic config of Kafka 4.1, and Yagura's support for it.
+//! Every topic config of Kafka 4.4, and Yagura's support for it.
 //!
 //! Names, types, defaults, legal values and synonyms are those that `LogConfig` and
-//! `ServerTopicConfigSynonyms` of Kafka 4.1.1 print. `internal.segment.bytes` is left out: Kafka hides it
-//! from clients, it is for Kafka's own tests, and it has no default that could be accepted.
+//! `ServerTopicConfigSynonyms` of Kafka 4.4.0 print. `internal.segment.bytes` is left out: Kafka hides it
+//! from clients, and it is for Kafka's own tests.
 
 use super::kind::ConfigKind::{self, Boolean, Double, Int, List, Long, String};
+use super::support::Support;
 use super::value::Legal::{self, Any, AtLeast, Between, BetweenOr, OneOf, Ratio, ThrottledReplicas};
 use super::value::{self, Value};
-
-/// What Yagura does with a config.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Support {
-    /// It works.
-    Honoured,
-    /// It has no meaning here, for this reason; only its default is accepted.
-    Moot(&'static str),
-    /// It needs this feature, which is not there yet; until then only its default is accepted.
-    NotYet(&'static str),
-}
 
 /// One topic config.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -34,7 +24,9 @@ pub struct TopicConfig {
     pub synonyms: &'static [&'static str],
     /// What Yagura does with it.
     pub support: Support,
-    /// Documentation for DescribeConfigs, in one sentence.
+    /// Values, or elements of a list, that would promise what Yagura does not do, each with the reason.
+    pub refused: &'static [(&'static str, &'static str)],
+    /// What it is for, in one sentence.
     pub documentation: &'static str,
 }
 
@@ -45,6 +37,11 @@ impl TopicConfig {
     /// The client's message, in Kafka's words, if Kafka refuses the value.
     pub fn read<'a>(&self, text: &'a str) -> Result<Value<'a>, std::string::String> {
         value::read(self.name, self.kind, self.legal, text)
+    }
+
+    /// Documentation for DescribeConfigs, which also says if the config has no effect here.
+    pub fn described(&self) -> std::string::String {
+        self.support.described(self.documentation)
     }
 
     /// The synonym that DescribeConfigs lists with [`default`](Self::default) as its value.
@@ -63,13 +60,13 @@ impl TopicConfig {
         self
     }
 
-    const fn moot(mut self, reason: &'static str) -> Self {
-        self.support = Support::Moot(reason);
+    const fn no_effect(mut self, reason: &'static str) -> Self {
+        self.support = Support::NoEffect(reason);
         self
     }
 
-    const fn not_yet(mut self, reason: &'static str) -> Self {
-        self.support = Support::NotYet(reason);
+    const fn refuses(mut self, refused: &'static [(&'static str, &'static str)]) -> Self {
+        self.refused = refused;
         self
     }
 
@@ -90,13 +87,15 @@ pub fn find(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.get(at)
 }
 
-/// Why compaction's configs, and the policy itself, are refused.
-pub(super) const NO_COMPACTION: &str = "compaction is not there yet in Yagura";
+const NO_COMPACTION: &str = "Yagura has no compaction yet";
 const ONE_LZ4_LEVEL: &str = "Yagura's LZ4 has one level";
 const NO_SEGMENTS: &str = "Yagura has no log segments";
 const NO_FLUSH: &str = "Yagura makes every write durable before it answers it";
 const NO_REPLICAS: &str = "Yagura has no replicas, its store keeps every byte";
 const NO_TIERS: &str = "Yagura has no tiers, its store keeps the whole log";
+const NO_SHARE_GROUPS: &str = "Yagura has no share groups";
+const NOT_MEASURED: &str = "Yagura does not measure the records inside a compressed batch";
+const ONE_COPY: &str = "Yagura answers a write once it is durable in the store, which is its only replica";
 
 /// The largest 64-bit number, which is Kafka's "never", in milliseconds or records.
 const NEVER: &str = "9223372036854775807";
@@ -104,19 +103,29 @@ const NEVER: &str = "9223372036854775807";
 const CODECS: Legal = OneOf(&["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"]);
 
 const fn config(kind: ConfigKind, name: &'static str, default: &'static str, legal: Legal) -> TopicConfig {
-    TopicConfig { name, kind, default, legal, synonyms: &[], support: Support::Honoured, documentation: "" }
+    TopicConfig {
+        name,
+        kind,
+        default,
+        legal,
+        synonyms: &[],
+        support: Support::Honoured,
+        refused: &[],
+        documentation: "",
+    }
 }
 
-static TOPIC_CONFIGS: [TopicConfig; 33] = [
+static TOPIC_CONFIGS: [TopicConfig; 37] = [
     config(List, "cleanup.policy", "delete", OneOf(&["compact", "delete"]))
         .synonyms(&["log.cleanup.policy"])
-        .says("What becomes of old records: `delete` removes them once they are past retention."),
+        .refuses(&[("compact", NO_COMPACTION)])
+        .says("What becomes of old records: `delete` removes them once past retention; empty keeps them."),
     config(Int, "compression.gzip.level", "-1", BetweenOr(1, 9, -1))
         .synonyms(&["compression.gzip.level"])
         .says("How hard gzip tries when compression.type is gzip; -1 leaves the choice to the codec."),
     config(Int, "compression.lz4.level", "9", Between(1, 17))
         .synonyms(&["compression.lz4.level"])
-        .moot(ONE_LZ4_LEVEL)
+        .no_effect(ONE_LZ4_LEVEL)
         .says("How hard LZ4 tries when compression.type is lz4."),
     config(String, "compression.type", "producer", CODECS)
         .synonyms(&["compression.type"])
@@ -126,44 +135,51 @@ static TOPIC_CONFIGS: [TopicConfig; 33] = [
         .says("How hard Zstandard tries when compression.type is zstd."),
     config(Long, "delete.retention.ms", "86400000", AtLeast(0))
         .synonyms(&["log.cleaner.delete.retention.ms"])
-        .not_yet(NO_COMPACTION)
+        .no_effect(NO_COMPACTION)
         .says("How long compaction leaves a tombstone in place, for readers who have yet to see it."),
+    config(Boolean, "errors.deadletterqueue.group.enable", "false", Any)
+        .no_effect(NO_SHARE_GROUPS)
+        .says("Whether share groups may write the records that they cannot deliver to this topic."),
     config(Long, "file.delete.delay.ms", "60000", AtLeast(0))
         .synonyms(&["log.segment.delete.delay.ms"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("How long Kafka keeps a segment file after its records are gone."),
     config(Long, "flush.messages", NEVER, AtLeast(1))
         .synonyms(&["log.flush.interval.messages"])
-        .moot(NO_FLUSH)
+        .no_effect(NO_FLUSH)
         .says("After how many records Kafka forces its log to disk."),
     config(Long, "flush.ms", NEVER, AtLeast(0))
         .synonyms(&["log.flush.interval.ms", "log.flush.scheduler.interval.ms"])
-        .moot(NO_FLUSH)
+        .no_effect(NO_FLUSH)
         .says("After how much time Kafka forces its log to disk."),
     config(List, "follower.replication.throttled.replicas", "", ThrottledReplicas)
-        .moot(NO_REPLICAS)
+        .no_effect(NO_REPLICAS)
         .says("The replicas, as partition:broker, that Kafka slows down as they copy from their leaders."),
     config(Int, "index.interval.bytes", "4096", AtLeast(0))
         .synonyms(&["log.index.interval.bytes"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("How many bytes of a segment lie between two entries of its index."),
     config(List, "leader.replication.throttled.replicas", "", ThrottledReplicas)
-        .moot(NO_REPLICAS)
+        .no_effect(NO_REPLICAS)
         .says("The replicas, as partition:broker, that Kafka slows down on their leader's side."),
     config(Long, "local.retention.bytes", "-2", AtLeast(-2))
         .synonyms(&["log.local.retention.bytes"])
-        .moot(NO_TIERS)
+        .no_effect(NO_TIERS)
         .says(
             "With tiered storage, how much of a partition stays on the broker; -2 follows retention.bytes.",
         ),
     config(Long, "local.retention.ms", "-2", AtLeast(-2))
         .synonyms(&["log.local.retention.ms"])
-        .moot(NO_TIERS)
+        .no_effect(NO_TIERS)
         .says("With tiered storage, how long records stay on the broker; -2 follows retention.ms."),
     config(Long, "max.compaction.lag.ms", NEVER, AtLeast(1))
         .synonyms(&["log.cleaner.max.compaction.lag.ms"])
-        .not_yet(NO_COMPACTION)
+        .no_effect(NO_COMPACTION)
         .says("How long compaction may leave a record waiting for its turn."),
+    config(Int, "max.decompressed.message.bytes", "2147483639", Between(1, 2_147_483_639))
+        .synonyms(&["max.decompressed.message.bytes"])
+        .no_effect(NOT_MEASURED)
+        .says("The largest record that is accepted in a compressed batch, in bytes once decompressed."),
     config(Int, "max.message.bytes", "1048588", AtLeast(0))
         .synonyms(&["message.max.bytes"])
         .says("The largest record batch that is accepted, in bytes as it is stored."),
@@ -178,27 +194,36 @@ static TOPIC_CONFIGS: [TopicConfig; 33] = [
         .says("Whose clock stamps a record: the producer's (CreateTime) or the broker's (LogAppendTime)."),
     config(Double, "min.cleanable.dirty.ratio", "0.5", Ratio)
         .synonyms(&["log.cleaner.min.cleanable.ratio"])
-        .not_yet(NO_COMPACTION)
+        .no_effect(NO_COMPACTION)
         .says("The share of a log that must be new before compaction sets to work on it."),
     config(Long, "min.compaction.lag.ms", "0", AtLeast(0))
         .synonyms(&["log.cleaner.min.compaction.lag.ms"])
-        .not_yet(NO_COMPACTION)
+        .no_effect(NO_COMPACTION)
         .says("How old a record must be before compaction may remove it."),
-    config(Int, "min.insync.replicas", "1", AtLeast(1)).synonyms(&["min.insync.replicas"]).says(
-        "How many replicas must hold a write sent with acks=all; one durable in the store counts as 1.",
-    ),
+    config(Int, "min.insync.replicas", "1", AtLeast(1))
+        .synonyms(&["min.insync.replicas"])
+        .no_effect(ONE_COPY)
+        .says("How many replicas must have a write that is sent with acks=all before it is answered."),
     config(Boolean, "preallocate", "false", Any)
         .synonyms(&["log.preallocate"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("Whether Kafka reserves a segment file's whole size when it creates the file."),
+    config(Long, "remote.copy.lag.bytes", "-1", AtLeast(-1))
+        .synonyms(&["log.remote.copy.lag.bytes"])
+        .no_effect(NO_TIERS)
+        .says("With tiered storage, how many newer bytes there must be before a segment is copied."),
+    config(Long, "remote.copy.lag.ms", "0", AtLeast(-1))
+        .synonyms(&["log.remote.copy.lag.ms"])
+        .no_effect(NO_TIERS)
+        .says("With tiered storage, how old a segment must be before it is copied."),
     config(Boolean, "remote.log.copy.disable", "false", Any)
-        .moot(NO_TIERS)
+        .no_effect(NO_TIERS)
         .says("With tiered storage, whether Kafka stops copying records to the remote tier."),
     config(Boolean, "remote.log.delete.on.disable", "false", Any)
-        .moot(NO_TIERS)
+        .no_effect(NO_TIERS)
         .says("Whether Kafka drops the remote tier's records when a topic's tiered storage is turned off."),
     config(Boolean, "remote.storage.enable", "false", Any)
-        .moot(NO_TIERS)
+        .refuses(&[("true", NO_TIERS)])
         .says("Whether Kafka moves a topic's older segments to a remote tier."),
     config(Long, "retention.bytes", "-1", Any)
         .synonyms(&["log.retention.bytes"])
@@ -208,22 +233,22 @@ static TOPIC_CONFIGS: [TopicConfig; 33] = [
         .says("How old records may grow before they are deleted; -1 keeps them for ever."),
     config(Int, "segment.bytes", "1073741824", AtLeast(1_048_576))
         .synonyms(&["log.segment.bytes"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("The size at which Kafka starts a new segment file."),
     config(Int, "segment.index.bytes", "10485760", AtLeast(4))
         .synonyms(&["log.index.size.max.bytes"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("The largest size of a segment's index file."),
     config(Long, "segment.jitter.ms", "0", AtLeast(0))
         .synonyms(&["log.roll.jitter.ms", "log.roll.jitter.hours"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("By how much, at random, Kafka starts segments early, so that not all logs roll at once."),
     config(Long, "segment.ms", "604800000", AtLeast(1))
         .synonyms(&["log.roll.ms", "log.roll.hours"])
-        .moot(NO_SEGMENTS)
+        .no_effect(NO_SEGMENTS)
         .says("The age at which Kafka starts a new segment file, full or not."),
     config(Boolean, "unclean.leader.election.enable", "false", Any)
         .synonyms(&["unclean.leader.election.enable"])
-        .moot(NO_REPLICAS)
+        .no_effect(NO_REPLICAS)
         .says("Whether a replica that lags behind may become leader when no other is left, losing records."),
 ];

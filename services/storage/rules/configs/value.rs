@@ -1,9 +1,12 @@
 //! Parses and validates one value.
 //!
-//! This follows Kafka's `ConfigDef` (4.1). The type is parsed first, from the trimmed text; its errors repeat
+//! This follows Kafka's `ConfigDef` (4.4). The type is parsed first, from the trimmed text; its errors repeat
 //! the text as sent. The validator is second; its errors show the parsed value.
 
+use std::collections::BTreeSet;
 use std::fmt;
+
+use regex_lite::Regex;
 
 use super::kind::ConfigKind;
 
@@ -24,6 +27,10 @@ pub enum Legal {
     OneOf(&'static [&'static str]),
     /// `*`, or a list of `partition:broker`.
     ThrottledReplicas,
+    /// `earliest`, `latest`, or `by_duration:` and a duration of ISO 8601.
+    AutoOffsetReset,
+    /// A list of texts, each once.
+    Tags,
 }
 
 /// A parsed value.
@@ -101,7 +108,7 @@ fn check(name: &str, legal: Legal, value: &Value<'_>) -> Result<(), String> {
         (Legal::Ratio, Value::Real(number)) if *number > 1.0 => "Value must be no more than 1".to_owned(),
         (Legal::OneOf(names), Value::Text(text)) => return one_of(name, names, text),
         (Legal::OneOf(names), Value::List(parts)) => {
-            return parts.iter().try_for_each(|part| one_of(name, names, part));
+            return parts.iter().try_for_each(|part| one_of_list(name, names, part));
         }
         (Legal::ThrottledReplicas, Value::List(parts)) if !throttled_replicas(parts) => {
             // Java prints this list the way it prints any, and the reason repeats the name.
@@ -111,6 +118,11 @@ fn check(name: &str, legal: Legal, value: &Value<'_>) -> Result<(), String> {
             );
             return Err(invalid(name, &format!("[{}]", parts.join(", ")), &reason));
         }
+        (Legal::AutoOffsetReset, Value::Text(text)) if !is_offset_reset(text) => format!(
+            "Invalid value `{text}` for configuration {name}. The value must be either 'earliest', 'latest' or of \
+             the format 'by_duration:<PnDTnHnMn.nS>'."
+        ),
+        (Legal::Tags, Value::List(parts)) => return tags(name, parts),
         _ => return Ok(()),
     };
     Err(invalid(name, &value.to_string(), &reason))
@@ -122,6 +134,37 @@ fn one_of(name: &str, names: &[&str], text: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(invalid(name, text, &format!("String must be one of: {}", names.join(", "))))
+}
+
+/// The same for an element of a list.
+fn one_of_list(name: &str, names: &[&str], part: &str) -> Result<(), String> {
+    if part.is_empty() { Err(empty_element(name)) } else { one_of(name, names, part) }
+}
+
+fn empty_element(name: &str) -> String {
+    format!("Configuration '{name}' values must not be empty.")
+}
+
+fn tags(name: &str, parts: &[&str]) -> Result<(), String> {
+    if parts.contains(&"") {
+        return Err(empty_element(name));
+    }
+    let different: BTreeSet<&str> = parts.iter().copied().collect();
+    if different.len() == parts.len() {
+        return Ok(());
+    }
+    Err(format!("{name} must not contain duplicate tag keys."))
+}
+
+/// Whether a text says where to begin to read. (Java takes signs in a duration as well.)
+fn is_offset_reset(text: &str) -> bool {
+    const DURATION: &str = r"(?i)^P(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d{0,9})?S)?)?$";
+    let is_duration = |text: &str| {
+        let is_whole =
+            text.ends_with(|last: char| last.is_ascii_alphabetic() && !matches!(last, 'P' | 'p' | 'T' | 't'));
+        is_whole && Regex::new(DURATION).is_ok_and(|duration| duration.is_match(text))
+    };
+    matches!(text, "earliest" | "latest") || text.strip_prefix("by_duration:").is_some_and(is_duration)
 }
 
 /// Kafka's rule for lists of throttled replicas, which lets empty elements pass beside either form.

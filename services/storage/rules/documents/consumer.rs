@@ -62,12 +62,26 @@ pub struct ConsumerMember {
     /// The partitions that it must revoke and has not revoked yet.
     #[serde(default, skip_serializing_if = "are_none")]
     pub revoking: Arc<Partitions>,
+    /// The partitions that it has, by the member epoch in which each was assigned (KIP-1251). There may be some that it no
+    /// longer has.
+    #[serde(default, skip_serializing_if = "has_no_epochs")]
+    pub since: Arc<BTreeMap<i32, Partitions>>,
     /// Its target assignment.
     #[serde(default, skip_serializing_if = "are_none")]
     pub target: Arc<Partitions>,
     /// By when it must have revoked partitions, rejoined or synced, in ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
+}
+
+impl ConsumerMember {
+    /// Since which of its member epochs the member has had a partition, which is assigned to it or which it has yet to
+    /// revoke; `None` if it is neither. What an earlier release assigned counts as assigned in the current epoch.
+    pub fn assigned_since(&self, topic: TopicId, partition: i32) -> Option<i32> {
+        let is_own = holds(&self.assigned, topic, partition) || holds(&self.revoking, topic, partition);
+        let since = self.since.iter().find(|(_, partitions)| holds(partitions, topic, partition));
+        is_own.then(|| since.map_or(self.epoch, |(epoch, _)| *epoch))
+    }
 }
 
 /// The state of a member.
@@ -80,6 +94,10 @@ pub enum MemberState {
     Revoking,
     /// Other members have not released all of its target partitions. Kafka calls this UNRELEASED_PARTITIONS.
     Waiting,
+}
+
+fn has_no_epochs(since: &Arc<BTreeMap<i32, Partitions>>) -> bool {
+    since.is_empty()
 }
 
 fn are_none(partitions: &Arc<Partitions>) -> bool {

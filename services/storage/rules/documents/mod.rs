@@ -7,6 +7,7 @@ mod client_metrics;
 mod consumer;
 mod due;
 mod group;
+mod group_configs;
 mod group_topics;
 mod instance;
 mod key;
@@ -28,6 +29,7 @@ pub use group::{
     Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol, PendingDocument,
     PendingIds,
 };
+pub use group_configs::GroupConfigs;
 pub use group_topics::GroupTopics;
 pub use instance::InstanceDocument;
 pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix, ProducerKey};
@@ -40,7 +42,7 @@ pub use tally::Tally;
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 17] = [
+pub static KINDS: [AnyKind; 18] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -50,6 +52,7 @@ pub static KINDS: [AnyKind; 17] = [
     AnyKind::of::<Subscription>(),
     AnyKind::of::<GroupDocument>(),
     AnyKind::of::<GroupTopics>(),
+    AnyKind::of::<GroupConfigs>(),
     AnyKind::of::<MemberDocument>(),
     AnyKind::of::<InstanceDocument>(),
     AnyKind::of::<AssignedPartition>(),

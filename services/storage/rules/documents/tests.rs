@@ -60,6 +60,7 @@ fn keys_round_trip() {
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
         round_trips::<GroupTopics>(&text("a/b"), "group-topics/a/b"),
+        round_trips::<GroupConfigs>(&text("a/b"), "group-configs/a/b"),
         round_trips::<PendingDocument>(&member, "pending-member/3/a/b/c/d"),
         round_trips::<MemberDocument>(&member, "member/3/a/b/c/d"),
         round_trips::<InstanceDocument>(&instance, "instance/3/a/b/c/d"),

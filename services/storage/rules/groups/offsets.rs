@@ -63,7 +63,7 @@ pub(super) fn look(lookups: Lookups<'_>, group: &Arc<str>, command: &GroupComman
         // Only a static member may be about another one.
         GroupCommand::CommitOffsets { member, knows_epochs, .. } if member.instance_id.is_some() => {
             if let Some(mut group) = load_for_committer(lookups, group, member) {
-                let committer = CommittingMember { member, knows_epochs: *knows_epochs };
+                let committer = CommittingMember { member, knows_epochs: *knows_epochs, offsets: &[] };
                 // What it tells is the decision's; here it only looks.
                 let _ = check_committer(&mut group, &committer);
             }
@@ -83,7 +83,7 @@ pub(super) fn decide(
 ) -> Outcome {
     match command {
         GroupCommand::CommitOffsets { member, offsets, knows_epochs, now_ms } => {
-            let committer = CommittingMember { member, knows_epochs: *knows_epochs };
+            let committer = CommittingMember { member, knows_epochs: *knows_epochs, offsets };
             let group = load_for_committer(Lookups::new(set, lacking), name, member);
             let is_new = group.is_none();
             match group.map(|mut group| check_committer(&mut group, &committer)) {
@@ -158,6 +158,7 @@ struct CommittingMember<'a> {
     member: &'a MemberIdentity,
     /// Whether the request version knows member epochs.
     knows_epochs: bool,
+    offsets: &'a [CommittedOffset],
 }
 
 fn check_committer(group: &mut Group<'_>, committer: &CommittingMember<'_>) -> Result<(), Refused> {
@@ -187,9 +188,12 @@ fn check_committer(group: &mut Group<'_>, committer: &CommittingMember<'_>) -> R
 
 /// In a group of the consumer protocol, members of both protocols may commit; each gets its own protocol's
 /// errors.
+///
+/// A member's epoch may have advanced while its commit was under way. It counts if the member has had all the partitions
+/// since that epoch: nobody else can have committed for them in between (KIP-1251).
 fn check_consumer(
     group: &Group<'_>,
-    CommittingMember { member, knows_epochs }: &CommittingMember<'_>,
+    CommittingMember { member, knows_epochs, offsets }: &CommittingMember<'_>,
 ) -> Result<(), Refused> {
     let document = group.member(&member.id).ok_or_else(unknown_member)?;
     let own = document.consumer.as_ref().ok_or_else(unknown_member)?;
@@ -200,7 +204,12 @@ fn check_consumer(
     } else {
         return Err(Refused::from(ErrorCode::UnsupportedVersion));
     };
-    if member.generation == own.epoch { Ok(()) } else { Err(Refused::from(stale)) }
+    let has_had = |offset: &CommittedOffset| {
+        let since = own.assigned_since(offset.document.topic_id, offset.partition);
+        since.is_some_and(|since| since <= member.generation)
+    };
+    let was_current = member.generation < own.epoch && offsets.iter().all(has_had);
+    if member.generation == own.epoch || was_current { Ok(()) } else { Err(Refused::from(stale)) }
 }
 
 /// For each offset, why it is not deleted, if so.

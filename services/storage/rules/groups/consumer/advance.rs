@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kernel::TopicId;
 
-use super::current_assignment::next_assignment;
+use super::current_assignment::{assigned_since, next_assignment};
 use super::state::settle;
 use crate::commands::{Advance, Applied, HeartbeatReply, Refused};
 use crate::documents::{ConsumerMember, MemberState, Partitions, each, holds};
@@ -55,6 +55,7 @@ fn take_step(group: &mut Group<'_>, id: &Arc<str>, owned: Option<&Partitions>) {
         next.due_ms = None;
     }
     if next != own {
+        next.since = Arc::new(assigned_since(&own, &next));
         group.change_consumer(id, |own| *own = next);
     }
 }

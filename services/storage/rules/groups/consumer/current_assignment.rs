@@ -4,6 +4,7 @@
 //! gets a new partition only after every other member has released it. All state is in the documents, so any
 //! broker can take any step.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::TopicId;
@@ -57,6 +58,24 @@ fn step(
         assigned.entry(topic).or_default().insert(at);
     }
     (member.assigned, member.revoking) = (Arc::new(assigned), Arc::default());
+}
+
+/// Since which member epoch a member has each of its partitions after a step: those that it did not have before, since
+/// this one (KIP-1251).
+pub(super) fn assigned_since(before: &ConsumerMember, after: &ConsumerMember) -> BTreeMap<i32, Partitions> {
+    let mut since: BTreeMap<i32, Partitions> = BTreeMap::new();
+    let mut note = |epoch: Option<i32>, (topic, at)| {
+        let of_epoch = since.entry(epoch.unwrap_or(after.epoch)).or_default();
+        of_epoch.entry(topic).or_default().insert(at);
+    };
+    for (topic, at) in each(&after.assigned) {
+        let is_kept = holds(&before.assigned, topic, at);
+        note(before.assigned_since(topic, at).filter(|_| is_kept), (topic, at));
+    }
+    for (topic, at) in each(&after.revoking) {
+        note(before.assigned_since(topic, at), (topic, at));
+    }
+    since
 }
 
 fn enter(member: &mut ConsumerMember, state: MemberState, epoch: i32) {

@@ -8,9 +8,7 @@ use kernel::ErrorCode;
 use super::advance::advance_or_wait;
 use super::state::bump_epoch;
 use super::subscriptions::{subscribed, update_topics};
-use crate::commands::{
-    Advance, Applied, ConsumerHeartbeat, JOIN_EPOCH, LEAVE_STATIC_EPOCH, Refused, ResolvedRegex,
-};
+use crate::commands::{Advance, Applied, ConsumerHeartbeat, LEAVE_STATIC_EPOCH, Refused, ResolvedRegex};
 use crate::documents::{MemberDocument, MemberState, Partitions, each, holds};
 use crate::groups::group::{Group, unknown_member};
 
@@ -84,7 +82,8 @@ fn add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> bool {
 }
 
 /// A static member keeps its assignment if it rejoins after it left temporarily, or after it was a classic
-/// member. An active member is not replaced, and two members are never merged into one.
+/// member, or because it was not answered. An active member is not replaced by another process, and two members are
+/// never merged into one.
 fn rejoin_static(
     group: &mut Group<'_>,
     heartbeat: &ConsumerHeartbeat,
@@ -92,8 +91,9 @@ fn rejoin_static(
 ) -> Result<(), Refused> {
     let id = &heartbeat.member_id;
     let has_epoch = |epoch| group.consumer(old).is_some_and(|own| own.epoch == epoch);
-    // A member that has no epoch yet has joined and waits for the target assignment: it was not answered.
-    let is_again = old == id && has_epoch(JOIN_EPOCH);
+    // A process makes up its member id when it starts, so this is the same one, which did not get its answer. Kafka lets
+    // a dynamic member ask again and refuses a static one until its session times out, which its client takes as fatal.
+    let is_again = old == id;
     let is_released = has_epoch(LEAVE_STATIC_EPOCH)
         || is_again
         || group.member(old).is_some_and(MemberDocument::is_classic);
@@ -118,7 +118,7 @@ pub(super) fn replace(group: &mut Group<'_>, old: &Arc<str>, new: &Arc<str>) {
 }
 
 /// A member may send its previous member epoch if it missed the reply with the next one. It must then own
-/// only partitions that are assigned to it.
+/// only partitions that are assigned to it. It may always join again, as it then owns none.
 fn check_epoch(group: &Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<(), Refused> {
     let own = group.consumer(&heartbeat.member_id).ok_or_else(unknown_member)?;
     let sent_epoch = heartbeat.member_epoch;
@@ -126,7 +126,7 @@ fn check_epoch(group: &Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<(), R
         |owned: &Partitions| each(owned).all(|(topic, at)| holds(&own.assigned, topic, at));
     let missed_reply =
         sent_epoch == own.previous_epoch && heartbeat.owned.as_ref().is_some_and(owns_only_assigned);
-    if sent_epoch == own.epoch || (sent_epoch < own.epoch && missed_reply) {
+    if heartbeat.joins() || sent_epoch == own.epoch || (sent_epoch < own.epoch && missed_reply) {
         return Ok(());
     }
     Err(Refused::from(ErrorCode::FencedMemberEpoch))

@@ -42,9 +42,11 @@ pub(in crate::groups) fn upgrade(group: &mut Group<'_>, known: &KnownTopics, now
                 assigned.insert(topic.id, partitions);
             }
         }
+        let since = Arc::new(BTreeMap::from([(epoch, assigned.clone())]));
         let assigned = Arc::new(assigned);
         let target = Arc::clone(&assigned);
-        let own = ConsumerMember { epoch, previous_epoch: epoch, assigned, target, ..Default::default() };
+        let own =
+            ConsumerMember { epoch, previous_epoch: epoch, assigned, since, target, ..Default::default() };
         member.consumer = Some(Box::new(own));
         (member.has_joined, member.has_synced) = (false, true);
     });

@@ -9,14 +9,15 @@ use kernel::ports::TopicFacts;
 use kernel::{ErrorCode, TopicId, TopicPartition};
 use uuid::Uuid;
 
+use super::current_assignment::assigned_since;
 use super::*;
 use crate::commands::{
-    Applied, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, InstallTarget, Joined,
-    KnownTopics, MemberIdentity, Outcome, ResolvedRegex, Sync, Synced,
+    Applied, CommittedOffset, ConsumerHeartbeat, ConsumerLeave, GroupCommand, HeartbeatReply, InstallTarget,
+    Joined, KnownTopics, MemberIdentity, Outcome, ResolvedRegex, Sync, Synced,
 };
 use crate::documents::{
     AssignedKey, AssignedPartition, Blob, ConsumerMember, Document, DocumentKind, GroupDocument, GroupState,
-    MemberDocument, MemberKey, MemberProtocol, Partitions, each,
+    MemberDocument, MemberKey, MemberProtocol, MemberState, OffsetDocument, Partitions, each,
 };
 use crate::groups::tests::{REBALANCE_MS, SESSION_MS, Store, dynamic, text};
 
@@ -134,6 +135,29 @@ impl Store {
         let leave = ConsumerLeave { member_id, instance_id, member_epoch: epoch, now_ms: self.now_ms };
         let outcome = self.run(GroupCommand::ConsumerLeave(leave));
         outcome.map(|_| ()).map_err(|refused| refused.error)
+    }
+
+    /// Commits offsets of these partitions with a member epoch.
+    fn commit_at(&mut self, id: &str, epoch: i32, partitions: &[i32]) -> Result<(), ErrorCode> {
+        let offset = |partition: &i32| CommittedOffset {
+            topic: text("t"),
+            partition: *partition,
+            document: OffsetDocument {
+                topic_id: TOPIC,
+                offset: 5,
+                leader_epoch: -1,
+                metadata: text(""),
+                committed_ms: self.now_ms,
+                expires_ms: None,
+            },
+        };
+        let command = GroupCommand::CommitOffsets {
+            member: MemberIdentity { generation: epoch, ..dynamic(id) },
+            offsets: partitions.iter().map(offset).collect(),
+            knows_epochs: true,
+            now_ms: self.now_ms,
+        };
+        self.run(command).map(drop).map_err(|refused| refused.error)
     }
 
     fn consumer(&self, id: &str) -> ConsumerMember {
@@ -335,6 +359,9 @@ fn wrong_member_epochs_are_refused() {
         Err(ErrorCode::FencedMemberEpoch)
     );
     assert!(store.heartbeat("a", 1, |heartbeat| heartbeat.owned = Some(part(&[0, 1]))).is_ok());
+    // It joins again, with nothing: it gets all that is assigned to it.
+    let again = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+    assert_eq!(store.heartbeat("a", 0, |_| {}), Ok(again));
     assert_eq!(store.heartbeat("c", 1, |_| {}), Err(ErrorCode::UnknownMemberId));
     assert_eq!(Store::new().heartbeat("a", 1, |_| {}), Err(ErrorCode::GroupIdNotFound));
 }
@@ -477,6 +504,41 @@ fn a_static_member_that_leaves_temporarily_keeps_its_assignment() {
 }
 
 #[test]
+fn a_static_member_that_got_no_answer_asks_again() {
+    let mut store = Store::with_topic(4);
+    let fixed = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
+    let first = store.heartbeat("a", 0, fixed).unwrap();
+    assert_eq!(first, HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[0, 1, 2, 3])) });
+    assert_eq!(store.heartbeat("a", 0, fixed), Ok(first.clone()));
+    assert_eq!((store.members(), store.state()), (vec![text("a")], (GroupState::Stable, 1)));
+    // Others join meanwhile, and answers with later epochs are lost as well.
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    for _ in 0..2 {
+        let again = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+        assert_eq!(store.heartbeat("a", 0, fixed), Ok(again));
+    }
+    store.check_exclusive();
+    assert_eq!(store.holds("b", &[]).assignment, Some(shared(&[2, 3])));
+    assert_eq!(store.heartbeat("c", 0, fixed), Err(ErrorCode::UnreleasedInstanceId), "another process");
+    assert_eq!(store.state().0, GroupState::Stable);
+}
+
+#[test]
+fn a_static_member_that_asks_again_may_be_revoking() {
+    let mut store = Store::with_topic(4);
+    let fixed = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
+    store.heartbeat("a", 0, fixed).unwrap();
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    store.heartbeat("a", 1, fixed).unwrap();
+    assert_eq!(store.consumer("a").state, MemberState::Revoking);
+    // It has lost its memory, and with it its partitions.
+    let again = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+    assert_eq!(store.heartbeat("a", 0, fixed), Ok(again));
+    store.check_exclusive();
+    assert_eq!(store.holds("b", &[]).assignment, Some(shared(&[2, 3])));
+}
+
+#[test]
 fn members_commit_with_their_member_epoch() {
     let mut store = Store::with_topic(1);
     store.heartbeat("a", 0, |_| {}).unwrap();
@@ -487,6 +549,47 @@ fn members_commit_with_their_member_epoch() {
     assert_eq!(store.commit(member("", -1), 0, 5), Err(ErrorCode::UnknownMemberId));
     store.leave_with("a", None, -1).unwrap();
     assert_eq!(store.commit(member("", -1), 0, 5), Ok(()));
+}
+
+/// KIP-1251.
+#[test]
+fn a_commit_counts_if_its_member_has_had_the_partitions_since_its_epoch() {
+    let stale = Err(ErrorCode::StaleMemberEpoch);
+    let mut store = Store::with_topic(4);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    store.heartbeat("a", 1, |_| {}).unwrap();
+    assert_eq!(store.consumer("a").state, MemberState::Revoking);
+    assert_eq!(store.commit_at("a", 1, &[0, 2]), Ok(()), "it has not revoked yet");
+    store.holds("a", &[0, 1]);
+    assert_eq!(store.consumer("a").epoch, 2);
+    assert_eq!(store.commit_at("a", 1, &[0, 1]), Ok(()), "it was sent before its epoch advanced");
+    assert_eq!(store.commit_at("a", 1, &[0, 2]), stale, "another member may have one of them");
+    assert_eq!(store.commit_at("a", 0, &[0]), stale);
+    assert_eq!(store.commit_at("a", 3, &[0]), stale);
+
+    store.holds("b", &[]);
+    store.leave_with("a", None, -1).unwrap();
+    store.holds("b", &[2, 3]);
+    assert_eq!((store.consumer("b").epoch, store.assigned("b")), (3, vec![0, 1, 2, 3]));
+    assert_eq!(store.commit_at("b", 2, &[2, 3]), Ok(()));
+    assert_eq!(store.commit_at("b", 2, &[0, 2]), stale, "it has had one of them since epoch 3");
+    assert_eq!(store.commit_at("b", 1, &[2]), stale);
+    assert_eq!(store.commit_at("b", 3, &[0, 2]), Ok(()));
+}
+
+#[test]
+fn what_an_earlier_release_assigned_counts_from_the_current_epoch() {
+    let before = ConsumerMember { epoch: 5, assigned: shared(&[0, 1]), ..Default::default() };
+    let since = |own: &ConsumerMember, partition| own.assigned_since(TOPIC, partition);
+    assert_eq!((since(&before, 0), since(&before, 2)), (Some(5), None));
+    let mut after = ConsumerMember { epoch: 6, assigned: shared(&[0, 2]), ..before.clone() };
+    after.since = Arc::new(assigned_since(&before, &after));
+    assert_eq!(*after.since, BTreeMap::from([(5, part(&[0])), (6, part(&[2]))]));
+    assert_eq!((since(&after, 0), since(&after, 1), since(&after, 2)), (Some(5), None, Some(6)));
+    let mut revoking = ConsumerMember { epoch: 7, assigned: shared(&[2]), ..after.clone() };
+    revoking.revoking = shared(&[0]);
+    assert_eq!(assigned_since(&after, &revoking), *after.since);
 }
 
 /// Two classic members that share four partitions.
