@@ -1,11 +1,30 @@
 # Each target is one obvious command. `make run` and `make test` set up what they need, or say what to install.
 
-.PHONY: run test check differential bench static clean
+.PHONY: run quick build install test check differential bench static clean
 
 # The main job: a broker on 127.0.0.1:9092 that keeps its data in ./yagura.db.
 run:
 	@tests/setup.sh build
+	@[ -e target/release/yagura ] || echo "make run: the first build takes about 4 minutes on 2 idle cores, and longer on busy ones; then the broker starts. For a first look, 'make quick' starts sooner."
 	cargo run --release --locked -- broker
+
+# The same for a first look: built sooner, and slower.
+quick:
+	@tests/setup.sh build
+	@[ -e target/quick/yagura ] || echo "make quick: the first build takes some minutes; then the broker starts. It is slower than the one of 'make run'."
+	cargo run --profile quick --locked -- broker
+
+build:
+	@tests/setup.sh build
+	cargo build --release --locked
+
+# Under sudo there is often no cargo: then what `make build` has made is installed.
+PREFIX ?= /usr/local
+install:
+	@if command -v cargo >/dev/null; then $(MAKE) build; \
+	elif [ ! -e target/release/yagura ]; then echo "make install: run 'make build' first" >&2; exit 1; fi
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 target/release/yagura "$(DESTDIR)$(PREFIX)/bin/yagura"
 
 # All that CI runs.
 test:

@@ -152,7 +152,7 @@ class Bench:
             self.report(f"delivery to a parked consumer, p50, {store.partition(':')[0]}", "ms", medians, "< 2")
 
     def roundtrip_p50(self, address):
-        command = [self.binary, "perf", "roundtrip", "roundtrip", "--bootstrap", address, "--records", "2000", "--rate", "500", "--json"]
+        command = [self.binary, "perf", "roundtrip", "roundtrip", "--bootstrap", address, "--records", "2000", "--rate", "500", "--format", "json"]
         output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         return json.loads(output)["latency_us"]["p50"] / 1000
 

@@ -14,70 +14,134 @@ use crate::convert::to_toml;
 use crate::settings::{Config, Listener, ROUTE};
 use crate::values::show_host_port;
 
-/// The width of a terminal that the text is wrapped for.
-const COLUMNS: usize = 100;
-
-/// The towers of all listeners in text. `chains` gives a listener's chain for each API that it serves.
-pub fn explain(config: &Config, chains: impl Fn(&str) -> Vec<Chain>) -> String {
-    let mut text = String::new();
+/// The towers of all listeners in text, in lines of at most `columns` characters where that is possible. `chains` gives a
+/// listener's chain for each API that it serves.
+pub fn explain(config: &Config, columns: usize, chains: impl Fn(&str) -> Vec<Chain>) -> String {
+    let mut page = Page { text: String::new(), columns };
     let node = &config.node;
-    line(&mut text, &format!("cluster {}, node {}", node.cluster_id, node.node_id));
-    let memory = (node.request_memory, node.reply_memory);
-    line(&mut text, &format!("memory for requests {}, for replies {}", memory.0, memory.1));
+    page.line(&format!("cluster {}, node {}", node.cluster_id, node.node_id));
+    page.line(&format!("memory for requests {}, for replies {}", node.request_memory, node.reply_memory));
     for (name, listener) in &config.listeners {
-        line(&mut text, "");
-        tower(&mut text, config, name, listener);
-        line(&mut text, "");
-        groups(&mut text, &chains(name));
+        page.line("");
+        page.tower(config, name, listener);
+        page.line("");
+        page.groups(&chains(name));
     }
-    text
+    page.text
 }
 
-fn line(text: &mut String, line: &str) {
-    text.push_str(line.trim_end());
-    text.push('\n');
+/// The text as far as it is written.
+struct Page {
+    text: String,
+    columns: usize,
 }
 
-/// A listener's layers, from the client down to the services.
-fn tower(text: &mut String, config: &Config, name: &str, listener: &Listener) {
-    let advertised = match &listener.advertise {
-        Some(address) => format!("advertised as {}", show_host_port(address)),
-        None => "advertised as the address a client connected to".to_owned(),
-    };
-    line(text, &format!("{name}  {}, {advertised}", listener.bind));
-    line(text, "");
-    line(text, "  │ bytes");
-    let width = listener.stack.iter().map(|step| step.chars().count()).max().unwrap_or(0);
-    for step in &listener.stack {
-        let layer = config.layers.get(step);
-        let settings = match (layer, config.services.get(step)) {
-            (Some(layer), _) => one_line(step, layer),
-            (None, Some(service)) => one_line(step, service),
-            (None, None) => String::new(),
+impl Page {
+    fn line(&mut self, line: &str) {
+        self.text.push_str(line.trim_end());
+        self.text.push('\n');
+    }
+
+    /// Writes pieces with spaces between them, in as many lines as they need. The first begins with `lead`, the others with `hang`.
+    fn fill(&mut self, lead: &str, hang: &str, pieces: &[String]) {
+        let mut line = lead.to_owned();
+        let mut is_begun = false;
+        for piece in pieces {
+            let needed = line.chars().count() + 1 + piece.trim_end().chars().count();
+            if is_begun && needed > self.columns {
+                self.line(&line);
+                line = hang.to_owned();
+                is_begun = false;
+            }
+            if is_begun {
+                line.push(' ');
+            }
+            line.push_str(piece);
+            is_begun = true;
+        }
+        self.line(&line);
+    }
+
+    /// A listener's layers, from the client down to the services.
+    fn tower(&mut self, config: &Config, name: &str, listener: &Listener) {
+        let advertised = match &listener.advertise {
+            Some(address) => format!("advertised as {}", show_host_port(address)),
+            None => "advertised as the address a client connected to".to_owned(),
         };
-        let is_bottom = layer.is_none();
-        let branch = if is_bottom { "╰─" } else { "├─" };
-        line(text, &format!("  {branch} {step:width$}  {settings}"));
-        if layer.is_some_and(|layer| layer.kind.plane == Plane::Framing) {
-            line(text, "  │ calls");
+        self.fill(&format!("{name}  "), "  ", &[format!("{},", listener.bind), advertised]);
+        self.line("");
+        self.line("  │ bytes");
+        let width = listener.stack.iter().map(|step| step.chars().count()).max().unwrap_or(0);
+        for step in &listener.stack {
+            let layer = config.layers.get(step);
+            let settings = match (layer, config.services.get(step)) {
+                (Some(layer), _) => shown(step, layer),
+                (None, Some(service)) => shown(step, service),
+                (None, None) => Vec::new(),
+            };
+            let is_bottom = layer.is_none();
+            let (branch, bar) = if is_bottom { ("╰─", ' ') } else { ("├─", '│') };
+            let hang = format!("  {bar}  {:width$}  ", "");
+            self.fill(&format!("  {branch} {step:width$}  "), &hang, &settings);
+            if layer.is_some_and(|layer| layer.kind.plane == Plane::Framing) {
+                self.line("  │ calls");
+            }
+            if is_bottom && step == ROUTE {
+                self.routes(config, width);
+            }
         }
-        if is_bottom && step == ROUTE {
-            routes(text, config, width);
+    }
+
+    /// Where `route` leads, in the order of the rules.
+    fn routes(&mut self, config: &Config, indent: usize) {
+        let Some(route) = &config.route else { return };
+        let rules = route.rules.iter().map(|rule| (rule_fits(rule), rule.to.as_str()));
+        let all: Vec<(String, &str)> =
+            rules.chain([("all else".to_owned(), route.default.as_str())]).collect();
+        let widths = all.iter().map(|(fits, _)| fits.chars().count());
+        let width = widths.filter(|width| *width <= self.columns / 3).max().unwrap_or(0);
+        for (index, (fits, to)) in all.iter().enumerate() {
+            let (branch, bar) = if index + 1 == all.len() { ("╰─", ' ') } else { ("├─", '│') };
+            // A long rule is wrapped between its words; the arrows of all others stand below each other.
+            let mut pieces: Vec<String> = fits.split(' ').map(str::to_owned).collect();
+            if fits.chars().count() <= width {
+                pieces = vec![format!("{fits:width$}")];
+            }
+            pieces.extend(["─>".to_owned(), format!("{to} ")]);
+            pieces.extend(config.services.get(*to).map(|service| shown(to, service)).unwrap_or_default());
+            let (lead, hang) =
+                (format!("     {:indent$}{branch} ", ""), format!("     {:indent$}{bar}     ", ""));
+            self.fill(&lead, &hang, &pieces);
+        }
+    }
+
+    /// The APIs by the chain that they pass.
+    fn groups(&mut self, chains: &[Chain]) {
+        let mut groups: Vec<ApiGroup<'_>> = Vec::new();
+        for chain in chains {
+            match groups.iter_mut().find(|(tiers, _)| *tiers == chain.tiers.as_slice()) {
+                Some((_, apis)) => apis.push(chain.api),
+                None => groups.push((chain.tiers.as_slice(), vec![chain.api])),
+            }
+        }
+        for (tiers, apis) in &groups {
+            self.fill("  ", "  ", &joined(apis.iter().map(Api::to_string).collect(), ","));
+            let passes = tiers.iter().map(|(name, interest)| format!("{name} ({})", depths(*interest)));
+            let passes = joined(passes.collect(), " >");
+            if passes.is_empty() {
+                self.line("    pass no layer");
+            } else {
+                self.fill("    pass ", "      ", &passes);
+            }
         }
     }
 }
 
-/// Where `route` leads, in the order of the rules.
-fn routes(text: &mut String, config: &Config, indent: usize) {
-    let Some(route) = &config.route else { return };
-    let rules = route.rules.iter().map(|rule| (rule_fits(rule), rule.to.as_str()));
-    let all: Vec<(String, &str)> = rules.chain([("all else".to_owned(), route.default.as_str())]).collect();
-    let width = all.iter().map(|(fits, _)| fits.chars().count()).max().unwrap_or(0);
-    for (index, (fits, to)) in all.iter().enumerate() {
-        let branch = if index + 1 == all.len() { "╰─" } else { "├─" };
-        let service = config.services.get(*to).map(|service| one_line(to, service)).unwrap_or_default();
-        line(text, &format!("     {:indent$}{branch} {fits:width$} ─> {to}  {service}", ""));
-    }
+/// Pieces that end in a separator, all but the last.
+fn joined(mut pieces: Vec<String>, separator: &str) -> Vec<String> {
+    let last = pieces.len().saturating_sub(1);
+    pieces.iter_mut().take(last).for_each(|piece| piece.push_str(separator));
+    pieces
 }
 
 fn rule_fits(rule: &Rule) -> String {
@@ -86,60 +150,21 @@ fn rule_fits(rule: &Rule) -> String {
     given.map(|(list, names)| format!("{list} {}", names.join(", "))).collect::<Vec<_>>().join(" and ")
 }
 
-/// Settings as `name value, name value`; the kind only where the name does not say it.
-fn one_line(name: &str, settings: &impl Serialize) -> String {
+/// Settings as `name value`; the kind only where the name does not say it.
+fn shown(name: &str, settings: &impl Serialize) -> Vec<String> {
     let table = match serde_json::to_value(settings) {
         Ok(Value::Object(table)) => table,
-        Ok(other) => return to_toml(&other),
-        Err(error) => return format!("(its settings cannot be shown: {error})"),
+        Ok(other) => return vec![to_toml(&other)],
+        Err(error) => return vec![format!("(its settings cannot be shown: {error})")],
     };
     let kind = table.get("kind").and_then(Value::as_str).filter(|kind| *kind != name);
     let rest = table.iter().filter(|(key, _)| key.as_str() != "kind");
     let rest = rest.map(|(key, value)| format!("{key} {}", to_toml(value).trim_matches('"')));
-    kind.map(|kind| format!("kind {kind}")).into_iter().chain(rest).collect::<Vec<_>>().join(", ")
+    joined(kind.map(|kind| format!("kind {kind}")).into_iter().chain(rest).collect(), ",")
 }
 
 /// Layers with their depths, and the APIs that pass them.
 type ApiGroup<'a> = (&'a [(String, Interest)], Vec<Api>);
-
-/// The APIs by the chain that they pass.
-fn groups(text: &mut String, chains: &[Chain]) {
-    let mut groups: Vec<ApiGroup<'_>> = Vec::new();
-    for chain in chains {
-        match groups.iter_mut().find(|(tiers, _)| *tiers == chain.tiers.as_slice()) {
-            Some((_, apis)) => apis.push(chain.api),
-            None => groups.push((chain.tiers.as_slice(), vec![chain.api])),
-        }
-    }
-    for (tiers, apis) in &groups {
-        let names: Vec<String> = apis.iter().map(Api::to_string).collect();
-        for wrapped in wrap(&names) {
-            line(text, &format!("  {wrapped}"));
-        }
-        let passes: Vec<String> =
-            tiers.iter().map(|(name, interest)| format!("{name} ({})", depths(*interest))).collect();
-        if passes.is_empty() {
-            line(text, "    pass no layer");
-        } else {
-            line(text, &format!("    pass {}", passes.join(" > ")));
-        }
-    }
-}
-
-/// Names in lines that fit a terminal.
-fn wrap(names: &[String]) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for name in names {
-        match lines.last_mut().filter(|last| last.len() + name.len() + 4 <= COLUMNS) {
-            Some(last) => {
-                last.push_str(", ");
-                last.push_str(name);
-            }
-            None => lines.push(name.clone()),
-        }
-    }
-    lines
-}
 
 /// How deep a layer looks into an API's messages.
 fn depths(interest: Interest) -> String {
@@ -183,7 +208,7 @@ mod tests {
     #[test]
     fn the_tower_is_drawn_from_the_client_down() {
         let config = parse("routed.toml", include_str!("stacks/routed.toml"), &|_| None).unwrap();
-        let text = explain(&config, chains);
+        let text = explain(&config, 100, chains);
         let places: Vec<usize> =
             ["main  127.0.0.1:9092", "├─ limits", "├─ framing", "│ calls", "├─ trace", "╰─ route"]
                 .iter()
@@ -198,16 +223,30 @@ mod tests {
     #[test]
     fn apis_with_the_same_chain_share_a_line() {
         let config = parse("routed.toml", include_str!("stacks/routed.toml"), &|_| None).unwrap();
-        let text = explain(&config, chains);
+        let text = explain(&config, 100, chains);
         let expected = "  Produce, Fetch\n    pass metrics (header) > route (request names)\n  ApiVersions\n    \
                         pass metrics (header)\n";
         assert!(text.ends_with(expected), "{text}");
     }
 
     #[test]
-    fn a_long_list_of_apis_is_wrapped() {
-        let names: Vec<String> = Api::all().map(|api| api.to_string()).collect();
-        let lines = wrap(&names);
-        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= COLUMNS), "{lines:?}");
+    fn lines_are_wrapped_and_lose_nothing() {
+        let rules = "[[route.rules]]\ntopics = [\"alpha.*\", \"beta.*\", \"gamma.*\", \"delta.*\", \"epsilon.*\"]\nto = \"kept\"\n";
+        let text = format!("{}\n{rules}", include_str!("stacks/routed.toml"));
+        let config = parse("routed.toml", &text, &|_| None).unwrap();
+        let all = |_: &str| -> Vec<Chain> {
+            Api::all().map(|api| chain(api, &[("metrics", Interest::HEADER)])).collect()
+        };
+        let words = |text: &str| -> Vec<String> {
+            let words = text.split_whitespace().filter(|word| *word != "│");
+            words.map(str::to_owned).collect()
+        };
+        let wide = explain(&config, usize::MAX, all);
+        for columns in [60, 80, 100] {
+            let text = explain(&config, columns, all);
+            let longest = text.lines().map(|line| line.chars().count()).max().unwrap();
+            assert!(longest <= columns, "{longest} > {columns}:\n{text}");
+            assert_eq!(words(&text), words(&wide), "{columns}");
+        }
     }
 }

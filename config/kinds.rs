@@ -1,6 +1,5 @@
 //! Checks a value of a config file against the kind of its setting.
 
-use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 
 use kernel::settings::ValueKind;
@@ -8,7 +7,7 @@ use kernel::units::{ByteSize, Span};
 use toml::de::{DeInteger, DeValue};
 
 use crate::nearest::instead;
-use crate::values::{AdminBind, host_port};
+use crate::values::{AdminBind, bind_address, host_port};
 
 /// What is wrong with a value that should be of this kind, if anything.
 ///
@@ -34,8 +33,8 @@ pub(crate) fn type_error(kind: ValueKind, value: &DeValue<'_>) -> Option<String>
         (ValueKind::Span { min_ms }, DeValue::String(text)) => {
             text.parse::<Span>().is_ok_and(|span| span.0.as_millis() >= min_ms)
         }
-        (ValueKind::Address, DeValue::String(text)) => text.parse::<SocketAddr>().is_ok(),
-        (ValueKind::AddressOrOff, DeValue::String(text)) => text.parse::<AdminBind>().is_ok(),
+        (ValueKind::Address, DeValue::String(text)) => return bind_address(text).err(),
+        (ValueKind::AddressOrOff, DeValue::String(text)) => return text.parse::<AdminBind>().err(),
         (ValueKind::HostPort, DeValue::String(text)) => return host_port(text).err(),
         (ValueKind::Secret, DeValue::String(text)) => !text.trim().is_empty(),
         (ValueKind::Texts | ValueKind::Tables { .. }, DeValue::Array(_)) => true,
@@ -86,7 +85,9 @@ mod tests {
             (below_4gib, "'4095MiB'"),
             (ValueKind::Span { min_ms: 1 }, "'1ms'"),
             (ValueKind::Address, "'[::]:9092'"),
+            (ValueKind::Address, "'localhost:0'"),
             (ValueKind::AddressOrOff, "'off'"),
+            (ValueKind::AddressOrOff, "'localhost:9464'"),
             (ValueKind::HostPort, "'localhost:9092'"),
             (ValueKind::Texts, "[]"),
         ];

@@ -37,6 +37,7 @@ mod sections;
 mod services;
 mod settings;
 mod sheet;
+mod syntax;
 mod tables;
 #[cfg(test)]
 mod tests;
@@ -48,9 +49,10 @@ pub use fault::{Fault, FaultPlace, Faults};
 pub use overrides::Overrides;
 pub use parse::{load, parse};
 pub use reference::reference_markdown;
+pub use rules::clash;
 pub use services::SERVICES;
 pub use settings::{Admin, Config, LayerConfig, Listener, Log, LogFormat, Node, ROUTE, ServiceConfig};
-pub use values::{AdminBind, Secret, host_port, show_host_port};
+pub use values::{AdminBind, Secret, bind_address, host_port, show_host_port};
 
 /// The config that `yagura broker` runs: one listener over one storage service.
 pub const BROKER: &str = include_str!("stacks/broker.toml");

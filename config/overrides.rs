@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::fault::{Fault, Faults};
 use crate::rules::{Socket, needs_token, taken};
 use crate::settings::{Config, Listener, ServiceConfig};
-use crate::values::AdminBind;
+use crate::values::{AdminBind, Secret};
 
 /// The setting that `--storage` sets.
 const URL: &str = "url";
@@ -24,6 +24,8 @@ pub struct Overrides {
     pub advertise: Option<HostPort>,
     /// `--admin`: where the admin server binds.
     pub admin: Option<AdminBind>,
+    /// `--admin-token-file`, or `$YAGURA_ADMIN_TOKEN`: what its callers have to show.
+    pub admin_token: Option<Secret>,
 }
 
 impl Config {
@@ -47,6 +49,9 @@ impl Config {
         }
         if let Some(AdminBind(bind)) = overrides.admin {
             self.admin.bind = bind;
+        }
+        if let Some(token) = overrides.admin_token.clone() {
+            self.admin.token = Some(token);
         }
         faults.extend(self.address_faults(&overrides));
         if faults.is_empty() { Ok(self) } else { Err(Faults(faults)) }
@@ -86,7 +91,9 @@ impl Config {
         let mut faults = Vec::new();
         let Some(admin) = self.admin.bind else { return faults };
         if overrides.admin.is_some() {
-            let message = needs_token(admin, self.admin.token.is_some());
+            let how =
+                "it needs a token: --admin-token-file FILE, or the environment variable YAGURA_ADMIN_TOKEN";
+            let message = needs_token(admin, self.admin.token.is_some(), how);
             faults.extend(message.map(|message| Fault::without_place("--admin", message)));
         }
         let flag = if overrides.listen.is_some() { "--listen" } else { "--admin" };
@@ -127,6 +134,7 @@ mod tests {
             listen: Some("0.0.0.0:19092".parse().unwrap()),
             advertise: Some(HostPort { host: "broker-1".to_owned(), port: 9092 }),
             admin: Some(AdminBind(None)),
+            admin_token: Some(Secret::new("sesame")),
         };
         let changed = broker().with_overrides(overrides).unwrap();
         let listener = &changed.listeners["main"];
@@ -134,6 +142,7 @@ mod tests {
         assert_eq!(listener.advertise.as_ref().map(|address| address.host.as_str()), Some("broker-1"));
         assert_eq!(listener.stack, broker().listeners["main"].stack);
         assert_eq!(changed.admin.bind, None);
+        assert_eq!(changed.admin.token, Some(Secret::new("sesame")));
         assert_eq!(changed.services["local"].settings.to_json()[URL], "memory://");
     }
 
@@ -148,6 +157,16 @@ mod tests {
         let faults = broker().with_overrides(overrides).unwrap_err();
         let origins: Vec<&str> = faults.0.iter().map(|fault| fault.origin.as_str()).collect();
         assert_eq!(origins, ["--storage", "--admin", "--listen"], "{faults}");
+    }
+
+    #[test]
+    fn an_open_admin_server_is_told_how_to_get_its_token() {
+        let admin = Some("0.0.0.0:9464".parse().unwrap());
+        let faults =
+            broker().with_overrides(Overrides { admin, ..Overrides::default() }).unwrap_err().to_string();
+        assert!(faults.starts_with("--admin: ") && faults.contains("--admin-token-file"), "{faults}");
+        let admin_token = Some(Secret::new("sesame"));
+        assert!(broker().with_overrides(Overrides { admin, admin_token, ..Overrides::default() }).is_ok());
     }
 
     #[test]

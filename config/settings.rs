@@ -15,7 +15,7 @@ use layers::route;
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::values::{Secret, admin_bind, optional_host_port};
+use crate::values::{Secret, admin_bind, bind, optional_host_port};
 
 /// The step of a stack that `[route]` sets up.
 pub const ROUTE: &str = "route";
@@ -127,6 +127,7 @@ impl Default for Admin {
 #[serde(deny_unknown_fields)]
 pub struct Listener {
     /// Where it listens.
+    #[serde(deserialize_with = "bind::deserialize")]
     pub bind: SocketAddr,
     /// What clients are told to connect to; `None` for the address they connected to.
     #[serde(default, with = "optional_host_port")]

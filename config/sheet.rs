@@ -9,6 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::fault::{Fault, Faults};
+use crate::syntax;
 
 /// A value and the bytes of the file that it stands in.
 pub(crate) type Value<'t> = Spanned<DeValue<'t>>;
@@ -42,9 +43,8 @@ impl<'t> Sheet<'t> {
         let (root, errors) = DeTable::parse_recoverable(text);
         let faults = RefCell::default();
         let sheet = Sheet { name, text, root: root.into_inner(), unresolved: Vec::new(), faults };
-        for error in &errors {
-            let span = error.span().unwrap_or(text.len()..text.len());
-            sheet.fault(span, format!("this is not TOML: {}", error.message()));
+        for (span, message) in syntax::faults(text, &errors) {
+            sheet.fault(span, format!("this is not TOML: {message}"));
         }
         if errors.is_empty() { Ok(sheet) } else { Err(Faults(sheet.into_faults())) }
     }

@@ -17,6 +17,7 @@ use crate::nearest::instead;
 use crate::section::Section;
 use crate::sections::homes_of;
 use crate::sheet::{Sheet, Value};
+use crate::values::Secret;
 
 /// Checks a table and decodes what is right in it; `None` if too little is.
 pub(crate) fn read<T: DeserializeOwned>(
@@ -139,9 +140,9 @@ fn is_sound(sheet: &Sheet<'_>, path: &str, kind: ValueKind, value: &mut Value<'_
             all
         }
         (ValueKind::Secret, DeValue::String(text)) if text.starts_with("file:") => {
-            match read_secret(&text["file:".len()..]) {
+            match Secret::from_file(&text["file:".len()..]) {
                 Ok(secret) => {
-                    *text = Cow::Owned(secret);
+                    *text = Cow::Owned(secret.expose().to_owned());
                     true
                 }
                 Err(message) => {
@@ -179,16 +180,4 @@ fn is_sound_table(
             false
         }
     }
-}
-
-/// A secret's file without the newline that editors put at its end.
-fn read_secret(path: &str) -> Result<String, String> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| format!("the secret's file {path:?} cannot be read: {error}"))?;
-    let secret =
-        text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
-    if secret.trim().is_empty() {
-        return Err(format!("the secret's file {path:?} is empty"));
-    }
-    Ok(secret.to_owned())
 }

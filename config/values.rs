@@ -1,10 +1,11 @@
 //! The few kinds of values that only configs have: secrets, an admin address that may be off, a host with its port.
 
 use std::fmt;
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
 use kernel::session::HostPort;
+use kernel::settings::ValueKind;
 use serde::{Deserialize, Serialize, Serializer};
 use subtle::ConstantTimeEq;
 
@@ -17,6 +18,21 @@ impl Secret {
     /// Keeps a text secret.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// A file's text, without the newline that editors put at its end.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or that it is empty.
+    pub fn from_file(path: &str) -> Result<Self, String> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| format!("the secret's file {path:?} cannot be read: {error}"))?;
+        let secret =
+            text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+        if secret.trim().is_empty() {
+            return Err(format!("the secret's file {path:?} is empty"));
+        }
+        Ok(Self::new(secret))
     }
 
     /// The text itself, for the one place that needs it.
@@ -60,9 +76,7 @@ impl FromStr for AdminBind {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "off" => Ok(Self(None)),
-            address => address.parse().map(|address| Self(Some(address))).map_err(|_| {
-                format!("{text:?} is not an address and port, such as \"127.0.0.1:9464\", nor \"off\"")
-            }),
+            _ => resolve(text, ValueKind::AddressOrOff).map(|address| Self(Some(address))),
         }
     }
 }
@@ -73,6 +87,44 @@ impl fmt::Display for AdminBind {
             Some(address) => address.fmt(f),
             None => f.write_str("off"),
         }
+    }
+}
+
+/// An address and port to listen on. A host name is looked up; where it has several addresses the first of IPv4 is meant, as
+/// for Kafka.
+///
+/// # Errors
+/// What was expected, or why the name has no address.
+pub fn bind_address(text: &str) -> Result<SocketAddr, String> {
+    resolve(text, ValueKind::Address)
+}
+
+fn resolve(text: &str, expected: ValueKind) -> Result<SocketAddr, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(address);
+    }
+    let (host, port) = split_host(text).ok_or_else(|| format!("expected {expected}, found {text:?}"))?;
+    let found = (host, port).to_socket_addrs().map(Iterator::collect::<Vec<_>>);
+    let found = found.map_err(|error| format!("the host {host:?} cannot be looked up: {error}"))?;
+    let address = found.iter().find(|address| address.is_ipv4()).or(found.first());
+    address.copied().ok_or_else(|| format!("the host {host:?} has no address"))
+}
+
+/// A host name and a port.
+fn split_host(text: &str) -> Option<(&str, u16)> {
+    let (host, port) = text.rsplit_once(':')?;
+    let is_name = !host.is_empty() && !host.contains(|c: char| " \t/:[]@".contains(c));
+    Some((host, port.parse().ok()?)).filter(|_| is_name)
+}
+
+/// Serde for a setting that is an address to listen on.
+pub(crate) mod bind {
+    use super::*;
+    use serde::{Deserializer, de};
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        bind_address(&text).map_err(de::Error::custom)
     }
 }
 
@@ -154,6 +206,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_name_to_listen_on_is_looked_up() {
+        let localhost = bind_address("localhost:9092").unwrap();
+        assert!(localhost.ip().is_loopback() && localhost.port() == 9092, "{localhost}");
+        assert_eq!("localhost:9464".parse::<AdminBind>().map(|bind| bind.0.is_some()), Ok(true));
+        assert_eq!("off".parse::<AdminBind>(), Ok(AdminBind(None)));
+        assert_eq!(bind_address("[::1]:0").map(|address| address.port()), Ok(0));
+        for wrong in ["", "localhost", "localhost:", ":9092", "localhost:65536", "a b:1", "u@h:1", "[h]:1"] {
+            let error = bind_address(wrong).unwrap_err();
+            assert!(error.starts_with("expected a host and port"), "{wrong}: {error}");
+        }
+        assert!(bind_address("a..b:1").unwrap_err().starts_with("the host \"a..b\" cannot be looked up: "));
+        assert!("on".parse::<AdminBind>().unwrap_err().contains("or \"off\", found \"on\""));
+    }
+
+    #[test]
     fn a_secret_does_not_show() {
         let secret = Secret::new("hunter2");
         assert_eq!(format!("{secret} {secret:?}"), "*** ***");
@@ -190,6 +257,7 @@ mod tests {
         assert_eq!(AdminBind(None).to_string(), "off");
         let bind: AdminBind = "127.0.0.1:9464".parse().unwrap();
         assert_eq!(bind.to_string(), "127.0.0.1:9464");
-        assert!("localhost:9464".parse::<AdminBind>().is_err());
+        assert_eq!("localhost:9464".parse::<AdminBind>().unwrap().to_string(), "127.0.0.1:9464");
+        assert!("localhost".parse::<AdminBind>().is_err());
     }
 }

@@ -133,7 +133,7 @@ impl Collect for Metrics {
         }
         page.family("yagura_call_seconds", MetricKind::Histogram, "Time from a call's arrival to its reply.");
         for (api, numbers) in seen() {
-            page.histogram(&[("api", api)], &numbers.latency_us, 1e-6);
+            page.histogram(&[("api", api)], &numbers.latency_us, 1_000_000);
         }
         page.family(
             "yagura_errors_total",

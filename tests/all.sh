@@ -40,6 +40,7 @@ part "a full disk" python tests/faults/full.py --binary "$binary"
 part "unusable stores, backup, verify" python tests/faults/files.py --binary "$binary"
 part "an attack on memory" python tests/faults/attack.py --binary "$binary"
 part "operation: reload, drain, admin" python tests/faults/operation.py --binary "$binary"
+part "what commands say" python tests/faults/commands.py --binary "$binary"
 part "static binary in a chroot" tests/static.sh
 part "the README's commands" tests/readme.sh
 echo "all parts passed"

@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Runs the README's commands as a newcomer would: every line of its `sh` blocks that are marked with <!-- run -->, in a
-# fresh folder, with the release binary on the PATH and a broker on the default port.
+# fresh folder, with what `make install` puts on the PATH and a broker on the default port.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 folder=$(mktemp -d)
 broker=
 trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$folder"' EXIT
-export PATH="$root/target/release:$PATH"
+make -s -C "$root" install DESTDIR="$folder/root" PREFIX=/usr
+export PATH="$folder/root/usr/bin:$PATH"
 cd "$folder"
 yagura 2>log &
 broker=$!

@@ -15,6 +15,7 @@ mod stacks;
 use crate::decode::Draft;
 use crate::sheet::Sheet;
 
+pub use ports::clash;
 pub(crate) use ports::{Socket, needs_token, taken};
 
 /// Checks the whole of a config.

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::decode::Draft;
 use crate::settings::Admin;
 use crate::sheet::Sheet;
-use crate::values::AdminBind;
+use crate::values::{AdminBind, bind_address};
 
 /// Something that listens.
 #[derive(Debug, Clone)]
@@ -25,7 +25,7 @@ pub(super) fn check(sheet: &Sheet<'_>, draft: &Draft) {
     let mut sockets: Vec<Socket> = admin(sheet).into_iter().collect();
     for name in draft.listeners.keys() {
         let Some(bind) = sheet.word(&["listeners", name, "bind"]) else { continue };
-        let Ok(address) = bind.text.parse::<SocketAddr>() else { continue };
+        let Ok(address) = bind_address(bind.text) else { continue };
         sockets.push(Socket {
             owner: format!("listener \"{name}\""),
             path: format!("listeners.{name}.bind"),
@@ -52,20 +52,17 @@ fn admin(sheet: &Sheet<'_>) -> Option<Socket> {
     };
     let (address, span) = (bind?, sheet.span(&path));
     let has_token = sheet.get(&["admin", "token"]).is_some();
-    if let (Some(message), Some(span)) = (needs_token(address, has_token), &span) {
+    let how = "[admin] needs a token, such as token = \"${ADMIN_TOKEN}\" or \"file:/path\"";
+    if let (Some(message), Some(span)) = (needs_token(address, has_token, how), &span) {
         sheet.fault(span.clone(), format!("admin.bind: {message}"));
     }
     Some(Socket { owner: "the admin server".to_owned(), path: "admin.bind".to_owned(), address, span })
 }
 
-/// Why an admin server may not listen there, if it may not.
-pub(crate) fn needs_token(address: SocketAddr, has_token: bool) -> Option<String> {
-    (!address.ip().is_loopback() && !has_token).then(|| {
-        format!(
-            "other machines can connect to {address}, so [admin] needs a token, such as token = \"${{ADMIN_TOKEN}}\" \
-             or \"file:/path\"; or listen on 127.0.0.1"
-        )
-    })
+/// Why an admin server may not listen there, if it may not; `how` says how it gets a token.
+pub(crate) fn needs_token(address: SocketAddr, has_token: bool, how: &str) -> Option<String> {
+    (!address.ip().is_loopback() && !has_token)
+        .then(|| format!("other machines can connect to {address}, so {how}; or listen on 127.0.0.1"))
 }
 
 /// The message for an address that is already in use.
@@ -79,7 +76,7 @@ pub(crate) fn taken(socket: &Socket, others: &[Socket]) -> Option<String> {
 }
 
 /// Whether two addresses cannot be listened on at once. Port 0 is whichever is free.
-fn clash(a: SocketAddr, b: SocketAddr) -> bool {
+pub fn clash(a: SocketAddr, b: SocketAddr) -> bool {
     let covers = |wide: IpAddr, other: IpAddr| match wide {
         IpAddr::V4(wide) => wide.is_unspecified() && other.is_ipv4(),
         // On Linux the IPv6 wildcard takes IPv4's port as well.

@@ -161,7 +161,7 @@ impl Collect for Route {
         page.family("yagura_service_seconds", MetricKind::Histogram, help);
         for service in &self.table.services {
             for (api, histogram) in service.latency_us.iter().filter(|(_, histogram)| histogram.count() > 0) {
-                page.histogram(&[("service", &*service.name), ("api", api)], histogram, 1e-6);
+                page.histogram(&[("service", &*service.name), ("api", api)], histogram, 1_000_000);
             }
         }
     }

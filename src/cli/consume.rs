@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 use kernel::records::Record;
 
-use crate::client::consumer::{Assignment, Fetched, Settings};
+use crate::client::consumer::{Assignment, Fetched, Outage, Settings};
 use crate::client::{Cluster, Consumer};
 
 use super::connect::Connect;
@@ -66,9 +66,17 @@ impl Consume {
         }
         let cluster = self.connect.cluster().await?;
         let assignments = self.assignments(&cluster).await?;
+        let name = cluster.name();
         let mut consumer = Consumer::open(cluster, &self.topic, assignments, Settings::default()).await?;
+        consumer.on_outage(move |outage| match outage {
+            Outage::Began => output::print_error(format!("{name} does not answer; trying again")),
+            Outage::Ended => output::print_error(format!("{name} answers again")),
+        });
         let mut output = BufWriter::with_capacity(BUFFER_BYTES, io::stdout());
-        let copied = self.copy(&mut consumer, &mut output).await;
+        let copied = tokio::select! {
+            copied = self.copy(&mut consumer, &mut output) => copied,
+            () = output::reader_gone() => Err(Failure::BrokenPipe),
+        };
         // Records read before a failure are still printed.
         output.flush()?;
         copied.map(|()| ExitCode::SUCCESS)

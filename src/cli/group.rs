@@ -8,7 +8,7 @@ use kernel::ErrorCode;
 use serde_json::{Value, json};
 
 use crate::client::Cluster;
-use crate::client::groups::{GroupDescription, GroupMember, TopicIndex};
+use crate::client::groups::{GroupDescription, GroupMember, ListedGroup, TopicIndex};
 
 use super::connect::Connect;
 use super::output::{self, Failure, Format};
@@ -104,24 +104,31 @@ impl List {
     async fn run(self) -> Result<ExitCode, Failure> {
         let groups = self.connect.cluster().await?.groups().await?;
         match self.format {
-            Format::Text => {
-                let mut rows = vec![row(["group", "state", "type", "protocol"])];
-                rows.extend(
-                    groups
-                        .iter()
-                        .map(|group| row([&group.id, &group.state, &group.protocol_type, &group.kind])),
-                );
-                output::print(&output::table(&rows))?;
-            }
-            Format::Json => {
-                let groups = groups.iter().map(
-                    |group| json!({ "group": group.id, "state": group.state, "type": group.protocol_type, "protocol": group.kind }),
-                );
-                output::print_json(&groups.collect())?;
-            }
+            Format::Text => output::print(&list_text(&groups))?,
+            Format::Json => output::print_json(&list_json(&groups))?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// Type and protocol are those of `kafka-groups --list`: whether the group's protocol is the classic one or the consumer
+/// protocol, and what its members say they do, which is `consumer` for consumers.
+fn list_text(groups: &[ListedGroup]) -> String {
+    let mut rows = vec![row(["group", "state", "type", "protocol"])];
+    rows.extend(groups.iter().map(|group| row([&group.id, &group.state, &group.kind, &group.protocol_type])));
+    output::table(&rows)
+}
+
+fn list_json(groups: &[ListedGroup]) -> Value {
+    let group = |group: &ListedGroup| {
+        json!({
+            "group": group.id,
+            "state": group.state,
+            "type": group.kind,
+            "protocol": group.protocol_type,
+        })
+    };
+    groups.iter().map(group).collect()
 }
 
 fn row<T: ToString>(cells: impl IntoIterator<Item = T>) -> Vec<String> {
@@ -260,6 +267,8 @@ impl Reset {
         output::print(&output::table(&rows))?;
         if self.execute {
             cluster.commit_for(group, &plan).await?;
+            let partitions = output::count(plan.len() as u64, "partition");
+            output::print(&format!("set the offsets of {partitions} for group {group:?}\n"))?;
         } else {
             output::print_error("nothing has been changed; add --execute to carry this out");
         }
@@ -307,5 +316,29 @@ impl Delete {
             output::print(&format!("deleted group {group:?}\n"))?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn type_and_protocol_are_what_kafkas_tools_call_so() {
+        let group = |id: &str, kind: &str, protocol_type: &str| ListedGroup {
+            id: id.to_owned(),
+            state: "Stable".to_owned(),
+            protocol_type: protocol_type.to_owned(),
+            kind: kind.to_owned(),
+        };
+        let groups = [group("billing", "classic", "consumer"), group("sinks", "classic", "connect")];
+        assert_eq!(
+            list_text(&groups),
+            "group    state   type     protocol\n\
+             billing  Stable  classic  consumer\n\
+             sinks    Stable  classic  connect\n"
+        );
+        let json = list_json(&groups);
+        assert_eq!((&json[1]["type"], &json[1]["protocol"]), (&json!("classic"), &json!("connect")));
     }
 }

@@ -10,7 +10,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
-use config::AdminBind;
+use config::{AdminBind, Secret};
 use kernel::session::HostPort;
 
 use crate::server;
@@ -28,6 +28,9 @@ mod store;
 mod topic;
 
 use output::Failure;
+
+/// The environment variable with the token of the admin server.
+const ADMIN_TOKEN: &str = "YAGURA_ADMIN_TOKEN";
 
 /// A Kafka-compatible broker, and the tools to work with one.
 ///
@@ -71,14 +74,18 @@ pub struct Broker {
     #[arg(long, value_name = "URL")]
     pub storage: Option<String>,
     /// The address to listen on [default: 127.0.0.1:9092].
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "HOST:PORT", value_parser = config::bind_address)]
     pub listen: Option<SocketAddr>,
     /// The address advertised to clients [default: the address they connected to].
     #[arg(long, value_name = "HOST:PORT", value_parser = config::host_port)]
     pub advertise: Option<HostPort>,
     /// Where metrics and health are served over HTTP, or "off" [default: 127.0.0.1:9464].
-    #[arg(long, value_name = "ADDRESS:PORT|off")]
+    #[arg(long, value_name = "HOST:PORT|off")]
     pub admin: Option<AdminBind>,
+    /// A file with the token that callers of the admin server have to show [default: $YAGURA_ADMIN_TOKEN, or else
+    /// none].
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<String>,
 }
 
 /// Serve the stack that a TOML file describes.
@@ -110,8 +117,12 @@ pub fn main() -> ExitCode {
     match Cli::try_parse() {
         Ok(cli) => cli.run(),
         Err(error) => {
-            // Writing help to a closed pager is not a failure, and there is no output left to report it on.
-            let _ = error.print();
+            let text = error.render().to_string();
+            match text.strip_prefix("error: ") {
+                Some(wrong) => output::print_error(wrong.trim_end()),
+                // Writing help to a closed pager is not a failure, and there is no output left to report it on.
+                None => drop(error.print()),
+            }
             match error.kind() {
                 ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
                 _ => ExitCode::from(2),
@@ -121,20 +132,45 @@ pub fn main() -> ExitCode {
 }
 
 impl Broker {
-    fn run(self) -> ExitCode {
-        let Broker { storage, listen, advertise, admin } = self;
-        server::broker(server::BrokerArgs { storage, listen, advertise, admin })
+    fn run(self) -> Result<ExitCode, Failure> {
+        let admin_token = self.admin_token()?;
+        let Broker { storage, listen, advertise, admin, .. } = self;
+        Ok(server::broker(server::BrokerArgs { storage, listen, advertise, admin, admin_token })?)
+    }
+
+    /// Never from the command line itself, which every user of the machine can read.
+    fn admin_token(&self) -> Result<Option<Secret>, Failure> {
+        match &self.admin_token_file {
+            Some(file) => Secret::from_file(file)
+                .map(Some)
+                .map_err(|error| Failure::Failed(format!("--admin-token-file: {error}"))),
+            None => Ok(std::env::var(ADMIN_TOKEN).ok().filter(|token| !token.is_empty()).map(Secret::new)),
+        }
+    }
+}
+
+impl Check {
+    fn run(&self) -> Result<ExitCode, Failure> {
+        output::print(&server::check(&self.file)?)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Explain {
+    fn run(&self) -> Result<ExitCode, Failure> {
+        output::print(&server::explain(&self.file, output::columns())?)?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 
 impl Cli {
     fn run(self) -> ExitCode {
         let done = match self.command {
-            None => return Broker::default().run(),
-            Some(Command::Broker(args)) => return args.run(),
-            Some(Command::Run(args)) => return server::run_file(&args.file),
-            Some(Command::Check(args)) => return server::check(&args.file),
-            Some(Command::Explain(args)) => return server::explain(&args.file),
+            None => Broker::default().run(),
+            Some(Command::Broker(args)) => args.run(),
+            Some(Command::Run(args)) => server::run_file(&args.file).map_err(Failure::from),
+            Some(Command::Check(args)) => args.run(),
+            Some(Command::Explain(args)) => args.run(),
             Some(Command::Topic(args)) => output::block_on(args.run()),
             Some(Command::Group(args)) => output::block_on(args.run()),
             Some(Command::Produce(args)) => output::block_on(args.run()),
@@ -176,6 +212,8 @@ mod tests {
         for line in [
             "yagura",
             "yagura broker --storage memory:// --listen 0.0.0.0:9092 --advertise a:1 --admin off",
+            "yagura broker --listen localhost:9092 --admin localhost:9464",
+            "yagura broker --admin 0.0.0.0:9464 --admin-token-file /run/secrets/token",
             "yagura run f.toml",
             "yagura topic create t --partitions 3 --config a=b --config c=d --if-not-exists",
             "yagura topic list --format json --bootstrap a:1,b:2 --timeout 5s",
@@ -191,9 +229,9 @@ mod tests {
             "yagura produce t --null-value NULL --quiet",
             "yagura consume t --from -5 --partition 0 --partition 1 --count 3 --follow --key-separator :",
             "yagura consume t --from @1700000000000 --format json --header",
-            "yagura perf produce t --records 10 --size 1KiB --acks 1 --linger 5ms --batch 64KiB --throughput 5 --json",
-            "yagura perf consume t --records 10",
-            "yagura perf roundtrip t --rate 100 --size 100",
+            "yagura perf produce t --records 10 --size 1KiB --acks 1 --linger 5ms --batch 64KiB --throughput 5 --format json",
+            "yagura perf consume t --records 10 --json",
+            "yagura perf roundtrip t --rate 100 --size 100 --format text",
             "yagura store backup a.db b.db",
             "yagura store verify a.db",
             "yagura completions fish",
@@ -209,6 +247,7 @@ mod tests {
         for line in [
             "yagura frobnicate",
             "yagura broker --listen nowhere",
+            "yagura broker --listen a..b:9092",
             "yagura broker --advertise 0.0.0.0:9092",
             "yagura broker --admin on",
             "yagura run",
@@ -220,6 +259,8 @@ mod tests {
             "yagura topic list --timeout 5",
             "yagura group reset g --topic t",
             "yagura group reset g --topic t --to yesterday",
+            "yagura perf consume t --format json --json",
+            "yagura perf consume t --format value",
             "yagura produce t --acks 2",
             "yagura produce t --compression brotli",
             "yagura consume t --from yesterday",

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressStyle};
+use config::Faults;
+use indicatif::{HumanCount, ProgressBar, ProgressState, ProgressStyle};
+use tokio::io::Interest;
+use tokio::net::unix::pipe;
 
 use crate::client::Error;
 
@@ -50,6 +54,14 @@ impl From<Error> for Failure {
     }
 }
 
+/// Every fault of a config is led by the program's name, as other errors are.
+impl From<Faults> for Failure {
+    fn from(faults: Faults) -> Self {
+        let faults: Vec<String> = faults.0.iter().map(ToString::to_string).collect();
+        Failure::Failed(faults.join("\n\nyagura: "))
+    }
+}
+
 /// For errors of stdout; others are turned into sentences where they occur.
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
@@ -73,9 +85,34 @@ pub(crate) fn print(text: &str) -> Result<(), Failure> {
     Ok(stdout.flush()?)
 }
 
+/// The width that text is wrapped for: the terminal's, within what is easy to read.
+pub(crate) fn columns() -> usize {
+    match terminal_size::terminal_size_of(io::stdout()) {
+        Some((terminal_size::Width(columns), _)) => usize::from(columns).clamp(60, 100),
+        None => 80,
+    }
+}
+
 /// Prints a JSON value, indented, on lines of its own.
 pub(crate) fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
     print(&format!("{value:#}\n"))
+}
+
+/// Returns once the reader of stdout has closed it, which a command that has nothing to write would not find out. Never if stdout
+/// is a file.
+pub(crate) async fn reader_gone() {
+    let ready = match stdout_pipe() {
+        Ok(pipe) => pipe.ready(Interest::ERROR).await,
+        Err(error) => Err(error),
+    };
+    if !ready.is_ok_and(|ready| ready.is_error()) {
+        std::future::pending().await
+    }
+}
+
+/// Only to be waited for: stdout is shared with other processes, and is not made non-blocking.
+fn stdout_pipe() -> io::Result<pipe::Sender> {
+    pipe::Sender::from_owned_fd_unchecked(io::stdout().as_fd().try_clone_to_owned()?)
 }
 
 /// Runs a command on this thread.
@@ -88,13 +125,25 @@ pub(crate) fn block_on<T>(command: impl Future<Output = Result<T, Failure>>) -> 
     done
 }
 
-/// A progress bar on stderr if that is a terminal, else nothing.
+/// A progress bar on stderr if that is a terminal, else nothing. A template may show the `{rate}` too.
 pub(crate) fn progress(length: u64, template: &str) -> ProgressBar {
     if !io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
     let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style = style.with_key("rate", |state: &ProgressState, text: &mut dyn fmt::Write| {
+        let _ = fmt::Write::write_str(text, &rate(state.per_sec()));
+    });
     ProgressBar::new(length).with_style(style.progress_chars("=> "))
+}
+
+/// A rate in no more digits than it can be known to.
+fn rate(per_second: f64) -> String {
+    if per_second < 10.0 {
+        format!("{per_second:.1}/s")
+    } else {
+        format!("{}/s", HumanCount(per_second.round() as u64))
+    }
 }
 
 /// A table, each column as wide as its widest cell; numbers are right-aligned.
@@ -172,6 +221,12 @@ mod tests {
         assert!(pair("a").is_err() && pair("=b").is_err());
         assert_eq!(separator(r"\t|\\"), Ok("\t|\\".to_owned()));
         assert!(separator("").is_err() && separator(r"\q").is_err() && separator("\\").is_err());
+    }
+
+    #[test]
+    fn a_rate_has_few_digits() {
+        assert_eq!(rate(28_176.4), "28,176/s");
+        assert_eq!((rate(0.26), rate(99.6)), ("0.3/s".to_owned(), "100/s".to_owned()));
     }
 
     #[test]

@@ -273,9 +273,16 @@ impl Alter {
         }
         let cluster = self.connect.cluster().await?;
         let name = &self.name;
-        if !self.set.is_empty() || !self.unset.is_empty() {
-            cluster.alter_topic_configs(name, &self.set, &self.unset).await?;
-            let changes = output::count((self.set.len() + self.unset.len()) as u64, "config");
+        let unset = if self.unset.is_empty() {
+            Vec::new()
+        } else {
+            let (unset, absent) = split_unset(name, &self.unset, &cluster.topic_configs(name).await?)?;
+            output::print(&absent)?;
+            unset
+        };
+        if !self.set.is_empty() || !unset.is_empty() {
+            cluster.alter_topic_configs(name, &self.set, &unset).await?;
+            let changes = output::count((self.set.len() + unset.len()) as u64, "config");
             output::print(&format!("changed {changes} of topic {name:?}\n"))?;
         }
         if let Some(partitions) = self.partitions {
@@ -285,6 +292,24 @@ impl Alter {
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// The configs that are set and can be unset, and a line for each that is not set: a broker accepts any name, so it would not
+/// tell.
+fn split_unset(topic: &str, unset: &[String], configs: &[Config]) -> Result<(Vec<String>, String), Failure> {
+    let (mut set, mut absent) = (Vec::new(), String::new());
+    for name in unset {
+        match configs.iter().find(|config| config.name == *name) {
+            Some(config) if config.is_of_topic => set.push(name.clone()),
+            Some(_) => absent.push_str(&format!("config {name} of topic {topic:?} is not set\n")),
+            None => {
+                return Err(Failure::Failed(format!(
+                    "topics have no config {name:?}, so nothing has been changed"
+                )));
+            }
+        }
+    }
+    Ok((set, absent))
 }
 
 impl Delete {
@@ -299,7 +324,12 @@ impl Delete {
                 }
                 // The other topics are still deleted.
                 Err(error) => {
-                    output::print_error(error);
+                    match error.code() {
+                        Some(ErrorCode::UnknownTopicOrPartition) => output::print_error(format!(
+                            "topic {name:?} does not exist; `yagura topic list` shows those there are, --if-exists accepts that"
+                        )),
+                        _ => output::print_error(error),
+                    }
                     code = ExitCode::FAILURE;
                 }
             }
@@ -354,6 +384,26 @@ mod tests {
              partition  leader  address         earliest  latest  records\n        \
              0       1  localhost:9092         0     120      120\n        \
              1       1  localhost:9092         5       5        0\n"
+        );
+    }
+
+    #[test]
+    fn only_what_is_set_can_be_unset() {
+        let mut configs = description().configs;
+        configs.push(Config {
+            name: "max.message.bytes".to_owned(),
+            is_of_topic: false,
+            ..configs[0].clone()
+        });
+        let split = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            split_unset("orders", &names, &configs)
+        };
+        let (unset, absent) = split(&["retention.ms", "max.message.bytes"]).unwrap();
+        assert_eq!(unset, ["retention.ms"]);
+        assert_eq!(absent, "config max.message.bytes of topic \"orders\" is not set\n");
+        assert!(
+            matches!(split(&["retention.ms", "foo"]), Err(Failure::Failed(text)) if text.contains("\"foo\""))
         );
     }
 

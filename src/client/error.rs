@@ -187,11 +187,12 @@ impl fmt::Display for About<'_> {
 fn sentence(code: ErrorCode, about: &About<'_>) -> String {
     let (name, address) = (kafka_name(code), about.address);
     let topic = about.topic.unwrap_or_default();
-    let said =
-        about.message.filter(|said| !said.is_empty()).map(|said| format!(": {said}")).unwrap_or_default();
+    // Advice follows in the same sentence.
+    let said = about.message.map(|said| said.trim_end_matches('.')).filter(|said| !said.is_empty());
+    let said = said.map(|said| format!(": {said}")).unwrap_or_default();
     match (code, about.topic, about.partition) {
         (ErrorCode::UnknownTopicOrPartition, Some(_), None) => format!(
-            "topic {topic:?} does not exist on {address} ({name}); create it with `yagura topic create {topic}`"
+            "topic {topic:?} does not exist on {address} ({name}); `yagura topic list` shows those there are, `yagura topic create {topic}` makes it"
         ),
         (ErrorCode::UnknownTopicOrPartition, Some(_), Some(_)) => format!(
             "{about} does not exist on {address} ({name}); `yagura topic describe {topic}` shows what does"
@@ -226,13 +227,17 @@ fn advice(code: ErrorCode) -> &'static str {
         | ErrorCode::ClusterAuthorizationFailed
         | ErrorCode::GroupAuthorizationFailed => "; its ACLs do not allow this to you",
         ErrorCode::UnsupportedCompressionType => "; choose another --compression",
-        ErrorCode::InvalidPartitions => "; a topic's partitions can only grow, from 1",
+        ErrorCode::InvalidPartitions => "; partitions can be added to a topic, but not taken away",
+        ErrorCode::PolicyViolation => {
+            "; ask for less: Yagura and Kafka make at most 10,000 partitions per request, and a cluster may have policies of its own"
+        }
         ErrorCode::InvalidConfig => "; correct the config's name or value",
         ErrorCode::InvalidRecord => "; a compacted topic, for one, takes no record without a key",
         ErrorCode::ThrottlingQuotaExceeded => "; send more slowly, or have the quota raised",
         ErrorCode::UnsupportedVersion => "; it is too old or too new for this client",
         code if code.is_retriable() => "; try again",
-        _ => "; its log tells more",
+        ErrorCode::UnknownServerError => "; its log tells more",
+        _ => "",
     }
 }
 
@@ -270,9 +275,27 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "topic \"x\" does not exist on localhost:9092 (UNKNOWN_TOPIC_OR_PARTITION); \
-             create it with `yagura topic create x`"
+             `yagura topic list` shows those there are, `yagura topic create x` makes it"
         );
         assert!(error.needs_metadata() && error.is_retriable());
+    }
+
+    #[test]
+    fn advice_goes_on_where_the_brokers_sentence_ends() {
+        let said = |code: ErrorCode, message: &str| {
+            let about =
+                About { address: "a:1", topic: Some("x"), message: Some(message), ..About::default() };
+            Error::kafka(code, about).to_string()
+        };
+        assert_eq!(
+            said(ErrorCode::InvalidPartitions, "Topic already has 2 partition(s)."),
+            "a:1 refused topic \"x\" with INVALID_PARTITIONS: Topic already has 2 partition(s); partitions can be \
+             added to a topic, but not taken away"
+        );
+        let many = said(ErrorCode::PolicyViolation, "Excessively large number of partitions per request.");
+        assert!(many.contains("per request; ask for less: ") && many.contains("at most 10,000"), "{many}");
+        let other = said(ErrorCode::InvalidReplicationFactor, "No.");
+        assert_eq!(other, "a:1 refused topic \"x\" with INVALID_REPLICATION_FACTOR: No");
     }
 
     #[test]

@@ -111,17 +111,20 @@ impl Page {
         self.line("", labels, None, value);
     }
 
-    /// A histogram of the family. `scale` turns the recorded unit into the exposed one (1e-6 for
-    /// microseconds).
-    pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram, scale: f64) {
+    /// A histogram of the family. `per_unit` recorded units are one exposed unit (1,000,000 for microseconds, shown as
+    /// seconds).
+    pub fn histogram(&mut self, labels: &[(&str, &str)], histogram: &Histogram, per_unit: u64) {
+        // The quotient is the nearest number to the decimal that is meant, so it is written with few digits. The product
+        // with a fraction would not be.
+        let exposed = |recorded: u64| recorded as f64 / per_unit as f64;
         let mut below = 0;
         for (index, count) in histogram.counts.iter().enumerate() {
             below += count.load(Ordering::Relaxed);
             let bound =
-                histogram.bounds.get(index).map_or("+Inf".to_owned(), |b| (*b as f64 * scale).to_string());
+                histogram.bounds.get(index).map_or("+Inf".to_owned(), |bound| exposed(*bound).to_string());
             self.line("_bucket", labels, Some(&bound), below as f64);
         }
-        self.line("_sum", labels, None, histogram.sum.load(Ordering::Relaxed) as f64 * scale);
+        self.line("_sum", labels, None, exposed(histogram.sum.load(Ordering::Relaxed)));
         self.line("_count", labels, None, below as f64);
     }
 
@@ -157,11 +160,26 @@ mod tests {
         page.family("a_total", MetricKind::Counter, "Things.");
         page.sample(&[("who", "a \"b\"")], 3.0);
         page.family("t_seconds", MetricKind::Histogram, "Times.");
-        page.histogram(&[], &histogram, 0.001);
+        page.histogram(&[], &histogram, 1_000);
         let expected = "# HELP a_total Things.\n# TYPE a_total counter\na_total{who=\"a \\\"b\\\"\"} 3\n\
              # HELP t_seconds Times.\n# TYPE t_seconds histogram\n\
              t_seconds_bucket{le=\"0.01\"} 2\nt_seconds_bucket{le=\"0.1\"} 3\nt_seconds_bucket{le=\"+Inf\"} 4\n\
              t_seconds_sum 5.065\nt_seconds_count 4\n";
         assert_eq!(page.into_text(), expected);
+    }
+
+    #[test]
+    fn bounds_are_short_decimals() {
+        let histogram = Histogram::new(LATENCY_US_BOUNDS);
+        [7, 31, 49].into_iter().for_each(|us| histogram.record(us));
+        let mut page = Page::default();
+        page.family("t_seconds", MetricKind::Histogram, "Times.");
+        page.histogram(&[], &histogram, 1_000_000);
+        let text = page.into_text();
+        let buckets = text.lines().filter_map(|line| line.strip_prefix("t_seconds_bucket{le=\""));
+        let bounds: Vec<&str> = buckets.filter_map(|rest| rest.split('"').next()).collect();
+        let expected = "0.00005 0.0001 0.00025 0.0005 0.001 0.0025 0.005 0.01 0.025 0.05 0.1 0.25 1 10 +Inf";
+        assert_eq!(bounds.join(" "), expected);
+        assert!(text.contains("t_seconds_sum 0.000087\n"), "{text}");
     }
 }

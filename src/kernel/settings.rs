@@ -137,9 +137,9 @@ impl fmt::Display for ValueKind {
             ValueKind::Span { min_ms } => {
                 write!(f, "a duration with its unit, such as \"30s\", of at least {min_ms}ms")
             }
-            ValueKind::Address => f.write_str("an address and port to listen on, such as \"127.0.0.1:9092\""),
+            ValueKind::Address => f.write_str("a host and port to listen on, such as \"127.0.0.1:9092\""),
             ValueKind::AddressOrOff => {
-                f.write_str("an address and port to listen on, such as \"127.0.0.1:9464\", or \"off\"")
+                f.write_str("a host and port to listen on, such as \"127.0.0.1:9464\", or \"off\"")
             }
             ValueKind::HostPort => f.write_str("a host and port such as \"broker-1:9092\""),
             ValueKind::Secret => f.write_str("a secret: \"${VARIABLE}\", \"file:/path\" or the text itself"),

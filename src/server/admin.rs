@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,11 +46,13 @@ impl AdminState {
         collectors: Vec<Arc<dyn Collect>>,
         services: Services,
         chains: BTreeMap<String, Vec<Chain>>,
+        addresses: &BTreeMap<String, SocketAddr>,
     ) -> Self {
         let stack = config.listeners.iter().map(|(name, listener)| {
             let chains = chains.get(name).map_or(&[][..], Vec::as_slice);
             let shown = json!({
                 "bind": listener.bind.to_string(),
+                "address": addresses.get(name).map(SocketAddr::to_string),
                 "stack": listener.stack,
                 "apis": chains.iter().map(chain).collect::<Vec<_>>(),
             });

@@ -1,5 +1,6 @@
 //! The start-up screen that a broker prints when it is ready.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 
@@ -10,7 +11,7 @@ use super::assembly::Services;
 /// The screen: version, listeners, services, admin address, and an example command.
 pub(super) fn banner(
     config: &Config,
-    listeners: &[(String, SocketAddr)],
+    listeners: &BTreeMap<String, SocketAddr>,
     services: &Services,
     admin: Option<SocketAddr>,
 ) -> String {
@@ -27,7 +28,7 @@ pub(super) fn banner(
     }
     let admin = admin.map_or("off".to_owned(), |address| format!("http://{address}/metrics"));
     let _ = writeln!(screen, "  {:<9} {admin}", "admin");
-    if let Some((_, address)) = listeners.first() {
+    if let Some(address) = listeners.values().next() {
         let host =
             if address.ip().is_unspecified() { "localhost".to_owned() } else { address.ip().to_string() };
         let port = address.port();

@@ -145,6 +145,11 @@ impl Listener {
         ))
     }
 
+    /// The address that was bound, with the port that the system chose if the config said 0.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Accepts until dropped.
     async fn accept(self) {
         loop {

@@ -22,7 +22,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use config::{AdminBind, Config, Fault, Faults, Overrides};
+use config::{AdminBind, Config, Fault, Faults, Overrides, Secret};
 use kernel::session::HostPort;
 
 /// The flags of `yagura broker`, which override the shipped config.
@@ -36,47 +36,46 @@ pub struct BrokerArgs {
     pub advertise: Option<HostPort>,
     /// Where the admin server listens, or off.
     pub admin: Option<AdminBind>,
+    /// What callers of the admin server have to show.
+    pub admin_token: Option<Secret>,
 }
 
 /// `yagura broker`: the shipped config, overridden by flags.
-pub fn broker(args: BrokerArgs) -> ExitCode {
-    let BrokerArgs { storage, listen, advertise, admin } = args;
-    let overrides = Overrides { storage, listen, advertise, admin };
+///
+/// # Errors
+/// What is wrong with the flags.
+pub fn broker(args: BrokerArgs) -> Result<ExitCode, Faults> {
+    let BrokerArgs { storage, listen, advertise, admin, admin_token } = args;
+    let overrides = Overrides { storage, listen, advertise, admin, admin_token };
     let parsed = config::parse("broker.toml", config::BROKER, &|name| std::env::var(name).ok());
-    match parsed.and_then(|config| config.with_overrides(overrides)) {
-        Ok(config) => run::serve(config, run::Source::Flags),
-        Err(faults) => report(&faults),
-    }
+    let config = parsed?.with_overrides(overrides)?;
+    Ok(run::serve(config, run::Source::Flags))
 }
 
 /// `yagura run FILE`: any stack.
-pub fn run_file(file: &Path) -> ExitCode {
-    match config::load(file) {
-        Ok(config) => run::serve(config, run::Source::File(PathBuf::from(file))),
-        Err(faults) => report(&faults),
-    }
+///
+/// # Errors
+/// Every fault of the config.
+pub fn run_file(file: &Path) -> Result<ExitCode, Faults> {
+    Ok(run::serve(config::load(file)?, run::Source::File(PathBuf::from(file))))
 }
 
-/// `yagura check FILE`: every fault of a config, or a confirmation that there is none.
-pub fn check(file: &Path) -> ExitCode {
-    match load_and_build(file) {
-        Ok(_) => {
-            println!("{}: no faults", file.display());
-            ExitCode::SUCCESS
-        }
-        Err(faults) => report(&faults),
-    }
+/// `yagura check FILE`: a confirmation that a config has no fault.
+///
+/// # Errors
+/// Every fault of the config.
+pub fn check(file: &Path) -> Result<String, Faults> {
+    load_and_build(file)?;
+    Ok(format!("{}: no faults\n", file.display()))
 }
 
-/// `yagura explain FILE`: the tower as it would be assembled.
-pub fn explain(file: &Path) -> ExitCode {
-    match load_and_build(file) {
-        Ok((config, explained)) => {
-            print!("{}", config::explain(&config, |listener| explained.chains(listener)));
-            ExitCode::SUCCESS
-        }
-        Err(faults) => report(&faults),
-    }
+/// `yagura explain FILE`: the tower as it would be assembled, in lines of at most `columns` characters.
+///
+/// # Errors
+/// Every fault of the config.
+pub fn explain(file: &Path, columns: usize) -> Result<String, Faults> {
+    let (config, explained) = load_and_build(file)?;
+    Ok(config::explain(&config, columns, |listener| explained.chains(listener)))
 }
 
 fn load_and_build(file: &Path) -> Result<(Config, assembly::Explained), Faults> {
@@ -84,9 +83,4 @@ fn load_and_build(file: &Path) -> Result<(Config, assembly::Explained), Faults> 
     let explained = assembly::explain(&config)
         .map_err(|message| Faults(vec![Fault::without_place(&file.display().to_string(), message)]))?;
     Ok((config, explained))
-}
-
-fn report(faults: &Faults) -> ExitCode {
-    eprintln!("{}", faults.to_string().trim_end());
-    ExitCode::FAILURE
 }

@@ -47,15 +47,16 @@ impl Process {
             let (listener, drain_handle) = Listener::bind(&name, &config.listeners[&name], tower)?;
             ports.insert(name, Port::open(listener, drain_handle));
         }
+        let addresses: BTreeMap<_, _> =
+            ports.iter().map(|(name, port)| (name.clone(), port.address())).collect();
         let collectors = assembly.collectors(&common);
-        let admin = AdminState::new(&config, collectors, assembly.services().clone(), chains);
+        let admin = AdminState::new(&config, collectors, assembly.services().clone(), chains, &addresses);
         let admin = Arc::new(RwLock::new(admin));
         let admin_address = start_admin(&config, &admin).await?;
         let mut running = BTreeMap::new();
         for (name, service) in assembly.services() {
             running.insert(name.clone(), Running::open(name, service).await?);
         }
-        let addresses: Vec<_> = ports.iter().map(|(name, port)| (name.clone(), port.address())).collect();
         eprint!("{}", banner(&config, &addresses, assembly.services(), admin_address));
         let (retired, draining) = (Vec::new(), JoinSet::new());
         Ok(Self { config, common, assembly, ports, running, retired, draining, admin })

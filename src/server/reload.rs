@@ -8,6 +8,7 @@
 //! closed; then it is opened. If that fails, the previous config is applied again by the same steps.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 
 use config::{Changes, Config};
 use kernel::drain::Drain;
@@ -46,6 +47,10 @@ impl Process {
     /// Replaces the current config by `config`, and logs the result. Once `stop` has started, it stops
     /// waiting.
     pub(super) async fn reload(&mut self, config: Config, stop: &Drain) {
+        if config == self.config && config.services.keys().all(|name| self.running.contains_key(name)) {
+            info!("SIGHUP: the config is the same as before, nothing changed");
+            return;
+        }
         let before = self.config.clone();
         let changes = self.changes_to(&config);
         if !changes.needs_restart.is_empty() {
@@ -108,19 +113,38 @@ impl Process {
         let mut towers = assembly.towers(&config)?;
         let chains = assembly::chains(&towers);
         let collectors = assembly.collectors(&self.common);
-        let admin = AdminState::new(&config, collectors, assembly.services().clone(), chains);
         let mut bound = Vec::new();
+        let mut addresses = BTreeMap::new();
         for (name, listener) in &config.listeners {
             let before = self.config.listeners.get(name);
             let needs_port = before.is_none_or(|before| before.bind != listener.bind);
             if needs_port && let Some(tower) = towers.remove(name) {
+                self.check_free(name, listener.bind)?;
                 let (listener, drain_handle) = Listener::bind(name, listener, tower)?;
+                addresses.insert(name.clone(), listener.address());
                 bound.push((name.clone(), listener, drain_handle));
+            } else if let Some(port) = self.ports.get(name) {
+                addresses.insert(name.clone(), port.address());
             }
         }
+        let services = assembly.services().clone();
+        let admin = AdminState::new(&config, collectors, services, chains, &addresses);
         let to_open = self.to_open_late(&config, changes);
         let opened = open_early(&assembly, &changes.services_added, &to_open).await?;
         Ok(Prepared { config, assembly, admin, towers, bound, opened, to_open })
+    }
+
+    /// All present listeners hold their ports until the new config is in force, so that nothing is lost if it cannot be. A
+    /// listener cannot move to a port that another leaves, or to a wildcard that covers its own.
+    fn check_free(&self, name: &str, bind: SocketAddr) -> Result<(), String> {
+        let holder = self.ports.iter().find(|(_, port)| config::clash(port.address(), bind));
+        holder.map_or(Ok(()), |(holder, port)| {
+            let address = port.address();
+            Err(format!(
+                "listener {name} cannot bind {bind} while listener {holder} is on {address}; free that port with one \
+                 reload and take it with the next, or restart"
+            ))
+        })
     }
 
     /// The changed services, and new ones that need the exclusive resource of a changed or removed one, such

@@ -30,6 +30,13 @@ def refused(binary, path, *expected):
     assert "panicked" not in ended.stderr, ended.stderr
 
 
+def leaves_nothing(binary, path, *expected):
+    """A file that is no store is refused, and nothing is made beside it."""
+    before = sorted(os.listdir(os.path.dirname(path)))
+    refused(binary, path, *expected)
+    assert sorted(os.listdir(os.path.dirname(path))) == before
+
+
 def fill(address, count=2_000):
     producer = Producer({"bootstrap.servers": address})
     for number in range(count):
@@ -90,17 +97,24 @@ def main():
         foreign = f"{folder}/foreign.db"
         with sqlite3.connect(foreign) as connection:
             connection.execute("CREATE TABLE t (x)")
-        refused(binary, foreign, "another program")
+        leaves_nothing(binary, foreign, "another program")
+        copied = store(binary, "backup", foreign, f"{folder}/no.db")
+        assert copied.returncode == 1 and "another program" in copied.stderr, copied
+        os.mkdir(f"{folder}/folder")
+        leaves_nothing(binary, f"{folder}/folder", "is a folder")
         garbage = f"{folder}/garbage.db"
         with open(garbage, "wb") as file:
             file.write(os.urandom(300_000))
-        refused(binary, garbage, "not a Yagura store")
+        leaves_nothing(binary, garbage, "not a Yagura store")
         torn = f"{folder}/torn.db"
         shutil.copy(path, torn)
         with open(torn, "r+b") as file:
             file.seek(100)
             file.write(os.urandom(200_000))
         refused(binary, torn, "damaged")
+        verified = store(binary, "verify", torn)
+        said = verified.stdout + verified.stderr
+        assert verified.returncode == 1 and "yagura store verify" not in said, verified
     print("ok: every unusable store was refused with its cause and its remedy")
     return 0
 

@@ -149,6 +149,75 @@ def check_reload(operation):
     operation.wait(lambda: refuses(operation.other), "closed")
 
 
+def check_unchanged(operation):
+    """A file that is as before changes nothing: no connection, no metric; and the metrics go on counting."""
+    held = connect(operation.main)
+    page = metrics_at_rest(operation)
+    shown = operation.get("/config", "sesame"), operation.get("/stack", "sesame")
+    for _ in range(3):
+        operation.reload("nothing changed")
+    assert operation.get("/metrics", "sesame")[1] == page
+    assert (operation.get("/config", "sesame"), operation.get("/stack", "sesame")) == shown
+    before = calls(operation)
+    held.sendall(measure.request(18, 0, b"", False))
+    assert measure.receive(held), "a connection of before the reload must go on"
+    connect(operation.main).close()
+    assert calls(operation) == before + 2, "the counters stand still after a reload"
+    held.close()
+
+
+def metrics_at_rest(operation):
+    """The page of metrics, once what came before has been counted."""
+    pages = [operation.get("/metrics", "sesame")[1]]
+
+    def is_at_rest():
+        time.sleep(0.2)
+        pages.append(operation.get("/metrics", "sesame")[1])
+        return pages[-1] == pages[-2]
+
+    operation.wait(is_at_rest, "at rest")
+    return pages[-1]
+
+
+def calls(operation):
+    page = operation.get("/metrics", "sesame")[1]
+    return sum(float(line.split()[-1]) for line in page.splitlines() if line.startswith("yagura_calls_total{"))
+
+
+def check_bind(operation):
+    """A listener moves to the port that its file says, or the reload is refused by name; what is shown is what is."""
+    old, new = operation.main, free_port()
+
+    def is_on(port):
+        connect(port).close()
+        config = json.loads(operation.get("/config", "sesame")[1])["listeners"]["main"]
+        stack = json.loads(operation.get("/stack", "sesame")[1])["main"]
+        address = f"127.0.0.1:{port}"
+        return (config["bind"], stack["bind"], stack["address"]) == (address,) * 3
+
+    assert is_on(old)
+    busy = socket.create_server(("127.0.0.1", 0))
+    operation.main = busy.getsockname()[1]
+    operation.write()
+    operation.reload(f"listener main cannot bind 127.0.0.1:{operation.main}")
+    busy.close()
+    assert is_on(old)
+
+    # Another listener cannot take the port in the same step in which this one leaves it.
+    operation.main = new
+    operation.write(extra=f'[listeners.other]\nbind = "127.0.0.1:{old}"\nstack = ["framing", "local"]')
+    operation.reload(f"listener other cannot bind 127.0.0.1:{old} while listener main is on 127.0.0.1:{old}")
+    assert is_on(old) and refuses(new)
+
+    held = connect(old)
+    operation.write()
+    operation.reload("is in force")
+    assert is_on(new)
+    operation.wait(lambda: refuses(old), "closed")
+    held.settimeout(10)
+    assert held.recv(1) == b"", "a connection to the old port must be wound down"
+
+
 def refuses(port):
     try:
         socket.create_connection(("127.0.0.1", port), timeout=1).close()
@@ -180,7 +249,7 @@ def main():
         operation = Operation(arguments.parse_args().binary, folder)
         operation.write()
         operation.start()
-        for check in [check_admin, check_logs, check_reload, check_drain]:
+        for check in [check_admin, check_logs, check_unchanged, check_bind, check_reload, check_drain]:
             check(operation)
             print(f"ok: {check.__name__}", flush=True)
     return 0

@@ -34,7 +34,7 @@ impl ConsumePerf {
         let mut consumer =
             Consumer::open(cluster, &self.topic, assignments.collect(), Settings::default()).await?;
         let report = measure(&mut consumer, wanted).await?;
-        report.print(self.json)?;
+        report.print(self.output.chosen())?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -14,7 +14,7 @@ use kernel::units::{ByteSize, Span};
 use crate::client::Cluster;
 
 use super::connect::Connect;
-use super::output::Failure;
+use super::output::{Failure, Format};
 use super::produce::{AcksArg, Compression};
 
 mod consume;
@@ -25,7 +25,7 @@ mod roundtrip;
 /// The largest recorded latency; longer ones count as this.
 const LATENCY_US_MAX: u64 = 3_600_000_000;
 
-const BAR: &str = "{msg} [{bar:40}] {human_pos} of {human_len}, {per_sec}, {eta} left";
+const BAR: &str = "{msg} [{bar:40}] {human_pos} of {human_len}, {rate}, {eta} left";
 
 /// Measure throughput and latency.
 #[derive(Debug, Args)]
@@ -74,25 +74,23 @@ struct ProducePerf {
     /// Send no more than this many records a second.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     throughput: Option<u64>,
-    /// Print the figures as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: ReportFormat,
     #[command(flatten)]
     connect: Connect,
 }
 
 /// Read a topic from its start as fast as the broker gives it out; latency is from one answer to the next.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  yagura perf consume bench --records 1000000 --json")]
+#[command(after_help = "Example:\n  yagura perf consume bench --records 1000000 --format json")]
 struct ConsumePerf {
     /// The topic.
     topic: String,
     /// End after this many records [default: all that are there].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     records: Option<u64>,
-    /// Print the figures as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: ReportFormat,
     #[command(flatten)]
     connect: Connect,
 }
@@ -112,11 +110,27 @@ struct RoundtripPerf {
     /// Send this many records a second [default: each once the one before it has arrived].
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     rate: Option<u64>,
-    /// Print the figures as JSON.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: ReportFormat,
     #[command(flatten)]
     connect: Connect,
+}
+
+/// How the figures are printed.
+#[derive(Debug, Args)]
+struct ReportFormat {
+    /// Lines for people, or JSON.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// What `--format json` was called before.
+    #[arg(long, hide = true, conflicts_with = "format")]
+    json: bool,
+}
+
+impl ReportFormat {
+    fn chosen(&self) -> Format {
+        if self.json { Format::Json } else { self.format }
+    }
 }
 
 impl Perf {

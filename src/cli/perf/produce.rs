@@ -32,7 +32,7 @@ impl ProducePerf {
         let Tally { delivered, failed, bytes, latencies, .. } = tally;
         bar.finish_and_clear();
         let report = Report { verb: "sent", records: delivered, failed, bytes, elapsed, latencies };
-        report.print(self.json)?;
+        report.print(self.output.chosen())?;
         Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 

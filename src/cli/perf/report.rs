@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::super::output::{self, Failure};
+use super::super::output::{self, Failure, Format};
 use super::Latencies;
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999)];
@@ -23,8 +23,11 @@ pub(super) struct Report {
 
 impl Report {
     /// Prints it to stdout.
-    pub(super) fn print(&self, as_json: bool) -> Result<(), Failure> {
-        if as_json { output::print_json(&self.json()) } else { output::print(&self.text()) }
+    pub(super) fn print(&self, format: Format) -> Result<(), Failure> {
+        match format {
+            Format::Text => output::print(&self.text()),
+            Format::Json => output::print_json(&self.json()),
+        }
     }
 
     fn rates(&self) -> (f64, f64) {
@@ -38,7 +41,10 @@ impl Report {
             0 => String::new(),
             failed => format!(", {failed} failed"),
         };
-        let latencies = &self.latencies.0;
+        let (verb, seconds, latencies) = (self.verb, self.elapsed.as_secs_f64(), &self.latencies.0);
+        if self.records == 0 {
+            return format!("{verb} no records in {seconds:.2} s{failed}\n");
+        }
         let mut quantiles: Vec<String> = QUANTILES
             .iter()
             .map(|(name, quantile)| {
@@ -47,10 +53,8 @@ impl Report {
             .collect();
         quantiles.push(format!("max {}", milliseconds(latencies.max())));
         format!(
-            "{} {} in {:.2} s{failed}\n{records_per_second:.0} records/s, {megabytes_per_second:.1} MB/s\nlatency: {}\n",
-            self.verb,
+            "{verb} {} in {seconds:.2} s{failed}\n{records_per_second:.0} records/s, {megabytes_per_second:.1} MB/s\nlatency: {}\n",
             output::count(self.records, "record"),
-            self.elapsed.as_secs_f64(),
             quantiles.join(", "),
         )
     }
@@ -63,6 +67,8 @@ impl Report {
             .map(|(name, quantile)| ((*name).to_owned(), json!(latencies.value_at_quantile(*quantile))));
         let mut quantiles: serde_json::Map<String, Value> = quantiles.collect();
         quantiles.insert("max".to_owned(), json!(latencies.max()));
+        // Without a record there was no latency, which is not one of 0.
+        let quantiles = Some(quantiles).filter(|_| self.records > 0);
         json!({
             "records": self.records,
             "failed": self.failed,
@@ -113,6 +119,17 @@ mod tests {
         let p99 = json["latency_us"]["p99"].as_u64().unwrap();
         assert!((990_000..=991_000).contains(&p99), "{p99}, to three digits");
         assert!(json["latency_us"]["max"].as_u64().unwrap() >= 1_000_000);
+    }
+
+    #[test]
+    fn without_a_record_there_is_no_latency() {
+        let mut empty = report();
+        (empty.records, empty.failed, empty.bytes) = (0, 0, 0);
+        empty.latencies = Latencies::new().unwrap();
+        assert_eq!(empty.text(), "sent no records in 2.00 s\n");
+        assert_eq!(empty.json()["latency_us"], Value::Null);
+        empty.failed = 3;
+        assert_eq!(empty.text(), "sent no records in 2.00 s, 3 failed\n");
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl RoundtripPerf {
         };
         let report = run.measure(self.records, self.rate, self.connect.timeout()).await;
         run.bar.finish_and_clear();
-        report?.print(self.json)?;
+        report?.print(self.output.chosen())?;
         Ok(ExitCode::SUCCESS)
     }
 }

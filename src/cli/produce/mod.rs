@@ -2,7 +2,7 @@
 //!
 //! Memory is bounded: lines are read only while the producer has room for them.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -54,7 +54,7 @@ pub(crate) struct Produce {
     /// A key or value of this text is sent as null; a null value is a tombstone.
     #[arg(long, value_name = "TEXT")]
     null_value: Option<String>,
-    /// Do not print the summary.
+    /// Print neither the summary nor, on a terminal, how to end.
     #[arg(long, short)]
     quiet: bool,
     #[command(flatten)]
@@ -134,6 +134,9 @@ impl Produce {
             ..Settings::default()
         };
         let mut producer = Producer::open(cluster, &self.topic, settings).await?;
+        if io::stdin().is_terminal() && !self.quiet {
+            output::print_error(format!("each line is a record for topic {:?}; end with Ctrl-D", self.topic));
+        }
         let started = Instant::now();
         let mut tally = Tally::default();
         let read = self.feed(&mut producer, &mut tally, Lines::of(io::stdin())).await;

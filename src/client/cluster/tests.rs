@@ -34,7 +34,7 @@ async fn a_topic_is_looked_up_once_and_again_after_it_was_forgotten() {
     let error = cluster.leader(&topic, 2).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Kafka(ErrorCode::UnknownTopicOrPartition));
     let error = cluster.topic("other").await.unwrap_err();
-    assert!(error.to_string().contains("create it with `yagura topic create other`"), "{error}");
+    assert!(error.to_string().contains("`yagura topic create other` makes it"), "{error}");
 }
 
 #[tokio::test]

@@ -29,6 +29,9 @@ pub use fetched::Fetched;
 /// The backoff between refreshes of stale metadata.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// A broker is away if it has not answered for this long after [`Settings::wait_max`], when even an idle topic is answered.
+const SILENCE_MAX: Duration = Duration::from_secs(2);
+
 /// The key for the cluster as a whole, where failures are counted by node.
 const NO_NODE: i32 = i32::MIN;
 
@@ -73,6 +76,18 @@ impl Assignment {
     }
 }
 
+/// The brokers are away, or back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outage {
+    /// No broker answers; the consumer goes on trying, within the cluster's timeout.
+    Began,
+    /// One answers again.
+    Ended,
+}
+
+/// Is told of outages.
+type OutageWatcher = Box<dyn FnMut(Outage) + Send>;
+
 enum FetchEvent {
     Answered { node: i32, address: String, answer: Result<FetchResponse, Error> },
     Refreshed(Result<Leaders, Error>),
@@ -95,6 +110,10 @@ pub struct Consumer {
     failing_since: HashMap<i32, Instant>,
     first_position: usize,
     work: FuturesUnordered<BoxFuture<'static, FetchEvent>>,
+    /// When a broker last answered, or the caller last began to wait.
+    heard: Instant,
+    is_away: bool,
+    outage_watcher: Option<OutageWatcher>,
 }
 
 impl Consumer {
@@ -121,6 +140,9 @@ impl Consumer {
             failing_since: HashMap::new(),
             first_position: 0,
             work: FuturesUnordered::new(),
+            heard: Instant::now(),
+            is_away: false,
+            outage_watcher: None,
         };
         consumer.adopt(leaders)?;
         Ok(consumer)
@@ -131,14 +153,36 @@ impl Consumer {
         &self.positions
     }
 
+    /// Calls `watcher` when no broker answers any more, and when one does again.
+    pub fn on_outage(&mut self, watcher: impl FnMut(Outage) + Send + 'static) {
+        self.outage_watcher = Some(Box::new(watcher));
+    }
+
+    fn tell(&mut self, outage: Outage) {
+        self.is_away = outage == Outage::Began;
+        if let Some(watcher) = &mut self.outage_watcher {
+            watcher(outage);
+        }
+    }
+
     /// The next records; `None` once every partition has been read up to its `until`.
     pub async fn poll(&mut self) -> Result<Option<Vec<Fetched>>, Error> {
+        // Nobody listened while the caller was busy.
+        self.heard = Instant::now();
         loop {
             if self.positions.iter().all(Assignment::is_finished) {
                 return Ok(None);
             }
             self.launch()?;
-            let Some(done) = self.work.next().await else {
+            let silent = self.heard + self.settings.wait_max + SILENCE_MAX;
+            let done = tokio::select! {
+                done = self.work.next() => done,
+                () = tokio::time::sleep_until(silent), if !self.is_away => {
+                    self.tell(Outage::Began);
+                    continue;
+                }
+            };
+            let Some(done) = done else {
                 return Err(Error::misused(
                     "the consumer has nothing to wait for; this is a fault of the client",
                 ));
@@ -307,6 +351,10 @@ impl Consumer {
             return self.tolerate(node, error).map(|()| None);
         }
         self.failing_since.remove(&node);
+        self.heard = Instant::now();
+        if self.is_away {
+            self.tell(Outage::Ended);
+        }
         let Some(at) = self.positions.iter_mut().find(|at| at.partition == partition) else {
             return Err(Error::malformed(
                 address,

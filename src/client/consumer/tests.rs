@@ -7,6 +7,7 @@ use kafka_protocol::protocol::Decodable;
 use kernel::call::Header;
 use kernel::records::{BatchBuilder, Codec, NewRecord, patch};
 use kernel::{Api, ErrorCode};
+use parking_lot::Mutex;
 
 use super::super::fake::{self, Act};
 use super::*;
@@ -117,6 +118,20 @@ async fn a_moved_leader_and_a_broken_connection_are_survived() {
         let mut consumer = broker.consumer(vec![assignment(0, 0, 30)]).await;
         assert_eq!(read_all(&mut consumer).await.len(), 30, "{error:?}");
     }
+}
+
+#[tokio::test]
+async fn an_outage_is_told_when_it_begins_and_when_it_ends() {
+    let broker = Broker::start(usize::MAX, None).await;
+    let mut consumer = broker.consumer(vec![assignment(0, 0, 30)]).await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let (log, own) = (Arc::clone(&told), Arc::clone(&broker));
+    consumer.on_outage(move |outage| {
+        log.lock().push(outage);
+        own.failures.store(0, Ordering::SeqCst);
+    });
+    assert_eq!(read_all(&mut consumer).await.len(), 30);
+    assert_eq!(*told.lock(), [Outage::Began, Outage::Ended]);
 }
 
 #[tokio::test]

@@ -56,9 +56,9 @@ impl CommitStats {
             MetricKind::Histogram,
             "Bytes of record batches in a commit.",
         );
-        page.histogram(&[], &self.bytes, 1.0);
+        page.histogram(&[], &self.bytes, 1);
         page.family("yagura_store_commit_seconds", MetricKind::Histogram, "Time that a commit took.");
-        page.histogram(&[], &self.micros, 1e-6);
+        page.histogram(&[], &self.micros, 1_000_000);
     }
 }
 

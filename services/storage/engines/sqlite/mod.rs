@@ -15,6 +15,7 @@ mod batches;
 mod cache;
 mod commit;
 mod fold;
+mod foreign;
 mod garbage;
 mod gauges;
 mod index;

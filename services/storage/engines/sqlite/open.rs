@@ -12,6 +12,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::commit::parse;
 use super::fold::Fold;
+use super::foreign::{is_of_another_program, not_a_store, of_another_program, refuse_foreign};
 use super::journal::{self, Change};
 use super::logs::{Log, Numbers};
 use super::migrate;
@@ -29,10 +30,18 @@ pub(super) struct Opened {
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
-    let lock = lock(path)?;
+    refuse_foreign(path)?;
+    let (lock, made) = lock(path)?;
     let backup = migrate::finish(path)?;
     let mut connection = connect(path)?;
-    if prepare(&connection, path)? == Prepared::Format1 {
+    let prepared = prepare(&connection, path);
+    if let (Err(_), Some(made)) = (&prepared, made)
+        && is_of_another_program(&connection)
+    {
+        // Whoever waits for this lock is refused as well.
+        let _ = std::fs::remove_file(made);
+    }
+    if prepared? == Prepared::Format1 {
         connection = migrate::migrate(connection, path)?;
     }
     let damaged = |error: rusqlite::Error| cannot_open(path, &error);
@@ -69,11 +78,12 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
 }
 
 /// Locks a separate file next to the store: SQLite's locks allow several processes, and two brokers that each
-/// hold the documents in memory would overwrite each other's offsets.
-fn lock(path: &Path) -> Result<File, StoreError> {
+/// hold the documents in memory would overwrite each other's offsets. Returns the file's path too if it was not there.
+fn lock(path: &Path) -> Result<(File, Option<PathBuf>), StoreError> {
     let mut lock_path = real_path(path).into_os_string();
     lock_path.push("-lock");
     let lock_path = PathBuf::from(lock_path);
+    let is_new = !lock_path.exists();
     let file =
         File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(|error| {
             StoreError(format!(
@@ -83,7 +93,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
             ))
         })?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok((file, Some(lock_path).filter(|_| is_new))),
         Err(TryLockError::WouldBlock) => Err(StoreError(format!(
             "the store {} is held by another process; stop that one first, or give this one a file of its own",
             path.display()
@@ -96,10 +106,7 @@ fn lock(path: &Path) -> Result<File, StoreError> {
 
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => StoreError(format!(
-            "{} is not a Yagura store, or its first page is damaged; restore it from a backup, or name another file",
-            path.display()
-        )),
+        Some(rusqlite::ErrorCode::NotADatabase) => not_a_store(path),
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => StoreError(format!(
             "the store {} is damaged ({error}); `yagura store verify` tells how much, a backup brings it back",
             path.display()
@@ -137,10 +144,7 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Prepared, 
     if is_new {
         connection.execute_batch(PAGES).map_err(cannot)?;
     } else if application != APPLICATION_ID {
-        return Err(StoreError(format!(
-            "{} is a SQLite file of another program; name another file for the store",
-            path.display()
-        )));
+        return Err(of_another_program(path));
     } else if format > FORMAT {
         return Err(StoreError(format!(
             "the store {} was written by a newer release (format {format}, this one reads up to {FORMAT}); upgrade Yagura, or restore a backup made before the upgrade",

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::batches::{Reading, View};
 use super::commit::document;
+use super::foreign::refuse_foreign;
 use super::index::{Span, Step};
 use super::lane::{Lane, Work};
 use super::logs::Log;
@@ -423,5 +424,6 @@ pub(super) fn outside(path: &Path) -> Result<Connection, StoreError> {
     if !path.exists() {
         return Err(StoreError(format!("there is no file {}", path.display())));
     }
+    refuse_foreign(path)?;
     open::reader(path)
 }

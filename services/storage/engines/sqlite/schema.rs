@@ -99,6 +99,10 @@ pub(super) fn rows_of(number: u32) -> (i64, i64) {
     (pack(number, 0), pack(number, OFFSET_MAX))
 }
 
+/// The advice where a damaged file is met, but for `store verify` itself.
+pub(super) const VERIFY_ADVICE: &str =
+    "; the file is damaged: stop the broker and run `yagura store verify` on it";
+
 /// The operator's error message when an SQLite operation fails.
 pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
     let code = error.sqlite_error_code();
@@ -109,9 +113,7 @@ pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
         Some(rusqlite::ErrorCode::SystemIoFailure) => {
             "; look at the disk's free space and health, and at limits on file sizes"
         }
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => {
-            "; the file is damaged: stop the broker and run `yagura store verify` on it"
-        }
+        Some(rusqlite::ErrorCode::DatabaseCorrupt) => VERIFY_ADVICE,
         Some(rusqlite::ErrorCode::ReadOnly) => "; make the file and its folder writable",
         _ => "",
     };

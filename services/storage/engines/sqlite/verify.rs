@@ -14,7 +14,7 @@ use rusqlite::Connection;
 use super::logs::Log;
 use super::open::{self, replay};
 use super::reader::outside;
-use super::schema::failed;
+use super::schema::{VERIFY_ADVICE, failed};
 use super::state::Unfolded;
 use super::verify_log::verify_log;
 use super::verify_numbers::verify_numbers;
@@ -58,8 +58,16 @@ const FAULTS_MAX: usize = 100;
 /// # Errors
 /// The file cannot be read.
 pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, String> {
-    let connection = outside(path).map_err(|error| error.0)?;
-    run(&connection, progress).map_err(|error| error.0)
+    let connection = outside(path).map_err(found)?;
+    run(&connection, progress).map_err(found)
+}
+
+/// An error's text, without the advice to do what is being done.
+fn found(error: StoreError) -> String {
+    match error.0.strip_suffix(VERIFY_ADVICE) {
+        Some(text) => format!("{text}; the file is damaged: restore a backup"),
+        None => error.0,
+    }
 }
 
 fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyReport, StoreError> {
@@ -79,7 +87,7 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
     let (unfolded, fold) = match replay(connection) {
         Ok(replayed) => replayed,
         Err(error) => {
-            report.fault(error.0);
+            report.fault(found(error));
             return Ok(report);
         }
     };
@@ -193,4 +201,18 @@ fn partitions(
         }
     }
     Ok(partitions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::schema::damaged;
+    use super::*;
+
+    #[test]
+    fn verification_does_not_advise_verification() {
+        let error = failed("reading its journal", &damaged("a page is torn"));
+        assert!(error.0.contains("store verify"), "{error}");
+        let text = found(error);
+        assert!(!text.contains("store verify") && text.ends_with("restore a backup"), "{text}");
+    }
 }
