@@ -193,6 +193,14 @@ class Bench:
         self.report("raw memory: one copy into new memory", "CPU-s/GB", raws)
         self.report("produce, memory engine, broker CPU", "CPU-s/GB", costs, "<= 0.35")
 
+    def checks(self):
+        """Checking all records of a batch, over a bare decompression of the same bytes in the same run."""
+        runs = [self.raw_limit("check_records", "2") for _ in range(self.runs)]
+        *codecs, plain = zip(*runs)
+        for codec, ratios in zip(["gzip", "snappy", "lz4", "zstd"], codecs):
+            self.report(f"check all records of a batch over bare decompression, {codec}", "x", ratios, "<= 1.3")
+        self.report("the same over header and CRC alone, uncompressed", "x", plain)
+
     def sqlite(self):
         rates, ratios, costs, peaks, raws, raw_costs, best, best_costs = ([] for _ in range(8))
         for _ in range(self.runs):
@@ -244,8 +252,8 @@ class Bench:
         return megabytes / took, cpu / megabytes * 1000
 
 
-NEED_TOOLS = {"produce", "sqlite", "consume"}
-ALL = ["start", "resident", "metadata", "roundtrip", "produce", "sqlite", "consume", "groups", "scale", "attack", "idle"]
+NEED_TOOLS = {"produce", "sqlite", "consume", "checks"}
+ALL = ["start", "resident", "metadata", "roundtrip", "checks", "produce", "sqlite", "consume", "groups", "scale", "attack", "idle"]
 
 
 def build_tools(tools):
@@ -258,8 +266,8 @@ def build_tools(tools):
     ).stdout
     messages = [json.loads(line) for line in built.splitlines() if line.startswith("{")]
     for message in messages:
-        if message.get("executable") and (name := message["target"]["name"]).startswith("raw_"):
-            shutil.copy(message["executable"], tools / name)
+        if message.get("executable") and "bench" in message["target"]["kind"]:
+            shutil.copy(message["executable"], tools / message["target"]["name"])
 
 
 def main():

@@ -23,4 +23,4 @@ mod telemetry;
 pub use dispatch::served;
 pub use port::Storage;
 pub use rules::configs::reference_markdown;
-pub use settings::Settings;
+pub use settings::{CheckRecords, Settings};

@@ -21,6 +21,9 @@ pub struct Settings {
     /// Partitions of a topic whose creator sets no number.
     #[serde(default = "default_partitions")]
     pub default_partitions: i32,
+    /// How the records of a produced batch are checked.
+    #[serde(default)]
+    pub check_records: CheckRecords,
     /// How often retention is applied and garbage removed.
     #[serde(default = "default_retention_interval")]
     pub retention_interval: Span,
@@ -59,6 +62,17 @@ pub struct Settings {
     pub delete_delay: Span,
 }
 
+/// How the records of a produced batch are checked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CheckRecords {
+    /// All of them, as Kafka does.
+    #[default]
+    Full,
+    /// Uncompressed ones. Of compressed ones the header is believed.
+    Header,
+}
+
 /// The settings, one line each.
 pub(crate) const REFERENCE: &[Setting] = &[
     Setting::required(
@@ -75,6 +89,11 @@ pub(crate) const REFERENCE: &[Setting] = &[
         "default_partitions",
         ValueKind::Number { min: 1, max: i32::MAX as i64 },
         "Partitions of a topic that is made without saying how many.",
+    ),
+    Setting::new(
+        "check_records",
+        ValueKind::OneOf(&["full", "header"]),
+        "`full` opens every batch and checks its records, as Kafka does; `header` believes the header of a compressed one, which spares CPU where all producers are trusted.",
     ),
     Setting::new("retention_interval", SOME_TIME, "How often records past their retention are deleted."),
     Setting::new(
@@ -193,6 +212,7 @@ impl Settings {
             url: url.into(),
             auto_create_topics: default_auto_create_topics(),
             default_partitions: default_partitions(),
+            check_records: CheckRecords::default(),
             retention_interval: default_retention_interval(),
             group_initial_rebalance_delay: default_group_initial_rebalance_delay(),
             group_min_session_timeout: default_group_min_session_timeout(),

@@ -6,7 +6,6 @@ use kafka_protocol::messages::offset_for_leader_epoch_response::{
 };
 use kafka_protocol::messages::{OffsetForLeaderEpochRequest, OffsetForLeaderEpochResponse};
 use kernel::{Call, ErrorCode, TopicPartition};
-use rules::documents::PartitionDocument;
 use uuid::Uuid;
 
 use crate::apis::common::answer::Answer;
@@ -24,12 +23,18 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     for (topic, named) in request.topics.iter().zip(&refs) {
         places.extend(topic.partitions.iter().flat_map(|partition| topics.at(named, partition.partition)));
     }
-    let logs = broker.store.logs(places).await?;
+    let logs = broker.store.logs(places.clone()).await?;
+    let histories = broker.store.epoch_histories(places).await?;
+    let current = broker.store.leader_epoch().await?;
     let mut results = Vec::with_capacity(request.topics.len());
     for (topic, named) in request.topics.into_iter().zip(&refs) {
         let answer = |partition: &OffsetForLeaderPartition| {
-            let log = topics.at(named, partition.partition).map(|at| logs.get(&at));
-            let found = log.and_then(|log| find(log.ok_or(ErrorCode::UnknownTopicOrPartition)?, partition));
+            let found = topics.at(named, partition.partition).and_then(|at| {
+                let log = logs.get(&at).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                check_leader_epoch(epochs::known_epoch(partition.current_leader_epoch), current)?;
+                let history = histories.get(&at).map(|history| &**history);
+                Ok(end_of_epoch(log, history, current, partition.leader_epoch))
+            });
             response(partition.partition, found)
         };
         let partitions = topic.partitions.iter().map(answer).collect();
@@ -39,15 +44,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&OffsetForLeaderEpochResponse::default().with_topics(results))?))
 }
 
-/// The epoch and its end offset; `None` if the log has no such epoch yet.
-fn find(
-    log: &PartitionDocument,
-    partition: &OffsetForLeaderPartition,
-) -> Result<Option<(i32, i64)>, ErrorCode> {
-    check_leader_epoch(epochs::known_epoch(partition.current_leader_epoch), log)?;
-    Ok(end_of_epoch(log, partition.leader_epoch))
-}
-
+/// The epoch and its end offset; without them there is no such epoch yet.
 fn response(index: i32, found: Result<Option<(i32, i64)>, ErrorCode>) -> EpochEndOffset {
     let response = EpochEndOffset::default().with_partition(index);
     match found {
@@ -59,13 +56,23 @@ fn response(index: i32, found: Result<Option<(i32, i64)>, ErrorCode>) -> EpochEn
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
+    use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+    use kafka_protocol::messages::{
+        FetchRequest, FetchResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+    };
     use kernel::Api;
+    use kernel::clock::ManualClock;
     use kernel::records::Codec;
 
     use super::*;
     use crate::apis::common::text;
-    use crate::apis::testing::{NOW_MS, append, ask, batch, broker, topic};
+    use crate::apis::testing::{NOW_MS, append, ask, batch, broker, broker_over, topic};
+    use crate::engines::memory::Memory;
 
     fn request(name: &'static str, asked: &[(i32, i32, i32)]) -> OffsetForLeaderEpochRequest {
         let partition = |(index, current, epoch): &(i32, i32, i32)| {
@@ -114,6 +121,76 @@ mod tests {
             ];
             assert_eq!(told, expected, "version {version}");
         }
+    }
+
+    /// A broker that opens the store so many seconds after the beginning of 2024.
+    fn broker_at(store: &Arc<Memory>, seconds: i64) -> Arc<Broker> {
+        let clock = Arc::new(ManualClock::at(1_704_067_200_000 + seconds * 1_000));
+        broker_over(Arc::clone(store), clock, 64 << 20)
+    }
+
+    async fn produce(broker: &Arc<Broker>, name: &'static str, records: usize) {
+        let records = batch(Codec::None, &vec![NOW_MS; records]);
+        let data = PartitionProduceData::default().with_records(Some(records));
+        let topic = TopicProduceData::default().with_name(text::topic_name(name));
+        let topic = topic.with_partition_data(vec![data]);
+        let request = ProduceRequest::default().with_acks(-1).with_topic_data(vec![topic]);
+        let response: ProduceResponse = ask(broker, Api::PRODUCE, 12, &request).await;
+        assert_eq!(response.responses[0].partition_responses[0].error_code, 0);
+    }
+
+    /// What Metadata and Fetch take for the current epoch of `orders`.
+    async fn current(broker: &Arc<Broker>) -> i32 {
+        let topic = MetadataRequestTopic::default().with_name(Some(text::topic_name("orders")));
+        let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+        let response: MetadataResponse = ask(broker, Api::METADATA, 9, &request).await;
+        let epoch = response.topics[0].partitions[0].leader_epoch;
+        for (sent, error) in [(epoch - 1, 74), (epoch, 0), (epoch + 1, 75)] {
+            let partition =
+                FetchPartition::default().with_current_leader_epoch(sent).with_partition_max_bytes(1);
+            let topic = FetchTopic::default().with_topic(text::topic_name("orders"));
+            let topic = topic.with_partitions(vec![partition]);
+            let request = FetchRequest::default().with_max_bytes(1).with_topics(vec![topic]);
+            let response: FetchResponse = ask(broker, Api::FETCH, 12, &request).await;
+            assert_eq!(response.responses[0].partitions[0].error_code, error, "{sent} of {epoch}");
+        }
+        epoch
+    }
+
+    async fn ends<const N: usize>(broker: &Arc<Broker>, epochs: [i32; N]) -> [(i32, i64); N] {
+        let request = request("orders", &epochs.map(|epoch| (0, -1, epoch)));
+        let response: OffsetForLeaderEpochResponse =
+            ask(broker, Api::OFFSET_FOR_LEADER_EPOCH, 4, &request).await;
+        let mut found = response.topics[0].partitions.iter();
+        epochs.map(|_| found.next().map(|end| (end.leader_epoch, end.end_offset)).unwrap())
+    }
+
+    #[tokio::test]
+    async fn an_opening_of_the_store_begins_an_epoch_with_its_first_append() {
+        let store = Arc::new(Memory::new());
+        let broker = broker_at(&store, 100);
+        for name in ["orders", "others"] {
+            topic(&broker, name, 1, &[]).await;
+        }
+        assert_eq!(broker.store.leader_epoch().await, Ok(0));
+        produce(&broker, "orders", 3).await;
+        assert_eq!(current(&broker).await, 100);
+        // The clock was set back.
+        let broker = broker_at(&store, 50);
+        assert_eq!(current(&broker).await, 100, "nothing was appended yet");
+        produce(&broker, "orders", 2).await;
+        produce(&broker, "orders", 1).await;
+        assert_eq!(current(&broker).await, 101);
+        assert_eq!(ends(&broker, [99, 100, 101, 102]).await, [(99, 0), (100, 3), (101, 6), (-1, -1)]);
+        let broker = broker_at(&store, 500);
+        produce(&broker, "others", 1).await;
+        assert_eq!(current(&broker).await, 500, "it is the same for all partitions");
+        assert_eq!(
+            ends(&broker, [100, 101, 300, 500, 501]).await,
+            [(100, 3), (101, 6), (101, 6), (500, 6), (-1, -1)]
+        );
+        produce(&broker, "orders", 1).await;
+        assert_eq!(ends(&broker, [101, 300, 500]).await, [(101, 6), (101, 6), (500, 7)]);
     }
 
     #[tokio::test]

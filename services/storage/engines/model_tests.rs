@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::records::{Batch, BatchBuilder, Codec, NO_TIMESTAMP, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::{Append, Command, ConfigOperation, DueCommand, NewConfigs, Retain};
@@ -62,7 +62,7 @@ impl Dice {
             BatchBuilder::new(self.pick(&[Codec::None, Codec::Lz4])).producer(producer, epoch, sequence);
         let value = vec![b'x'; self.pick(&[1, 100, 5_000, 40_000])];
         for _ in 0..=self.roll(3) {
-            let timestamp = self.roll(1_000) as i64;
+            let timestamp = if self.roll(6) == 0 { NO_TIMESTAMP } else { self.roll(1_000) as i64 };
             builder.push(NewRecord { timestamp, value: Some(&value), ..NewRecord::default() });
         }
         Batch::check(builder.build().unwrap()).unwrap()
@@ -116,8 +116,15 @@ impl Dice {
             10 => Command::Retain(self.retain(ids)),
             11 => Command::Due(self.due_command(ids)),
             _ => {
-                let append = Append::new(self.partition(ids), &self.batch(), step as i64);
-                Command::Append(Append { origin: self.origin(), ..append })
+                let batch = self.batch();
+                let append = Append::new(self.partition(ids), &batch, step as i64);
+                let facts = append.batch;
+                let batch = match self.roll(4) {
+                    0 => facts.with_append_time(),
+                    _ => facts.with_create_time(batch.walk(1 << 20, |_| {}).unwrap()),
+                };
+                let leader_epoch = (step / 25) as i32;
+                Command::Append(Append { batch, leader_epoch, origin: self.origin(), ..append })
             }
         }
     }
@@ -178,6 +185,7 @@ impl Dice {
         let timestamp = match self.roll(50) {
             0 => i64::MAX - 5,
             1 => 1_900,
+            2..5 => NO_TIMESTAMP,
             _ => step * 10 + self.roll(40) as i64,
         };
         let value = vec![b'x'; self.pick(&[1, 10, 300, 9_000])];

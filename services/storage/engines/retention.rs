@@ -3,6 +3,7 @@
 use rules::documents::TopicDocument;
 
 use super::StoreError;
+use super::resident::Times;
 
 /// A topic's retention limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,24 +27,27 @@ impl RetentionLimits {
     }
 
     /// Whether the oldest batch of a log expires, or some of the oldest do together: it is too old, or the log without it
-    /// still reaches the size limit, as in Kafka.
+    /// still reaches the size limit, as in Kafka. `None` if that is not known: it expires with the next one that does.
     pub(in crate::engines) fn expires(
         &self,
-        max_timestamp: i64,
+        times: Times,
         log_bytes: u64,
         batch_bytes: u64,
         now_ms: i64,
-    ) -> bool {
-        let too_old = self.expires_ms(max_timestamp).is_some_and(|expires_ms| expires_ms <= now_ms);
-        let too_many =
-            self.retention_bytes.is_some_and(|limit| log_bytes - batch_bytes.min(log_bytes) >= limit as u64);
-        too_old || too_many
+    ) -> Option<bool> {
+        if self.retention_bytes.is_some_and(|limit| log_bytes.saturating_sub(batch_bytes) >= limit as u64) {
+            return Some(true);
+        }
+        if self.retention_ms.is_none() {
+            return Some(false);
+        }
+        times.youngest().map(|_| self.expires_ms(times).is_some_and(|expires_ms| expires_ms <= now_ms))
     }
 
-    /// When a batch is too old, in ms.
-    pub(in crate::engines) fn expires_ms(&self, max_timestamp: i64) -> Option<i64> {
-        let limit_ms = self.retention_ms?;
-        Some(max_timestamp.saturating_add(limit_ms).saturating_add(1))
+    /// When a batch is too old, in ms; `None` if never, or if its age is not known.
+    pub(in crate::engines) fn expires_ms(&self, times: Times) -> Option<i64> {
+        let (limit_ms, youngest) = (self.retention_ms?, times.youngest()?);
+        Some(youngest.saturating_add(limit_ms).saturating_add(1))
     }
 }
 

@@ -25,7 +25,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::AlterGroupConfigs { group, .. } => {
             wanted.write::<GroupConfigs>(group);
         }
-        Command::Append(append) => log::needs_to_append(&mut wanted, append),
+        Command::Append(append) => log::needs_to_append(&mut wanted, append, set),
         Command::AdvanceLogStart { partition, .. } => {
             wanted.write::<PartitionDocument>(partition);
         }

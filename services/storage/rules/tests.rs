@@ -6,8 +6,12 @@ use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{ErrorCode, ProducerId, TopicId, TopicPartition};
 use uuid::Uuid;
 
-use crate::commands::{Append, Applied, Command, ConfigOperation, DueCommand, NewConfigs, Outcome, Retain};
-use crate::documents::{DueKey, DueSubject, PartitionDocument, ProducerDocument, ProducerKey};
+use crate::commands::{
+    Append, Applied, Command, ConfigOperation, DueCommand, Effect, NewConfigs, Outcome, Retain,
+};
+use crate::documents::{
+    Counters, DueKey, DueSubject, EpochHistory, PartitionDocument, ProducerDocument, ProducerKey,
+};
 use crate::testing::MapStore;
 
 const TOPIC: TopicId = TopicId(Uuid::from_u128(1));
@@ -130,6 +134,62 @@ fn a_producer_without_state_may_continue_its_sequence() {
     assert_eq!(bench.run(forget(after)), Ok(Applied::ProducerExpired(true)));
     assert_eq!(bench.run(forget(after)), Ok(Applied::ProducerExpired(false)), "it is gone");
     assert_eq!(bench.base_offset(batch(9, 0, 7, 1)), (1, false));
+}
+
+#[test]
+fn log_append_time_never_goes_back() {
+    let mut bench = Bench::with_topic();
+    let mut append_at = |now_ms: i64| {
+        let append = Append::new(AT, &batch(-1, -1, -1, 1), now_ms);
+        let append = Append { batch: append.batch.with_append_time(), ..append };
+        let (outcome, effects) = bench.0.run(&Command::Append(append));
+        let Ok(Applied::Appended { max_timestamp, .. }) = outcome else { panic!("{outcome:?}") };
+        let [Effect::Append { batch, appended_ms, .. }] = &effects[..] else { panic!("{effects:?}") };
+        assert_eq!((batch.max_timestamp, batch.has_append_time()), (max_timestamp, true));
+        assert_eq!(*appended_ms, now_ms);
+        max_timestamp
+    };
+    assert_eq!([5_000, 4_000, 4_999, 5_001, 3].map(&mut append_at), [5_000, 5_000, 5_000, 5_001, 5_001]);
+}
+
+#[test]
+fn a_partition_records_a_leader_epoch_when_it_is_appended_to() {
+    let mut bench = Bench::with_topic();
+    let append_in = |bench: &mut Bench, epoch| {
+        let append = Append { leader_epoch: epoch, ..Append::new(AT, &batch(-1, -1, -1, 10), 0) };
+        let (outcome, effects) = bench.0.run(&Command::Append(append));
+        outcome.unwrap();
+        let [Effect::Append { leader_epoch, .. }] = &effects[..] else { panic!("{effects:?}") };
+        *leader_epoch
+    };
+    assert_eq!(append_in(&mut bench, 0), 0);
+    assert_eq!(bench.0.get::<EpochHistory>(&AT), None, "an append writes no more than it must");
+    assert_eq!(bench.0.get::<Counters>(&()), None);
+    assert_eq!([7, 7, 9].map(|epoch| append_in(&mut bench, epoch)), [7, 7, 9]);
+    assert_eq!(append_in(&mut bench, 8), 9, "it never goes back");
+    let history = bench.0.get::<EpochHistory>(&AT).unwrap();
+    let ends = [-3, 0, 3, 7, 8, 9].map(|epoch| history.end_of(epoch));
+    assert_eq!(ends, [Some((-3, 0)), Some((0, 10)), Some((0, 10)), Some((7, 30)), Some((7, 30)), None]);
+    assert_eq!(bench.0.get::<Counters>(&()).unwrap().leader_epoch, 9);
+    // A partition that was never appended to begins with the epoch of its first record, and takes its history with it.
+    let other = TopicPartition { partition: 1, ..AT };
+    let append = Append { leader_epoch: 8, ..Append::new(other, &batch(-1, -1, -1, 1), 0) };
+    bench.run(Command::Append(append)).unwrap();
+    let history = bench.0.get::<EpochHistory>(&other).unwrap();
+    assert_eq!((history.end_of(7), history.at(0)), (Some((7, 0)), Some(8)));
+    assert_eq!(bench.0.get::<Counters>(&()).unwrap().leader_epoch, 9);
+    bench.run(Command::DeleteTopic { id: TOPIC }).unwrap();
+    assert_eq!([AT, other].map(|at| bench.0.get::<EpochHistory>(&at).is_some()), [false, false]);
+}
+
+#[test]
+fn a_duplicate_begins_no_leader_epoch() {
+    let mut bench = Bench::with_topic();
+    bench.base_offset(batch(9, 0, 0, 2));
+    let again = Append { leader_epoch: 5, ..Append::new(AT, &batch(9, 0, 0, 2), 0) };
+    let again = bench.run(Command::Append(again)).unwrap();
+    assert!(matches!(again, Applied::Appended { base_offset: 0, is_duplicate: true, .. }));
+    assert_eq!(bench.0.get::<EpochHistory>(&AT), None);
 }
 
 #[test]

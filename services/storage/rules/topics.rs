@@ -7,7 +7,9 @@ use kernel::{ErrorCode, TopicId, TopicPartition};
 
 use crate::commands::{Applied, Effect, NewConfigs, Outcome, Refused};
 use crate::configs::{self, ConfigKind};
-use crate::documents::{DueSubject, PartitionDocument, TopicCollision, TopicDocument, TopicName};
+use crate::documents::{
+    DueSubject, EpochHistory, PartitionDocument, TopicCollision, TopicDocument, TopicName,
+};
 use crate::due;
 use crate::working_set::{Wanted, WorkingSet};
 
@@ -35,7 +37,7 @@ pub(crate) fn needs_to_delete(wanted: &mut Wanted, id: TopicId, set: &WorkingSet
     let Some(TopicName(name)) = set.get::<TopicName>(&id) else { return };
     wanted.write::<TopicDocument>(name).write::<TopicCollision>(&collision_name(name));
     for partition in set.get::<TopicDocument>(name).into_iter().flat_map(TopicDocument::all_partitions) {
-        wanted.write::<PartitionDocument>(&partition);
+        wanted.write::<PartitionDocument>(&partition).write::<EpochHistory>(&partition);
     }
 }
 
@@ -122,7 +124,13 @@ fn check_configs(configs: &BTreeMap<String, String>) -> Result<(), Refused> {
 fn add_partitions(set: &mut WorkingSet<'_>, topic: TopicId, range: std::ops::Range<i32>) {
     for partition in range {
         let at = TopicPartition { topic, partition };
-        let log = PartitionDocument { log_start: 0, end: 0, leader_epoch: 0, look_after_append: false };
+        let log = PartitionDocument {
+            log_start: 0,
+            end: 0,
+            leader_epoch: 0,
+            look_after_append: false,
+            append_time_ms: None,
+        };
         set.put::<PartitionDocument>(&at, log);
         set.effect(Effect::CreateLog { partition: at });
     }
@@ -142,6 +150,9 @@ pub(crate) fn delete(set: &mut WorkingSet<'_>, id: TopicId) -> Outcome {
             set.effect(Effect::DropLog { partition });
         }
         set.delete::<PartitionDocument>(&partition);
+        if set.get::<EpochHistory>(&partition).is_some() {
+            set.delete::<EpochHistory>(&partition);
+        }
     }
     let collision = collision_name(&name);
     let mut colliding = set.get::<TopicCollision>(&collision).cloned().unwrap_or_default();

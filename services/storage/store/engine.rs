@@ -6,7 +6,7 @@ use kernel::Ticket;
 use kernel::budget::{Budget, Lease};
 use rules::commands::{Command, Outcome};
 use rules::documents::{DocumentKind, Key, Prefix};
-use tokio::sync::watch;
+use tokio::sync::{OnceCell, watch};
 
 use crate::engines::{Engine, Holds, ReadLimits, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
 
@@ -15,6 +15,8 @@ use crate::engines::{Engine, Holds, ReadLimits, ReadOutcome, ReadSpec, StoreErro
 pub(crate) struct Store {
     engine: watch::Receiver<Opened>,
     queue: Budget,
+    /// The leader epoch that it appends with, once it has appended.
+    pub(super) epoch: Arc<OnceCell<i32>>,
 }
 
 /// Whether the engine is open.
@@ -51,7 +53,8 @@ impl Store {
     /// A store that is still opening. Commands that wait to be durable hold at most `queue_bytes_max` bytes.
     pub(crate) fn opening(queue_bytes_max: usize) -> (StoreOpener, Store) {
         let (sender, engine) = watch::channel(Opened::NotYet);
-        (StoreOpener(sender), Store { engine, queue: Budget::new(queue_bytes_max, 0) })
+        let (queue, epoch) = (Budget::new(queue_bytes_max, 0), Arc::default());
+        (StoreOpener(sender), Store { engine, queue, epoch })
     }
 
     /// The engine, if it is open.

@@ -2,6 +2,7 @@
 
 mod dry_run;
 mod engine;
+mod epochs;
 mod groups;
 mod topics;
 

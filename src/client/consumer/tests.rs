@@ -5,7 +5,7 @@ use bytes::Bytes;
 use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
 use kafka_protocol::protocol::Decodable;
 use kernel::call::Header;
-use kernel::records::{BatchBuilder, Codec, NewRecord, patch};
+use kernel::records::{BatchBuilder, Codec, NewRecord};
 use kernel::{Api, ErrorCode};
 use parking_lot::Mutex;
 
@@ -79,7 +79,7 @@ fn batch(base: i64) -> Bytes {
         builder.push(NewRecord { value: Some(value.as_bytes()), ..NewRecord::default() });
     }
     let mut bytes = builder.build().unwrap().to_vec();
-    patch(&mut bytes, base, 0);
+    bytes[..8].copy_from_slice(&base.to_be_bytes());
     bytes.into()
 }
 

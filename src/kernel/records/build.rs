@@ -1,8 +1,8 @@
-//! Builds batches for producers, and rewrites batches where a broker must change them.
+//! Builds batches for producers, and recompresses them where a topic has a codec of its own.
 
 use bytes::Bytes;
 
-use super::{Batch, CODEC_MASK, CRC_FROM, Codec, CodecError, HEADER_BYTES, LOG_APPEND_TIME, NO_PRODUCER_ID};
+use super::{Batch, CODEC_MASK, CRC_FROM, Codec, CodecError, HEADER_BYTES, NO_PRODUCER_ID};
 
 /// A record to append to a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -128,23 +128,6 @@ fn seal(mut batch: Vec<u8>) -> Bytes {
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);
     batch[17..21].copy_from_slice(&crc.to_be_bytes());
     batch.into()
-}
-
-/// The batch with log append time: the attribute bit, both timestamps and so the CRC change.
-///
-/// Kafka keeps the base timestamp; the bit means that every record has the maximum timestamp.
-pub fn stamp_append_time(batch: &Batch, now_ms: i64) -> Batch {
-    let mut bytes = batch.bytes().to_vec();
-    bytes[21..23].copy_from_slice(&(batch.attributes() | LOG_APPEND_TIME).to_be_bytes());
-    bytes[35..43].copy_from_slice(&now_ms.to_be_bytes());
-    Batch { bytes: seal(bytes) }
-}
-
-/// The batch with the log append time bit cleared; its timestamps are kept.
-pub fn clear_append_time(batch: &Batch) -> Batch {
-    let mut bytes = batch.bytes().to_vec();
-    bytes[21..23].copy_from_slice(&(batch.attributes() & !LOG_APPEND_TIME).to_be_bytes());
-    Batch { bytes: seal(bytes) }
 }
 
 /// The batch recompressed with another codec.

@@ -118,7 +118,7 @@ impl Iterator for Records {
 }
 
 /// A zigzag varint of up to 64 bits, and its length on the wire.
-pub(super) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
+fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0u64;
     for (index, byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
@@ -127,58 +127,4 @@ pub(super) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
         }
     }
     None
-}
-
-/// Validates uncompressed records without keeping them: exactly `count` whole records and no trailing bytes.
-///
-/// A truncated record, or a header without a key, would permanently block every consumer of its partition.
-pub(super) fn check_records(mut records: &[u8], count: i32) -> Result<(), String> {
-    for index in 0..count {
-        let checked = take_record(&mut records).and_then(check_record);
-        checked.map_err(|fault| format!("record {index} of {count} {fault}"))?;
-    }
-    if records.is_empty() { Ok(()) } else { Err(format!("bytes follow its {count} records")) }
-}
-
-type Checked<T> = Result<T, &'static str>;
-
-fn take_record<'a>(records: &mut &'a [u8]) -> Checked<&'a [u8]> {
-    let length = usize::try_from(take_varint(records)?).map_err(|_| "has a negative length")?;
-    records.split_off(..length).ok_or("passes the end")
-}
-
-fn check_record(mut record: &[u8]) -> Checked<()> {
-    record.split_off_first().ok_or("is empty")?;
-    take_varint(&mut record)?; // Timestamp.
-    take_varint(&mut record)?; // Offset.
-    skip_nullable(&mut record)?; // Key.
-    skip_nullable(&mut record)?; // Value.
-    let headers = take_varint(&mut record)?;
-    if headers < 0 {
-        return Err("has a negative number of headers");
-    }
-    for _ in 0..headers {
-        if !skip_nullable(&mut record)? {
-            return Err("has a header without a name");
-        }
-        skip_nullable(&mut record)?;
-    }
-    if record.is_empty() { Ok(()) } else { Err("is longer than what is in it") }
-}
-
-/// Returns whether there was a value, which may be empty.
-fn skip_nullable(record: &mut &[u8]) -> Checked<bool> {
-    match take_varint(record)? {
-        -1 => Ok(false),
-        length => {
-            let length = usize::try_from(length).map_err(|_| "has a field of negative length")?;
-            record.split_off(..length).map(|_| true).ok_or("has a field that passes its end")
-        }
-    }
-}
-
-fn take_varint(bytes: &mut &[u8]) -> Checked<i64> {
-    let (value, length) = read_varint(bytes).ok_or("ends within a number")?;
-    *bytes = &bytes[length..];
-    Ok(value)
 }

@@ -186,18 +186,23 @@ def epoch_of_topic(b, name):
 
 @case("OffsetForLeaderEpoch")
 def epoch_of_partition_twice(b):
-    epochs(b, filled(b), (0, -1, 0), (0, -1, 5))
+    name = filled(b)
+    now = b.leader_epoch(name)
+    epochs(b, name, (0, -1, now), (0, -1, now + 5))
 
 
 @case("OffsetForLeaderEpoch")
 def epoch_of_good_and_bad(b):
-    rows = [{"Partition": index, "CurrentLeaderEpoch": -1, "LeaderEpoch": 0} for index in (9, 1, 0)]
-    b.ask(Topics=[{"Topic": name, "Partitions": rows} for name in (b.name("unknown"), filled(b), "a b")], ReplicaId=-1)
+    good = filled(b)
+    now = b.leader_epoch(good)
+    rows = [{"Partition": index, "CurrentLeaderEpoch": -1, "LeaderEpoch": now} for index in (9, 1, 0)]
+    b.ask(Topics=[{"Topic": name, "Partitions": rows} for name in (b.name("unknown"), good, "a b")], ReplicaId=-1)
 
 
 @case("OffsetForLeaderEpoch", since=3, each={"the leader": "me", "999": 999, "-2": -2})
 def epoch_for_replica(b, replica_id):
-    epochs(b, filled(b), (0, -1, 0), ReplicaId=b.node if replica_id == "me" else replica_id)
+    name = filled(b)
+    epochs(b, name, (0, -1, b.leader_epoch(name)), ReplicaId=b.node if replica_id == "me" else replica_id)
 
 
 @case("OffsetForLeaderEpoch", each={"none": [], "null": None})

@@ -1,9 +1,5 @@
 //! Kafka's internal topics, and facts that hold for all topics.
 
-/// The leader epoch of every partition. The one broker leads all partitions from their creation, so that
-/// thousands of partition documents need not be read for it.
-pub(crate) const LEADER_EPOCH: i32 = 0;
-
 /// Limit on the partitions that one request creates, as in Kafka.
 pub(crate) const PARTITIONS_CREATED_MAX: i64 = 10_000;
 

@@ -34,7 +34,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     };
     let node = BrokerId(broker.node.node_id.0);
     let left = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
-    let page = Page { node, left, topics: Vec::new(), next: None }.fill(topics, from);
+    let leader_epoch = broker.store.leader_epoch().await?;
+    let page = Page { node, leader_epoch, left, topics: Vec::new(), next: None }.fill(topics, from);
     let response =
         DescribeTopicPartitionsResponse::default().with_topics(page.topics).with_next_cursor(page.next);
     Ok(Some(call.reply(&response)?))
@@ -81,6 +82,7 @@ async fn named(
 /// The page that is being filled.
 struct Page {
     node: BrokerId,
+    leader_epoch: i32,
     /// How many more partitions fit.
     left: i32,
     topics: Vec<DescribeTopicPartitionsResponseTopic>,
@@ -100,7 +102,7 @@ impl Page {
             };
             let first = if *name == *from.0 { from.1 } else { 0 };
             let end = first.saturating_add(self.left).min(topic.partitions);
-            let partitions: Vec<_> = (first..end).map(|index| partition(index, self.node)).collect();
+            let partitions: Vec<_> = (first..end).map(|index| self.partition(index)).collect();
             self.left -= partitions.len() as i32;
             self.topics.push(described(&name).with_topic_id(topic.id.0).with_partitions(partitions));
             if end < topic.partitions {
@@ -108,6 +110,18 @@ impl Page {
             }
         }
         self
+    }
+
+    fn partition(&self, index: i32) -> DescribeTopicPartitionsResponsePartition {
+        DescribeTopicPartitionsResponsePartition::default()
+            .with_partition_index(index)
+            .with_leader_id(self.node)
+            .with_leader_epoch(self.leader_epoch)
+            .with_replica_nodes(vec![self.node])
+            .with_isr_nodes(vec![self.node])
+            // Empty and not null: the leader never fails over.
+            .with_eligible_leader_replicas(Some(Vec::new()))
+            .with_last_known_elr(Some(Vec::new()))
     }
 
     fn ended(mut self, topic: &str, partition: i32) -> Self {
@@ -127,18 +141,6 @@ fn described(name: &str) -> DescribeTopicPartitionsResponseTopic {
 fn missing(name: &str) -> DescribeTopicPartitionsResponseTopic {
     let invalid = check_topic_name(name).err().map(|refused| refused.error);
     described(name).with_error_code(invalid.unwrap_or(ErrorCode::UnknownTopicOrPartition).code())
-}
-
-fn partition(index: i32, node: BrokerId) -> DescribeTopicPartitionsResponsePartition {
-    DescribeTopicPartitionsResponsePartition::default()
-        .with_partition_index(index)
-        .with_leader_id(node)
-        .with_leader_epoch(topics::LEADER_EPOCH)
-        .with_replica_nodes(vec![node])
-        .with_isr_nodes(vec![node])
-        // Empty and not null: the leader never fails over.
-        .with_eligible_leader_replicas(Some(Vec::new()))
-        .with_last_known_elr(Some(Vec::new()))
 }
 
 #[cfg(test)]

@@ -3,11 +3,14 @@
 //! The partition documents are read first: they show whether a position is valid. A few batches are read at once, which
 //! is all for a consumer at the end of its partitions; what is beyond them is located, and read while it is sent.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use kernel::budget::{Lease, PIECE_BYTES_MIN};
 use kernel::records::Batch;
 use kernel::{ErrorCode, Records, TopicPartition};
-use rules::documents::PartitionDocument;
+use rules::documents::{EpochHistory, PartitionDocument};
 
 use super::FetchTerms;
 use super::partition::{FetchResult, Fetched, PartitionRef, Position};
@@ -73,11 +76,13 @@ pub(super) async fn pass(
     terms: FetchTerms,
 ) -> Result<ReadPass, StoreError> {
     let logs = broker.store.logs(known.iter().map(|known| known.at).collect()).await?;
+    // After the logs, so that it is not older than what they say.
+    let epochs = Epochs::of(broker, known).await?;
     let checked: Vec<CheckedPartition> = known
         .iter()
         .map(|known| {
             let log = logs.get(&known.at).ok_or(ErrorCode::UnknownTopicOrPartition);
-            let partition = log.and_then(|log| check(known, log, terms.is_replica));
+            let partition = log.and_then(|log| check(known, log, &epochs, terms.is_replica));
             partition.unwrap_or_else(|error| CheckedPartition::Done(FetchResult::Failed(error)))
         })
         .collect();
@@ -100,21 +105,40 @@ pub(super) async fn pass(
     Ok(ReadPass { fetched, bytes, lease, is_cut })
 }
 
+/// The leader epochs that positions are checked against.
+struct Epochs {
+    current: i32,
+    histories: HashMap<TopicPartition, Arc<EpochHistory>>,
+}
+
+impl Epochs {
+    /// Histories are read only for clients that ask where their last epoch ended, which consumers do otherwise.
+    async fn of(broker: &Broker, known: &[KnownPartition]) -> Result<Self, StoreError> {
+        let current = broker.store.leader_epoch().await?;
+        let asked = known.iter().filter(|known| known.position.last_fetched_epoch.is_some());
+        let histories = broker.store.epoch_histories(asked.map(|known| known.at).collect()).await?;
+        Ok(Self { current, histories })
+    }
+}
+
 /// The checks are in Kafka's order.
 fn check(
     known: &KnownPartition,
     log: &PartitionDocument,
+    epochs: &Epochs,
     is_replica: bool,
 ) -> Result<CheckedPartition, ErrorCode> {
     let position = known.position;
     if is_replica {
         return Err(not_a_replica(position));
     }
-    check_leader_epoch(position.leader_epoch, log)?;
+    check_leader_epoch(position.leader_epoch, epochs.current)?;
     let (high_watermark, log_start) = (log.end, log.log_start);
     if let Some(epoch) = position.last_fetched_epoch {
-        let (epoch, end_offset) = end_of_epoch(log, epoch).ok_or(ErrorCode::OffsetOutOfRange)?;
-        if end_offset < position.offset {
+        let history = epochs.histories.get(&known.at).map(|history| &**history);
+        let end = end_of_epoch(log, history, epochs.current, epoch).ok_or(ErrorCode::OffsetOutOfRange)?;
+        let (fetched, (epoch, end_offset)) = (epoch, end);
+        if epoch < fetched || end_offset < position.offset {
             return Ok(CheckedPartition::Done(FetchResult::Diverging {
                 epoch,
                 end_offset,

@@ -1,4 +1,5 @@
-//! Finds records by timestamp. An engine finds the batch by its header; the record in it is found here.
+//! Finds records by timestamp. An engine finds the batch by its index; the record in it is found here. Records without a
+//! timestamp are not found, as in Kafka.
 
 use bytes::Bytes;
 use kernel::TopicPartition;
@@ -16,7 +17,8 @@ const STEP_BYTES: usize = 1 << 20;
 /// The first record with the maximum timestamp.
 pub(super) async fn latest(broker: &Broker, at: TopicPartition) -> Result<Option<FoundOffset>, StoreError> {
     let (_, batches) = read(broker, at, ReadFrom::MaxTimestamp, 1).await?;
-    match batches.first().map(Batch::max_timestamp) {
+    // A log whose records have no timestamps has none that is the greatest.
+    match batches.first().map(Batch::max_timestamp).filter(|time| *time >= 0) {
         Some(time) => first_since(broker, at, time).await,
         None => Ok(None),
     }

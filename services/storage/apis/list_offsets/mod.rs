@@ -15,7 +15,7 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 use kernel::{Call, ErrorCode, TopicPartition};
-use rules::documents::PartitionDocument;
+use rules::documents::{EpochHistory, PartitionDocument};
 use uuid::Uuid;
 
 use crate::apis::common::answer::{Answer, ApiError};
@@ -50,7 +50,12 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let topics = asked.iter().map(|(topic, _)| topic_ref(topic)).collect();
     let topics = broker.store.find_topics(topics).await?;
     let places = places(&asked, &topics);
-    let logs = broker.store.logs(places.iter().flatten().copied().collect()).await?;
+    let known = || places.iter().flatten().copied();
+    let logs = broker.store.logs(known().collect()).await?;
+    let from_start =
+        asked.iter().any(|(_, partition)| matches!(partition.timestamp, EARLIEST | EARLIEST_LOCAL));
+    let histories = broker.store.epoch_histories(known().filter(|_| from_start).collect()).await?;
+    let current_epoch = broker.store.leader_epoch().await?;
     let mut answers = Answers::default();
     for ((topic, partition), place) in asked.into_iter().zip(places) {
         let is_repeated = repeated.contains(&(topic, partition.partition_index));
@@ -59,7 +64,11 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
             Err(error) => Err(error),
             Ok(at) => match logs.get(&at) {
                 None => Err(ErrorCode::UnknownTopicOrPartition),
-                Some(log) => find(broker, at, log, partition, version).await,
+                Some(log) => {
+                    let history = histories.get(&at).map(|history| &**history);
+                    let log = KnownLog { at, log, history, current_epoch };
+                    find(broker, log, partition, version).await
+                }
             },
         };
         answers.push(topic, response(partition.partition_index, version, found));
@@ -127,24 +136,38 @@ struct FoundOffset {
 /// There is no such record.
 const NOTHING: FoundOffset = FoundOffset { offset: -1, timestamp: -1, leader_epoch: -1 };
 
+/// A partition that exists.
+#[derive(Clone, Copy)]
+struct KnownLog<'a> {
+    at: TopicPartition,
+    log: &'a PartitionDocument,
+    /// Only if a log start offset was asked for.
+    history: Option<&'a EpochHistory>,
+    current_epoch: i32,
+}
+
 async fn find(
     broker: &Broker,
-    at: TopicPartition,
-    log: &PartitionDocument,
+    known: KnownLog<'_>,
     asked: &ListOffsetsPartition,
     version: i16,
 ) -> Result<FoundOffset, ErrorCode> {
-    check_leader_epoch(epochs::known_epoch(asked.current_leader_epoch), log)?;
+    let KnownLog { at, log, history, current_epoch } = known;
+    check_leader_epoch(epochs::known_epoch(asked.current_leader_epoch), current_epoch)?;
     // The engine has logged the error. The other partitions are answered all the same.
     let failed = |_: StoreError| ErrorCode::KafkaStorageError;
-    let edge = |offset| FoundOffset { offset, timestamp: -1, leader_epoch: log.leader_epoch };
+    let edge = |offset, leader_epoch| FoundOffset { offset, timestamp: -1, leader_epoch };
+    let log_start = || {
+        let epoch = history.and_then(|history| history.at(log.log_start));
+        edge(log.log_start, epoch.unwrap_or(log.leader_epoch))
+    };
     Ok(match asked.timestamp {
-        LATEST => edge(log.end),
-        EARLIEST => edge(log.log_start),
+        LATEST => edge(log.end, log.leader_epoch),
+        EARLIEST => log_start(),
         MAX_TIMESTAMP if version >= 7 => {
             by_time::latest(broker, at).await.map_err(failed)?.unwrap_or(NOTHING)
         }
-        EARLIEST_LOCAL if version >= 8 => edge(log.log_start),
+        EARLIEST_LOCAL if version >= 8 => log_start(),
         LATEST_TIERED if version >= 9 => NOTHING,
         time if time >= 0 => by_time::first_since(broker, at, time).await.map_err(failed)?.unwrap_or(NOTHING),
         _ => return Err(ErrorCode::UnsupportedVersion),

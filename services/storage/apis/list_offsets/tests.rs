@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use kafka_protocol::messages::list_offsets_request::ListOffsetsTopic;
-use kernel::records::Codec;
+use kernel::records::{Batch, Codec};
 use kernel::{Api, Ticket};
-use rules::commands::Command;
+use rules::commands::{Append, Command};
 use rules::documents::TopicDocument;
 
 use super::*;
@@ -96,6 +96,42 @@ async fn records_are_found_by_their_time() {
     for time in [NOW_MS - 99, NOW_MS, i64::MAX] {
         assert_eq!(told(&broker, 10, part(0, time)).await, (0, -1, -1, -1));
     }
+}
+
+#[tokio::test]
+async fn records_without_a_time_are_not_found_by_one() {
+    let broker = broker().await;
+    let at = topic(&broker, "orders", 1, &[]).await.partition(0).unwrap();
+    append(&broker, at, batch(Codec::Gzip, &[-1, -1])).await;
+    for time in [0, NOW_MS, MAX_TIMESTAMP] {
+        assert_eq!(told(&broker, 10, part(0, time)).await, (0, -1, -1, -1), "{time}");
+    }
+    append(&broker, at, batch(Codec::None, &[-1, 7, -1])).await;
+    append(&broker, at, batch(Codec::None, &[-1])).await;
+    for time in [0, 7, MAX_TIMESTAMP] {
+        assert_eq!(told(&broker, 10, part(0, time)).await, (0, 3, 7, 0), "{time}");
+    }
+    assert_eq!(told(&broker, 10, part(0, 8)).await, (0, -1, -1, -1));
+}
+
+#[tokio::test]
+async fn an_offset_has_the_leader_epoch_of_its_record() {
+    let broker = broker().await;
+    let at = topic(&broker, "orders", 1, &[]).await.partition(0).unwrap();
+    for leader_epoch in [3, 8] {
+        let batch = Batch::check(batch(Codec::None, &[NOW_MS - 50 + i64::from(leader_epoch)])).unwrap();
+        let append = Append { leader_epoch, ..Append::new(at, &batch, NOW_MS) };
+        broker.store.commit_one(&Ticket::only(), Command::Append(append)).await.unwrap().unwrap();
+    }
+    assert_eq!(told(&broker, 10, part(0, EARLIEST)).await, (0, 0, -1, 3));
+    assert_eq!(told(&broker, 10, part(0, 0)).await, (0, 0, NOW_MS - 47, 3));
+    assert_eq!(told(&broker, 10, part(0, LATEST)).await, (0, 2, -1, 8));
+    for (epoch, error) in [(3, 74), (8, 0), (9, 75)] {
+        let believing = part(0, LATEST).with_current_leader_epoch(epoch);
+        assert_eq!(told(&broker, 10, believing).await.0, error);
+    }
+    begin_at(&broker, at, 1).await;
+    assert_eq!(told(&broker, 10, part(0, EARLIEST_LOCAL)).await, (0, 1, -1, 8));
 }
 
 async fn begin_at(broker: &Broker, partition: TopicPartition, offset: i64) {

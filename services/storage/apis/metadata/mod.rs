@@ -35,7 +35,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         failures = create_missing(broker, &call.ticket, names).await?;
     }
     call.ticket.after_writes().await;
-    let view = View::of(broker, &request);
+    let view = View::of(broker, &request).await?;
     let topics = match asked {
         RequestedTopics::All => broker.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
         RequestedTopics::Names(names) => view.by_name(broker, &names, &failures).await?,
@@ -143,17 +143,20 @@ async fn create_missing(
 /// What the response for a topic depends on.
 struct View {
     node: BrokerId,
+    /// The same for all partitions, so that thousands of their documents need not be read for it.
+    leader_epoch: i32,
     operations: i32,
 }
 
 impl View {
-    fn of(broker: &Broker, request: &MetadataRequest) -> Self {
+    async fn of(broker: &Broker, request: &MetadataRequest) -> Result<Self, StoreError> {
         let operations = if request.include_topic_authorized_operations {
             operations::TOPIC_OPERATIONS
         } else {
             operations::OPERATIONS_NOT_ASKED
         };
-        Self { node: BrokerId(broker.node.node_id.0), operations }
+        let leader_epoch = broker.store.leader_epoch().await?;
+        Ok(Self { node: BrokerId(broker.node.node_id.0), leader_epoch, operations })
     }
 
     async fn by_name(
@@ -192,7 +195,7 @@ impl View {
             MetadataResponsePartition::default()
                 .with_partition_index(index)
                 .with_leader_id(self.node)
-                .with_leader_epoch(topics::LEADER_EPOCH)
+                .with_leader_epoch(self.leader_epoch)
                 .with_replica_nodes(vec![self.node])
                 .with_isr_nodes(vec![self.node])
         };

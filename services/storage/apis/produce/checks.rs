@@ -1,8 +1,7 @@
-//! Checks of a partition's records, in Kafka's order.
+//! Checks of a partition's batch, in Kafka's order, before its records ([`super::records`]).
 //!
-//! Kafka 4.1 checks that there is a batch, then the request's version, the batch's offset and size, its CRC,
-//! and its counts. Unlike Kafka, Yagura does not decompress every batch to validate its records: a compressed
-//! batch with a valid CRC is opaque, so that consumers will see what its producer encoded wrongly.
+//! Kafka checks that there is a batch, then the request's version, the batch's offset and size, its CRC,
+//! and its counts.
 
 use std::fmt;
 
@@ -113,7 +112,7 @@ pub(super) fn check_size(
     Err(Rejected::new(ErrorCode::MessageTooLarge, message))
 }
 
-/// All checks that need no decompression.
+/// All checks that do not need the records.
 pub(super) fn check_batch(
     bytes: Bytes,
     config: &EffectiveConfig,
@@ -126,7 +125,7 @@ pub(super) fn check_batch(
         )));
     }
     check_size(&bytes, config, name)?;
-    let batch = Batch::check(bytes.clone()).map_err(|bad| bad_batch(bad, bytes))?;
+    let batch = Batch::check_header(bytes.clone()).map_err(|bad| bad_batch(bad, bytes))?;
     if batch.is_control() {
         let message = format!("Clients are not allowed to write control records in topic partition {name}");
         return Err(Rejected::invalid(message));

@@ -1,24 +1,23 @@
 //! Produce: record batches are checked, converted as their topic's configs require, and appended.
 //!
-//! Expensive work (CRC, timestamps, recompression) is done before the batches enter the engine's queue, whose
-//! order is that of the connection's calls. All batches of a request enter together. acks=1 and acks=all are
-//! the same here: the response is sent once the batches are durable. There are no transactions yet: a
-//! transactional batch is refused.
+//! Expensive work (CRC, records, recompression) is done before the batches enter the engine's queue, whose
+//! order is that of the connection's calls. All batches of a request enter together. What changes in the header of a
+//! batch is written where the engine copies it. acks=1 and acks=all are the same here: the response is sent once the
+//! batches are durable. There are no transactions yet: a transactional batch is refused.
 
 mod checks;
+mod records;
 mod rejected;
 #[cfg(test)]
 mod tests;
 mod timestamps;
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
-use kernel::records::{Batch, Codec, clear_append_time, recompress, stamp_append_time};
+use kernel::records::{Batch, Codec, NO_TIMESTAMP, recompress};
 use kernel::{Call, ErrorCode, TopicPartition};
-use rules::commands::{Append, Applied, Command, Outcome, Refused};
+use rules::commands::{Append, Applied, BatchFacts, Command, Outcome, Refused};
 use rules::configs::{Compression, EffectiveConfig, TimestampType};
 use rules::documents::TopicDocument;
 use tracing::warn;
@@ -28,8 +27,10 @@ use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, run_blocking};
 use crate::apis::common::requests::{by_topic, keep_last};
 use crate::broker::Broker;
 use crate::engines::StoreError;
+use crate::settings::CheckRecords;
 use crate::store::TopicRef;
 use checks::PartitionName;
+use records::RecordChecks;
 use rejected::Rejected;
 use timestamps::Window;
 
@@ -37,8 +38,6 @@ use timestamps::Window;
 const BY_ID_FROM: i16 = 13;
 /// From this version on the response has error messages (KIP-467).
 const REASONS_FROM: i16 = 8;
-/// Kafka's "no timestamp".
-const NO_TIMESTAMP: i64 = -1;
 /// Kafka's "no offset".
 const NO_OFFSET: i64 = -1;
 
@@ -54,7 +53,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let prepared = if has_transactions(&request) {
         sent.iter().map(|_| Err(Rejected::transactional())).collect()
     } else {
-        prepare_all(broker, call, &sent, Intake { version, acks, now_ms }).await?
+        let intake = Intake { version, acks, now_ms, check_records: broker.settings.check_records };
+        prepare_all(broker, call, &sent, intake).await?
     };
     let answers = append(broker, call, prepared, now_ms).await;
     if acks == 0 {
@@ -69,8 +69,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 struct Prepared {
     at: TopicPartition,
     batch: Batch,
-    /// Whether it has the broker's timestamp (LogAppendTime).
-    is_stamped: bool,
+    /// Its header as it is to be stored.
+    facts: BatchFacts,
 }
 
 /// A batch that was appended.
@@ -86,6 +86,7 @@ struct Intake {
     version: i16,
     acks: i16,
     now_ms: i64,
+    check_records: CheckRecords,
 }
 
 fn has_transactions(request: &ProduceRequest) -> bool {
@@ -137,30 +138,25 @@ impl Intake {
         let name = PartitionName(&topic.name, at.partition);
         let config = topic.effective();
         let batch = checks::check_batch(records, config, name)?;
-        self.check_timestamps(&batch, config).await?;
+        let window = self.window(config);
+        let times = RecordChecks { check_records: self.check_records, window }.check(&batch).await?;
         let batch = compressed(batch, config.compression).await?;
         // Recompression may have made it larger.
         checks::check_size(batch.bytes(), config, name)?;
-        let is_stamped = config.timestamp_type == TimestampType::LogAppendTime;
-        let batch = if is_stamped {
-            stamp_append_time(&batch, self.now_ms)
-        } else if batch.has_append_time() {
-            // With a producer's LogAppendTime bit, consumers would read one timestamp for all its records.
-            clear_append_time(&batch)
-        } else {
-            batch
-        };
-        Ok(Prepared { at, batch, is_stamped })
+        let facts = BatchFacts::of(&batch);
+        let facts = if window.is_some() { facts.with_create_time(times) } else { facts.with_append_time() };
+        Ok(Prepared { at, batch, facts })
     }
 
-    async fn check_timestamps(&self, batch: &Batch, config: &EffectiveConfig) -> Result<(), Rejected> {
+    /// The timestamps that a topic accepts; `None` if it has LogAppendTime.
+    fn window(&self, config: &EffectiveConfig) -> Option<Window> {
         match config.timestamp_type {
-            TimestampType::CreateTime => {
-                let (before_max_ms, after_max_ms) =
-                    (config.timestamp_before_max_ms, config.timestamp_after_max_ms);
-                timestamps::check(batch, Window { now_ms: self.now_ms, before_max_ms, after_max_ms }).await
-            }
-            TimestampType::LogAppendTime => timestamps::check_not_stamped(batch),
+            TimestampType::CreateTime => Some(Window {
+                now_ms: self.now_ms,
+                before_max_ms: config.timestamp_before_max_ms,
+                after_max_ms: config.timestamp_after_max_ms,
+            }),
+            TimestampType::LogAppendTime => None,
         }
     }
 }
@@ -180,7 +176,7 @@ async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected
     }
     let changed = run_blocking(move || {
         let changed = recompress(&batch, codec, level, UNCOMPRESSED_BYTES_MAX)?;
-        // If it is uncompressed now, its record lengths can be checked only now.
+        // If only its header was checked, its record lengths can be checked now that it is uncompressed.
         Batch::check(changed.bytes().clone()).map_err(|bad| Rejected::invalid(bad.to_string()))
     });
     changed.await?
@@ -192,8 +188,18 @@ async fn append(
     prepared: Vec<Result<Prepared, Rejected>>,
     now_ms: i64,
 ) -> Vec<Result<Appended, Rejected>> {
-    let commands = commands(&prepared, now_ms, call.origin.as_ref());
-    let mut outcomes = commit(broker, call, commands).await.into_iter();
+    let append = |prepared: &Prepared| {
+        let append = Append::new(prepared.at, &prepared.batch, now_ms);
+        Append { batch: prepared.facts, origin: call.origin.clone(), ..append }
+    };
+    let appends: Vec<Append> = prepared.iter().flatten().map(append).collect();
+    let count = appends.len();
+    // If the store fails, its batches get KAFKA_STORAGE_ERROR; batches refused before keep their own errors.
+    let outcomes = commit(broker, call, appends, now_ms).await.unwrap_or_else(|error| {
+        warn!(api = %call.header.api, %error, "a request failed because the store did");
+        vec![Err(Refused::new(ErrorCode::KafkaStorageError, error.0)); count]
+    });
+    let mut outcomes = outcomes.into_iter();
     let answer = |prepared: Result<Prepared, Rejected>| {
         let prepared = prepared?;
         appended(&prepared, outcomes.next())
@@ -201,33 +207,27 @@ async fn append(
     prepared.into_iter().map(answer).collect()
 }
 
-fn commands(prepared: &[Result<Prepared, Rejected>], now_ms: i64, origin: Option<&Arc<str>>) -> Vec<Command> {
-    let append = |prepared: &Prepared| {
-        let append = Append::new(prepared.at, &prepared.batch, now_ms);
-        Append { origin: origin.cloned(), ..append }
-    };
-    prepared.iter().flatten().map(append).map(Command::Append).collect()
-}
-
-/// If the store fails, its batches get KAFKA_STORAGE_ERROR; batches refused before keep their own errors.
-async fn commit(broker: &Broker, call: &Call, commands: Vec<Command>) -> Vec<Outcome> {
-    if commands.is_empty() {
-        return Vec::new();
+async fn commit(
+    broker: &Broker,
+    call: &Call,
+    appends: Vec<Append>,
+    now_ms: i64,
+) -> Result<Vec<Outcome>, StoreError> {
+    if appends.is_empty() {
+        return Ok(Vec::new());
     }
-    let count = commands.len();
-    let holds = vec![call.body.lease()];
-    broker.store.commit_holding(&call.ticket, commands, holds).await.unwrap_or_else(|error| {
-        warn!(api = %call.header.api, %error, "a request failed because the store did");
-        vec![Err(Refused::new(ErrorCode::KafkaStorageError, error.0)); count]
-    })
+    let leader_epoch = broker.store.epoch_to_append(now_ms).await?;
+    let in_epoch = |append: Append| Command::Append(Append { leader_epoch, ..append });
+    let commands = appends.into_iter().map(in_epoch).collect();
+    broker.store.commit_holding(&call.ticket, commands, vec![call.body.lease()]).await
 }
 
 fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, Rejected> {
     match outcome {
-        Some(Ok(Applied::Appended { base_offset, log_start, is_duplicate })) => {
+        Some(Ok(Applied::Appended { base_offset, log_start, max_timestamp, is_duplicate })) => {
             // Kafka answers a duplicate with the timestamp of the first attempt, even under CreateTime.
-            let has_time = prepared.is_stamped || is_duplicate;
-            let append_time_ms = if has_time { prepared.batch.max_timestamp() } else { NO_TIMESTAMP };
+            let has_time = prepared.facts.has_append_time() || is_duplicate;
+            let append_time_ms = if has_time { max_timestamp } else { NO_TIMESTAMP };
             Ok(Appended { base_offset, log_start, append_time_ms })
         }
         Some(Err(refused)) => Err(refused.into()),

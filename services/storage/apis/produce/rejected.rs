@@ -4,7 +4,7 @@ use std::fmt;
 
 use kafka_protocol::messages::produce_response::{BatchIndexAndErrorMessage, PartitionProduceResponse};
 use kernel::ErrorCode;
-use kernel::records::CodecError;
+use kernel::records::{BadRecords, CodecError};
 use rules::commands::Refused;
 
 use crate::apis::common::text;
@@ -90,6 +90,15 @@ impl From<Refused> for Rejected {
 impl From<StoreError> for Rejected {
     fn from(error: StoreError) -> Self {
         Self::new(ErrorCode::KafkaStorageError, error.0)
+    }
+}
+
+impl From<BadRecords> for Rejected {
+    fn from(bad: BadRecords) -> Self {
+        match bad {
+            BadRecords::Malformed(_) => Self::invalid(bad.to_string()),
+            BadRecords::Unreadable(error) => error.into(),
+        }
     }
 }
 

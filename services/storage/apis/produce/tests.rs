@@ -13,9 +13,11 @@ use uuid::Uuid;
 
 use super::*;
 use crate::apis::common::text;
-use crate::apis::testing::{self, NOW_MS, batch, broker, idempotent_batch, topic};
+use crate::apis::testing::{self, NOW_MS, batch, broker, broker_over, broker_with, idempotent_batch, topic};
 use crate::dispatch;
-use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec};
+use crate::engines::memory::Memory;
+use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits};
+use kernel::clock::ManualClock;
 
 const HOUR_MS: i64 = 60 * 60 * 1000;
 
@@ -334,6 +336,116 @@ async fn the_broker_stamps_where_the_topic_says_so() {
     let stamped = sealed(&good(), 21, &[0, 0x08]);
     let answer = produce(&broker, 12, stamped).await;
     assert_eq!((answer.error_code, answer.record_errors.len()), (32, 2));
+}
+
+#[tokio::test]
+async fn log_append_time_never_goes_back() {
+    let clock = Arc::new(ManualClock::at(NOW_MS));
+    let broker = broker_over(Arc::new(Memory::new()), Arc::clone(&clock), 64 << 20);
+    let orders = topic(&broker, "orders", 2, &[("message.timestamp.type", "LogAppendTime")]).await;
+    for (step_ms, expected) in [(0, NOW_MS), (-HOUR_MS, NOW_MS), (HOUR_MS + 5, NOW_MS + 5)] {
+        clock.advance(step_ms);
+        let answer = produce(&broker, 12, batch(Codec::Lz4, &[5])).await;
+        assert_eq!((answer.error_code, answer.log_append_time_ms), (0, expected));
+    }
+    let times: Vec<i64> = stored(&broker, &orders).await.iter().map(Batch::max_timestamp).collect();
+    assert_eq!(times, [NOW_MS, NOW_MS, NOW_MS + 5]);
+}
+
+#[tokio::test]
+async fn the_greatest_timestamp_is_worked_out_from_the_records() {
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
+    for codec in Codec::ALL {
+        let sent = batch(codec, &[NOW_MS - 5, NOW_MS, NOW_MS - 9]);
+        for claimed in [NO_TIMESTAMP, -7, NOW_MS - 9, i64::MAX] {
+            assert_eq!(
+                error(&broker, sealed(&sent, 35, &claimed.to_be_bytes())).await,
+                0,
+                "{codec:?} {claimed}"
+            );
+        }
+    }
+    for batch in stored(&broker, &orders).await {
+        assert_eq!(batch.max_timestamp(), NOW_MS);
+    }
+}
+
+#[tokio::test]
+async fn records_without_a_time_are_as_old_as_their_append() {
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[("retention.ms", "1000")]).await;
+    let undated = batch(Codec::Zstd, &[NO_TIMESTAMP, NO_TIMESTAMP]);
+    for records in [undated, batch(Codec::None, &[5, NO_TIMESTAMP]), batch(Codec::None, &[5])] {
+        assert_eq!(error(&broker, records).await, 0);
+    }
+    let engine = broker.store.engine().await.unwrap();
+    let at = orders.partition(0).unwrap();
+    let limits = RetentionLimits { retention_ms: Some(1_000), retention_bytes: None };
+    for (age_ms, log_start) in [(0, None), (1_000, None), (1_001, Some(5))] {
+        let looks = engine.retention(vec![(at, limits)], NOW_MS + age_ms).await.unwrap();
+        let look = looks.into_iter().next().unwrap().unwrap().unwrap();
+        assert_eq!(look.log_start, log_start, "{age_ms} ms later");
+    }
+}
+
+#[tokio::test]
+async fn a_batch_that_nobody_can_read_is_refused() {
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 1, &[]).await;
+    let count = |batch: &Bytes, count: i32| {
+        let last = sealed(batch, 23, &(count - 1).to_be_bytes());
+        sealed(&last, 57, &count.to_be_bytes())
+    };
+    for codec in Codec::ALL {
+        let good = batch(codec, &[NOW_MS, NOW_MS]);
+        for (case, records) in [
+            ("more records than there are", count(&good, 3)),
+            ("far more", count(&good, i32::MAX)),
+            ("fewer", count(&good, 1)),
+            ("another payload", sealed(&good, 61, b"nonsense")),
+        ] {
+            assert_eq!(error(&broker, records).await, 87, "{codec:?}: {case}");
+        }
+    }
+    assert!(stored(&broker, &orders).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_long_batch_is_checked_as_a_short_one() {
+    let broker = broker().await;
+    let at = topic(&broker, "orders", 1, &[("max.message.bytes", "10000000")]).await.partition(0).unwrap();
+    for (codec, value_bytes) in [(Codec::None, 1_100_000), (Codec::Gzip, 200_000), (Codec::Snappy, 3 << 20)] {
+        let mut builder = BatchBuilder::new(codec);
+        for timestamp in [NOW_MS - 1, NOW_MS] {
+            let value = vec![b'v'; value_bytes];
+            builder.push(NewRecord { timestamp, value: Some(&value), ..NewRecord::default() });
+        }
+        let good = builder.build().unwrap();
+        let misstated = sealed(&good, 35, &NO_TIMESTAMP.to_be_bytes());
+        assert_eq!(error(&broker, misstated).await, 0, "{codec:?}");
+        let too_many = sealed(&sealed(&good, 23, &2i32.to_be_bytes()), 57, &3i32.to_be_bytes());
+        assert_eq!(error(&broker, too_many).await, 87, "{codec:?}");
+    }
+    assert_eq!(broker.store.logs(vec![at]).await.unwrap()[&at].end, 6);
+}
+
+#[tokio::test]
+async fn compressed_batches_are_not_opened_where_only_headers_are_checked() {
+    let broker = broker_with(|settings| settings.check_records = CheckRecords::Header);
+    let orders = topic(&broker, "orders", 1, &[]).await;
+    let nonsense = sealed(&batch(Codec::Gzip, &[NOW_MS]), 61, b"nonsense");
+    assert_eq!(error(&broker, nonsense.clone()).await, 0);
+    assert_eq!(stored(&broker, &orders).await[0].max_timestamp(), NOW_MS);
+    let late = batch(Codec::Gzip, &[NOW_MS, NOW_MS + 2 * HOUR_MS]);
+    let answer = produce(&broker, 12, late).await;
+    assert_eq!((answer.error_code, answer.record_errors.len()), (32, 1), "the header says that it must be");
+    let too_many = sealed(&sealed(&good(), 23, &2i32.to_be_bytes()), 57, &3i32.to_be_bytes());
+    assert_eq!(error(&broker, too_many).await, 87, "uncompressed records are always checked");
+    topic(&broker, "bounded", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
+    let asked = request(-1, vec![to("bounded", vec![partition(0, nonsense)])]);
+    let response = ask(&broker, 12, &asked).await;
+    assert_eq!(response.responses[0].partition_responses[0].error_code, 87, "the topic looks at each record");
 }
 
 #[tokio::test]

@@ -4,6 +4,8 @@
 
 use std::collections::VecDeque;
 
+use crate::engines::resident::Times;
+
 /// Batches in a span, and spans in a span of the next level.
 const FAN_OUT: u64 = 16;
 /// Levels: the largest spans cover a million batches, and a search steps from one of them to the next.
@@ -12,8 +14,7 @@ const LEVELS: u32 = 5;
 /// What one or more batches are together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Span {
-    /// The greatest timestamp, in ms.
-    pub(super) max_timestamp: i64,
+    pub(super) times: Times,
     /// Bytes of the batches.
     pub(super) bytes: u64,
 }
@@ -44,7 +45,7 @@ impl Index {
         for (level, Level { spans, .. }) in self.levels.iter_mut().enumerate() {
             match spans.back_mut().filter(|_| !self.end.is_multiple_of(size(level))) {
                 Some(last) => {
-                    last.max_timestamp = last.max_timestamp.max(batch.max_timestamp);
+                    last.times = last.times.and(batch.times);
                     last.bytes += batch.bytes;
                 }
                 None => spans.push_back(batch),
@@ -99,7 +100,7 @@ mod tests {
         for number in 0..100_000_u64 {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let max_timestamp = number as i64 + (state >> 58) as i64;
-            let span = Span { max_timestamp, bytes: state >> 60 };
+            let span = Span { times: Times::read(max_timestamp, -1), bytes: state >> 60 };
             index.push(span);
             all.push(span);
         }
@@ -112,10 +113,10 @@ mod tests {
                     |number| all[number as usize],
                     |span| {
                         steps += 1;
-                        span.max_timestamp < wanted
+                        span.times.is_before(wanted)
                     },
                 );
-                let scanned = (start..100_000).find(|number| all[*number as usize].max_timestamp >= wanted);
+                let scanned = (start..100_000).find(|number| !all[*number as usize].times.is_before(wanted));
                 assert_eq!(found, scanned, "{wanted} from {start}");
                 assert!(steps < 400, "{steps} steps");
             }

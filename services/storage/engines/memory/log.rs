@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
-use kernel::records;
-use rules::commands::BatchFacts;
+use kernel::records::{self, StoredHeader};
 
 use super::index::{Index, Span};
 use super::segment::Segment;
+use crate::engines::resident::Times;
 
 /// The batches of one partition.
 #[derive(Default)]
@@ -32,7 +32,7 @@ pub(super) struct Log {
 /// One batch.
 pub(super) struct Entry {
     pub(super) next_offset: i64,
-    pub(super) max_timestamp: i64,
+    pub(super) times: Times,
     segment: u64,
     place: Range<usize>,
 }
@@ -59,17 +59,17 @@ impl Log {
         Self { id, ..Self::default() }
     }
 
-    /// Appends a batch and sets its base offset and leader epoch.
-    pub(super) fn append(&mut self, batch: &BatchFacts, bytes: &[u8], base_offset: i64, leader_epoch: i32) {
+    /// Appends a batch of so many records, with this header.
+    pub(super) fn append(&mut self, bytes: &[u8], record_count: i32, header: &StoredHeader, times: Times) {
         let place = self.place(bytes);
         if let Some(segment) = self.segments.back_mut() {
-            records::patch(segment.at_mut(place.clone()), base_offset, leader_epoch);
+            records::settle(segment.at_mut(place.clone()), header);
         }
         self.bytes += bytes.len() as u64;
-        self.index.push(Span { max_timestamp: batch.max_timestamp, bytes: bytes.len() as u64 });
+        self.index.push(Span { times, bytes: bytes.len() as u64 });
         self.entries.push_back(Entry {
-            next_offset: base_offset + i64::from(batch.record_count),
-            max_timestamp: batch.max_timestamp,
+            next_offset: header.base_offset + i64::from(record_count),
+            times,
             segment: self.first_segment + self.segments.len() as u64 - 1,
             place,
         });
@@ -104,7 +104,7 @@ impl Log {
     pub(super) fn search(&self, is_over: impl FnMut(&Span) -> bool) -> Option<usize> {
         let batch = |number: u64| {
             let entry = &self.entries[(number - self.first_entry) as usize];
-            Span { max_timestamp: entry.max_timestamp, bytes: entry.bytes() as u64 }
+            Span { times: entry.times, bytes: entry.bytes() as u64 }
         };
         let found = self.index.search(self.first_entry, batch, is_over)?;
         Some((found - self.first_entry) as usize)
@@ -162,6 +162,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+    use rules::commands::BatchFacts;
 
     use super::*;
 
@@ -172,7 +173,9 @@ mod tests {
     }
 
     fn append(log: &mut Log, batch: &Batch, offset: i64, epoch: i32) {
-        log.append(&BatchFacts::of(batch), batch.bytes(), offset, epoch);
+        let facts = BatchFacts::of(batch);
+        let header = facts.stored(offset, epoch);
+        log.append(batch.bytes(), facts.record_count, &header, Times::of(&facts, 0));
     }
 
     #[test]

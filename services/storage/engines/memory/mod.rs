@@ -17,7 +17,7 @@ use rules::commands::{Command, Effect, Outcome};
 use rules::documents::{Document, Key, Prefix};
 use rules::{WorkingSet, decide};
 
-use super::resident::{CommitStats, Fit, Gauges, ReadBudget, Table, empty};
+use super::resident::{CommitStats, Fit, Gauges, ReadBudget, Table, Times, empty};
 use super::{
     Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits,
     RetentionLook, RetentionOutcome, Subject, Watch, Watchers,
@@ -86,12 +86,13 @@ impl State {
     fn apply(&mut self, effect: Effect, watchers: &Watchers) {
         match effect {
             Effect::CreateLog { .. } => {}
-            Effect::Append { partition, base_offset, leader_epoch, batch, payload } => {
+            Effect::Append { partition, base_offset, leader_epoch, batch, appended_ms, payload } => {
                 let log = self.logs.entry(partition).or_insert_with(|| {
                     self.logs_created += 1;
                     Log::new(self.logs_created)
                 });
-                log.append(&batch, &payload.0, base_offset, leader_epoch);
+                let header = batch.stored(base_offset, leader_epoch);
+                log.append(&payload.0, batch.record_count, &header, Times::of(&batch, appended_ms));
                 watchers.wake(partition, payload.0.len() as u64);
             }
             Effect::Trim { partition, log_start, .. } => {
@@ -127,14 +128,15 @@ impl State {
                 }
                 log.map(|log| log.index_of(offset))
             }
-            ReadFrom::Timestamp(time) => log.and_then(|log| log.search(|span| span.max_timestamp < time)),
+            ReadFrom::Timestamp(time) => log.and_then(|log| log.search(|span| span.times.is_before(time))),
             ReadFrom::MaxTimestamp => log.and_then(|log| {
-                let mut latest = i64::MIN;
+                let mut latest = None;
                 log.search(|span| {
-                    latest = latest.max(span.max_timestamp);
+                    latest = latest.max(span.times.latest);
                     true
                 });
-                log.search(|span| span.max_timestamp < latest)
+                let latest = latest?;
+                log.search(|span| span.times.is_before(latest))
             }),
         };
         let (Some(log), Some(from)) = (log, from) else { return empty(document) };
@@ -175,7 +177,8 @@ impl State {
         let Some(log) = self.logs.get(&partition) else { return Some(nothing) };
         let mut bytes = log.bytes();
         let kept = log.search(|span| {
-            let expires = limits.expires(span.max_timestamp, bytes, span.bytes, now_ms);
+            // Every batch here has a time.
+            let expires = limits.expires(span.times, bytes, span.bytes, now_ms) == Some(true);
             bytes -= if expires { span.bytes } else { 0 };
             expires
         });
@@ -184,7 +187,7 @@ impl State {
         let first_kept = kept.and_then(|kept| log.entries().get(kept));
         Some(RetentionLook {
             log_start: log_start.filter(|log_start| *log_start > document.log_start),
-            next_ms: first_kept.and_then(|first| limits.expires_ms(first.max_timestamp)),
+            next_ms: first_kept.and_then(|first| limits.expires_ms(first.times)),
             ..nothing
         })
     }

@@ -3,8 +3,10 @@
 mod budget;
 mod stats;
 mod table;
+mod times;
 
 pub(super) use budget::{Fit, ReadBudget};
 pub use stats::Gauges;
 pub(super) use stats::{CommitStats, Lag, PartitionGauge, SHOWN_MAX};
 pub(super) use table::{Table, empty};
+pub(super) use times::Times;

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kernel::{TopicPartition, records};
+use kernel::TopicPartition;
+use kernel::records::{self, StoredHeader};
 use rules::commands::{Command, Effect, Outcome};
 use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument, read};
 use rules::{Changes, Documents, Lookup, WorkingSet, decide, needs};
@@ -18,6 +19,7 @@ use super::logs::{Log, LogChange, Numbers, check};
 use super::scan::merge;
 use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
 use super::state::Unfolded;
+use crate::engines::resident::Times;
 use crate::engines::{StoreError, Watchers};
 
 /// The connection that writes, and what it shares with the readers.
@@ -262,18 +264,18 @@ impl Transaction<'_> {
                 self.created.insert(*partition, number);
                 (*partition, LogChange::Created { number })
             }
-            Effect::Append { partition, base_offset, leader_epoch, batch, payload } => {
+            Effect::Append { partition, base_offset, leader_epoch, batch, appended_ms, payload } => {
                 let bytes = payload.0.len();
                 let is_small = bytes < SMALL_BATCH_BYTES;
                 let data = is_small.then(|| self.small.split_to(bytes));
                 let number = self.number(*partition).ok_or_else(|| no_log(*partition))?;
                 if !is_small {
-                    self.insert(number, (*base_offset, *leader_epoch), &payload.0)?;
+                    self.insert(number, &batch.stored(*base_offset, *leader_epoch), &payload.0)?;
                 }
                 let entry = Span {
                     base: *base_offset,
                     next: base_offset + i64::from(batch.record_count),
-                    max_timestamp: batch.max_timestamp,
+                    times: Times::of(batch, *appended_ms),
                     bytes: bytes as u64,
                 };
                 (*partition, LogChange::Appended { entry, data })
@@ -301,17 +303,12 @@ impl Transaction<'_> {
         self.created.get(&at).copied().or_else(existing)
     }
 
-    fn insert(
-        &mut self,
-        number: u32,
-        (base_offset, leader_epoch): (i64, i32),
-        bytes: &[u8],
-    ) -> rusqlite::Result<()> {
+    fn insert(&mut self, number: u32, header: &StoredHeader, bytes: &[u8]) -> rusqlite::Result<()> {
         self.scratch.clear();
         self.scratch.extend_from_slice(bytes);
-        records::patch(self.scratch, base_offset, leader_epoch);
+        records::settle(self.scratch, header);
         let mut insert = self.connection.prepare_cached("INSERT INTO batches VALUES (?1, ?2)")?;
-        insert.execute(params![pack(number, base_offset), &self.scratch[..]])?;
+        insert.execute(params![pack(number, header.base_offset), &self.scratch[..]])?;
         Ok(())
     }
 
@@ -329,16 +326,16 @@ impl Transaction<'_> {
     }
 }
 
-/// The small batches of a commit, one after the other, with their final offsets and epochs.
+/// The small batches of a commit, one after the other, with their final headers.
 fn small_batches(effects: &[Effect]) -> Bytes {
     let mut small = Vec::new();
     for effect in effects {
-        if let Effect::Append { base_offset, leader_epoch, payload, .. } = effect
+        if let Effect::Append { base_offset, leader_epoch, batch, payload, .. } = effect
             && payload.0.len() < SMALL_BATCH_BYTES
         {
             let at = small.len();
             small.extend_from_slice(&payload.0);
-            records::patch(&mut small[at..], *base_offset, *leader_epoch);
+            records::settle(&mut small[at..], &batch.stored(*base_offset, *leader_epoch));
         }
     }
     small.into()

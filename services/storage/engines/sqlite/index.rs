@@ -9,10 +9,12 @@
 //! Blocks are only ever added, and deleted once the log starts after them. The batches after the last block, the
 //! tail, are in the row of the log ([`super::logs`]).
 
+use kernel::records::NO_TIMESTAMP;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::pack::{Unpack, put_number, put_signed};
 use super::schema::{damaged, offset_of, pack, rows_of};
+use crate::engines::resident::Times;
 
 /// Entries in a block. Few in unit tests, so that a short log has all levels.
 pub(super) const BLOCK_ENTRIES: usize = if cfg!(test) { 3 } else { 256 };
@@ -22,6 +24,8 @@ const FAN_OUT: usize = if cfg!(test) { 2 } else { 16 };
 pub(super) const LEVELS: i64 = 5;
 /// Precedes packed entries. Compaction and transactions may need another one.
 const VERSION: u8 = 1;
+/// The same for entries of which one has records without a timestamp: each says when it was appended.
+const VERSION_UNDATED: u8 = 2;
 
 /// A batch, or several consecutive ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +34,7 @@ pub(super) struct Span {
     pub(super) base: i64,
     /// The offset after the last record.
     pub(super) next: i64,
-    /// The greatest timestamp, in ms.
-    pub(super) max_timestamp: i64,
+    pub(super) times: Times,
     /// Bytes of the batches.
     pub(super) bytes: u64,
 }
@@ -42,7 +45,7 @@ impl Span {
         Span {
             base: self.base,
             next: after.next,
-            max_timestamp: self.max_timestamp.max(after.max_timestamp),
+            times: self.times.and(after.times),
             bytes: self.bytes + after.bytes,
         }
     }
@@ -50,14 +53,19 @@ impl Span {
 
 /// Packs the entries of consecutive batches, the first of which may begin at `start` or later.
 pub(super) fn pack_entries(start: i64, entries: &[Span]) -> Vec<u8> {
-    let mut packed = vec![VERSION];
+    let has_undated = entries.iter().any(|entry| entry.times.undated.is_some());
+    let mut packed = vec![if has_undated { VERSION_UNDATED } else { VERSION }];
     let (mut end, mut time) = (start, 0);
     for entry in entries {
+        let (latest, undated) = entry.times.written();
         put_number(&mut packed, (entry.base - end) as u64);
         put_number(&mut packed, (entry.next - entry.base) as u64);
         put_number(&mut packed, entry.bytes);
-        put_signed(&mut packed, entry.max_timestamp.wrapping_sub(time));
-        (end, time) = (entry.next, entry.max_timestamp);
+        put_signed(&mut packed, latest.wrapping_sub(time));
+        if has_undated {
+            put_signed(&mut packed, undated);
+        }
+        (end, time) = (entry.next, latest);
     }
     packed
 }
@@ -65,17 +73,20 @@ pub(super) fn pack_entries(start: i64, entries: &[Span]) -> Vec<u8> {
 /// Reads what [`pack_entries`] wrote.
 pub(super) fn unpack_entries(start: i64, packed: &[u8]) -> rusqlite::Result<Vec<Span>> {
     let mut read = Unpack(packed);
-    if read.byte()? != VERSION {
-        return Err(damaged("the entries of a block have an unknown version"));
-    }
+    let has_undated = match read.byte()? {
+        VERSION => false,
+        VERSION_UNDATED => true,
+        _ => return Err(damaged("the entries of a block have an unknown version")),
+    };
     let (mut end, mut time, mut entries) = (start, 0_i64, Vec::new());
     while !read.is_empty() {
         let base = end.saturating_add_unsigned(read.number()?);
         let next = base.saturating_add_unsigned(read.number()?);
         let bytes = read.number()?;
-        let max_timestamp = time.wrapping_add(read.signed()?);
-        entries.push(Span { base, next, max_timestamp, bytes });
-        (end, time) = (next, max_timestamp);
+        let latest = time.wrapping_add(read.signed()?);
+        let undated = if has_undated { read.signed()? } else { NO_TIMESTAMP };
+        entries.push(Span { base, next, times: Times::read(latest, undated), bytes });
+        (end, time) = (next, latest);
     }
     Ok(entries)
 }
@@ -117,7 +128,7 @@ pub(super) fn spans(
     number: u32,
     (from, until): (i64, i64),
 ) -> rusqlite::Result<Vec<Span>> {
-    let sql = "SELECT id, next_offset, max_timestamp, bytes FROM spans
+    let sql = "SELECT id, next_offset, max_timestamp, undated_ms, bytes FROM spans
          WHERE level = ?1 AND id >= ?2 AND id < ?3 ORDER BY id";
     let mut statement = connection.prepare_cached(sql)?;
     let rows = statement.query_map(params![level, pack(number, from), pack(number, until)], span)?;
@@ -125,8 +136,9 @@ pub(super) fn spans(
 }
 
 fn span(row: &Row<'_>) -> rusqlite::Result<Span> {
-    let bytes = row.get::<_, i64>(3)? as u64;
-    Ok(Span { base: offset_of(row.get(0)?), next: row.get(1)?, max_timestamp: row.get(2)?, bytes })
+    let times = Times::read(row.get(2)?, row.get(3)?);
+    let bytes = row.get::<_, i64>(4)? as u64;
+    Ok(Span { base: offset_of(row.get(0)?), next: row.get(1)?, times, bytes })
 }
 
 fn put_span(
@@ -136,20 +148,20 @@ fn put_span(
     span: Span,
     children: usize,
 ) -> rusqlite::Result<()> {
-    let sql = "INSERT OR REPLACE INTO spans VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    let id = pack(number, span.base);
-    let row = params![level, id, span.next, span.max_timestamp, span.bytes as i64, children as i64];
+    let sql = "INSERT OR REPLACE INTO spans VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let (id, (latest, undated)) = (pack(number, span.base), span.times.written());
+    let row = params![level, id, span.next, latest, span.bytes as i64, children as i64, undated];
     connection.prepare_cached(sql)?.execute(row)?;
     Ok(())
 }
 
 fn last_span(connection: &Connection, level: i64, number: u32) -> rusqlite::Result<Option<(Span, usize)>> {
-    let sql = "SELECT id, next_offset, max_timestamp, bytes, children FROM spans
+    let sql = "SELECT id, next_offset, max_timestamp, undated_ms, bytes, children FROM spans
          WHERE level = ?1 AND id BETWEEN ?2 AND ?3 ORDER BY id DESC LIMIT 1";
     let (first, last) = rows_of(number);
     let mut statement = connection.prepare_cached(sql)?;
     let row = statement
-        .query_row(params![level, first, last], |row| Ok((span(row)?, row.get::<_, i64>(4)? as usize)));
+        .query_row(params![level, first, last], |row| Ok((span(row)?, row.get::<_, i64>(5)? as usize)));
     row.optional()
 }
 
@@ -257,12 +269,29 @@ mod tests {
     use crate::engines::sqlite::schema::CREATE;
 
     #[test]
+    fn entries_are_read_as_they_were_packed() {
+        let entry = |base: i64, latest, undated| Span {
+            base,
+            next: base + 2,
+            times: Times::read(latest, undated),
+            bytes: 70,
+        };
+        let dated = [entry(10, 1_000, -1), entry(12, -1, -1), entry(20, i64::MAX, -1)];
+        let mixed = [entry(10, 1_000, -1), entry(12, -1, 1_500), entry(20, 7, 2_000)];
+        for entries in [&dated, &mixed] {
+            assert_eq!(unpack_entries(10, &pack_entries(10, entries)).unwrap(), entries);
+        }
+        assert_eq!(pack_entries(10, &dated)[0], VERSION, "as earlier releases wrote them");
+        assert!(unpack_entries(0, &[3]).is_err());
+    }
+
+    #[test]
     fn a_search_counts_nothing_that_a_fold_has_added_after_its_end() {
         let connection = Connection::open_in_memory().unwrap();
         connection.execute_batch(CREATE).unwrap();
         let block = |index: i64| -> Vec<Span> {
             let first = index * BLOCK_ENTRIES as i64;
-            let entry = |base| Span { base, next: base + 1, max_timestamp: base, bytes: 1 };
+            let entry = |base| Span { base, next: base + 1, times: Times::read(base, -1), bytes: 1 };
             (first..first + BLOCK_ENTRIES as i64).map(entry).collect()
         };
         for index in 0..40 {

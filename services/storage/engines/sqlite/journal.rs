@@ -4,6 +4,7 @@
 //! the order of their changes. Opening a store reads all rows; a later change of a document replaces an earlier one.
 
 use bytes::{BufMut, Bytes};
+use kernel::records::NO_TIMESTAMP;
 use kernel::{TopicId, TopicPartition};
 use rules::documents::Key;
 use uuid::Uuid;
@@ -12,6 +13,7 @@ use super::index::Span;
 use super::logs::LogChange;
 use super::pack::{Unpack, put_number, put_signed, put_text};
 use super::schema::damaged;
+use crate::engines::resident::Times;
 
 /// Precedes each row.
 const VERSION: u8 = 1;
@@ -24,6 +26,9 @@ const APPEND: u8 = 5;
 const APPEND_SMALL: u8 = 6;
 const TRIM: u8 = 7;
 const DROP_LOG: u8 = 8;
+/// A batch of which a record has no timestamp.
+const APPEND_UNDATED: u8 = 9;
+const APPEND_SMALL_UNDATED: u8 = 10;
 
 /// A row that is being written.
 pub(super) struct Row {
@@ -58,11 +63,22 @@ impl Row {
                 put_number(&mut self.changes, u64::from(*number));
             }
             LogChange::Appended { entry, data } => {
-                self.tag(if data.is_some() { APPEND_SMALL } else { APPEND }, at);
+                let (latest, undated) = entry.times.written();
+                let has_undated = entry.times.undated.is_some();
+                let tag = match (data, has_undated) {
+                    (Some(_), true) => APPEND_SMALL_UNDATED,
+                    (Some(_), false) => APPEND_SMALL,
+                    (None, true) => APPEND_UNDATED,
+                    (None, false) => APPEND,
+                };
+                self.tag(tag, at);
                 put_number(&mut self.changes, entry.base as u64);
                 put_number(&mut self.changes, (entry.next - entry.base) as u64);
                 put_number(&mut self.changes, entry.bytes);
-                put_signed(&mut self.changes, entry.max_timestamp);
+                put_signed(&mut self.changes, latest);
+                if has_undated {
+                    put_signed(&mut self.changes, undated);
+                }
             }
             LogChange::Trimmed { log_start, freed } => {
                 self.tag(TRIM, at);
@@ -116,12 +132,15 @@ fn change<'a>(row: &mut Unpack<'a>, batches: &Bytes, at: &mut usize) -> rusqlite
     let log = match tag {
         DROP_PRODUCERS => return Ok(Change::DropProducers(partition)),
         CREATE_LOG => LogChange::Created { number: row.number()? as u32 },
-        APPEND | APPEND_SMALL => {
+        APPEND | APPEND_SMALL | APPEND_UNDATED | APPEND_SMALL_UNDATED => {
             let base = row.number()? as i64;
             let next = base.saturating_add_unsigned(row.number()?);
-            let (bytes, max_timestamp) = (row.number()?, row.signed()?);
-            let entry = Span { base, next, max_timestamp, bytes };
-            let data = (tag == APPEND_SMALL).then(|| small(batches, at, bytes as usize)).transpose()?;
+            let (bytes, latest) = (row.number()?, row.signed()?);
+            let has_undated = matches!(tag, APPEND_UNDATED | APPEND_SMALL_UNDATED);
+            let undated = if has_undated { row.signed()? } else { NO_TIMESTAMP };
+            let entry = Span { base, next, times: Times::read(latest, undated), bytes };
+            let is_small = matches!(tag, APPEND_SMALL | APPEND_SMALL_UNDATED);
+            let data = is_small.then(|| small(batches, at, bytes as usize)).transpose()?;
             LogChange::Appended { entry, data }
         }
         TRIM => LogChange::Trimmed { log_start: row.number()? as i64, freed: row.number()? },

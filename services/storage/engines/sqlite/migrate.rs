@@ -13,6 +13,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kernel::records::NO_TIMESTAMP;
 use rules::documents::{DocumentKind, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 use serde::Deserialize;
@@ -24,6 +25,7 @@ use super::logs::{Log, LogChange, Numbers};
 use super::open::{connect, prepare, real_path};
 use super::schema::{FORMAT, failed, offset_of, rows_of};
 use crate::engines::StoreError;
+use crate::engines::resident::Times;
 
 /// A list of a group's offsets, which are found by their prefix now.
 const OLD_OFFSET_INDEX: &str = "offset-index";
@@ -223,7 +225,8 @@ fn copy_log(
         let id: i64 = row.get(0)?;
         insert.execute(params![id, row.get_ref(4)?.as_blob()?])?;
         let bytes = row.get::<_, i64>(3)? as u64;
-        let entry = Span { base: offset_of(id), next: row.get(1)?, max_timestamp: row.get(2)?, bytes };
+        let times = Times::read(row.get(2)?, NO_TIMESTAMP);
+        let entry = Span { base: offset_of(id), next: row.get(1)?, times, bytes };
         log = Log::after(log, LogChange::Appended { entry, data: None }, 0);
         if progress.add(bytes) {
             new.execute_batch("COMMIT; BEGIN IMMEDIATE")?;

@@ -16,7 +16,7 @@ use super::foreign::{is_of_another_program, not_a_store, of_another_program, ref
 use super::journal::{self, Change};
 use super::logs::{Log, Numbers};
 use super::migrate;
-use super::schema::{APPLICATION_ID, CREATE, FORMAT, PAGES, failed};
+use super::schema::{APPLICATION_ID, CREATE, FORMAT, FROM_FORMAT_2, PAGES, failed};
 use super::state::Unfolded;
 use crate::engines::StoreError;
 
@@ -154,9 +154,10 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Prepared, 
         return Ok(Prepared::Format1);
     }
     connection.execute_batch(SETTINGS).map_err(cannot)?;
-    if is_new {
+    if is_new || format == 2 {
+        let change = if is_new { CREATE } else { FROM_FORMAT_2 };
         let stamp = format!("PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};");
-        connection.execute_batch(&format!("BEGIN IMMEDIATE; {CREATE} {stamp} COMMIT;")).map_err(cannot)?;
+        connection.execute_batch(&format!("BEGIN IMMEDIATE; {change} {stamp} COMMIT;")).map_err(cannot)?;
     }
     Ok(Prepared::Ready)
 }

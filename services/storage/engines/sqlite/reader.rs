@@ -20,7 +20,7 @@ use super::schema::{damaged, failed};
 use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
-use crate::engines::resident::{ReadBudget, empty};
+use crate::engines::resident::{ReadBudget, Times, empty};
 use crate::engines::{
     Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits, RetentionLook, RetentionOutcome,
     StoreError,
@@ -358,16 +358,23 @@ impl Reader {
         let (mut bytes, mut from) = (log.bytes, None);
         let mut step = |span: &Span| {
             // What all of its batches do together, the oldest do as well.
-            if !limits.expires(span.max_timestamp, bytes, span.bytes, now_ms) {
+            let expires = limits.expires(span.times, bytes, span.bytes, now_ms);
+            if expires == Some(false) {
                 return Step::Into;
             }
             bytes = bytes.saturating_sub(span.bytes);
-            from = Some(span.next);
+            if expires == Some(true) {
+                from = Some(span.next);
+            }
             Step::Over
         };
         let searched = log.search(&self.connection, log_start, &mut step);
         let first_kept = searched.map_err(|error| failed("reading", &error))?;
-        let next_ms = first_kept.and_then(|first| limits.expires_ms(first.max_timestamp));
+        let next_ms = match first_kept {
+            Some(first) => limits.expires_ms(first.times),
+            // Those of unknown age, if any, expire with what follows them.
+            None => limits.expires_ms(Times::read(now_ms, -1)).filter(|_| from.unwrap_or(log_start) < end),
+        };
         Ok(Some(RetentionLook { end, log_start: from, next_ms }))
     }
 }
@@ -382,15 +389,16 @@ fn find(
     let time = match wanted {
         ReadFrom::Timestamp(time) => time,
         ReadFrom::Offset(_) | ReadFrom::MaxTimestamp => {
-            let mut latest = i64::MIN;
+            let mut latest = None;
             log.search(connection, log_start, &mut |span| {
-                latest = latest.max(span.max_timestamp);
+                latest = latest.max(span.times.latest);
                 Step::Over
             })?;
+            let Some(latest) = latest else { return Ok(None) };
             latest
         }
     };
-    let is_before = |span: &Span| if span.max_timestamp < time { Step::Over } else { Step::Into };
+    let is_before = |span: &Span| if span.times.is_before(time) { Step::Over } else { Step::Into };
     log.search(connection, log_start, &mut { is_before })
 }
 

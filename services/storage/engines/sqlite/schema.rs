@@ -1,4 +1,4 @@
-//! The schema of the file, format 2.
+//! The schema of the file, format 3.
 //!
 //! - `journal` has one row per commit, in the order of commits: the changed documents, what happened to logs, and the
 //!   small batches. A commit writes a row and, for large batches, their rows in `batches`: what it writes does not grow
@@ -16,7 +16,10 @@ use crate::engines::StoreError;
 /// "YGRA": distinguishes a Yagura store from any other SQLite file.
 pub(super) const APPLICATION_ID: i32 = 0x5947_5241;
 /// Incremented when older releases can no longer read the file.
-pub(super) const FORMAT: i32 = 2;
+pub(super) const FORMAT: i32 = 3;
+
+/// Makes a file of format 2 one of format 3, whatever its size.
+pub(super) const FROM_FORMAT_2: &str = "ALTER TABLE spans ADD COLUMN undated_ms INTEGER NOT NULL DEFAULT -1;";
 
 pub(super) const CREATE: &str = "
     CREATE TABLE documents (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
@@ -46,9 +49,10 @@ pub(super) const CREATE: &str = "
         level INTEGER NOT NULL,         -- 1: a block; 2: up to 16 of level 1; and so on
         id INTEGER NOT NULL,            -- partition number << 43 | first offset
         next_offset INTEGER NOT NULL,
-        max_timestamp INTEGER NOT NULL, -- ms since the Unix epoch
+        max_timestamp INTEGER NOT NULL, -- ms since the Unix epoch; -1: no record has one
         bytes INTEGER NOT NULL,
         children INTEGER NOT NULL,
+        undated_ms INTEGER NOT NULL DEFAULT -1, -- when the last batch with a record without a timestamp was appended
         PRIMARY KEY (level, id)
     ) WITHOUT ROWID;
     CREATE TABLE garbage (

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::records::{Batch, BatchBuilder, Codec, NO_TIMESTAMP, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::units::Span;
 use kernel::{TopicId, TopicPartition};
@@ -13,13 +13,16 @@ use rules::commands::{Append, Command};
 use rules::documents::{AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 
+use super::index::{Span as BatchSpan, pack_entries};
+use super::logs::Log;
 use super::open::connect;
-use super::schema::{APPLICATION_ID, pack};
+use super::schema::{APPLICATION_ID, FORMAT, pack};
 use super::writer::{Job, ask};
 use super::{Sqlite, verify};
 use crate::engines::memory::Memory;
 use crate::engines::model_tests::{Dice, first_ids, same_everything, small_settings};
-use crate::engines::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec};
+use crate::engines::resident::Times;
+use crate::engines::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits};
 use crate::settings::Settings;
 
 fn folder(name: &str) -> PathBuf {
@@ -92,8 +95,8 @@ async fn write_format_1(model: &Memory, path: &Path) {
     file.execute_batch(FORMAT_1).unwrap();
     file.execute_batch(&format!("PRAGMA application_id={APPLICATION_ID}")).unwrap();
     let counters = model.get(vec![Counters::key(&())]).await.unwrap().remove(0);
-    let next_id = counters.map_or(0, |counters| counters.get::<Counters>().unwrap().next_producer_id);
-    let counters = format!("{{\"next_producer_id\":{next_id},\"next_partition_number\":1000}}");
+    let counters = counters.unwrap_or_else(|| Document::new::<Counters>(Counters::default()));
+    let counters = with_fields(&counters, "\"next_partition_number\":1000");
     let put = |key: &Key, text: &str| {
         file.execute("INSERT INTO documents VALUES (?1, ?2)", [key.as_str(), text]).unwrap();
     };
@@ -108,17 +111,16 @@ async fn write_format_1(model: &Memory, path: &Path) {
             };
             // Numbers of deleted partitions were never used again.
             number += 3;
-            put(&key, &old_partition(&document, number));
+            put(&key, &with_fields(&document, &format!("\"number\":{number},\"bytes\":0")));
             write_batches(model, &file, at, number).await;
         }
     }
 }
 
-fn old_partition(document: &Document, number: u32) -> String {
-    let PartitionDocument { log_start, end, leader_epoch, look_after_append } = *document.get().unwrap();
-    format!(
-        "{{\"number\":{number},\"log_start\":{log_start},\"end\":{end},\"bytes\":0,\"leader_epoch\":{leader_epoch},\"look_after_append\":{look_after_append}}}"
-    )
+/// The JSON of a document with more fields, which later releases do not know.
+fn with_fields(document: &Document, fields: &str) -> String {
+    let json = document.write().unwrap();
+    format!("{{{fields},{}", json.strip_prefix('{').unwrap())
 }
 
 async fn write_batches(model: &Memory, file: &Connection, partition: TopicPartition, number: u32) {
@@ -171,6 +173,69 @@ async fn a_store_of_format_1_is_migrated() {
         assert!(!is_left("-migrating") && !is_left("-format-1"), "seed {seed}");
     }
     std::fs::remove_dir_all(&all).unwrap();
+}
+
+#[tokio::test]
+async fn a_store_of_format_2_is_used_as_it_is() {
+    let home = folder("format-2");
+    let path = home.join("y.db");
+    let (mut dice, mut ids, model) = (Dice::seeded(3), first_ids(), Memory::new());
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    for step in 0..150 {
+        let commands = vec![dice.command(&mut ids, step)];
+        drop(model.commit(commands.clone(), Vec::new()).await.unwrap());
+        engine.commit(commands, Vec::new()).await.unwrap();
+    }
+    engine.close().await.unwrap();
+    let file = Connection::open(&path).unwrap();
+    file.execute_batch("ALTER TABLE spans DROP COLUMN undated_ms; PRAGMA user_version=2").unwrap();
+    drop(file);
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    same_everything(&model, &engine, &mut dice, &ids, "format 2").await;
+    engine.close().await.unwrap();
+    assert_eq!(
+        Connection::open(&path).unwrap().query_row("PRAGMA user_version", [], |row| row.get(0)),
+        Ok(FORMAT)
+    );
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// As earlier releases stored it: nobody knows when it was appended.
+#[tokio::test]
+async fn a_batch_of_unknown_age_expires_with_those_after_it() {
+    let home = folder("unknown-age");
+    let path = home.join("y.db");
+    let at = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
+    let configs = [("retention.ms".to_owned(), "500".to_owned())].into();
+    let create = Command::CreateTopic { name: Arc::from("orders"), id: at.topic, partitions: 1, configs };
+    let append = |timestamp| {
+        let mut builder = BatchBuilder::new(Codec::None);
+        builder.push(NewRecord { timestamp, value: Some(b"v"), ..NewRecord::default() });
+        let batch = Batch::check(builder.build().unwrap()).unwrap();
+        Command::Append(Append::new(at, &batch, 1_000))
+    };
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    engine.commit(vec![create, append(NO_TIMESTAMP)], Vec::new()).await.unwrap();
+    engine.close().await.unwrap();
+    let file = Connection::open(&path).unwrap();
+    let log = Log::load(&file, at).unwrap().unwrap();
+    assert_eq!(log.tail()[0].times, Times::read(-1, 1_000));
+    let unknown = BatchSpan { times: Times::default(), ..log.tail()[0] };
+    file.execute("UPDATE logs SET tail = ?1", [pack_entries(0, &[unknown])]).unwrap();
+    drop(file);
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    let limits = RetentionLimits { retention_ms: Some(500), retention_bytes: None };
+    let look = async |now_ms| {
+        let looks = engine.retention(vec![(at, limits)], now_ms).await.unwrap();
+        let look = looks.into_iter().next().unwrap().unwrap().unwrap();
+        (look.log_start, look.next_ms)
+    };
+    assert_eq!(look(1_000_000).await, (None, Some(1_000_501)), "it is looked at again");
+    engine.commit(vec![append(2_000)], Vec::new()).await.unwrap();
+    assert_eq!(look(2_500).await, (None, Some(2_501)));
+    assert_eq!(look(2_501).await, (Some(2), None));
+    engine.close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
 }
 
 #[tokio::test]

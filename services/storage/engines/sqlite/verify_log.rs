@@ -5,12 +5,13 @@ use std::iter::Peekable;
 use std::vec::IntoIter;
 
 use bytes::Bytes;
-use kernel::records::Batch;
+use kernel::records::{Batch, NO_TIMESTAMP};
 use rusqlite::{Connection, params};
 
 use super::index::{Span, joined, spans, unpack_entries};
 use super::schema::{OFFSET_MAX, offset_of, pack, rows_of};
 use super::verify::{Partition, VerifyReport};
+use crate::engines::resident::Times;
 
 /// Checks a log. `progress` gets the batches that were read so far.
 pub(super) fn verify_log(
@@ -78,10 +79,10 @@ impl VerifiedLog<'_> {
                 return Ok(());
             }
         };
-        let own = Span {
+        let mut own = Span {
             base: batch.base_offset(),
             next: batch.next_offset(),
-            max_timestamp: batch.max_timestamp(),
+            times: Times::read(batch.max_timestamp(), NO_TIMESTAMP),
             bytes: data.len() as u64,
         };
         self.report.records += (own.next - own.base).max(0) as u64;
@@ -90,6 +91,8 @@ impl VerifiedLog<'_> {
             return Ok(());
         }
         let entry = self.entries.next_from(document.log_start)?;
+        // Only the index knows when records without a timestamp were appended.
+        own.times.undated = entry.and_then(|entry| entry.times.undated);
         if entry != Some(own) || own.base != base {
             let entry = entry.map_or_else(|| "there is none".to_owned(), |entry| format!("{entry:?}"));
             self.report

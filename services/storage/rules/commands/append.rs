@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kernel::records::{Batch, NO_PRODUCER_ID};
+use kernel::records::{Batch, LOG_APPEND_TIME, NO_PRODUCER_ID, NO_TIMESTAMP, RecordTimes, StoredHeader};
 use kernel::{ProducerId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
@@ -16,22 +16,25 @@ use crate::documents::ProducerKey;
 pub struct Append {
     /// The partition.
     pub partition: TopicPartition,
-    /// Its header fields, already validated.
+    /// Its header fields, already validated. With log append time, the rules settle which.
     pub batch: BatchFacts,
-    /// The batch; its base offset and leader epoch are not final.
+    /// The batch. It is stored with the header fields that are settled ([`BatchFacts::stored`]).
     pub payload: Payload,
     /// When the broker received it, in ms.
     pub now_ms: i64,
+    /// The leader epoch of this opening of the store. A partition that has seen a later one keeps that.
+    #[serde(default)]
+    pub leader_epoch: i32,
     /// The service that gave its producer id; `None` for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Arc<str>>,
 }
 
 impl Append {
-    /// Appends a validated batch, whose producer id is of this service.
+    /// Appends a validated batch, whose producer id is of this service, in the first leader epoch.
     pub fn new(partition: TopicPartition, batch: &Batch, now_ms: i64) -> Self {
         let payload = Payload(batch.bytes().clone());
-        Self { partition, batch: BatchFacts::of(batch), payload, now_ms, origin: None }
+        Self { partition, batch: BatchFacts::of(batch), payload, now_ms, leader_epoch: 0, origin: None }
     }
 
     /// The key of its producer's state.
@@ -53,8 +56,11 @@ pub struct BatchFacts {
     pub last_offset_delta: i32,
     /// The timestamp that the records' timestamps are relative to, in ms.
     pub base_timestamp: i64,
-    /// The greatest timestamp, in ms.
+    /// The greatest timestamp, in ms; -1 if no record has one.
     pub max_timestamp: i64,
+    /// Whether a record has no timestamp.
+    #[serde(default)]
+    pub has_undated: bool,
     /// Producer id; -1 for none.
     pub producer_id: i64,
     /// Producer epoch; -1 for none.
@@ -68,13 +74,14 @@ pub struct BatchFacts {
 }
 
 impl BatchFacts {
-    /// The header fields of a batch.
+    /// The header fields of a batch, taken at their word.
     pub fn of(batch: &Batch) -> Self {
         Self {
             record_count: batch.record_count(),
             last_offset_delta: batch.last_offset_delta(),
             base_timestamp: batch.base_timestamp(),
             max_timestamp: batch.max_timestamp(),
+            has_undated: !batch.has_append_time() && batch.max_timestamp() < 0,
             producer_id: batch.producer_id(),
             producer_epoch: batch.producer_epoch(),
             base_sequence: batch.base_sequence(),
@@ -82,6 +89,33 @@ impl BatchFacts {
             // A frame is shorter than 2 GiB.
             bytes: batch.bytes().len() as u32,
         }
+    }
+
+    /// The same with the timestamps of the records, as they were worked out.
+    pub fn with_create_time(self, times: RecordTimes) -> Self {
+        Self {
+            // With a producer's bit, consumers would read one timestamp for all records.
+            attributes: self.attributes & !LOG_APPEND_TIME,
+            max_timestamp: times.latest.unwrap_or(NO_TIMESTAMP),
+            has_undated: times.has_undated,
+            ..self
+        }
+    }
+
+    /// The same with log append time.
+    pub fn with_append_time(self) -> Self {
+        Self { attributes: self.attributes | LOG_APPEND_TIME, has_undated: false, ..self }
+    }
+
+    /// Whether all records have the time of the append.
+    pub fn has_append_time(&self) -> bool {
+        self.attributes & LOG_APPEND_TIME != 0
+    }
+
+    /// What is set in the header of the batch when it is stored.
+    pub fn stored(&self, base_offset: i64, leader_epoch: i32) -> StoredHeader {
+        let Self { attributes, max_timestamp, .. } = *self;
+        StoredHeader { base_offset, leader_epoch, attributes, max_timestamp }
     }
 
     /// Whether its producer is idempotent.

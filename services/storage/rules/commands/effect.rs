@@ -21,9 +21,11 @@ pub enum Effect {
         base_offset: i64,
         /// The leader epoch that it is stored with.
         leader_epoch: i32,
-        /// Its header fields.
+        /// Its header fields, settled.
         batch: BatchFacts,
-        /// The batch; its base offset and leader epoch are still to be set.
+        /// When it was appended, in ms. Records without a timestamp are as old as that.
+        appended_ms: i64,
+        /// The batch; its header is still as the producer sent it.
         payload: Payload,
     },
     /// Batches that end at or before an offset may be deleted.

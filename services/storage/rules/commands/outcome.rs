@@ -23,6 +23,8 @@ pub enum Applied {
         base_offset: i64,
         /// Log start offset.
         log_start: i64,
+        /// Its greatest timestamp, in ms; with log append time, that of the append.
+        max_timestamp: i64,
         /// Whether an earlier attempt had appended it.
         is_duplicate: bool,
     },

@@ -206,6 +206,7 @@ fn effects_round_trip() {
             base_offset: 1 << 40,
             leader_epoch: 2,
             batch: append.batch,
+            appended_ms: 17,
             payload: append.payload,
         },
         Effect::Trim { partition: AT, was: 1, log_start: 2 },

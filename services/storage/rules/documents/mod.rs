@@ -6,6 +6,7 @@ mod assigned;
 mod client_metrics;
 mod consumer;
 mod due;
+mod epochs;
 mod group;
 mod group_configs;
 mod group_topics;
@@ -25,6 +26,7 @@ pub use consumer::{
     ASSIGNORS, ConsumerGroup, ConsumerMember, MemberState, Partitions, SubscribedTopic, each, holds,
 };
 pub use due::{Due, DueComplete, DueKey, DueSubject};
+pub use epochs::EpochHistory;
 pub use group::{
     Blob, Deadline, GroupDocument, GroupState, InitialDelay, MemberDocument, MemberProtocol, PendingDocument,
     PendingIds,
@@ -42,12 +44,13 @@ pub use tally::Tally;
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 18] = [
+pub static KINDS: [AnyKind; 19] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
     AnyKind::of::<TopicCollision>(),
     AnyKind::of::<PartitionDocument>(),
+    AnyKind::of::<EpochHistory>(),
     AnyKind::of::<ProducerDocument>(),
     AnyKind::of::<Subscription>(),
     AnyKind::of::<GroupDocument>(),

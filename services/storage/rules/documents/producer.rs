@@ -1,4 +1,4 @@
-//! Idempotent producers (KIP-98), and the counter of producer ids.
+//! Idempotent producers (KIP-98), and the counters of the store.
 
 use kernel::TopicPartition;
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,9 @@ use super::kind::{DocumentKind, LockRoot};
 pub struct Counters {
     /// The next producer id.
     pub next_producer_id: i64,
+    /// The last leader epoch with which anything was appended (KIP-320).
+    #[serde(default)]
+    pub leader_epoch: i32,
 }
 
 /// One per store.

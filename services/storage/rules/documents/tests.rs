@@ -56,6 +56,7 @@ fn keys_round_trip() {
         round_trips::<TopicName>(&TOPIC, &format!("topic-name/{id}")),
         round_trips::<TopicCollision>(&text("a_b"), "topic-collision/a_b"),
         round_trips::<PartitionDocument>(&AT, &format!("partition/{id}/0")),
+        round_trips::<EpochHistory>(&AT, &format!("leader-epochs/{id}/0")),
         round_trips::<ProducerDocument>(&producer(AT, 7), &format!("producer/{id}/0/7")),
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
@@ -146,6 +147,16 @@ fn earlier_versions_are_upgraded_and_newer_ones_refused() {
     assert_eq!(Document::read::<Renamed>("v3 {\"later\":7}"), Err(newer));
     assert!(matches!(Document::read::<Renamed>("v2"), Err(ReadError::Damaged(_))));
     assert!(matches!(Document::read::<Counters>("v2 {}"), Err(ReadError::Newer { .. })));
+}
+
+#[test]
+fn fields_that_an_earlier_release_did_not_write_are_read_as_none() {
+    let written = "{\"log_start\":1,\"end\":5,\"leader_epoch\":0}";
+    let log = Document::read::<PartitionDocument>(written).unwrap();
+    assert_eq!(log.get::<PartitionDocument>().unwrap().append_time_ms, None);
+    assert_eq!(log.write().unwrap(), written, "an append with create time writes no more");
+    let counters = Document::read::<Counters>("{\"next_producer_id\":7}").unwrap();
+    assert_eq!(counters.get::<Counters>(), Some(&Counters { next_producer_id: 7, leader_epoch: 0 }));
 }
 
 /// Version 1 listed the members, and counted nothing else of them.

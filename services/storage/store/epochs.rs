@@ -1,0 +1,70 @@
+//! The leader epoch of the store (KIP-320): one for all partitions, taken anew each time that the store is opened.
+//!
+//! It is the number of seconds since 2024, or one more than the last. So a store that was restored from a backup has a
+//! greater epoch than any that the original has used meanwhile, of which the backup knows nothing; a consumer that was
+//! ahead of the backup asks where its epoch has ended, and learns that the log was truncated.
+//!
+//! An opening that appends nothing writes nothing. The first append of all records the epoch for the store, and the first
+//! to each partition records it there, together with the batch. Clients are only told an epoch that is recorded, so that
+//! none that they know is ever taken back.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use kernel::TopicPartition;
+use rules::documents::{Counters, EpochHistory};
+
+use super::engine::Store;
+use crate::engines::StoreError;
+
+/// 2024-01-01, in ms since the Unix epoch.
+const FIRST_MS: i64 = 1_704_067_200_000;
+/// The epoch before the first one.
+const NO_EPOCH: i32 = -1;
+
+impl Store {
+    /// The leader epoch of every partition, as clients see it.
+    pub(crate) async fn leader_epoch(&self) -> Result<i32, StoreError> {
+        Ok(self.get_one::<Counters>(&()).await?.map_or(0, |counters| counters.leader_epoch))
+    }
+
+    /// The leader epoch that this opening of the store appends with.
+    pub(crate) async fn epoch_to_append(&self, now_ms: i64) -> Result<i32, StoreError> {
+        let take = || async {
+            let last = self.get_one::<Counters>(&()).await?;
+            Ok::<_, StoreError>(next_epoch(last.map_or(NO_EPOCH, |counters| counters.leader_epoch), now_ms))
+        };
+        self.epoch.get_or_try_init(take).await.copied()
+    }
+
+    /// The earlier epochs of those partitions that have had several.
+    pub(crate) async fn epoch_histories(
+        &self,
+        partitions: Vec<TopicPartition>,
+    ) -> Result<HashMap<TopicPartition, Arc<EpochHistory>>, StoreError> {
+        let found = self.get::<EpochHistory>(&partitions).await?;
+        Ok(partitions.into_iter().zip(found).filter_map(|(at, history)| Some((at, history?))).collect())
+    }
+}
+
+fn next_epoch(last: i32, now_ms: i64) -> i32 {
+    // A clock that is far off, in the next century or before 2024, must not use up all epochs.
+    let seconds = i32::try_from((now_ms - FIRST_MS).div_euclid(1_000)).unwrap_or(0);
+    seconds.max(last.saturating_add(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_follow_the_clock_and_never_go_back() {
+        let at = |seconds: i64| FIRST_MS + seconds * 1_000;
+        assert_eq!(next_epoch(NO_EPOCH, at(70_000_000)), 70_000_000);
+        assert_eq!(next_epoch(70_000_000, at(70_000_000)), 70_000_001, "twice within a second");
+        assert_eq!(next_epoch(70_000_000, at(60_000_000)), 70_000_001, "the clock was set back");
+        assert_eq!(next_epoch(NO_EPOCH, at(-5)), 0, "a clock before 2024");
+        assert_eq!(next_epoch(7, at(1 << 40)), 8, "a clock in another age");
+        assert_eq!(next_epoch(i32::MAX, at(0)), i32::MAX);
+    }
+}
