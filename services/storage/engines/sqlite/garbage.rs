@@ -13,14 +13,32 @@ use crate::engines::StoreError;
 /// step. A single batch may be larger.
 const PURGED_ROWS: u32 = 256;
 const PURGED_BYTES: i64 = 1 << 20;
-const VACUUMED_PAGES: u32 = 16;
-/// Free pages that are kept: the journal needs them again.
-const KEPT_PAGES: u32 = 256;
+const VACUUMED_PAGES: u32 = 8;
+/// Free pages that are kept: the journal needs them again, and what is produced next, where retention makes room for
+/// that. To return a page, another one has to be moved to its place, which writes more than all else that deletes.
+const KEPT_PAGES: i64 = 256;
+const KEPT_PART: i64 = 16;
+/// How many times as long as a step took commits have the writer for themselves: so few of them meet a step, or the
+/// checkpoint that follows a dozen, that their p99 is not theirs.
+const REST: u32 = 24;
+const REST_OF_VACUUM: u32 = 40;
+/// The same for what should be gone long since: room must not run out.
+const REST_IF_LATE: u32 = 3;
+const LATE_AFTER_MS: i64 = 5 * 60_000;
+
+/// What one step has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Purged {
+    pub(super) bytes: u64,
+    /// How many times as long as it took nothing of the kind should follow.
+    pub(super) rest: u32,
+}
 
 /// Batches to delete.
 struct Garbage {
     number: u32,
     before: i64,
+    since_ms: i64,
 }
 
 impl Garbage {
@@ -38,13 +56,13 @@ impl Committer {
         noted.map(drop).map_err(|error| failed("noting garbage", &error))
     }
 
-    /// Runs one step of deleting what became garbage at `until_ms` or before, and returns the bytes; `None` if nothing is left.
-    pub(super) fn purge(&mut self, until_ms: i64) -> Result<Option<u64>, StoreError> {
+    /// Runs one step of deleting what became garbage at `until_ms` or before; `None` if nothing is left.
+    pub(super) fn purge(&mut self, until_ms: i64) -> Result<Option<Purged>, StoreError> {
         let purged = self.relaxed(|committer| committer.purge_step(until_ms))?;
         purged.map_err(|error| failed("deleting garbage", &error))
     }
 
-    fn purge_step(&mut self, until_ms: i64) -> rusqlite::Result<Option<u64>> {
+    fn purge_step(&mut self, until_ms: i64) -> rusqlite::Result<Option<Purged>> {
         let Some(garbage) = self.oldest(until_ms)? else { return self.vacuum() };
         self.connection.execute_batch("BEGIN IMMEDIATE")?;
         let (bytes, mut numbers) = (self.purge_batches(&garbage)?, self.numbers);
@@ -53,17 +71,20 @@ impl Committer {
         }
         self.connection.execute_batch("COMMIT")?;
         self.numbers = numbers;
-        Ok(Some(bytes.unwrap_or(0)))
+        let is_late = garbage.since_ms < until_ms.saturating_sub(LATE_AFTER_MS);
+        let rest = if is_late { REST_IF_LATE } else { REST };
+        Ok(Some(Purged { bytes: bytes.unwrap_or(0), rest }))
     }
 
     /// Garbage whose log is folded: otherwise its rows are still to come.
     fn oldest(&self, until_ms: i64) -> rusqlite::Result<Option<Garbage>> {
-        let sql = "SELECT number, before_offset, seq FROM garbage WHERE since_ms <= ?1";
+        let sql = "SELECT number, before_offset, since_ms, seq FROM garbage WHERE since_ms <= ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([until_ms])?;
         while let Some(row) = rows.next()? {
-            if !self.fold.has_unfolded(row.get(2)?) {
-                return Ok(Some(Garbage { number: row.get(0)?, before: row.get(1)? }));
+            if !self.fold.has_unfolded(row.get(3)?) {
+                let (number, before, since_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                return Ok(Some(Garbage { number, before, since_ms }));
             }
         }
         Ok(None)
@@ -146,15 +167,18 @@ impl Committer {
         Ok(())
     }
 
-    fn vacuum(&self) -> rusqlite::Result<Option<u64>> {
-        let free: i64 = self.connection.query_row("PRAGMA freelist_count", [], |row| row.get(0))?;
-        if free <= i64::from(KEPT_PAGES) {
+    /// Returns a few pages to the file system; `None` if there are none to spare.
+    fn vacuum(&self) -> rusqlite::Result<Option<Purged>> {
+        let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+        let kept = KEPT_PAGES.max(count("PRAGMA page_count")? / KEPT_PART);
+        let spare = count("PRAGMA freelist_count")? - kept;
+        if spare <= 0 {
             return Ok(None);
         }
-        let pages = VACUUMED_PAGES.min(free as u32 - KEPT_PAGES);
+        let pages = spare.min(i64::from(VACUUMED_PAGES));
         let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
-        Ok(Some(0))
+        Ok(Some(Purged { bytes: 0, rest: REST_OF_VACUUM }))
     }
 }

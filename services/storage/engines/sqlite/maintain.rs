@@ -3,7 +3,8 @@
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use super::writer::{AnswerTo, Job, ask};
+use super::garbage::Purged;
+use super::writer::{Job, ask};
 use crate::engines::StoreError;
 
 /// One run.
@@ -30,26 +31,29 @@ impl Maintenance {
         let now_ms = self.now_ms;
         ask(&self.jobs, |answer| Job::NoteGarbage { now_ms, answer }).await?;
         let until_ms = now_ms.saturating_sub_unsigned(self.delete_delay.as_millis() as u64);
-        while let Some(bytes) = self.step(|answer| Job::Purge { until_ms, answer }).await? {
+        loop {
+            let started = Instant::now();
+            let purged = ask(&self.jobs, |answer| Job::Purge { until_ms, answer }).await?;
+            let Some(Purged { bytes, rest }) = purged else { return Ok(()) };
             *bytes_freed += bytes;
+            tokio::time::sleep(rest * started.elapsed()).await;
         }
-        Ok(())
     }
 
     /// Folds what is in the journal now. What is added meanwhile is for the next time.
     async fn fold(&self) -> Result<(), StoreError> {
-        let (mut folded, last) = self.step(|answer| Job::Fold { answer }).await?;
+        let (mut folded, last) = self.fold_step().await?;
         while folded < last {
-            (folded, _) = self.step(|answer| Job::Fold { answer }).await?;
+            (folded, _) = self.fold_step().await?;
         }
         Ok(())
     }
 
     /// Runs a step, and waits three times as long as it took: commits have most of the time.
-    async fn step<T: Send + 'static>(&self, job: impl FnOnce(AnswerTo<T>) -> Job) -> Result<T, StoreError> {
+    async fn fold_step(&self) -> Result<(i64, i64), StoreError> {
         let started = Instant::now();
-        let done = ask(&self.jobs, job).await?;
+        let folded = ask(&self.jobs, |answer| Job::Fold { answer }).await?;
         tokio::time::sleep(3 * started.elapsed()).await;
-        Ok(done)
+        Ok(folded)
     }
 }

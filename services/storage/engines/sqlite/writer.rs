@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 use tracing::{error, info};
 
 use super::commit::Committer;
+use super::garbage::Purged;
 use super::schema::failed;
 use crate::engines::{Holds, Pending, StoreError};
 
@@ -52,7 +53,7 @@ pub(super) enum Job {
     /// Runs one step of deleting what was garbage at this time in ms; `None` if there is no such garbage.
     Purge {
         until_ms: i64,
-        answer: AnswerTo<Option<u64>>,
+        answer: AnswerTo<Option<Purged>>,
     },
     Close {
         answer: AnswerTo<()>,
