@@ -73,6 +73,7 @@ async fn commit_rows(broker: &Broker, call: &Call, request: &OffsetCommitRequest
     let mut offsets = Vec::new();
     let mut rows: Vec<Row> = Vec::with_capacity(asked.len());
     for (topic, partition) in &asked {
+        tokio::task::consume_budget().await;
         let offset = offset(&topics, topic, partition, now_ms, expires_ms);
         let result = offset.map(|offset| offsets.push(offset));
         rows.push((topic.clone(), partition.partition_index, result));

@@ -135,6 +135,7 @@ async fn some_topics(
         let error = (by_id && facts.is_none()).then_some(ErrorCode::UnknownTopicId);
         let mut partitions = Vec::with_capacity(asked.partition_indexes.len());
         for index in &asked.partition_indexes {
+            tokio::task::consume_budget().await;
             let mut offset = None;
             if let Some(facts) = facts {
                 if offsets.is_empty() {
@@ -190,6 +191,7 @@ async fn all_topics(
     let topics = DirectoryTopics::find(broker, &named).await?;
     let mut found = Vec::with_capacity(of_topics.len());
     for (name, offsets) in of_topics {
+        tokio::task::consume_budget().await;
         // A deleted topic has no committed offsets.
         let Some(facts) = topics.topic(&TopicRef::Name(Arc::clone(&name))) else { continue };
         let own = offsets.iter().filter(|(_, offset)| offset.topic_id == facts.id);

@@ -8,6 +8,8 @@ pub mod memory;
 #[cfg(test)]
 mod model_groups;
 #[cfg(test)]
+mod model_look_ups;
+#[cfg(test)]
 mod model_tests;
 mod resident;
 mod retention;
@@ -112,7 +114,8 @@ pub enum ReadFrom {
     Offset(i64),
     /// At the first batch with a record of this timestamp or later, in ms since the Unix epoch.
     Timestamp(i64),
-    /// At the first batch with the maximum timestamp.
+    /// At the first batch with the maximum timestamp, of those that begin at the log start offset or later: what a batch
+    /// has before it is gone, and only its records tell whether the maximum is one of them.
     MaxTimestamp,
 }
 

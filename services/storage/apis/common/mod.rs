@@ -13,3 +13,4 @@ pub(crate) mod requests;
 pub(crate) mod targets;
 pub(crate) mod text;
 pub(crate) mod topics;
+pub(crate) mod yielding;

@@ -16,12 +16,33 @@ const STEP_BYTES: usize = 1 << 20;
 
 /// The first record with the maximum timestamp.
 pub(super) async fn latest(broker: &Broker, at: TopicPartition) -> Result<Option<FoundOffset>, StoreError> {
-    let (_, batches) = read(broker, at, ReadFrom::MaxTimestamp, 1).await?;
+    let (log_start, batches) = read(broker, at, ReadFrom::MaxTimestamp, 1).await?;
+    let whole = batches.first().map(Batch::max_timestamp);
+    let cut = latest_in_cut(broker, at, log_start).await?;
     // A log whose records have no timestamps has none that is the greatest.
-    match batches.first().map(Batch::max_timestamp).filter(|time| *time >= 0) {
+    match whole.max(cut).filter(|time| *time >= 0) {
         Some(time) => first_since(broker, at, time).await,
         None => Ok(None),
     }
+}
+
+/// The maximum timestamp in the batch that the log start offset cuts in two, of the records that are left.
+async fn latest_in_cut(
+    broker: &Broker,
+    at: TopicPartition,
+    log_start: i64,
+) -> Result<Option<i64>, StoreError> {
+    let (_, batches) = read(broker, at, ReadFrom::Offset(log_start), 1).await?;
+    let Some(cut) = batches.into_iter().next().filter(|batch| batch.base_offset() < log_start) else {
+        return Ok(None);
+    };
+    let left = move |batch: &Batch| {
+        let records = batch.records(UNCOMPRESSED_BYTES_MAX)?.filter_map(Result::ok);
+        let left = records.filter(|record| record.offset >= log_start);
+        Ok::<_, CodecError>(left.map(|record| record.timestamp).max())
+    };
+    // One that cannot be opened has no records, as for every look-up by time.
+    Ok(with_records(&cut, left).await?.unwrap_or(None))
 }
 
 /// The first record with a timestamp of at least `time`.

@@ -19,7 +19,7 @@ use tracing::warn;
 use uuid::Uuid;
 
 use crate::apis::common::answer::{Answer, ApiError};
-use crate::apis::common::{operations, text, topics};
+use crate::apis::common::{operations, text, topics, yielding};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 
@@ -37,7 +37,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     call.ticket.after_writes().await;
     let view = View::of(broker, &request).await?;
     let topics = match asked {
-        RequestedTopics::All => broker.store.topics().await?.iter().map(|topic| view.topic(topic)).collect(),
+        RequestedTopics::All => {
+            let topics = broker.store.topics().await?;
+            yielding::each(topics.iter(), |topic| view.topic(topic)).await
+        }
         RequestedTopics::Names(names) => view.by_name(broker, &names, &failures).await?,
         RequestedTopics::Ids(ids) => view.by_id(broker, ids).await?,
     };
@@ -174,7 +177,7 @@ impl View {
                 self.failed(Some(&**name), Uuid::nil(), error.unwrap_or(ErrorCode::UnknownTopicOrPartition))
             }
         };
-        Ok(names.iter().map(answer).collect())
+        Ok(yielding::each(names, answer).await)
     }
 
     async fn by_id(
@@ -187,7 +190,7 @@ impl View {
             Some(topic) => self.topic(topic),
             None => self.failed(None, id.0, ErrorCode::UnknownTopicId),
         };
-        Ok(ids.iter().map(answer).collect())
+        Ok(yielding::each(&ids, answer).await)
     }
 
     fn topic(&self, topic: &TopicDocument) -> MetadataResponseTopic {

@@ -102,11 +102,27 @@ impl Log {
 
     /// Index of the first batch that `is_over` does not hold for. It is asked for several batches at once, too.
     pub(super) fn search(&self, is_over: impl FnMut(&Span) -> bool) -> Option<usize> {
+        self.search_from(0, is_over)
+    }
+
+    /// Index of the first batch with the greatest timestamp, of those that begin at an offset or later.
+    pub(super) fn latest(&self, from: i64) -> Option<usize> {
+        let is_cut = self.entries.front().is_some_and(|first| base_offset(&self.read(first)) < from);
+        let (first, mut latest) = (u64::from(is_cut), None);
+        self.search_from(first, |span| {
+            latest = latest.max(span.times.latest);
+            true
+        });
+        let latest = latest?;
+        self.search_from(first, |span| span.times.is_before(latest))
+    }
+
+    fn search_from(&self, first: u64, is_over: impl FnMut(&Span) -> bool) -> Option<usize> {
         let batch = |number: u64| {
             let entry = &self.entries[(number - self.first_entry) as usize];
             Span { times: entry.times, bytes: entry.bytes() as u64 }
         };
-        let found = self.index.search(self.first_entry, batch, is_over)?;
+        let found = self.index.search(self.first_entry + first, batch, is_over)?;
         Some((found - self.first_entry) as usize)
     }
 
@@ -157,6 +173,11 @@ impl Log {
         }
         empty
     }
+}
+
+/// Where a stored batch begins.
+fn base_offset(batch: &[u8]) -> i64 {
+    batch.first_chunk().copied().map_or(0, i64::from_be_bytes)
 }
 
 #[cfg(test)]

@@ -129,15 +129,7 @@ impl State {
                 log.map(|log| log.index_of(offset))
             }
             ReadFrom::Timestamp(time) => log.and_then(|log| log.search(|span| span.times.is_before(time))),
-            ReadFrom::MaxTimestamp => log.and_then(|log| {
-                let mut latest = None;
-                log.search(|span| {
-                    latest = latest.max(span.times.latest);
-                    true
-                });
-                let latest = latest?;
-                log.search(|span| span.times.is_before(latest))
-            }),
+            ReadFrom::MaxTimestamp => log.and_then(|log| log.latest(document.log_start)),
         };
         let (Some(log), Some(from)) = (log, from) else { return empty(document) };
         let mut left = spec.bytes_max;

@@ -386,20 +386,23 @@ fn find(
     log_start: i64,
     wanted: ReadFrom,
 ) -> rusqlite::Result<Option<Span>> {
-    let time = match wanted {
-        ReadFrom::Timestamp(time) => time,
+    // A search begins at the batch that holds its first offset, and none but that begins before it.
+    let (time, from) = match wanted {
+        ReadFrom::Timestamp(time) => (time, i64::MIN),
         ReadFrom::Offset(_) | ReadFrom::MaxTimestamp => {
             let mut latest = None;
             log.search(connection, log_start, &mut |span| {
-                latest = latest.max(span.times.latest);
+                if span.base >= log_start {
+                    latest = latest.max(span.times.latest);
+                }
                 Step::Over
             })?;
             let Some(latest) = latest else { return Ok(None) };
-            latest
+            (latest, log_start)
         }
     };
-    let is_before = |span: &Span| if span.times.is_before(time) { Step::Over } else { Step::Into };
-    log.search(connection, log_start, &mut { is_before })
+    let is_over = |span: &Span| span.times.is_before(time) || span.base < from;
+    log.search(connection, log_start, &mut |span| if is_over(span) { Step::Over } else { Step::Into })
 }
 
 /// A read transaction, whose reads all see the same state of the file. It ends when it is dropped.
