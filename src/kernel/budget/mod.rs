@@ -6,7 +6,7 @@
 //!   their own. Small frames have arrived when they draw, so that no client can hold up this queue.
 //! - Large frames are drawn for step by step, while their bytes arrive. As much as the largest frame has is set aside for
 //!   the oldest of those that are half read, so that one can always be completed. The others share the rest, the older
-//!   ones first; those that would take more than a quarter of it wait until they are the oldest.
+//!   ones first; those that would take more than half of it wait until they are the oldest.
 //!
 //! Who holds memory and does not move is recognised outside, by [`Budget::is_contended`].
 
@@ -298,8 +298,8 @@ impl Budget {
     /// A large frame of which a part has arrived: the youngest of those that are half read.
     pub fn half_read(&self, length: usize) -> HalfRead {
         let mut state = self.0.state.lock();
-        let common = self.0.most(&state, Kind::Large);
-        let is_giant = state.aside_max > 0 && isize::try_from(length).is_ok_and(|length| length > common / 2);
+        let half = self.0.most(&state, Kind::Large);
+        let is_giant = state.aside_max > 0 && isize::try_from(length).is_ok_and(|length| length > half);
         let frame = state.fresh_number();
         state.frames.insert(frame, is_giant);
         drop(state);
