@@ -47,7 +47,7 @@ struct Loaded {
 
 impl Documents for Base<'_> {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
-        let known = self.unfolded.documents.get(key).or_else(|| self.loaded.documents.get(key));
+        let known = self.unfolded.document(key).or_else(|| self.loaded.documents.get(key));
         known.map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
     }
 
@@ -68,6 +68,8 @@ struct Written {
     seq: i64,
     logs: Vec<(TopicPartition, LogChange)>,
     numbers: Numbers,
+    /// The length of each changed document's text.
+    texts: Vec<usize>,
 }
 
 impl Committer {
@@ -202,12 +204,12 @@ impl Committer {
             logs.extend(transaction.apply(effect)?);
         }
         let numbers = transaction.numbers;
-        let row = row(changes, effects, &logs)?;
+        let (row, texts) = row(changes, effects, &logs)?;
         let insert = "INSERT INTO journal VALUES (?1, ?2, ?3)";
         self.connection.prepare_cached(insert)?.execute(params![seq, row.changes, &small[..]])?;
         self.connection.execute_batch("COMMIT")?;
         self.fold.wrote(row.changes.len() + small.len(), unfolded.logs.len());
-        Ok(Written { seq, logs, numbers })
+        Ok(Written { seq, logs, numbers, texts })
     }
 
     /// Makes durable changes visible to readers, and wakes watchers.
@@ -216,7 +218,9 @@ impl Committer {
         let watched = Watchers::watched(changes.keys());
         let dropped: Vec<TopicPartition> = dropped(effects).collect();
         let mut unfolded = self.shared.unfolded.write();
-        unfolded.documents.extend(changes);
+        for ((key, document), bytes) in changes.into_iter().zip(written.texts) {
+            unfolded.put(key, document, bytes);
+        }
         for (at, change) in written.logs {
             let log = unfolded.logs.entry(at).or_default();
             *log = Log::after(log.take(), change, written.seq);
@@ -342,17 +346,24 @@ fn small_batches(effects: &[Effect]) -> Bytes {
 }
 
 /// A commit's row of the journal. Producers of deleted partitions go after they were put.
-fn row(changes: &Changes, effects: &[Effect], logs: &[(TopicPartition, LogChange)]) -> rusqlite::Result<Row> {
-    let mut row = Row::new();
+/// The row of a commit, and the lengths of the texts in it.
+fn row(
+    changes: &Changes,
+    effects: &[Effect],
+    logs: &[(TopicPartition, LogChange)],
+) -> rusqlite::Result<(Row, Vec<usize>)> {
+    let (mut row, mut texts) = (Row::new(), Vec::with_capacity(changes.len()));
     for (key, document) in changes {
-        match document {
-            Some(document) => row.put(key, &text_of(document)?),
+        let text = document.as_ref().map(text_of).transpose()?;
+        texts.push(text.as_ref().map_or(0, String::len));
+        match text {
+            Some(text) => row.put(key, &text),
             None => row.delete(key),
         }
     }
     logs.iter().for_each(|(at, change)| row.log(*at, change));
     dropped(effects).for_each(|partition| row.drop_producers(partition));
-    Ok(row)
+    Ok((row, texts))
 }
 
 /// A document as text.

@@ -7,7 +7,6 @@
 //! document is replaced by its last version.
 
 use std::collections::VecDeque;
-use std::ops::Bound;
 
 use kernel::TopicPartition;
 use rules::documents::{Document, DocumentKind, Key, PartitionDocument};
@@ -120,8 +119,8 @@ impl Fold {
     }
 
     /// Whether a step should follow.
-    pub(super) fn is_due(&self) -> bool {
-        self.running.is_some() || self.size.bytes >= self.bound
+    pub(super) fn is_due(&self, memory: Unfolding) -> bool {
+        self.running.is_some() || self.size.bytes >= self.bound || memory.is_large()
     }
 
     /// Whether a row of the journal may not be folded yet.
@@ -130,8 +129,25 @@ impl Fold {
     }
 
     /// Whether nothing may be added before it is folded.
-    fn is_full(&self) -> bool {
-        self.size.bytes > GROWTH_MAX * self.bound
+    fn is_full(&self, memory: Unfolding) -> bool {
+        self.size.bytes > GROWTH_MAX * self.bound || memory.is_too_large()
+    }
+}
+
+/// The memory of the documents that are not folded, and the bound on it: it adds to what is cached of others.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unfolding {
+    memory: usize,
+    memory_max: usize,
+}
+
+impl Unfolding {
+    fn is_large(self) -> bool {
+        2 * self.memory >= self.memory_max
+    }
+
+    fn is_too_large(self) -> bool {
+        self.memory > self.memory_max
     }
 }
 
@@ -149,10 +165,16 @@ impl Committer {
         if self.fold.is_relaxed {
             self.restore()?;
         }
-        while self.fold.is_full() {
+        while self.fold.is_full(self.unfolding()) {
             self.fold_step(0)?;
         }
         Ok(())
+    }
+
+    /// How much memory unfolded documents take.
+    pub(super) fn unfolding(&self) -> Unfolding {
+        let memory = self.shared.unfolded.read().memory();
+        Unfolding { memory, memory_max: self.shared.unfolded_memory_max }
     }
 
     /// One step, after a commit that has added some bytes to the journal.
@@ -251,8 +273,7 @@ impl Committer {
             running.placed = 0;
         }
         if let (true, Documents::After(after)) = (running.logs.is_empty(), &running.documents) {
-            let from = after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
-            let mut left = unfolded.documents.range::<Key, _>((from, Bound::Unbounded));
+            let mut left = unfolded.after(after.as_ref());
             let mut last = None;
             running.documents = loop {
                 if written >= budget {
@@ -278,7 +299,7 @@ impl Committer {
             clean.put_log(at, log);
         }
         for (key, bytes) in folded.documents {
-            if let Some(document) = unfolded.documents.remove(&key) {
+            if let Some(document) = unfolded.take(&key) {
                 clean.put_document(key, document, bytes);
             }
         }

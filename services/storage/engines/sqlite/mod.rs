@@ -84,9 +84,14 @@ struct Shared {
     watchers: Watchers,
     stats: CommitStats,
     unreadable: Unreadable,
+    /// Memory that documents may take that are not folded yet.
+    unfolded_memory_max: usize,
     /// How long the bytes of deleted records are kept.
     delete_delay: Duration,
 }
+
+/// What unfolded documents may take at least, however small the cache is.
+const UNFOLDED_MEMORY_MIN: usize = if cfg!(test) { 16 << 10 } else { 1 << 20 };
 
 /// A store in one SQLite file.
 pub struct Sqlite {
@@ -109,6 +114,7 @@ impl Sqlite {
             watchers: Watchers::default(),
             stats: CommitStats::new(),
             unreadable: Unreadable::default(),
+            unfolded_memory_max: settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
             delete_delay: settings.delete_delay.0,
         });
         let (jobs, queue) = mpsc::channel();

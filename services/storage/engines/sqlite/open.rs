@@ -200,13 +200,13 @@ pub(super) fn replay(connection: &Connection) -> Result<(Unfolded, Fold), StoreE
         count += 1;
         bytes += changes.len() + batches.len();
     }
-    let documents = replay.texts.into_iter().map(|(key, text)| {
+    let mut unfolded = Unfolded::default();
+    for (key, text) in replay.texts {
+        let bytes = text.as_ref().map_or(0, String::len);
         let document = text.map(|text| parse(&key, &text)).transpose()?;
-        Ok((key, document))
-    });
-    let documents = documents.collect::<Result<_, StoreError>>()?;
-    let logs = replay.logs.into_iter().map(|(at, (_, log))| (at, log)).collect();
-    let unfolded = Unfolded { documents, logs };
+        unfolded.put(key, document, bytes);
+    }
+    unfolded.logs = replay.logs.into_iter().map(|(at, (_, log))| (at, log)).collect();
     Ok((unfolded, Fold::of(last_seq, count, bytes)))
 }
 

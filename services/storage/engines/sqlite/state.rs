@@ -19,18 +19,62 @@ const TEXT_FACTOR: usize = 3;
 /// changes. Only the writer changes it, once a commit is durable.
 #[derive(Debug, Default)]
 pub(super) struct Unfolded {
-    /// `None` is a document that was deleted.
-    pub(super) documents: BTreeMap<Key, Option<Document>>,
+    documents: BTreeMap<Key, Changed>,
+    /// About what all of these take.
+    memory: usize,
     /// `None` is a log that was deleted.
     pub(super) logs: HashMap<TopicPartition, Option<Log>>,
 }
 
+/// A changed document.
+#[derive(Debug)]
+struct Changed {
+    /// `None` is a document that was deleted.
+    document: Option<Document>,
+    memory: usize,
+}
+
 impl Unfolded {
+    /// About how much memory the documents take. Their texts in the journal are a fraction of it.
+    pub(super) fn memory(&self) -> usize {
+        self.memory
+    }
+
+    /// A document, if it has changed.
+    pub(super) fn document(&self, key: &Key) -> Option<&Option<Document>> {
+        self.documents.get(key).map(|changed| &changed.document)
+    }
+
+    /// A document has changed, and its text has `bytes`.
+    pub(super) fn put(&mut self, key: Key, document: Option<Document>, bytes: usize) {
+        let memory = document_memory(&key, bytes);
+        self.memory += memory;
+        let before = self.documents.insert(key, Changed { document, memory });
+        self.memory -= before.map_or(0, |before| before.memory);
+    }
+
+    /// Takes a document out.
+    pub(super) fn take(&mut self, key: &Key) -> Option<Option<Document>> {
+        let changed = self.documents.remove(key)?;
+        self.memory -= changed.memory;
+        Some(changed.document)
+    }
+
+    /// All changed documents after a key, in key order.
+    pub(super) fn after<'a>(
+        &'a self,
+        after: Option<&Key>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Option<Document>)> + use<'a> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let left = self.documents.range::<Key, _>((from, Bound::Unbounded));
+        left.map(|(key, changed)| (key, &changed.document))
+    }
+
     /// Forgets the producers of a deleted partition.
     pub(super) fn drop_producers(&mut self, partition: TopicPartition) {
         let of_partition = ProducerDocument::of_partition(partition);
         let gone: Vec<Key> = self.range(&of_partition, None).map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| drop(self.documents.remove(key)));
+        gone.iter().for_each(|key| drop(self.take(key)));
     }
 
     /// The changed documents of a prefix after a key, in key order.
@@ -41,8 +85,14 @@ impl Unfolded {
     ) -> impl Iterator<Item = (&'a Key, &'a Option<Document>)> {
         let first = Key::from_text(prefix.as_str());
         let from = after.map_or(Bound::Included(&first), Bound::Excluded);
-        self.documents.range((from, Bound::Unbounded)).take_while(|(key, _)| prefix.matches(key))
+        let changed = self.documents.range((from, Bound::Unbounded));
+        changed.take_while(|(key, _)| prefix.matches(key)).map(|(key, changed)| (key, &changed.document))
     }
+}
+
+/// About how much memory a document takes whose text has `bytes`.
+fn document_memory(key: &Key, bytes: usize) -> usize {
+    ENTRY_BYTES + 2 * key.as_str().len() + TEXT_FACTOR * bytes
 }
 
 /// A cache of what is in the file.
@@ -78,7 +128,7 @@ impl Clean {
 
     /// Keeps a document whose text has `bytes`.
     pub(super) fn put_document(&mut self, key: Key, document: Option<Document>, bytes: usize) {
-        let bytes = ENTRY_BYTES + 2 * key.as_str().len() + TEXT_FACTOR * bytes;
+        let bytes = document_memory(&key, bytes);
         self.documents.insert(key, document, bytes);
     }
 
@@ -113,5 +163,5 @@ pub(super) fn known_partition(
 
 /// A document, if it is known without the file.
 pub(super) fn known_document(unfolded: &Unfolded, clean: &mut Clean, key: &Key) -> Option<Option<Document>> {
-    unfolded.documents.get(key).cloned().or_else(|| clean.document(key))
+    unfolded.document(key).cloned().or_else(|| clean.document(key))
 }

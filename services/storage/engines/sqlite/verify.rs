@@ -134,7 +134,7 @@ fn documents(
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let key = Key::from_text(row.get_ref(0)?.as_str()?);
-        if unfolded.documents.contains_key(&key) {
+        if unfolded.document(&key).is_some() {
             continue;
         }
         report.documents += 1;
@@ -143,7 +143,7 @@ fn documents(
             Err(error) => report.fault(format!("the document {key} cannot be read: {error}")),
         }
     }
-    let changed = unfolded.documents.iter();
+    let changed = unfolded.after(None);
     let before = all.len();
     all.extend(changed.filter_map(|(key, document)| Some((key.clone(), document.clone()?))));
     report.documents += (all.len() - before) as u64;

@@ -174,7 +174,7 @@ impl Writer {
         batch.answer(result);
         // After the answer: nobody waits for it but the next commit.
         let bytes_after = self.committer.fold.bytes();
-        if self.committer.fold.is_due() {
+        if self.committer.fold.is_due(self.committer.unfolding()) {
             let folded = self.committer.fold_step(bytes_after.saturating_sub(bytes_before));
             self.log_fold(folded.err());
         }
