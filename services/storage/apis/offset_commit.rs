@@ -11,7 +11,7 @@ use kafka_protocol::messages::offset_commit_response::{
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use kernel::{Call, ErrorCode};
 use rules::commands::{CommittedOffset, GroupCommand};
-use rules::documents::OffsetDocument;
+use rules::documents::{GroupDocument, OffsetDocument};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::directory::DirectoryTopics;
@@ -134,8 +134,9 @@ async fn commit_all(
             .await;
     match committed {
         Ok(_) => {
-            // A commit restarts the member's session timeout. Without a generation, it need not be one.
-            if !id.is_empty() && generation >= 0 {
+            // A commit restarts the member's session timeout, but not in a group of the consumer protocol: its members have to
+            // send heartbeats, or a rebalance would wait for one that only commits. Without a generation, it need not be one.
+            if !id.is_empty() && generation >= 0 && is_classic(broker, call, &group).await? {
                 broker.coordinator.heard(&group, &id);
             }
             Ok(())
@@ -145,4 +146,10 @@ async fn commit_all(
         }
         Err(error) => Err(error),
     }
+}
+
+async fn is_classic(broker: &Broker, call: &Call, group: &Arc<str>) -> Result<bool, ErrorCode> {
+    let found = broker.store.get_one::<GroupDocument>(group).await;
+    let found = found.map_err(|error| store_failed(call, &error))?;
+    Ok(found.is_some_and(|document| document.consumer.is_none()))
 }

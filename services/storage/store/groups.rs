@@ -162,12 +162,6 @@ impl Store {
         self.scan::<Subscription>(Subscription::prefix()).await
     }
 
-    /// Whether there is a client metrics subscription.
-    pub(crate) async fn has_client_metrics(&self) -> Result<bool, StoreError> {
-        let first = self.engine().await?.scan(Subscription::prefix(), None, 1).await?;
-        Ok(!first.is_empty())
-    }
-
     /// The idempotent producers of a partition, in the order of ids; ids of different origins may be equal.
     pub(crate) async fn producers(
         &self,

@@ -108,7 +108,8 @@ impl Telemetry {
     /// Looks whether there is a subscription: when the store is open, and after each change.
     pub(crate) async fn look(&self, store: &Store) -> Result<(), StoreError> {
         let _turn = self.looking.lock().await;
-        let is_wanted = store.has_client_metrics().await?;
+        let subscriptions = store.client_metrics().await?;
+        let is_wanted = subscriptions.iter().any(|(_, subscription)| subscription.asks());
         self.is_wanted.store(is_wanted, Ordering::Relaxed);
         Ok(())
     }

@@ -14,7 +14,7 @@ use kernel::units::{ByteSize, Span};
 use crate::client::Cluster;
 
 use super::connect::Connect;
-use super::output::{Failure, Format};
+use super::output::{self, Failure, Format};
 use super::produce::{AcksArg, Compression};
 
 mod consume;
@@ -155,7 +155,8 @@ async fn ensure_topic(cluster: &Arc<Cluster>, name: &str, partitions: Option<i32
                 Ok(())
             } else {
                 Err(Failure::Failed(format!(
-                    "topic {name:?} exists and has {present} partitions, not {wanted}; leave --partitions out or name another topic"
+                    "topic {name:?} exists and has {}, not {wanted}; leave --partitions out or name another topic",
+                    output::count(present as u64, "partition")
                 )))
             }
         }

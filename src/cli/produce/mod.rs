@@ -29,7 +29,8 @@ const REPORTED_MAX: u64 = 10;
 #[command(after_help = "Examples:\n  \
     echo hello | yagura produce greetings\n  \
     printf 'alice:12\\nbob:7\\n' | yagura produce scores --key-separator :\n  \
-    yagura consume orders --format json | yagura produce copy --format json --bootstrap other:9092")]
+    yagura consume orders --format json | yagura produce copy --format json --bootstrap other:9092\n  \
+      (make `copy` first, with as many partitions: each record goes to the partition that it is from)")]
 pub(crate) struct Produce {
     /// The topic.
     topic: String,

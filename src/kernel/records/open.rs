@@ -32,8 +32,8 @@ impl Codec {
         let stream: Box<dyn BufRead + 'a> = match self {
             Codec::None => Box::new(source),
             Codec::Gzip => {
-                let members = flate2::bufread::MultiGzDecoder::new(source);
-                Box::new(BufReader::with_capacity(PIECE_BYTES, members))
+                let member = OneMember(flate2::bufread::GzDecoder::new(source));
+                Box::new(BufReader::with_capacity(PIECE_BYTES, member))
             }
             Codec::Snappy => Box::new(Snappy::new(source).map_err(CodecError::Broken)?),
             Codec::Lz4 => Box::new(Lz4::new(source).map_err(CodecError::Broken)?),
@@ -51,6 +51,19 @@ impl Codec {
     /// The most bytes that may be read from what [`Codec::open`] returns, for the sake of its memory.
     pub(super) fn opened_bytes_max(self, source: &[u8]) -> usize {
         if self == Codec::Zstd && has_large_window(source) { LARGE_WINDOW_BYTES } else { usize::MAX }
+    }
+}
+
+/// A gzip stream of one member. librdkafka reads no more than one: of several it loses records, or aborts its process.
+struct OneMember<'a>(flate2::bufread::GzDecoder<&'a [u8]>);
+
+impl Read for OneMember<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        if read == 0 && !buffer.is_empty() && !self.0.get_ref().is_empty() {
+            return Err(invalid("bytes follow the gzip stream"));
+        }
+        Ok(read)
     }
 }
 

@@ -140,7 +140,8 @@ impl Intake {
         let batch = checks::check_batch(records, config, name)?;
         let window = self.window(config);
         let times = RecordChecks { check_records: self.check_records, window }.check(&batch).await?;
-        let batch = compressed(batch, config.compression).await?;
+        let bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
+        let batch = compressed(batch, config.compression, bytes_max).await?;
         // Recompression may have made it larger.
         checks::check_size(batch.bytes(), config, name)?;
         let facts = BatchFacts::of(&batch);
@@ -162,7 +163,7 @@ impl Intake {
 }
 
 /// The batch in the codec of its topic. It is recompressed only for another codec, not for another level.
-async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected> {
+async fn compressed(batch: Batch, wanted: Compression, bytes_max: usize) -> Result<Batch, Rejected> {
     let (codec, level) = match wanted {
         Compression::Producer => return Ok(batch),
         Compression::None => (Codec::None, None),
@@ -174,8 +175,11 @@ async fn compressed(batch: Batch, wanted: Compression) -> Result<Batch, Rejected
     if batch.codec() == Some(codec) {
         return Ok(batch);
     }
+    // What is stored as it is must fit as it is: more need not be decompressed to find out that it does not.
+    let bytes_max =
+        if codec == Codec::None { bytes_max.min(UNCOMPRESSED_BYTES_MAX) } else { UNCOMPRESSED_BYTES_MAX };
     let changed = run_blocking(move || {
-        let changed = recompress(&batch, codec, level, UNCOMPRESSED_BYTES_MAX)?;
+        let changed = recompress(&batch, codec, level, bytes_max)?;
         // If only its header was checked, its record lengths can be checked now that it is uncompressed.
         Batch::check(changed.bytes().clone()).map_err(|bad| Rejected::invalid(bad.to_string()))
     });

@@ -31,8 +31,11 @@ impl Maintenance {
         let now_ms = self.now_ms;
         ask(&self.jobs, |answer| Job::NoteGarbage { now_ms, answer }).await?;
         let until_ms = now_ms.saturating_sub_unsigned(self.delete_delay.as_millis() as u64);
+        let begun = Instant::now();
         loop {
             let started = Instant::now();
+            // What it does last may be late by then.
+            let until_ms = until_ms.saturating_add_unsigned(begun.elapsed().as_millis() as u64);
             let purged = ask(&self.jobs, |answer| Job::Purge { until_ms, answer }).await?;
             let Some(Purged { bytes, rest }) = purged else { return Ok(()) };
             *bytes_freed += bytes;

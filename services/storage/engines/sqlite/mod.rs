@@ -114,7 +114,7 @@ impl Sqlite {
             watchers: Watchers::default(),
             stats: CommitStats::new(),
             unreadable: Unreadable::default(),
-            unfolded_memory_max: settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
+            unfolded_memory_max: 2 * settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
             delete_delay: settings.delete_delay.0,
         });
         let (jobs, queue) = mpsc::channel();

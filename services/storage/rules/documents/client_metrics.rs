@@ -12,6 +12,13 @@ use super::kind::{DocumentKind, LockRoot};
 #[serde(transparent)]
 pub struct Subscription(pub BTreeMap<String, String>);
 
+impl Subscription {
+    /// Whether it asks for any metric.
+    pub fn asks(&self) -> bool {
+        self.0.get("metrics").is_some_and(|metrics| !metrics.trim().is_empty())
+    }
+}
+
 /// By the subscription's name.
 impl DocumentKind for Subscription {
     const PREFIX: &'static str = "client-metrics";
