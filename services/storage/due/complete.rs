@@ -2,6 +2,7 @@
 //! all that may become due, and puts the entries. It may be cut off, and is then repeated.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use rules::commands::{Command, DueCommand, GroupCommand};
 use rules::documents::{
@@ -9,7 +10,7 @@ use rules::documents::{
 };
 use tracing::info;
 
-use super::{PAGE, Run, offsets, put};
+use super::{PAGE, Run, offsets, put, rest_after};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 
@@ -58,10 +59,12 @@ async fn list<T: DocumentKind>(
 ) -> Result<(), StoreError> {
     let mut after = None;
     loop {
+        let started = Instant::now();
         let page = run.broker.store.page::<T>(after.take(), PAGE).await?;
         let Some((last, _)) = page.last() else { return Ok(()) };
         after = Some(T::key(last));
         let commands = page.into_iter().map(|(key, document)| command(key, &document)).collect();
         run.commit(commands).await?;
+        rest_after(started).await;
     }
 }

@@ -20,6 +20,7 @@ mod retention;
 mod tests;
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use kernel::Ticket;
 use kernel::ports::BoxFuture;
@@ -30,7 +31,7 @@ use crate::broker::Broker;
 use crate::engines::StoreError;
 
 /// Entries that are read, and subjects that are looked at, at a time.
-const PAGE: usize = 256;
+const PAGE: usize = 64;
 /// When a subject is looked at again whose look does not end.
 const AGAIN_MS: i64 = 5 * 60 * 1_000;
 
@@ -92,6 +93,11 @@ fn put(DueKey { at_ms, subject }: DueKey) -> Command {
     Command::Due(DueCommand::Move { subject, from_ms: Vec::new(), to_ms: Some(at_ms) })
 }
 
+/// Leaves the store to others three times as long as a page took: thousands of subjects may be new at once.
+async fn rest_after(started: Instant) {
+    tokio::time::sleep(3 * started.elapsed()).await;
+}
+
 /// The runs of a broker.
 #[derive(Default)]
 pub(crate) struct DueRuns {
@@ -119,6 +125,7 @@ impl Run<'_> {
         }
         let (mut after, mut left, mut result) = (None, Vec::new(), Ok(()));
         loop {
+            let started = Instant::now();
             let due = self.due(after.take(), PAGE).await?;
             let is_last = due.len() < PAGE;
             after = due.last().cloned();
@@ -128,6 +135,7 @@ impl Run<'_> {
             if is_last {
                 break;
             }
+            rest_after(started).await;
         }
         let (_, looked) = self.look(&AT_THE_END, left, done).await;
         result.and(looked)
