@@ -374,7 +374,7 @@ pub(super) fn text_of(document: &Document) -> rusqlite::Result<String> {
 /// A document in the file and the length of its text.
 pub(super) fn document(connection: &Connection, key: &Key) -> Result<(Option<Document>, usize), StoreError> {
     let reading = |error: rusqlite::Error| failed("reading a document", &error);
-    let sql = "SELECT value FROM documents WHERE key = ?1";
+    let sql = "SELECT value FROM whole WHERE key = ?1";
     let mut statement = connection.prepare_cached(sql).map_err(reading)?;
     let mut rows = statement.query([key.as_str()]).map_err(reading)?;
     let Some(row) = rows.next().map_err(reading)? else { return Ok((None, 0)) };

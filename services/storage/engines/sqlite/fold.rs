@@ -10,11 +10,12 @@ use std::collections::VecDeque;
 
 use kernel::TopicPartition;
 use rules::documents::{Document, DocumentKind, Key, PartitionDocument};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::commit::{Committer, text_of};
 use super::logs::Log;
 use super::schema::failed;
+use super::texts::{delete_text, put_text};
 use crate::engines::StoreError;
 
 /// Bytes of a journal that is folded, by how many logs it has changed: a fold rewrites about a page of each, so that the
@@ -332,11 +333,10 @@ fn fold_log(connection: &Connection, at: TopicPartition, log: Option<&Log>) -> r
 /// Writes a document to its place, or deletes it; returns the length of its text.
 fn fold_document(connection: &Connection, key: &Key, document: Option<&Document>) -> rusqlite::Result<usize> {
     let Some(document) = document else {
-        connection.prepare_cached("DELETE FROM documents WHERE key = ?1")?.execute([key.as_str()])?;
+        delete_text(connection, key)?;
         return Ok(0);
     };
     let text = text_of(document)?;
-    let sql = "INSERT INTO documents VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = ?2";
-    connection.prepare_cached(sql)?.execute(params![key.as_str(), text])?;
+    put_text(connection, key, &text)?;
     Ok(text.len())
 }

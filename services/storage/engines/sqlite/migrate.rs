@@ -24,6 +24,7 @@ use super::index::Span;
 use super::logs::{Log, LogChange, Numbers};
 use super::open::{connect, prepare, real_path};
 use super::schema::{FORMAT, failed, offset_of, rows_of};
+use super::texts::put_text;
 use crate::engines::StoreError;
 use crate::engines::resident::Times;
 
@@ -190,10 +191,7 @@ fn copy(old: &Connection, new: &Connection) -> Result<(), StoreError> {
         }
         // Written as this release does: documents of partitions and counters had more fields.
         let document = parse(&key, text)?;
-        let insert = "INSERT INTO documents VALUES (?1, ?2)";
-        let written =
-            text_of(&document).and_then(|text| new.prepare_cached(insert)?.execute([key.as_str(), &text]));
-        written.map_err(copying)?;
+        text_of(&document).and_then(|text| put_text(new, &key, &text)).map_err(copying)?;
         if PartitionDocument::parse_key(&key).is_some() {
             let partition: OldPartition = serde_json::from_str(text).map_err(|error| {
                 StoreError(format!("the document {key} in the store is damaged: {error}; restore a backup"))

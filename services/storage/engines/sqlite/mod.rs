@@ -33,6 +33,7 @@ mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
+mod texts;
 mod unreadable;
 mod verify;
 mod verify_log;

@@ -18,6 +18,7 @@ use super::logs::{Log, Numbers};
 use super::migrate;
 use super::schema::{APPLICATION_ID, CREATE, FORMAT, FROM_FORMAT_2, PAGES, failed};
 use super::state::Unfolded;
+use super::texts::CREATE_TEXTS;
 use crate::engines::StoreError;
 
 pub(super) struct Opened {
@@ -155,7 +156,7 @@ pub(super) fn prepare(connection: &Connection, path: &Path) -> Result<Prepared, 
     }
     connection.execute_batch(SETTINGS).map_err(cannot)?;
     if is_new || format == 2 {
-        let change = if is_new { CREATE } else { FROM_FORMAT_2 };
+        let change = [if is_new { CREATE } else { FROM_FORMAT_2 }, CREATE_TEXTS].concat();
         let stamp = format!("PRAGMA application_id={APPLICATION_ID}; PRAGMA user_version={FORMAT};");
         connection.execute_batch(&format!("BEGIN IMMEDIATE; {change} {stamp} COMMIT;")).map_err(cannot)?;
     }

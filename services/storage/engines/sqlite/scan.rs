@@ -87,7 +87,7 @@ impl Merged {
     ) -> Result<Vec<(Key, Document)>, StoreError> {
         let reading = |error: rusqlite::Error| failed("reading documents", &error);
         // The empty group id gives a key that is the prefix itself.
-        let sql = "SELECT key, value FROM documents WHERE key >= ?1 AND key < ?2 ORDER BY key";
+        let sql = "SELECT key, value FROM whole WHERE key >= ?1 AND key < ?2 ORDER BY key";
         let from = after.map_or(prefix.as_str(), Key::as_str);
         let mut statement = connection.prepare_cached(sql).map_err(reading)?;
         let mut rows = statement.query(params![from, prefix.end()]).map_err(reading)?;

@@ -4,7 +4,7 @@
 //!   small batches. A commit writes a row and, for large batches, their rows in `batches`: what it writes does not grow
 //!   with the number of partitions that it touches. The journal is folded into the other tables from time to time, in
 //!   the order of their keys ([`super::fold`]).
-//! - `documents` are small JSON values under ordered keys.
+//! - `documents` are small JSON values under ordered keys; long ones are in `texts` ([`super::texts`]).
 //! - `batches` has one row per record batch under a key that packs partition number and base offset, so that an append
 //!   goes to the end of its partition and a read is one range scan; a separate index, or a blob in a WITHOUT ROWID
 //!   table, halves the speed.
@@ -22,7 +22,7 @@ pub(super) const FORMAT: i32 = 3;
 pub(super) const FROM_FORMAT_2: &str = "ALTER TABLE spans ADD COLUMN undated_ms INTEGER NOT NULL DEFAULT -1;";
 
 pub(super) const CREATE: &str = "
-    CREATE TABLE documents (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE documents (key TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) WITHOUT ROWID; -- see texts.rs, too
     CREATE TABLE journal (
         seq INTEGER PRIMARY KEY,
         changes BLOB NOT NULL,          -- documents and logs, see journal.rs

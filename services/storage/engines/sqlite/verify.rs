@@ -130,7 +130,7 @@ fn documents(
     report: &mut VerifyReport,
 ) -> rusqlite::Result<HashMap<Key, Document>> {
     let mut all = HashMap::new();
-    let mut statement = connection.prepare("SELECT key, value FROM documents")?;
+    let mut statement = connection.prepare("SELECT key, value FROM whole")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let key = Key::from_text(row.get_ref(0)?.as_str()?);
