@@ -249,6 +249,21 @@ mod tests {
             response.member_epoch
         }
 
+        /// Commits an offset of the topic `t`.
+        async fn commit(&self, member: &'static str, generation: i32) {
+            let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
+            let topics = OffsetCommitRequestTopic::default()
+                .with_name(TopicName(StrBytes::from_static_str("t")))
+                .with_partitions(vec![partition]);
+            let request = OffsetCommitRequest::default()
+                .with_group_id(GroupId(StrBytes::from_static_str("g")))
+                .with_member_id(StrBytes::from_static_str(member))
+                .with_generation_id_or_member_epoch(generation)
+                .with_topics(vec![topics]);
+            let response: OffsetCommitResponse = ask(&self.broker, Api::OFFSET_COMMIT, 9, &request).await;
+            assert_eq!(response.topics[0].partitions[0].error_code, 0);
+        }
+
         /// Advances the clock, and looks at what is due; when to look next, from now.
         async fn pass(&mut self, ms: i64) -> Option<i64> {
             self.clock.advance(ms);
@@ -336,22 +351,23 @@ mod tests {
     async fn nobody_is_remembered_who_is_no_member() {
         let mut world = World::new().await;
         topic(&world.broker, "t", 1, &[]).await;
-        let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
-        let topics = OffsetCommitRequestTopic::default()
-            .with_name(TopicName(StrBytes::from_static_str("t")))
-            .with_partitions(vec![partition]);
-        let request = OffsetCommitRequest::default()
-            .with_group_id(GroupId(StrBytes::from_static_str("g")))
-            .with_member_id(StrBytes::from_static_str("stranger"))
-            .with_generation_id_or_member_epoch(-1)
-            .with_topics(vec![topics]);
-        let response: OffsetCommitResponse = ask(&world.broker, Api::OFFSET_COMMIT, 8, &request).await;
-        assert_eq!(response.topics[0].partitions[0].error_code, 0);
+        world.commit("stranger", -1).await;
         assert!(world.broker.coordinator.is_empty());
         // One that was heard from just after it had left is forgotten at the next look.
         world.broker.coordinator.heard(&Arc::from("g"), &Arc::from("stranger"));
         world.pass(0).await;
         assert!(world.broker.coordinator.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_member_of_the_consumer_protocol_that_only_commits_is_removed() {
+        let mut world = World::new().await;
+        topic(&world.broker, "t", 1, &[]).await;
+        let epoch = world.heartbeat("g", "a", 0).await;
+        world.pass(SESSION_MS - 1).await;
+        world.commit("a", epoch).await;
+        world.pass(1).await;
+        assert_eq!(world.members("g").await, ids(&[]));
     }
 
     #[tokio::test]

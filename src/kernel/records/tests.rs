@@ -214,6 +214,19 @@ fn compressed_records_that_do_not_end_as_they_must_are_refused() {
     }
 }
 
+/// librdkafka reads one member only: of these it would lose records, or abort its process.
+#[test]
+fn gzip_of_several_members_is_refused() {
+    let whole = batch(Codec::None);
+    let plain = &whole.bytes()[HEADER_BYTES..];
+    let packed = |part: &[u8]| Codec::Gzip.compress(part, None).unwrap();
+    let (head, tail) = plain.split_at(plain.len() / 2);
+    let walk = |payload: &[u8]| announcing(3, Codec::Gzip, payload).walk(1 << 20, |_| {});
+    assert!(walk(&packed(plain)).is_ok());
+    assert!(walk(&[packed(head), packed(tail)].concat()).is_err());
+    assert!(walk(&[packed(&[]), packed(plain)].concat()).is_err());
+}
+
 /// The fault is Kafka's: its consumers refuse such a frame.
 #[test]
 fn lz4_blocks_that_depend_on_each_other_are_refused() {
