@@ -32,7 +32,7 @@
 //! [layers.framing]
 //! max_in_flight = 16
 //! frame_bytes_max = "100MiB"
-//! stall_timeout = "10s"
+//! stall_timeout = "5s"
 //! ```
 
 mod calls;
@@ -85,7 +85,7 @@ impl Default for Settings {
         Self {
             max_in_flight: 16,
             frame_bytes_max: ByteSize(100 << 20),
-            stall_timeout: Span(Duration::from_secs(10)),
+            stall_timeout: Span(Duration::from_secs(5)),
         }
     }
 }

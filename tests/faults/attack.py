@@ -50,8 +50,9 @@ url = "sqlite://{folder}/y.db"
 cache_memory = "{cache}MiB"
 """
 REQUEST_MIB, REPLY_MIB, CACHE_MIB, OTHER_MIB = 128, 32, 8, 16
-# By how much runs differ in what the allocator keeps. The test fails beyond it; what is shown is held against the bound.
-SPREAD_MIB = 12
+# By how much the worst of many runs went beyond it: what the allocator keeps depends on which thread did what. The test fails
+# beyond that; what is shown is held against the bound.
+SPREAD_MIB = 40
 CONNECTION_BYTES = 24 << 10
 LONG_TOPIC, LONG_BATCHES, TOPICS = "long", 60, 10_000
 LAST_VALUE = b"the last record"
