@@ -331,35 +331,31 @@ fn skip_nullable(record: &mut impl Fields) -> Result<bool, Fault> {
 /// A zigzag varint of 32 bits, in at most five bytes: clients fail at longer ones.
 #[inline]
 fn int(record: &mut impl Fields) -> Result<i32, Fault> {
-    let (mut value, mut shift) = (0_u64, 0);
-    loop {
-        let byte = record.byte().ok_or(Fault::End)?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            break;
-        }
-        shift += 7;
-        if shift > 28 {
-            return Err(Fault::Wrong("has a number of more than 32 bits"));
-        }
-    }
-    let value = u32::try_from(value).map_err(|_| Fault::Wrong("has a number of more than 32 bits"))?;
+    const TOO_LONG: Fault = Fault::Wrong("has a number of more than 32 bits");
+    let value = u32::try_from(varint(record, 28, TOO_LONG)?).map_err(|_| TOO_LONG)?;
     Ok((value >> 1) as i32 ^ -((value & 1) as i32))
 }
 
 /// A zigzag varint of 64 bits, in at most ten bytes.
 #[inline]
 fn long(record: &mut impl Fields) -> Result<i64, Fault> {
+    let value = varint(record, 63, Fault::Wrong("has a number of more than 64 bits"))?;
+    Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+}
+
+/// A varint whose last byte may be shifted so far.
+#[inline]
+fn varint(record: &mut impl Fields, shift_max: u32, too_long: Fault) -> Result<u64, Fault> {
     let (mut value, mut shift) = (0_u64, 0);
     loop {
         let byte = record.byte().ok_or(Fault::End)?;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
-            return Ok((value >> 1) as i64 ^ -((value & 1) as i64));
+            return Ok(value);
         }
         shift += 7;
-        if shift > 63 {
-            return Err(Fault::Wrong("has a number of more than 64 bits"));
+        if shift > shift_max {
+            return Err(too_long);
         }
     }
 }

@@ -63,17 +63,21 @@ fn step(
 /// Since which member epoch a member has each of its partitions after a step: those that it did not have before, since
 /// this one (KIP-1251).
 pub(super) fn assigned_since(before: &ConsumerMember, after: &ConsumerMember) -> BTreeMap<i32, Partitions> {
+    // By partition: a member may have ten thousand, of as many epochs.
+    let known = before.since.iter().flat_map(|(epoch, of_epoch)| each(of_epoch).map(|at| (at, *epoch)));
+    let known: BTreeMap<(TopicId, i32), i32> = known.collect();
+    let had = |(topic, at)| holds(&before.assigned, topic, at) || holds(&before.revoking, topic, at);
     let mut since: BTreeMap<i32, Partitions> = BTreeMap::new();
-    let mut note = |epoch: Option<i32>, (topic, at)| {
-        let of_epoch = since.entry(epoch.unwrap_or(after.epoch)).or_default();
-        of_epoch.entry(topic).or_default().insert(at);
+    let mut note = |is_kept: bool, (topic, at)| {
+        let earlier = || known.get(&(topic, at)).copied().unwrap_or(before.epoch);
+        let epoch = if is_kept { earlier() } else { after.epoch };
+        since.entry(epoch).or_default().entry(topic).or_default().insert(at);
     };
     for (topic, at) in each(&after.assigned) {
-        let is_kept = holds(&before.assigned, topic, at);
-        note(before.assigned_since(topic, at).filter(|_| is_kept), (topic, at));
+        note(holds(&before.assigned, topic, at), (topic, at));
     }
-    for (topic, at) in each(&after.revoking) {
-        note(before.assigned_since(topic, at), (topic, at));
+    for at in each(&after.revoking) {
+        note(had(at), at);
     }
     since
 }
