@@ -3,8 +3,8 @@
 //! [`run`] starts the process and handles signals; [`process`] is the running state: listeners, towers and
 //! services. [`reload`] applies another config. [`assembly`] builds towers from any kinds of layers and
 //! services, [`running`] opens and closes services, [`listener`] accepts connections, [`admin`] serves HTTP,
-//! [`logging`] and [`banner`] inform the operator, [`allocator`] tunes the C allocator, and [`image`] lets go of the
-//! pages that only the start has used.
+//! [`logging`] and [`banner`] inform the operator, [`allocator`] tunes the C allocator, [`memory`] returns what it keeps,
+//! and [`image`] lets go of the pages that only the start has used.
 
 mod admin;
 mod allocator;
@@ -13,6 +13,7 @@ mod banner;
 mod image;
 mod listener;
 mod logging;
+mod memory;
 mod process;
 mod reload;
 mod run;

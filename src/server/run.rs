@@ -7,18 +7,13 @@ use std::time::Duration;
 use config::Config;
 use kernel::drain::{Drain, drain};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
 use tracing::{error, warn};
 
 use super::allocator;
 use super::image;
 use super::logging::{self, LogLevel};
+use super::memory;
 use super::process::Process;
-
-/// How often free memory is returned to the system.
-const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
-/// A load keeps about as much free memory between two of its requests; more is left of a load that is over.
-const FREE_BYTES_KEPT: usize = 24 << 20;
 
 /// Within this time after its start, a broker has answered whoever waited for it.
 const STARTED_AFTER: Duration = Duration::from_millis(200);
@@ -97,8 +92,10 @@ impl Signals {
 impl Server {
     async fn start(config: Config, source: Source, log_level: LogLevel) -> Result<Self, String> {
         let signals = Signals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+        let node = &config.node;
+        let bytes_max = node.request_memory.as_usize().saturating_add(node.reply_memory.as_usize());
         let process = Process::start(config).await?;
-        tokio::spawn(give_back_memory());
+        tokio::spawn(memory::give_back(bytes_max));
         tokio::spawn(async {
             tokio::time::sleep(STARTED_AFTER).await;
             image::forget_the_start();
@@ -127,17 +124,5 @@ impl Server {
             Ok(config) => self.process.reload(config, &self.signals.stop).await,
         }
         self.log_level.set(&self.process.config.log.level);
-    }
-}
-
-/// Returns free memory to the system periodically, while the process runs.
-async fn give_back_memory() {
-    let mut ticks = tokio::time::interval(GIVE_BACK_INTERVAL);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        if allocator::free_bytes() > FREE_BYTES_KEPT {
-            allocator::give_back();
-        }
     }
 }

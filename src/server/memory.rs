@@ -1,0 +1,75 @@
+//! Returns free memory to the system.
+//!
+//! What requests and replies take is bounded by their budgets, but what they have freed is not: the allocator keeps it
+//! for the next ones, in pieces that may fit none of them. So the process looks at its own size as well.
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+use super::allocator;
+
+/// How often free memory is returned whatever the size of the process.
+const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
+/// A load keeps about as much free memory between two of its requests; more is left of a load that is over.
+const FREE_BYTES_KEPT: usize = 24 << 20;
+/// How often the size of the process is looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The same while it is large.
+const LOOK_INTERVAL_WHEN_LARGE: Duration = Duration::from_millis(100);
+/// What a large process keeps.
+const FREE_BYTES_KEPT_WHEN_LARGE: usize = 4 << 20;
+
+/// Returns free memory periodically, as long as the process runs: it never ends. `bytes_max` is what requests and replies
+/// may take.
+pub(super) async fn give_back(bytes_max: usize) {
+    // Before it is at its bound, because it grows until the next look.
+    let large_bytes = bytes_max / 4 * 3 + FREE_BYTES_KEPT;
+    let mut given_back = Instant::now();
+    loop {
+        let is_large = resident_bytes() > large_bytes;
+        let is_due = given_back.elapsed() >= GIVE_BACK_INTERVAL;
+        let kept = if is_large { FREE_BYTES_KEPT_WHEN_LARGE } else { FREE_BYTES_KEPT };
+        // To count free memory costs more than to look at the size.
+        if is_large || is_due {
+            given_back = Instant::now();
+            if allocator::free_bytes() > kept {
+                allocator::give_back();
+            }
+        }
+        sleep(if is_large { LOOK_INTERVAL_WHEN_LARGE } else { LOOK_INTERVAL }).await;
+    }
+}
+
+/// Bytes of the process in memory; 0 where the system does not say.
+fn resident_bytes() -> usize {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| pages_in_memory(&text));
+    pages.map_or(0, |pages| pages.saturating_mul(PAGE_BYTES))
+}
+
+/// Linux counts in pages of 4 KiB on all systems that we build for, but for a few that use larger ones: there the
+/// process only seems smaller than it is.
+const PAGE_BYTES: usize = 4096;
+
+/// The second number of `statm`.
+fn pages_in_memory(statm: &str) -> Option<usize> {
+    statm.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_the_pages_in_memory() {
+        assert_eq!(pages_in_memory("9000 1234 800 2 0 500 0\n"), Some(1234));
+        assert_eq!(pages_in_memory(""), None);
+        assert_eq!(pages_in_memory("9000 many"), None);
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_process_has_a_size() {
+        assert!(resident_bytes() > 100 << 10);
+    }
+}
