@@ -1,15 +1,28 @@
 #!/usr/bin/env bash
 # Runs the README's commands as a newcomer would: every line of its `sh` blocks that are marked with <!-- run -->, in a
-# fresh folder, with what `make install` puts on the PATH and a broker on the default port.
+# fresh folder, with what `make install` puts on the PATH and a broker on the default port. All of it is in a network of
+# its own, so that a broker that somebody runs on this machine is left alone.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-folder=$(mktemp -d)
+
+if [ "${1:-}" != inside ]; then
+    folder=$(mktemp -d)
+    trap 'rm -rf "$folder"' EXIT
+    make -s -C "$root" install DESTDIR="$folder/root" PREFIX=/usr
+    # Root needs no user namespace, and others may not have a network without one.
+    [ "$(id -u)" = 0 ] && own=(unshare --net) || own=(unshare --net --map-root-user)
+    "${own[@]}" tests/readme.sh inside "$folder"
+    exit
+fi
+
+folder=$2
 broker=
-trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true; rm -rf "$folder"' EXIT
-make -s -C "$root" install DESTDIR="$folder/root" PREFIX=/usr
+trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true' EXIT
+ip link set lo up
 export PATH="$folder/root/usr/bin:$PATH"
-cd "$folder"
+mkdir "$folder/work"
+cd "$folder/work"
 yagura 2>log &
 broker=$!
 for _ in $(seq 100); do

@@ -41,6 +41,7 @@ missing_packages() {
     has_librdkafka || echo librdkafka-dev
     has pkg-config || echo pkg-config
     has strace || echo strace
+    has ip || echo iproute2
 }
 
 apt_install() {
