@@ -1,6 +1,6 @@
 # Each target is one obvious command. `make run` and `make test` set up what they need, or say what to install.
 
-.PHONY: run quick build install test check differential bench static clean
+.PHONY: run quick build install test soak check differential bench static clean
 
 # The main job: a broker on 127.0.0.1:9092 that keeps its data in ./yagura.db.
 run:
@@ -29,6 +29,10 @@ install:
 # All that CI runs.
 test:
 	tests/all.sh
+
+# The long forms of what depends on chance: an hour or so.
+soak:
+	tests/soak.sh
 
 # The quick half of it: no clients, no servers.
 check:

@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# The long forms of the tests that depend on chance, for an hour or so: `make soak`. Each round has another seed, which
+# it prints, and tries what `make test` tries for a minute. Ends at the first failure.
+#
+#     tests/soak.sh [ROUNDS]      3 by default
+set -euo pipefail
+cd "$(dirname "$0")/.."
+tools=$PWD/target/test-tools
+binary=$PWD/target/release/yagura
+rounds=${1:-3}
+
+tests/setup.sh
+cargo build --release --locked
+export PATH="$tools/venv/bin:$PATH"
+
+trial() {
+    local started=$SECONDS
+    echo "== round $round of $rounds: $1"
+    shift
+    "$@"
+    echo "== done in $((SECONDS - started)) s"
+}
+
+for round in $(seq "$rounds"); do
+    trial "crashes" python tests/faults/crash.py --binary "$binary" --kills 200
+    trial "groups while everything fails" python tests/faults/groups.py --binary "$binary" --kills 60
+    trial "groups with every client" python tests/groups/run.py --binary "$binary" --kills 10
+    trial "three groups in a chain" python tests/groups/chain.py --binary "$binary"
+    trial "fsync before each acknowledgement" python tests/faults/fsync.py --binary "$binary" --records 1000
+    trial "an attack on memory" python tests/faults/attack.py --binary "$binary" --seconds 60
+    trial "the same calls to Apache Kafka and to Yagura" \
+        python tests/differential/run.py --kafka-libs "$tools/java/libs" --binary "$binary"
+done
+echo "soaked: $rounds rounds passed"
