@@ -33,11 +33,14 @@ import cases  # noqa: E402
 import compare  # noqa: E402
 import kafka_server  # noqa: E402
 import schema  # noqa: E402
+import wire  # noqa: E402
 from bench import Bench  # noqa: E402
 
 KNOWN = HERE / "known_differences.toml"
-# Several times as fast: neither the controller nor the group coordinator waits for more before it writes.
-KAFKA_SETTINGS = ["controller.quorum.append.linger.ms=0", "group.coordinator.append.linger.ms=0"]
+# Several times as fast: neither the controller nor the group coordinator waits for more before it writes. And a member is
+# told what its own heartbeat has led to: otherwise Kafka assigns once a second, aside.
+KAFKA_SETTINGS = ["controller.quorum.append.linger.ms=0", "group.coordinator.append.linger.ms=0",
+                  "group.consumer.assignment.interval.ms=0", "group.consumer.assignor.offload.enable=false"]
 YAGURA_CONFIG = """
 [admin]
 bind = "off"
@@ -165,7 +168,6 @@ def chosen(args, apis):
 def run_all(args, folder):
     """The results of each broker, at the same time."""
     now_ms = int(time.time() * 1000)
-    print(f"{len(chosen(args, load_apis(args)))} cases", flush=True)
     with ExitStack() as stack:
         kafka = stack.enter_context(kafka_server.KafkaServer(args.kafka_libs, folder / "kafka", KAFKA_SETTINGS))
         addresses = [("kafka", kafka.bootstrap)]
@@ -174,6 +176,9 @@ def run_all(args, folder):
             addresses.append(("kafka", other.bootstrap))
         elif not args.kafka_only:
             addresses.append(("yagura", stack.enter_context(yagura(args.binary, folder))))
+            with wire.Connection(addresses[-1][1]) as connection:
+                args.highest = {key: highest for key, (_, highest) in connection.api_versions().items()}
+        print(f"{len(chosen(args, load_apis(args)))} cases", flush=True)
         # A process each: two threads would only wait for one another.
         with multiprocessing.Pool(len(addresses)) as pool:
             results = pool.starmap(answers_of, [(*one, now_ms, args) for one in addresses])
@@ -183,7 +188,9 @@ def run_all(args, folder):
 
 
 def load_apis(args):
-    return schema.load_apis(next(args.kafka_libs.glob("kafka-clients-*.jar")))
+    """Kafka's APIs, those that Yagura serves up to the version that it ends at."""
+    apis = schema.load_apis(next(args.kafka_libs.glob("kafka-clients-*.jar")))
+    return {name: api._replace(high=min(api.high, args.highest.get(api.key, api.high))) for name, api in apis.items()}
 
 
 def show(results):
@@ -219,6 +226,7 @@ def main():
     parser.add_argument("--version", type=int)
     parser.add_argument("--record", type=Path, metavar="FILE")
     args = parser.parse_args()
+    args.highest = {}
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that both brokers are stopped
     if not (args.binary or args.kafka_only or args.self_check):
         parser.error("--binary is missing")

@@ -28,13 +28,14 @@ class Malformed(Exception):
 
 
 class Api(NamedTuple):
-    """One API: its key, its versions and its two messages."""
+    """One API: its key, the versions that are compared, its two messages, and Kafka's last version."""
     name: str
     key: int
     low: int
     high: int
     request: dict
     response: dict
+    last: int
 
 
 def parse_versions(text):
@@ -64,7 +65,7 @@ def load_apis(jar_path):
             name = message["name"].removesuffix("Request")
             response = messages[f"{name}Response"]
             _prepare(message), _prepare(response)
-            apis[name] = Api(name, message["apiKey"], low, high, message, response)
+            apis[name] = Api(name, message["apiKey"], low, high, message, response, high)
     return apis
 
 

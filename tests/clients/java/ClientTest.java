@@ -1,9 +1,9 @@
 import java.nio.file.Path;
 import java.util.List;
 import java.util.Map;
+import java.util.Properties;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.NewTopic;
-import org.apache.kafka.common.utils.AppInfoParser;
 
 /**
  * Shows that Kafka's own Java client produces, reads back and administers topics.
@@ -43,7 +43,15 @@ class ClientTest {
             new AdminCalls(admin, bootstrap, prefix).run();
         }
         System.out.printf("java client %s: %d records, %s: every byte and offset as produced, admin calls too (%.1f s)%n",
-            AppInfoParser.getVersion(), size, String.join(", ", codecs), (System.nanoTime() - start) / 1e9);
+            clientVersion(), size, String.join(", ", codecs), (System.nanoTime() - start) / 1e9);
+    }
+
+    private static String clientVersion() throws Exception {
+        var properties = new Properties();
+        try (var file = Admin.class.getResourceAsStream("/kafka/kafka-version.properties")) {
+            properties.load(file);
+        }
+        return properties.getProperty("version");
     }
 
     private static void createTopic(Admin admin, String topic, int partitions) throws Exception {

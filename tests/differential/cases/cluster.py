@@ -34,7 +34,7 @@ def software(b, names):
     b.ask(served(b), ClientSoftwareName=names[0], ClientSoftwareVersion=names[1])
 
 
-@case("ApiVersions", since=4, each={"5": 5, "99": 99, "max": 32767, "-1": -1})
+@case("ApiVersions", since=4, each={"6": 6, "99": 99, "max": 32767, "-1": -1})
 def unknown_version(b, version):
     """Answered in version 0, so that the client can ask again; the connection lives on."""
     b.other("ApiVersions", version, ClientSoftwareName="a-client", ClientSoftwareVersion="1")

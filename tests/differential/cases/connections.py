@@ -28,7 +28,7 @@ def api_key(b, key):
 @case("Connection", each={name: name for name in SERVED if name != "ApiVersions"})
 def version_past_the_last(b, name):
     api = b.broker.apis[name]
-    b.ask_key(api.key, api.high + 1, bytes(20), flexible=True)
+    b.ask_key(api.key, api.last + 1, bytes(20), flexible=True)
 
 
 @case("Connection", each={name: name for name in SERVED if name != "ApiVersions"})

@@ -1,7 +1,7 @@
 """DescribeConfigs: which configs, with what values, sources, synonyms, types."""
 
 from cases import case
-from cases.configs import BROKER, OTHER_RESOURCES, TOPIC
+from cases.configs import BROKER, GROUP, OTHER_RESOURCES, SET, TOPIC
 
 
 def resource(name, keys=None, kind=TOPIC):
@@ -40,6 +40,17 @@ def keys(b, keys):
 def resource_kind(b, which):
     kind, name = which
     b.ask(Resources=[resource(name, None, kind)])
+
+
+@case("DescribeConfigs")
+def group_with_synonyms(b):
+    """One that has set configs, with and without one of the broker behind it, and one that has none."""
+    group = b.name("g")
+    set_here = {"share.isolation.level": "read_committed", "consumer.session.timeout.ms": "50000"}
+    configs = [{"Name": name, "ConfigOperation": SET, "Value": value} for name, value in set_here.items()]
+    b.prepare("IncrementalAlterConfigs", 1, Resources=[{"ResourceType": GROUP, "ResourceName": group, "Configs": configs}])
+    b.settle()
+    b.ask(Resources=[resource(group, None, GROUP), resource("a-group", None, GROUP)], IncludeSynonyms=True)
 
 
 @case("DescribeConfigs", each={"none": [], "null": None})

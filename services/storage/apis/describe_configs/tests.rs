@@ -179,18 +179,26 @@ async fn every_version_shows_a_groups_configs() {
         let results = describe(&broker, version, asked, true).await;
         let heartbeat =
             "consumer.heartbeat.interval.ms=5000 5 <- group.consumer.heartbeat.interval.ms=5000 5";
+        let reset = "share.auto.offset.reset=latest 5 <- share.auto.offset.reset=latest 5";
+        let isolation =
+            "share.isolation.level=read_uncommitted 5 <- share.isolation.level=read_uncommitted 5";
         let assignor = "streams.assignor.name=sticky 5 <- group.streams.assignors=sticky 5";
         let expected = [
             heartbeat,
             "consumer.session.timeout.ms=50000 8 <- consumer.session.timeout.ms=50000 8 \
              <- group.consumer.session.timeout.ms=45000 5",
+            reset,
             "share.isolation.level=read_committed 8 <- share.isolation.level=read_committed 8 \
              <- share.isolation.level=read_uncommitted 5",
             assignor,
         ];
         assert_eq!(all_seen(&results[0]), expected, "version {version}");
         let session = "consumer.session.timeout.ms=45000 5 <- group.consumer.session.timeout.ms=45000 5";
-        assert_eq!(all_seen(&results[1]), [heartbeat, session, assignor], "version {version}");
+        assert_eq!(
+            all_seen(&results[1]),
+            [heartbeat, session, reset, isolation, assignor],
+            "version {version}"
+        );
     }
 }
 

@@ -92,7 +92,7 @@ impl GroupConfig {
 
     /// Whether DescribeConfigs shows it of a group that has not set it.
     pub fn is_always_shown(&self) -> bool {
-        self.has_synonym && !self.is_internal
+        !self.is_internal
     }
 
     /// The bounds on a broker whose own settings may lie outside of Kafka's defaults.
