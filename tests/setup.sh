@@ -27,6 +27,7 @@ has() { command -v "$1" >/dev/null; }
 has_jdk() { has javac && has java && [ "$(javac -version 2>&1 | sed 's/^javac \([0-9]*\).*/\1/')" -ge 17 ]; }
 has_node() { has node && node -e 'process.exit(require("util").parseArgs ? 0 : 1)'; } # 18.3 or newer
 has_venv() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
+has_faketime() { compgen -G "/usr/lib*/*/faketime/libfaketime.so.1" >/dev/null; }
 has_librdkafka() { [ -e /usr/include/librdkafka/rdkafka.h ] || pkg-config --exists rdkafka 2>/dev/null; }
 
 missing_packages() {
@@ -42,6 +43,7 @@ missing_packages() {
     has pkg-config || echo pkg-config
     has strace || echo strace
     has ip || echo iproute2
+    has_faketime || echo libfaketime
 }
 
 apt_install() {

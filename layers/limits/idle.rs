@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use kernel::clock::SPAN_MAX;
 use kernel::metrics::Counter;
 use kernel::stream::ByteStream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -46,10 +47,17 @@ impl IdleTimeout {
             ready!(self.alarm.as_mut().poll(context));
             // A timeout beyond the largest instant never fires.
             let Some(due) = self.last_byte.checked_add(self.timeout) else { return Poll::Pending };
-            if Instant::now() >= due {
+            let now = Instant::now();
+            let late = now.saturating_duration_since(due.max(self.alarm.deadline()));
+            if now < due {
+                self.alarm.as_mut().reset(due);
+            } else if late > SPAN_MAX && !self.is_over {
+                // This process stood still, or had no time for the connection. Bytes may have come that it has not
+                // seen yet.
+                self.last_byte = now;
+            } else {
                 break;
             }
-            self.alarm.as_mut().reset(due);
         }
         if !self.is_over {
             self.is_over = true;
@@ -153,6 +161,24 @@ mod tests {
         let error = server.write_all(&[0; 100]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(server.read_u8().await.is_err(), "it stays over");
+        assert_eq!(closed.get(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stop_of_this_process_is_not_held_against_the_client() {
+        let (_client, mut server, closed) = stream();
+        let poll = |server: &mut IdleTimeout| {
+            let mut context = Context::from_waker(std::task::Waker::noop());
+            let mut space = [0; 1];
+            Pin::new(server).poll_read(&mut context, &mut ReadBuf::new(&mut space)).is_pending()
+        };
+        assert!(poll(&mut server));
+        tokio::time::advance(60 * MINUTE).await;
+        assert!(poll(&mut server), "the timer fired 50 minutes late");
+        tokio::time::advance(9 * MINUTE).await;
+        assert!(poll(&mut server));
+        tokio::time::advance(MINUTE + Duration::from_secs(1)).await;
+        assert!(!poll(&mut server));
         assert_eq!(closed.get(), 1);
     }
 }

@@ -68,7 +68,8 @@ async fn free_garbage(broker: &Broker, trimmed: &Notify) {
             () = trimmed.notified() => {}
         }
         let Some(engine) = broker.store.engine_if_open() else { continue };
-        match engine.maintain(broker.clock.now_ms()).await {
+        // How long garbage is kept, for replies that are being sent, is a wait.
+        match engine.maintain(broker.time.now_ms()).await {
             Ok(0) => {}
             Ok(bytes_freed) => info!(bytes_freed, "what was deleted was freed"),
             Err(error) => {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::budget::Budget;
-use kernel::clock::SharedClock;
+use kernel::clock::{SharedClock, SharedStoreClock};
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::session::Owner;
 use kernel::{IdSource, NodeId, TopicId, TopicPartition};
@@ -33,6 +33,7 @@ pub(crate) struct BrokerParts {
     pub(crate) settings: Settings,
     pub(crate) node: NodeFacts,
     pub(crate) clock: SharedClock,
+    pub(crate) time: SharedStoreClock,
     pub(crate) ids: Arc<dyn IdSource>,
     /// Reply memory: a fetch draws on it before it reads.
     pub(crate) replies: Budget,
@@ -48,7 +49,10 @@ pub(crate) struct Broker {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
     pub(crate) node: NodeFacts,
+    /// The wall clock. It dates what is stored: records, committed offsets, and when they expire.
     pub(crate) clock: SharedClock,
+    /// Store time. Whatever waits goes by it: sessions, rebalances, and all other timeouts in ms.
+    pub(crate) time: SharedStoreClock,
     ids: Arc<dyn IdSource>,
     pub(crate) replies: Budget,
     /// Batches that are opened to search in them.
@@ -67,15 +71,16 @@ pub(crate) struct Broker {
 impl Broker {
     /// A broker whose store is still to be opened.
     pub(crate) fn new(parts: BrokerParts) -> (StoreOpener, Self) {
-        let BrokerParts { settings, node, clock, ids, replies } = parts;
+        let BrokerParts { settings, node, clock, time, ids, replies } = parts;
         let (opener, store) = Store::opening(settings.queue_bytes_max.as_usize());
-        let coordinator = Arc::new(Coordinator::new(Arc::clone(&clock)));
+        let coordinator = Arc::new(Coordinator::new(Arc::clone(&time)));
         let directory: Arc<dyn TopicDirectory> = Arc::new(store.clone());
         let broker = Self {
             store,
             settings,
             node,
             clock,
+            time,
             ids,
             replies,
             searches: Budget::new(SEARCHED_BYTES_MAX, 0),

@@ -45,8 +45,8 @@ impl RegisterService for Storage {
         let node =
             NodeFacts { cluster_id: parts.cluster_id, node_id: parts.node_id, listeners: parts.listeners };
         let settings = settings.clone();
-        let (clock, ids, replies) = (parts.clock, parts.ids, parts.replies);
-        let (opener, broker) = Broker::new(BrokerParts { settings, node, clock, ids, replies });
+        let (clock, time, ids, replies) = (parts.clock, parts.time, parts.ids, parts.replies);
+        let (opener, broker) = Broker::new(BrokerParts { settings, node, clock, time, ids, replies });
         let (broker, opener) = (Arc::new(broker), Arc::new(Mutex::new(opener)));
         Ok(Arc::new(Storage { broker, opener, gauges: Mutex::default() }))
     }
@@ -141,6 +141,6 @@ impl Collect for Storage {
         if let Some(gauges) = &*self.gauges.lock() {
             gauges.write(page);
         }
-        self.broker.telemetry.collect(page, self.broker.clock.now_ms());
+        self.broker.telemetry.collect(page, self.broker.time.now_ms());
     }
 }

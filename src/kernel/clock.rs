@@ -1,8 +1,16 @@
-//! The one place that reads the wall clock.
+//! The one place that reads clocks.
+//!
+//! There are two. The wall clock ([`Clock`]) dates what is stored: records, committed offsets, retention. People and
+//! programs set it, an hour forward or back. Whatever waits, such as a session, goes by *store time* ([`StoreClock`]):
+//! it never goes back, nobody can set it, and it stands still while the process does not run.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Weak};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
 
 /// The time source; a simulation supplies its own.
 pub trait Clock: Send + Sync {
@@ -27,24 +35,202 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that changes only when advanced; for tests.
+/// Store time: milliseconds that only go forward, and only while the process runs. They begin somewhere, and nothing
+/// follows from the store time of an earlier run.
+pub trait StoreClock: Clock {
+    /// How often it was noticed that the process had stood still, for longer than [`SPAN_MAX`].
+    fn pauses(&self) -> watch::Receiver<u64>;
+}
+
+/// A shared store clock.
+pub type SharedStoreClock = Arc<dyn StoreClock>;
+
+/// The longest span between two looks at the machine's clock that counts as time in which the process ran. What is
+/// longer was a stop: SIGSTOP, a debugger, a frozen container.
+pub const SPAN_MAX: Duration = Duration::from_secs(2);
+
+/// How often a [`SteadyClock`] looks, also if nobody asks it.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// The store time of one process.
+///
+/// The machine's monotonic clock goes on while a process is stopped. So a thread looks at it twice a second, and of a
+/// longer span only [`SPAN_MAX`] counts. On a machine without processor time to spare, store time runs slow, and waits
+/// become longer; it never runs fast.
+#[derive(Debug)]
+pub struct SteadyClock {
+    running: Mutex<Running>,
+    pauses: watch::Sender<u64>,
+}
+
+impl SteadyClock {
+    /// A clock that begins at the wall clock's time, and looks until it is dropped.
+    ///
+    /// # Errors
+    /// Its thread cannot be started.
+    pub fn start(wall: &dyn Clock) -> std::io::Result<Arc<Self>> {
+        let running = Mutex::new(Running::new(wall.now_ms(), Instant::now()));
+        let clock = Arc::new(Self { running, pauses: watch::Sender::new(0) });
+        let weak = Arc::downgrade(&clock);
+        // A thread of its own, because a busy runtime would look like a stop.
+        thread::Builder::new().name("clock".to_owned()).spawn(move || look_on(&weak))?;
+        Ok(clock)
+    }
+}
+
+fn look_on(clock: &Weak<SteadyClock>) {
+    while let Some(clock) = clock.upgrade() {
+        clock.now_ms();
+        drop(clock);
+        thread::sleep(LOOK_INTERVAL);
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now_ms(&self) -> i64 {
+        let mut running = self.running.lock();
+        let is_pause = running.look(Instant::now());
+        if is_pause {
+            // Within the lock: whoever is told a later time can see the pause.
+            self.pauses.send_modify(|pauses| *pauses += 1);
+        }
+        running.now_ms()
+    }
+}
+
+impl StoreClock for SteadyClock {
+    fn pauses(&self) -> watch::Receiver<u64> {
+        self.pauses.subscribe()
+    }
+}
+
+/// The time in which a process ran.
+#[derive(Debug)]
+struct Running {
+    began_ms: i64,
+    ran: Duration,
+    looked: Instant,
+}
+
+impl Running {
+    fn new(began_ms: i64, now: Instant) -> Self {
+        Self { began_ms, ran: Duration::ZERO, looked: now }
+    }
+
+    /// Counts the span since the last look. Returns whether the process has stood still in it.
+    fn look(&mut self, now: Instant) -> bool {
+        let span = now.saturating_duration_since(self.looked);
+        self.ran += span.min(SPAN_MAX);
+        self.looked = self.looked.max(now);
+        span > SPAN_MAX
+    }
+
+    fn now_ms(&self) -> i64 {
+        self.began_ms.saturating_add(i64::try_from(self.ran.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// A clock that changes only when advanced; for tests. It is a wall clock and a store clock.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    now_ms: AtomicI64,
+    pauses: watch::Sender<u64>,
+}
 
 impl ManualClock {
     /// A clock that shows `now_ms`.
     pub fn at(now_ms: i64) -> Self {
-        Self(AtomicI64::new(now_ms))
+        Self { now_ms: AtomicI64::new(now_ms), pauses: watch::Sender::new(0) }
     }
 
     /// Advances the clock by `ms`, which may be negative.
     pub fn advance(&self, ms: i64) {
-        self.0.fetch_add(ms, Ordering::SeqCst);
+        self.now_ms.fetch_add(ms, Ordering::SeqCst);
+    }
+
+    /// The process has stood still, and has noticed.
+    pub fn pause(&self) {
+        self.pauses.send_modify(|pauses| *pauses += 1);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.now_ms.load(Ordering::SeqCst)
+    }
+}
+
+impl StoreClock for ManualClock {
+    fn pauses(&self) -> watch::Receiver<u64> {
+        self.pauses.subscribe()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn time_in_which_the_process_runs_counts_whole() {
+        let start = Instant::now();
+        let mut running = Running::new(1_000, start);
+        for step in 1..=100_u32 {
+            assert!(!running.look(start + step * 500 * MS));
+            assert_eq!(running.now_ms(), 1_000 + i64::from(step) * 500);
+        }
+        assert!(!running.look(start + 100 * 500 * MS + SPAN_MAX), "a late look is no stop");
+        assert_eq!(running.now_ms(), 1_000 + 50_000 + 2_000);
+    }
+
+    #[test]
+    fn a_stop_counts_little_and_is_noticed_once() {
+        let start = Instant::now();
+        let mut running = Running::new(0, start);
+        running.look(start + 400 * MS);
+        let after = start + Duration::from_secs(3_600);
+        assert!(running.look(after));
+        assert_eq!(running.now_ms(), 2_400);
+        assert!(!running.look(after));
+        assert!(!running.look(after + 100 * MS));
+        assert_eq!(running.now_ms(), 2_500);
+    }
+
+    #[test]
+    fn parts_of_a_millisecond_add_up_and_time_never_goes_back() {
+        let start = Instant::now();
+        let mut running = Running::new(7, start);
+        for step in 1..=1_000_u32 {
+            running.look(start + step * MS / 10);
+        }
+        assert_eq!(running.now_ms(), 107);
+        // Two threads may look in the other order.
+        assert!(!running.look(start));
+        assert_eq!(running.now_ms(), 107);
+        running.look(start + 101 * MS);
+        assert_eq!(running.now_ms(), 108, "no span counts twice");
+    }
+
+    #[test]
+    fn a_steady_clock_begins_at_the_wall_clock_and_leaves_it() {
+        let wall = ManualClock::at(5_000);
+        let clock = SteadyClock::start(&wall).unwrap();
+        let first = clock.now_ms();
+        assert!((5_000..5_000 + 2_000).contains(&first), "{first}");
+        wall.advance(-3_600_000);
+        assert!(clock.now_ms() >= first);
+        assert_eq!(*clock.pauses().borrow(), 0);
+    }
+
+    #[test]
+    fn the_thread_of_a_steady_clock_ends_with_it() {
+        let clock = SteadyClock::start(&SystemClock).unwrap();
+        let weak = Arc::downgrade(&clock);
+        drop(clock);
+        // The thread may hold it for the moment of a look.
+        while weak.strong_count() > 0 {
+            thread::yield_now();
+        }
     }
 }

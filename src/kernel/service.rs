@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::budget::Budget;
-use crate::clock::SharedClock;
+use crate::clock::{SharedClock, SharedStoreClock};
 use crate::door::Door;
 use crate::ids::{IdSource, NodeId};
 use crate::metrics::Collect;
@@ -83,8 +83,10 @@ pub struct ServiceParts {
     pub listeners: String,
     /// Memory for the replies of all connections.
     pub replies: Budget,
-    /// The clock.
+    /// The wall clock, which dates what is stored.
     pub clock: SharedClock,
+    /// Store time, by which everything waits.
+    pub time: SharedStoreClock,
     /// The source of new ids.
     pub ids: Arc<dyn IdSource>,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use config::{Config, LayerConfig};
 use kernel::budget::Budget;
-use kernel::clock::SystemClock;
+use kernel::clock::{SharedStoreClock, SteadyClock, SystemClock};
 use kernel::ids::RandomIds;
 use kernel::layer::{Framer, Layer, LayerParts, Shared};
 use kernel::metrics::Collect;
@@ -23,15 +23,21 @@ pub(super) struct Common {
     replies: Budget,
     /// Metrics shared by layers of one type.
     shared: Shared,
+    /// Store time: one for the process, so that services of a reload go on where others are.
+    time: SharedStoreClock,
 }
 
 impl Common {
-    pub(super) fn of(config: &Config) -> Self {
-        Self {
+    pub(super) fn of(config: &Config) -> Result<Self, String> {
+        let time = SteadyClock::start(&SystemClock).map_err(|error| {
+            format!("the thread of the clock cannot start: {error}; raise the limit on threads (`ulimit -u`)")
+        })?;
+        Ok(Self {
             requests: Budget::for_requests(config.node.request_memory.as_usize()),
             replies: Budget::for_replies(config.node.reply_memory.as_usize()),
             shared: Shared::default(),
-        }
+            time,
+        })
     }
 }
 
@@ -62,6 +68,7 @@ fn service_parts(config: &Config, common: &Common) -> ServiceParts {
         listeners: listeners.collect::<Vec<_>>().join(","),
         replies: common.replies.clone(),
         clock: Arc::new(SystemClock),
+        time: Arc::clone(&common.time),
         ids: Arc::new(RandomIds),
     }
 }
@@ -255,7 +262,7 @@ impl Explained {
 
 /// Builds a config's towers without opening or binding anything.
 pub(super) fn explain(config: &Config) -> Result<Explained, String> {
-    let common = Common::of(config);
+    let common = Common::of(config)?;
     let services = services(config, &common, &Services::new())?;
     let assembly = Assembly::build(config, services, &common, &Assembly::default())?;
     Ok(Explained(chains(&assembly.towers(config)?)))

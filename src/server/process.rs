@@ -36,7 +36,7 @@ pub(super) struct Process {
 impl Process {
     /// Binds, then opens: a client that connects while a store opens waits instead of being refused.
     pub(super) async fn start(config: Config) -> Result<Self, String> {
-        let common = Common::of(&config);
+        let common = Common::of(&config)?;
         let services = assembly::services(&config, &common, &Services::new())?;
         let assembly = Assembly::build(&config, services, &common, &Assembly::default())?;
         assembly.tell_directories();

@@ -89,7 +89,7 @@ fn asked(
         initial_delay_ms: settings.group_initial_rebalance_delay.0.as_millis() as i64,
         members_max: settings.group_max_size,
         known_topics: KnownTopics::default(),
-        now_ms: broker.clock.now_ms(),
+        now_ms: broker.time.now_ms(),
     };
     Ok((to_arc(&request.group_id.0), join))
 }

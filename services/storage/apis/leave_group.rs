@@ -49,7 +49,8 @@ async fn leave(
     let identity =
         |one: &MemberIdentity| identity(&one.member_id, one.group_instance_id.as_ref(), NO_GENERATION);
     let members = request.members.iter().map(identity).collect();
-    let leave = GroupCommand::Leave { members, now_ms: broker.clock.now_ms() };
+    let (now_ms, wall_ms) = (broker.time.now_ms(), broker.clock.now_ms());
+    let leave = GroupCommand::Leave { members, now_ms, wall_ms };
     match commit(broker, call, &to_arc(&request.group_id.0), leave).await {
         Ok(Applied::Left(left)) => Ok(left),
         Ok(_) => Err(ErrorCode::UnknownServerError),

@@ -30,7 +30,7 @@ async fn push(broker: &Broker, call: &Call, request: &PushTelemetryRequest) -> R
     }
     let metrics = uncompressed(request)?;
     let interval_ms = i64::from(asked.interval_ms);
-    broker.telemetry.push(client, metrics, request.terminating, interval_ms, broker.clock.now_ms())
+    broker.telemetry.push(client, metrics, request.terminating, interval_ms, broker.time.now_ms())
 }
 
 fn uncompressed(request: &PushTelemetryRequest) -> Result<Bytes, ErrorCode> {

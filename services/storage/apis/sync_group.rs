@@ -52,7 +52,7 @@ fn asked(broker: &Broker, request: &SyncGroupRequest) -> Sync {
         assignments: assignments
             .map(|one| (to_arc(&one.member_id), Bytes::copy_from_slice(&one.assignment)))
             .collect(),
-        now_ms: broker.clock.now_ms(),
+        now_ms: broker.time.now_ms(),
     }
 }
 

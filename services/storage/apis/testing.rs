@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kafka_protocol::protocol::{Decodable, Encodable};
 use kernel::budget::Budget;
-use kernel::clock::ManualClock;
+use kernel::clock::{ManualClock, SharedClock, SharedStoreClock};
 use kernel::ids::RandomIds;
 use kernel::parts::{self, Part};
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
@@ -22,7 +22,7 @@ use crate::engines::Engine;
 use crate::engines::memory::Memory;
 use crate::settings::Settings;
 
-/// The time of the broker's clock, which is stopped.
+/// The time of the broker's clocks, which are stopped.
 pub(crate) const NOW_MS: i64 = 1_700_000_000_000;
 
 /// A broker with an open, empty store.
@@ -39,22 +39,32 @@ pub(crate) fn broker_with_replies(bytes: usize) -> Arc<Broker> {
 pub(crate) fn broker_with(change: impl FnOnce(&mut Settings)) -> Arc<Broker> {
     let mut settings = Settings::at("memory://");
     change(&mut settings);
-    build_broker(settings, Arc::new(Memory::new()), Arc::new(ManualClock::at(NOW_MS)), 64 << 20)
+    let clock = Arc::new(ManualClock::at(NOW_MS));
+    build_broker(settings, Arc::new(Memory::new()), (clock.clone(), clock), 64 << 20)
 }
 
-/// A broker over a store that others may have used, with a clock of the test's.
+/// A broker over a store that others may have used, with a clock of the test's, which is its store time, too.
 pub(crate) fn broker_over(
     store: Arc<impl Engine + 'static>,
     clock: Arc<ManualClock>,
     reply_bytes: usize,
 ) -> Arc<Broker> {
-    build_broker(Settings::at("memory://"), store, clock, reply_bytes)
+    build_broker(Settings::at("memory://"), store, (clock.clone(), clock), reply_bytes)
+}
+
+/// The same, with a wall clock and a store time of the test's.
+pub(crate) fn broker_of_clocks(
+    store: Arc<impl Engine + 'static>,
+    clock: Arc<ManualClock>,
+    time: Arc<ManualClock>,
+) -> Arc<Broker> {
+    build_broker(Settings::at("memory://"), store, (clock, time), 64 << 20)
 }
 
 fn build_broker(
     settings: Settings,
     store: Arc<impl Engine + 'static>,
-    clock: Arc<ManualClock>,
+    (clock, time): (SharedClock, SharedStoreClock),
     reply_bytes: usize,
 ) -> Arc<Broker> {
     let node = NodeFacts {
@@ -63,7 +73,8 @@ fn build_broker(
         listeners: "main://localhost:9092".to_owned(),
     };
     let ids = Arc::new(RandomIds);
-    let parts = BrokerParts { settings, node, clock, ids, replies: Budget::for_replies(reply_bytes) };
+    let replies = Budget::for_replies(reply_bytes);
+    let parts = BrokerParts { settings, node, clock, time, ids, replies };
     let (opener, broker) = Broker::new(parts);
     opener.opened(store);
     Arc::new(broker)

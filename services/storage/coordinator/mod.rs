@@ -3,13 +3,15 @@
 //! A heartbeat writes nothing: it is recorded here. [`timeouts`] looks at a group when one of its timeouts may have
 //! passed. If a broker fails, the records are lost without harm: every member gets a whole session with the next one.
 
+#[cfg(test)]
+mod outage_tests;
 pub(crate) mod timeouts;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use kernel::clock::SharedClock;
+use kernel::clock::SharedStoreClock;
 use parking_lot::Mutex;
 use rules::groups::GroupView;
 use tokio::sync::Notify;
@@ -17,9 +19,9 @@ use tokio::sync::Notify;
 /// When members were last heard from, and the groups that have changed.
 pub(crate) struct Coordinator {
     state: Mutex<State>,
-    clock: SharedClock,
-    /// When groups were first looked at. After an outage every member gets a whole session, because it could not reach
-    /// any broker; the store may take a while to open.
+    time: SharedStoreClock,
+    /// When groups were first looked at, or when the process was last found to have stood still. After an outage every
+    /// member gets a whole session, because it could not reach any broker; the store may take a while to open.
     started_ms: AtomicI64,
     changed: Notify,
 }
@@ -83,14 +85,14 @@ impl State {
 
 impl Coordinator {
     /// No member has been heard from.
-    pub(crate) fn new(clock: SharedClock) -> Self {
-        let started_ms = AtomicI64::new(clock.now_ms());
-        Self { state: Mutex::default(), started_ms, clock, changed: Notify::new() }
+    pub(crate) fn new(time: SharedStoreClock) -> Self {
+        let started_ms = AtomicI64::new(time.now_ms());
+        Self { state: Mutex::default(), started_ms, time, changed: Notify::new() }
     }
 
     /// Records that a member has been heard from.
     pub(crate) fn heard(&self, group: &Arc<str>, member: &Arc<str>) {
-        let now_ms = self.clock.now_ms();
+        let now_ms = self.time.now_ms();
         let mut state = self.state.lock();
         let (last, is_new) = state.record(group, member);
         last.at_ms = now_ms;
@@ -128,9 +130,9 @@ impl Coordinator {
         }
     }
 
-    /// Groups are looked at from now on.
+    /// Groups are looked at from now on: each member gets a whole session.
     fn starts(&self) {
-        self.started_ms.store(self.clock.now_ms(), Ordering::Relaxed);
+        self.started_ms.store(self.time.now_ms(), Ordering::Relaxed);
     }
 
     /// Whether nothing is remembered.
@@ -192,7 +194,7 @@ pub(crate) struct Waiting {
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        let now_ms = self.coordinator.clock.now_ms();
+        let now_ms = self.coordinator.time.now_ms();
         let mut state = self.coordinator.state.lock();
         let heard = state.groups.get_mut(&self.group).and_then(|record| record.heard.get_mut(&self.member));
         if let Some(heard) = heard {

@@ -6,6 +6,9 @@
 //! changed, its own document tells whether to look earlier: no member's session ends sooner than the shortest session
 //! timeout from now. The rules check every tick against the stored state, so a late or repeated tick is harmless. What
 //! a broker finds when it starts is a list that the rules keep ([`LiveGroup`]), not all groups.
+//!
+//! All of this is store time. It begins anew with each run, and stands still while the process does: deadlines of before
+//! mean nothing, so a group that has some is *resumed* before it gets its first tick.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,8 +17,8 @@ use std::time::Duration;
 use kernel::Ticket;
 use rules::commands::{Command, GroupCommand};
 use rules::documents::{DocumentKind, DueComplete, GroupDocument, LiveGroup};
-use rules::groups::GroupView;
-use tracing::warn;
+use rules::groups::{GroupView, must_resume};
+use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::engines::StoreError;
@@ -25,8 +28,8 @@ use crate::engines::StoreError;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The pause after the store has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
-/// Ticks in one commit.
-const TICKS_MAX: usize = 256;
+/// Ticks, and groups that are resumed, in one commit.
+const COMMANDS_MAX: usize = 256;
 
 /// Runs as long as the process.
 pub(crate) async fn run(broker: Arc<Broker>) {
@@ -37,7 +40,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
     }
     loop {
         let pause = match timeouts.step(&broker).await {
-            Ok(Some(due_ms)) => millis(due_ms - broker.clock.now_ms()),
+            Ok(Some(due_ms)) => millis(due_ms - broker.time.now_ms()),
             Ok(None) => Duration::MAX,
             // The engine has logged the error.
             Err(_) => PAUSE_AFTER_FAILURE,
@@ -45,6 +48,7 @@ pub(crate) async fn run(broker: Arc<Broker>) {
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = broker.coordinator.changed.notified() => tokio::time::sleep(PAUSE).await,
+            () = timeouts.stood_still(&broker) => {}
         }
     }
 }
@@ -58,6 +62,10 @@ fn millis(ms: i64) -> Duration {
 pub(crate) struct Timeouts {
     at_ms: HashMap<Arc<str>, i64>,
     queue: BTreeSet<(i64, Arc<str>)>,
+    /// Groups that may wait for deadlines of before the process started, or last stood still.
+    left_off: BTreeSet<Arc<str>>,
+    /// How often the process has stood still, as of the last look.
+    pauses: u64,
 }
 
 impl Timeouts {
@@ -71,16 +79,49 @@ impl Timeouts {
             let all = broker.store.groups().await?.into_iter();
             all.filter(|(_, document)| document.has_timeouts()).map(|(group, _)| group).collect()
         };
+        self.pauses = *broker.time.pauses().borrow();
         broker.coordinator.starts();
-        let now_ms = broker.clock.now_ms();
+        let now_ms = broker.time.now_ms();
         groups.iter().for_each(|group| self.set(group, Some(now_ms)));
+        self.left_off.extend(groups);
         Ok(())
+    }
+
+    /// Returns once the process has stood still since the last look.
+    pub(super) async fn stood_still(&self, broker: &Broker) {
+        let (mut pauses, seen) = (broker.time.pauses(), self.pauses);
+        let is_closed = pauses.wait_for(|pauses| *pauses != seen).await.is_err();
+        if is_closed {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    /// Whether the process has stood still since the last look. Then every member gets a whole session: it could not
+    /// reach this broker meanwhile.
+    fn find_pause(&mut self, broker: &Broker) -> bool {
+        let pauses = *broker.time.pauses().borrow();
+        let is_found = self.pauses != pauses;
+        if is_found {
+            self.pauses = pauses;
+            broker.coordinator.starts();
+            info!("the process stood still for a while: members of groups get a whole session from now");
+        }
+        is_found
+    }
+
+    /// All groups are to be resumed.
+    fn resume_all(&mut self, now_ms: i64) {
+        let groups: Vec<_> = self.at_ms.keys().cloned().collect();
+        groups.iter().for_each(|group| self.set(group, Some(now_ms)));
+        self.left_off.extend(groups);
     }
 
     /// Looks at the groups that have changed or whose time has come, and sends the ticks that are due. Returns when to
     /// look again, in ms; `None` if no group has a timeout.
     pub(crate) async fn step(&mut self, broker: &Broker) -> Result<Option<i64>, StoreError> {
-        let now_ms = broker.clock.now_ms();
+        // In this order: a time that counts a stop in comes with the notice of it.
+        let now_ms = broker.time.now_ms();
+        let has_paused = self.find_pause(broker);
         let mut failure = None;
         for group in broker.coordinator.take_changed() {
             let at_ms = match self.after_change(broker, &group, now_ms).await {
@@ -92,33 +133,67 @@ impl Timeouts {
             };
             self.set(&group, Some(at_ms));
         }
+        if has_paused {
+            self.resume_all(now_ms);
+        }
         let is_due = |(at_ms, _): &&(i64, Arc<str>)| *at_ms <= now_ms;
         let due: Vec<_> = self.queue.iter().take_while(is_due).map(|(_, group)| Arc::clone(group)).collect();
-        let mut ticks = Vec::new();
+        let mut commands = Vec::new();
         for group in due {
             // A group that cannot be read does not hold up the others.
-            let look = match look(broker, &group, now_ms).await {
-                Ok(look) => look,
+            let look = match look(broker, &group, now_ms, self.left_off.contains(&group)).await {
+                Ok(Found::Look(look)) => look,
+                Ok(Found::LeftOff) => {
+                    commands.push(Command::Group { group, command: GroupCommand::Resume { now_ms } });
+                    self.commit_if_many(broker, &mut commands).await?;
+                    continue;
+                }
                 Err(error) => {
                     failure = Some(error);
                     continue;
                 }
             };
+            self.left_off.remove(&group);
             if !look.is_due {
                 self.set(&group, look.next_ms);
                 continue;
             }
             // It stays in the queue, and is looked at again after the tick.
-            let command = GroupCommand::Tick { now_ms, timed_out: look.timed_out };
-            ticks.push(Command::Group { group, command });
-            if ticks.len() == TICKS_MAX {
-                broker.store.commit(&Ticket::only(), std::mem::take(&mut ticks)).await?;
-            }
+            let wall_ms = broker.clock.now_ms();
+            let command = GroupCommand::Tick { now_ms, wall_ms, timed_out: look.timed_out };
+            commands.push(Command::Group { group, command });
+            self.commit_if_many(broker, &mut commands).await?;
         }
-        if !ticks.is_empty() {
-            broker.store.commit(&Ticket::only(), ticks).await?;
-        }
+        self.commit(broker, commands).await?;
         failure.map_or_else(|| Ok(self.queue.first().map(|(at_ms, _)| *at_ms)), Err)
+    }
+
+    async fn commit_if_many(
+        &mut self,
+        broker: &Broker,
+        commands: &mut Vec<Command>,
+    ) -> Result<(), StoreError> {
+        if commands.len() < COMMANDS_MAX {
+            return Ok(());
+        }
+        self.commit(broker, std::mem::take(commands)).await
+    }
+
+    /// Commits commands, and notes the groups that are resumed then.
+    async fn commit(&mut self, broker: &Broker, commands: Vec<Command>) -> Result<(), StoreError> {
+        if commands.is_empty() {
+            return Ok(());
+        }
+        let resumed = |command: &Command| match command {
+            Command::Group { group, command: GroupCommand::Resume { .. } } => Some(Arc::clone(group)),
+            _ => None,
+        };
+        let resumed: Vec<_> = commands.iter().filter_map(resumed).collect();
+        broker.store.commit(&Ticket::only(), commands).await?;
+        for group in &resumed {
+            self.left_off.remove(group);
+        }
+        Ok(())
     }
 
     /// When to look at the members of a group that has changed.
@@ -147,6 +222,13 @@ impl Timeouts {
     }
 }
 
+/// What was found of a group.
+enum Found {
+    /// It must be resumed.
+    LeftOff,
+    Look(Look),
+}
+
 /// What a look at a group has found.
 #[derive(Default)]
 struct Look {
@@ -165,10 +247,18 @@ impl Look {
     }
 }
 
-async fn look(broker: &Broker, group: &Arc<str>, now_ms: i64) -> Result<Look, StoreError> {
+async fn look(
+    broker: &Broker,
+    group: &Arc<str>,
+    now_ms: i64,
+    may_be_left_off: bool,
+) -> Result<Found, StoreError> {
     let view = broker.store.group(group).await?;
+    if may_be_left_off && view.as_ref().is_some_and(|view| must_resume(view, now_ms)) {
+        return Ok(Found::LeftOff);
+    }
     let ends = broker.coordinator.sessions_end(group, view.as_ref(), now_ms);
-    Ok(view.map(|view| look_at(&view, &ends, now_ms)).unwrap_or_default())
+    Ok(Found::Look(view.map(|view| look_at(&view, &ends, now_ms)).unwrap_or_default()))
 }
 
 fn look_at(view: &GroupView, sessions_end: &[i64], now_ms: i64) -> Look {
@@ -268,7 +358,7 @@ mod tests {
         async fn pass(&mut self, ms: i64) -> Option<i64> {
             self.clock.advance(ms);
             let next = self.timeouts.step(&self.broker).await.unwrap();
-            next.map(|next| next - self.broker.clock.now_ms())
+            next.map(|next| next - self.broker.time.now_ms())
         }
 
         async fn members(&self, group: &str) -> BTreeSet<Arc<str>> {

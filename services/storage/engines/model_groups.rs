@@ -21,7 +21,7 @@ const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
 impl Dice {
     pub(super) fn group_command(&mut self, ids: &[TopicId], step: usize) -> Command {
         let now_ms = 10 * step as i64;
-        let command = match self.roll(17) {
+        let command = match self.roll(18) {
             0 | 1 => GroupCommand::Join(Box::new(self.join(ids, now_ms))),
             2 => GroupCommand::Sync(Box::new(Sync {
                 member: self.member(),
@@ -33,10 +33,15 @@ impl Dice {
                     .collect(),
                 now_ms,
             })),
-            3 => GroupCommand::Leave { members: vec![self.member(), self.member()], now_ms },
+            3 => GroupCommand::Leave {
+                members: vec![self.member(), self.member()],
+                now_ms,
+                wall_ms: now_ms,
+            },
             // A lease of a member that joined at some step: now and then one matches.
             4 => GroupCommand::Tick {
                 now_ms,
+                wall_ms: now_ms,
                 timed_out: MEMBERS
                     .iter()
                     .map(|id| (Arc::from(*id), now_ms - 10 * self.roll(8) as i64))
@@ -59,6 +64,7 @@ impl Dice {
             11 | 12 => GroupCommand::InstallTarget(self.target(ids, now_ms)),
             13 | 14 => GroupCommand::Advance(Box::new(self.advance(ids, now_ms))),
             15 => GroupCommand::Index,
+            16 => GroupCommand::Resume { now_ms },
             _ => GroupCommand::Delete,
         };
         Command::Group { group: Arc::from(self.pick(&GROUPS)), command }

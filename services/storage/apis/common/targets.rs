@@ -70,7 +70,7 @@ async fn due_target(
         // It changes faster than it can be read.
         return Ok(None);
     }
-    let target = broker.targets.compute(view, broker.clock.now_ms()).await?;
+    let target = broker.targets.compute(view, broker.time.now_ms()).await?;
     Ok(target.map(|target| (target, turn)))
 }
 

@@ -198,7 +198,7 @@ fn command(
         members_max: broker.settings.group_max_size,
         known_topics: KnownTopics::default(),
         topics_are_current: false,
-        now_ms: broker.clock.now_ms(),
+        now_ms: broker.time.now_ms(),
     }
 }
 
@@ -231,7 +231,7 @@ async fn leave(
         member_id: to_arc(&request.member_id),
         instance_id: to_arc_nullable(request.instance_id.as_ref()),
         member_epoch: request.member_epoch,
-        now_ms: broker.clock.now_ms(),
+        now_ms: broker.time.now_ms(),
     };
     let command = GroupCommand::ConsumerLeave(leave);
     let outcome = commit_refusable(broker, call, &to_arc(&request.group_id.0), command).await;

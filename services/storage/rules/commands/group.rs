@@ -12,7 +12,7 @@ use super::known_topics::KnownTopics;
 use super::target::InstallTarget;
 use crate::documents::{MemberProtocol, OffsetDocument};
 
-/// A change to one group.
+/// A change to one group. Its time is store time, except where it is about committed offsets.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum GroupCommand {
     /// JoinGroup.
@@ -31,16 +31,26 @@ pub enum GroupCommand {
     Leave {
         /// The members.
         members: Vec<MemberIdentity>,
-        /// The time, in ms.
+        /// The store time, in ms.
         now_ms: i64,
+        /// The wall clock's time, in ms: offsets are kept so long after their group became empty.
+        wall_ms: i64,
     },
     /// Applies timeouts.
     Tick {
-        /// The time, in ms.
+        /// The store time, in ms.
         now_ms: i64,
+        /// The wall clock's time, in ms, as for `Leave`.
+        wall_ms: i64,
         /// Members whose sessions have timed out, and the leases that they had, in ms: a member that has joined or
         /// synced since has another lease, and stays.
         timed_out: BTreeMap<Arc<str>, i64>,
+    },
+    /// Begins all that the group waits for anew: it was set in the store time of another run of a broker, or before its
+    /// process stood still.
+    Resume {
+        /// The store time, in ms.
+        now_ms: i64,
     },
     /// OffsetCommit.
     CommitOffsets {
@@ -50,7 +60,7 @@ pub enum GroupCommand {
         offsets: Vec<CommittedOffset>,
         /// Whether the request version knows member epochs (OffsetCommit 9, KIP-848).
         knows_epochs: bool,
-        /// The time, in ms.
+        /// The wall clock's time, in ms.
         now_ms: i64,
     },
     /// OffsetDelete; an offset that does not exist is no error.
@@ -60,7 +70,7 @@ pub enum GroupCommand {
     },
     /// Deletes expired offsets, and the group if it has neither members nor offsets left.
     ExpireOffsets {
-        /// The time, in ms.
+        /// The wall clock's time, in ms.
         now_ms: i64,
         /// How long an offset is kept after its group was last in use, in ms.
         retention_ms: i64,
@@ -77,6 +87,14 @@ impl GroupCommand {
     /// Whether it may change when the group's next timeout is.
     pub fn changes_timeouts(&self) -> bool {
         !matches!(self, GroupCommand::CommitOffsets { .. } | GroupCommand::DeleteOffsets { .. })
+    }
+
+    /// The wall clock's time of a command that may empty its group, in ms.
+    pub(crate) fn wall_ms(&self) -> Option<i64> {
+        match self {
+            GroupCommand::Leave { wall_ms, .. } | GroupCommand::Tick { wall_ms, .. } => Some(*wall_ms),
+            _ => None,
+        }
     }
 
     /// Bytes that the change holds until it is durable.

@@ -125,8 +125,9 @@ fn group_commands() -> Vec<GroupCommand> {
             waits_for_target: true,
             now_ms: 1,
         })),
-        GroupCommand::Leave { members: vec![member.clone()], now_ms: 1 },
-        GroupCommand::Tick { now_ms: 1, timed_out: BTreeMap::from([(text("m"), 2)]) },
+        GroupCommand::Leave { members: vec![member.clone()], now_ms: 1, wall_ms: 2 },
+        GroupCommand::Tick { now_ms: 1, wall_ms: 2, timed_out: BTreeMap::from([(text("m"), 2)]) },
+        GroupCommand::Resume { now_ms: 1 },
         GroupCommand::CommitOffsets {
             member,
             offsets: vec![CommittedOffset { topic: text("t"), partition: 1, document }],

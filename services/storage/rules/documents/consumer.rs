@@ -69,7 +69,7 @@ pub struct ConsumerMember {
     /// Its target assignment.
     #[serde(default, skip_serializing_if = "are_none")]
     pub target: Arc<Partitions>,
-    /// By when it must have revoked partitions, rejoined or synced, in ms.
+    /// By when it must have revoked partitions, rejoined or synced, in ms of store time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_ms: Option<i64>,
 }

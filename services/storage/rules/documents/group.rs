@@ -77,7 +77,7 @@ pub struct GroupDocument {
     /// When the current state times out.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Deadline>,
-    /// When it entered its current state, in ms.
+    /// When it became empty, in ms of the wall clock: its offsets are kept for a time after that.
     pub since_ms: i64,
     /// State of the consumer protocol; `None` in a classic group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,14 +89,14 @@ pub struct GroupDocument {
 pub struct PendingIds {
     /// How many there are.
     pub count: u32,
-    /// No id expires before this time, in ms.
+    /// No id expires before this time, in ms of store time.
     pub next_ms: i64,
 }
 
 /// When a group's current state times out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deadline {
-    /// In ms since the epoch.
+    /// In ms of store time.
     pub at_ms: i64,
     /// The rest of a new group's initial delay, which is extended while members join
     /// (`group.initial.rebalance.delay.ms`).
@@ -207,7 +207,7 @@ pub struct MemberDocument {
     /// Whether it has sent SyncGroup since it joined.
     #[serde(default)]
     pub has_synced: bool,
-    /// When its session times out unless it is heard from, in ms.
+    /// When its session times out unless it is heard from, in ms of store time.
     pub lease_ms: i64,
     /// State of the consumer protocol; `None` in a classic group.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -248,8 +248,16 @@ impl DocumentKind for MemberDocument {
 /// A pending member id: its client has been given it, and has not joined yet (KIP-394).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PendingDocument {
-    /// When it expires, in ms.
+    /// When it expires, in ms of store time.
     pub until_ms: i64,
+    /// The session timeout that its client has asked for. Earlier releases did not keep it: then it is the default of
+    /// Kafka's consumers.
+    #[serde(default = "consumers_session_timeout")]
+    pub session_timeout_ms: i32,
+}
+
+fn consumers_session_timeout() -> i32 {
+    45_000
 }
 
 impl PendingDocument {

@@ -115,7 +115,7 @@ fn join(id: &str, fresh: &str) -> GroupCommand {
 }
 
 fn tick(now_ms: i64) -> GroupCommand {
-    GroupCommand::Tick { now_ms, timed_out: BTreeMap::new() }
+    GroupCommand::Tick { now_ms, wall_ms: now_ms, timed_out: BTreeMap::new() }
 }
 
 fn sync(id: &str, assigned: &[Arc<str>]) -> GroupCommand {
@@ -130,7 +130,7 @@ fn sync(id: &str, assigned: &[Arc<str>]) -> GroupCommand {
 }
 
 fn leave(id: &str) -> GroupCommand {
-    GroupCommand::Leave { members: vec![dynamic(id)], now_ms: 0 }
+    GroupCommand::Leave { members: vec![dynamic(id)], now_ms: 0, wall_ms: 0 }
 }
 
 /// A full heartbeat of a member that subscribes to a topic.
@@ -234,7 +234,8 @@ fn a_session_that_ends_costs_the_same_in_any_group() {
     let costs = SIZES.map(|size| {
         let mut group = Group::consumer(size);
         let late = BTreeMap::from([(Arc::clone(&group.ids[0]), i64::from(SESSION_MS))]);
-        let costs = group.cost(GroupCommand::Tick { now_ms: i64::from(SESSION_MS), timed_out: late });
+        let now_ms = i64::from(SESSION_MS);
+        let costs = group.cost(GroupCommand::Tick { now_ms, wall_ms: now_ms, timed_out: late });
         assert_eq!(group.store.get::<GroupDocument>(&text("g")).unwrap().members as usize, size - 1);
         costs
     });

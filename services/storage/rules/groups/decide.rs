@@ -7,7 +7,7 @@ use kernel::ErrorCode;
 
 use super::group::{Group, unknown_member};
 use super::lookups::Lookups;
-use super::{consumer, join, leave, offsets, protocols, sync, tick};
+use super::{consumer, join, leave, offsets, protocols, resume, sync, tick};
 use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Outcome, Refused};
 use crate::documents::{GroupDocument, MemberDocument, MemberKey, PendingDocument};
 use crate::working_set::{Changes, Wanted, WorkingSet};
@@ -49,7 +49,8 @@ fn member_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
         GroupCommand::InstallTarget(target) => target.members.keys().collect(),
         GroupCommand::Advance(advance) => vec![&advance.member_id],
         GroupCommand::CommitOffsets { member, .. } => vec![&member.id],
-        GroupCommand::DeleteOffsets { .. }
+        GroupCommand::Resume { .. }
+        | GroupCommand::DeleteOffsets { .. }
         | GroupCommand::ExpireOffsets { .. }
         | GroupCommand::Delete
         | GroupCommand::Index => Vec::new(),
@@ -105,11 +106,12 @@ fn plan(lookups: Lookups<'_>, name: &Arc<str>, command: &GroupCommand) -> Planne
         (None, GroupCommand::ConsumerHeartbeat(_) | GroupCommand::ConsumerLeave(_)) => {
             return Err(not_found());
         }
-        (None, GroupCommand::Tick { .. } | GroupCommand::InstallTarget(_)) => {
+        (None, GroupCommand::Tick { .. } | GroupCommand::Resume { .. } | GroupCommand::InstallTarget(_)) => {
             return Ok((Applied::Changed, Changes::new()));
         }
         (None, _) => return Err(unknown_member()),
     };
+    group.wall_ms = command.wall_ms();
     let missing = consumer::missing_topics(&mut group, command);
     if !missing.is_empty() {
         return Ok((Applied::MissingTopics(missing), Changes::new()));
@@ -133,12 +135,18 @@ fn change(group: &mut Group<'_>, command: &GroupCommand) -> Outcome {
             consumer::leave(group, leave).map(|()| Applied::Changed)
         }
         GroupCommand::ConsumerLeave(_) => Err(not_found()),
-        GroupCommand::Leave { members, now_ms } if is_of_consumers => {
+        GroupCommand::Leave { members, now_ms, .. } if is_of_consumers => {
             Ok(Applied::Left(consumer::leave_classic(group, members, *now_ms)))
         }
-        GroupCommand::Leave { members, now_ms } => Ok(Applied::Left(leave::leave(group, members, *now_ms))),
-        GroupCommand::Tick { now_ms, timed_out } => {
+        GroupCommand::Leave { members, now_ms, .. } => {
+            Ok(Applied::Left(leave::leave(group, members, *now_ms)))
+        }
+        GroupCommand::Tick { now_ms, timed_out, .. } => {
             tick::tick(group, *now_ms, timed_out);
+            Ok(Applied::Changed)
+        }
+        GroupCommand::Resume { now_ms } => {
+            resume::resume(group, *now_ms);
             Ok(Applied::Changed)
         }
         GroupCommand::InstallTarget(target) => {

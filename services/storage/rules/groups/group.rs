@@ -16,7 +16,8 @@ use super::pending::Pending;
 use super::tally::{Subscription, recount, recount_topics};
 use crate::commands::{MemberIdentity, Refused};
 use crate::documents::{
-    ConsumerMember, Document, DocumentKind, GroupDocument, GroupTopics, MemberDocument, MemberKey, Tally,
+    ConsumerMember, Document, DocumentKind, GroupDocument, GroupTopics, MemberDocument, MemberKey,
+    PendingDocument, Tally,
 };
 use crate::working_set::Changes;
 
@@ -32,6 +33,8 @@ pub(super) struct Group<'a> {
     instances: Instances,
     assigned: Assigned,
     pending: Pending,
+    /// The wall clock's time, if the command may empty the group.
+    pub(super) wall_ms: Option<i64>,
 }
 
 /// A member as stored and as it is to be stored; `None` is no member.
@@ -76,6 +79,7 @@ impl<'a> Group<'a> {
             instances: Instances::default(),
             assigned: Assigned::default(),
             pending: Pending::default(),
+            wall_ms: None,
         }
     }
 
@@ -164,8 +168,8 @@ impl<'a> Group<'a> {
         self.pending.has(id)
     }
 
-    pub(super) fn add_pending(&mut self, id: &Arc<str>, until_ms: i64) {
-        self.pending.add(&mut self.document, id, until_ms);
+    pub(super) fn add_pending(&mut self, id: &Arc<str>, pending: PendingDocument) {
+        self.pending.add(&mut self.document, id, pending);
     }
 
     /// Ends a pending id.
@@ -185,6 +189,14 @@ impl<'a> Group<'a> {
     pub(super) fn expired_pending(&mut self, now_ms: i64) -> Vec<Arc<str>> {
         self.pending.load_all(self.lookups, &self.name);
         self.pending.expired(now_ms)
+    }
+
+    /// Gives each pending id its whole time anew, from now. Loads all of them.
+    pub(super) fn restart_pending(&mut self, now_ms: i64) {
+        if self.document.pending_ids.is_some() {
+            self.pending.load_all(self.lookups, &self.name);
+            self.pending.restart(&mut self.document, now_ms);
+        }
     }
 
     /// Notes when the next pending id expires. All of them are loaded.

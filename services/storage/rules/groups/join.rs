@@ -7,7 +7,7 @@ use kernel::ErrorCode;
 use super::group::{Group, unknown_member};
 use super::protocols;
 use crate::commands::{Join, Joined, Refused};
-use crate::documents::{GroupState, MemberDocument, MemberProtocol};
+use crate::documents::{GroupState, MemberDocument, MemberProtocol, PendingDocument};
 
 type Decided = Result<Joined, Refused>;
 
@@ -52,7 +52,7 @@ fn join_new(group: &mut Group<'_>, join: &Join) -> Decided {
     let id = Arc::clone(&join.fresh_id);
     if join.requires_known_id {
         let until_ms = join.now_ms + i64::from(join.session_timeout_ms);
-        group.add_pending(&id, until_ms);
+        group.add_pending(&id, PendingDocument { until_ms, session_timeout_ms: join.session_timeout_ms });
         return Ok(Joined::IdRequired(id));
     }
     add(group, join, id)

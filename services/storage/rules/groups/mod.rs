@@ -5,7 +5,8 @@
 //! partitions. Members *sync* to get their assignments. Brokers park JoinGroup and SyncGroup requests that
 //! must wait until the group's documents change ([`join_answer`], [`sync_answer`]). Nothing here waits or
 //! reads a clock: a [`Tick`](crate::commands::GroupCommand::Tick) carries the time and applies the timeouts
-//! that have passed. Any broker may send one, and a repeated one is harmless.
+//! that have passed. Any broker may send one, and a repeated one is harmless. Times are store time, which begins anew
+//! with each run of a broker: a [`Resume`](crate::commands::GroupCommand::Resume) comes before the first tick.
 //!
 //! Heartbeats write nothing. A broker remembers when it heard from each member, and a tick names those that it
 //! has not heard from for a whole session.
@@ -30,6 +31,7 @@ mod offsets;
 mod pending;
 mod protocols;
 mod rebalance;
+mod resume;
 mod sync;
 mod tally;
 mod tick;
@@ -38,6 +40,7 @@ mod view;
 pub use consumer::{awaited, must_join_again, rest, target_assignment};
 pub(crate) use decide::{decide, needs};
 pub use protocols::{CONSUMER, subscribed_names};
+pub use resume::must_resume;
 pub use view::{GroupView, MemberView, check_heartbeat, check_offset_fetch, join_answer, sync_answer};
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use crate::working_set::{Changes, WorkingSet};
 #[derive(Default)]
 pub(super) struct Pending(BTreeMap<Arc<str>, Known>);
 
-/// When an id expires, as stored and as it is to be stored.
+/// An id as stored and as it is to be stored; `None` is not pending.
 struct Known {
-    stored: Option<i64>,
-    until_ms: Option<i64>,
+    stored: Option<PendingDocument>,
+    document: Option<PendingDocument>,
 }
 
 fn key(group: &Arc<str>, member: &Arc<str>) -> MemberKey {
@@ -31,9 +31,9 @@ impl Pending {
         if self.0.contains_key(id) {
             return;
         }
-        let stored = lookups.get::<PendingDocument>(&key(group, id)).map(|pending| pending.until_ms);
+        let stored = lookups.get::<PendingDocument>(&key(group, id)).map(|pending| *pending);
         if stored.is_some() {
-            self.0.insert(Arc::clone(id), Known { stored, until_ms: stored });
+            self.0.insert(Arc::clone(id), Known { stored, document: stored });
         }
     }
 
@@ -44,18 +44,20 @@ impl Pending {
     }
 
     pub(super) fn has(&self, id: &str) -> bool {
-        self.0.get(id).is_some_and(|known| known.until_ms.is_some())
+        self.0.get(id).is_some_and(|known| known.document.is_some())
     }
 
     /// Those that have expired.
     pub(super) fn expired(&self, now_ms: i64) -> Vec<Arc<str>> {
-        let expired = self.0.iter().filter(|(_, known)| known.until_ms.is_some_and(|until| until <= now_ms));
+        let is_over = |pending: PendingDocument| pending.until_ms <= now_ms;
+        let expired = self.0.iter().filter(|(_, known)| known.document.is_some_and(is_over));
         expired.map(|(id, _)| Arc::clone(id)).collect()
     }
 
-    pub(super) fn add(&mut self, group: &mut GroupDocument, id: &Arc<str>, until_ms: i64) {
-        let known = self.0.entry(Arc::clone(id)).or_insert(Known { stored: None, until_ms: None });
-        let is_new = known.until_ms.replace(until_ms).is_none();
+    pub(super) fn add(&mut self, group: &mut GroupDocument, id: &Arc<str>, pending: PendingDocument) {
+        let until_ms = pending.until_ms;
+        let known = self.0.entry(Arc::clone(id)).or_insert(Known { stored: None, document: None });
+        let is_new = known.document.replace(pending).is_none();
         let PendingIds { count, next_ms } =
             group.pending_ids.unwrap_or(PendingIds { count: 0, next_ms: until_ms });
         let count = count.saturating_add(u32::from(is_new));
@@ -63,7 +65,7 @@ impl Pending {
     }
 
     pub(super) fn remove(&mut self, group: &mut GroupDocument, id: &str) {
-        let removed = self.0.get_mut(id).and_then(|known| known.until_ms.take());
+        let removed = self.0.get_mut(id).and_then(|known| known.document.take());
         if let (Some(_), Some(ids)) = (removed, &mut group.pending_ids) {
             ids.count = ids.count.saturating_sub(1);
         }
@@ -72,24 +74,32 @@ impl Pending {
 
     /// Notes when the next id expires, once all are loaded.
     pub(super) fn note_next(&self, group: &mut GroupDocument) {
-        let next_ms = self.0.values().filter_map(|known| known.until_ms).min();
+        let pending = self.0.values().filter_map(|known| known.document);
+        let next_ms = pending.map(|pending| pending.until_ms).min();
         if let (Some(next_ms), Some(ids)) = (next_ms, &mut group.pending_ids) {
             ids.next_ms = next_ms;
         }
     }
 
+    /// Gives each its whole time anew, from now. All are loaded.
+    pub(super) fn restart(&mut self, group: &mut GroupDocument, now_ms: i64) {
+        for pending in self.0.values_mut().filter_map(|known| known.document.as_mut()) {
+            pending.until_ms = now_ms.saturating_add(i64::from(pending.session_timeout_ms));
+        }
+        self.note_next(group);
+    }
+
     /// Removes all of them, which are loaded.
     pub(super) fn clear(&mut self, group: &mut GroupDocument) {
-        self.0.values_mut().for_each(|known| known.until_ms = None);
+        self.0.values_mut().for_each(|known| known.document = None);
         group.pending_ids = None;
     }
 
     /// Adds the changed documents.
     pub(super) fn add_changes(self, group: &Arc<str>, changes: &mut Changes) {
-        for (id, Known { stored, until_ms }) in self.0 {
-            if stored != until_ms {
-                let document =
-                    until_ms.map(|until_ms| Document::new::<PendingDocument>(PendingDocument { until_ms }));
+        for (id, Known { stored, document }) in self.0 {
+            if stored != document {
+                let document = document.map(Document::new::<PendingDocument>);
                 changes.insert(PendingDocument::key(&key(group, &id)), document);
             }
         }

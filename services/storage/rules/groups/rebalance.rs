@@ -25,9 +25,8 @@ impl Group<'_> {
         self.complete_if_all_joined(now_ms);
     }
 
-    fn enter(&mut self, state: GroupState, now_ms: i64) {
+    fn enter(&mut self, state: GroupState) {
         self.document.state = state;
-        self.document.since_ms = now_ms;
         self.document.deadline = None;
     }
 
@@ -42,7 +41,7 @@ impl Group<'_> {
         // No member has received the new assignments, and the old ones are no longer valid.
         self.document.has_void_assignments |= self.document.state == GroupState::CompletingRebalance;
         let timeout_ms = self.rebalance_timeout_ms();
-        self.enter(GroupState::PreparingRebalance, now_ms);
+        self.enter(GroupState::PreparingRebalance);
         if !was_empty {
             self.document.deadline = Some(Deadline { at_ms: now_ms + timeout_ms, initial: None });
             self.complete_if_all_joined(now_ms);
@@ -107,11 +106,12 @@ impl Group<'_> {
         let has_void_assignments = std::mem::take(&mut self.document.has_void_assignments);
         if self.count() == 0 {
             (self.document.protocol, self.document.leader) = (None, None);
-            self.enter(GroupState::Empty, now_ms);
+            self.enter(GroupState::Empty);
+            self.document.since_ms = self.wall_ms.unwrap_or(now_ms);
             return;
         }
         self.document.protocol = protocols::select(&self.documents());
-        self.enter(GroupState::CompletingRebalance, now_ms);
+        self.enter(GroupState::CompletingRebalance);
         let at_ms = now_ms + self.rebalance_timeout_ms();
         self.document.deadline = Some(Deadline { at_ms, initial: None });
         self.each(|member| {
@@ -152,9 +152,19 @@ impl Group<'_> {
     }
 
     /// The leader has assigned: the group becomes Stable.
-    pub(super) fn settle(&mut self, now_ms: i64) {
-        let deadline = self.document.deadline;
-        self.enter(GroupState::Stable, now_ms);
-        self.document.deadline = deadline;
+    pub(super) fn settle(&mut self) {
+        self.document.state = GroupState::Stable;
+    }
+
+    /// Gives the current state its whole time anew, from now, and the members at least a whole session to be heard from.
+    pub(super) fn restart_deadline(&mut self, now_ms: i64) {
+        let session_ms = self.tally().session_timeouts.last_key_value();
+        let session_ms = session_ms.map_or(0, |(session_ms, _)| i64::from(*session_ms));
+        let timeout_ms = self.rebalance_timeout_ms().max(session_ms);
+        if let Some(deadline) = &mut self.document.deadline {
+            // The end of the initial delay removes nobody.
+            let wait_ms = deadline.initial.map_or(timeout_ms, |initial| initial.step_ms);
+            deadline.at_ms = now_ms.saturating_add(wait_ms);
+        }
     }
 }

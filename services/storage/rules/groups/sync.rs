@@ -26,7 +26,7 @@ pub(super) fn sync(group: &mut Group<'_>, sync: &Sync) -> Result<Synced, Refused
         GroupState::PreparingRebalance => return Err(ErrorCode::RebalanceInProgress.into()),
         GroupState::CompletingRebalance if group.is_leader(&sync.member.id) => {
             assign(group, &sync.assignments);
-            group.settle(sync.now_ms);
+            group.settle();
         }
         _ => {}
     }

@@ -18,7 +18,7 @@ use crate::documents::{
     PendingDocument, Tally, each,
 };
 use crate::groups::tally::{Subscription, recount, recount_topics};
-use crate::groups::{GroupView, target_assignment};
+use crate::groups::{GroupView, must_resume, target_assignment};
 use crate::testing::MapStore;
 
 pub(super) const SESSION_MS: i32 = 10_000;
@@ -30,6 +30,8 @@ pub(super) struct Store {
     /// Topic metadata.
     pub(super) topics: KnownTopics,
     pub(super) now_ms: i64,
+    /// How far the wall clock is ahead of store time.
+    pub(super) wall_ahead_ms: i64,
     /// Until when the sessions of members last which were heard from.
     heard: BTreeMap<Arc<str>, i64>,
     /// The topics, and the generation of the group, that the last heartbeat has seen.
@@ -57,6 +59,7 @@ impl Store {
             documents,
             topics,
             now_ms: 0,
+            wall_ahead_ms: 0,
             heard,
             looked_at: None,
             at_rest: 0,
@@ -292,7 +295,8 @@ impl Store {
     }
 
     pub(super) fn leave(&mut self, members: &[MemberIdentity]) -> Vec<LeftMember> {
-        match self.run(GroupCommand::Leave { members: members.to_vec(), now_ms: self.now_ms }) {
+        let (now_ms, wall_ms) = (self.now_ms, self.now_ms + self.wall_ahead_ms);
+        match self.run(GroupCommand::Leave { members: members.to_vec(), now_ms, wall_ms }) {
             Ok(Applied::Left(left)) => left,
             other => panic!("{other:?}"),
         }
@@ -304,7 +308,24 @@ impl Store {
         let until_ms = self.now_ms + i64::from(SESSION_MS);
         self.heard.extend(heard.iter().map(|id| (text(id), until_ms)));
         let timed_out = self.timed_out();
-        self.run(GroupCommand::Tick { now_ms: self.now_ms, timed_out }).unwrap();
+        let (now_ms, wall_ms) = (self.now_ms, self.now_ms + self.wall_ahead_ms);
+        self.run(GroupCommand::Tick { now_ms, wall_ms, timed_out }).unwrap();
+    }
+
+    /// Another run of a broker, whose store time begins so far from where the last one has left off; it resumes the
+    /// group if that is needed, and hears from these members. Returns whether it was.
+    pub(super) fn restart(&mut self, ms: i64, heard: &[&str]) -> bool {
+        self.now_ms += ms;
+        let until_ms = self.now_ms + i64::from(SESSION_MS);
+        self.heard = heard.iter().map(|id| (text(id), until_ms)).collect();
+        let is_needed = must_resume(&self.view(), self.now_ms);
+        if is_needed {
+            self.run(GroupCommand::Resume { now_ms: self.now_ms }).unwrap();
+            let once = self.documents.0.clone();
+            self.run(GroupCommand::Resume { now_ms: self.now_ms }).unwrap();
+            assert_eq!(self.documents.0, once, "a repeated one is harmless");
+        }
+        is_needed
     }
 
     /// The members that were not heard from for a whole session, as the broker finds them.
@@ -402,14 +423,14 @@ fn pending_ids_end_when_they_are_used_left_or_late_and_with_the_group() {
     }
     assert_eq!(store.group().pending_ids.unwrap().count, 4);
     store.join("a").unwrap();
-    store.run(GroupCommand::Leave { members: vec![dynamic("b")], now_ms: store.now_ms }).unwrap();
+    store.leave(&[dynamic("b")]).into_iter().for_each(|left| left.unwrap());
     assert_eq!(store.group().pending_ids.unwrap().count, 2);
     // The time of "c" has come, and not that of "d".
-    let tick = |now_ms| GroupCommand::Tick { now_ms, timed_out: BTreeMap::new() };
+    let tick = |now_ms| GroupCommand::Tick { now_ms, wall_ms: now_ms, timed_out: BTreeMap::new() };
     store.run(tick(2_000 + i64::from(SESSION_MS))).unwrap();
     assert_eq!(store.group().pending_ids.unwrap().count, 1);
     assert_eq!(store.group().pending_ids.unwrap().next_ms, 3_000 + i64::from(SESSION_MS));
-    store.run(GroupCommand::Leave { members: vec![dynamic("a")], now_ms: store.now_ms }).unwrap();
+    store.leave(&[dynamic("a")]).into_iter().for_each(|left| left.unwrap());
     store.run(tick(i64::from(SESSION_MS + REBALANCE_MS))).unwrap();
     assert_eq!((store.state().0, store.group().pending_ids), (GroupState::Empty, None));
     store.run(GroupCommand::Join(Box::new(known_id_join("e", 0)))).unwrap();
@@ -503,8 +524,11 @@ fn a_late_tick_removes_no_member_that_has_joined_since() {
     store.now_ms += 9_999;
     store.join_as(dynamic("b"), "", &[("range", "changed")]).unwrap();
     store.join("a").unwrap();
-    let tick =
-        |lease_ms| GroupCommand::Tick { now_ms: 10_000, timed_out: BTreeMap::from([(text("b"), lease_ms)]) };
+    let tick = |lease_ms| GroupCommand::Tick {
+        now_ms: 10_000,
+        wall_ms: 10_000,
+        timed_out: BTreeMap::from([(text("b"), lease_ms)]),
+    };
     store.run(tick(before)).unwrap();
     assert_eq!(store.members(), [text("a"), text("b")]);
     let now = store.member("b").unwrap().lease_ms;
@@ -825,4 +849,91 @@ fn a_group_of_the_release_before_is_listed() {
     store.run(GroupCommand::Delete).unwrap();
     store.run(GroupCommand::Index).unwrap();
     assert!(store.is_gone(), "one that is not there is not listed");
+}
+
+const HOUR_MS: i64 = 3_600_000;
+
+#[test]
+fn another_run_gives_a_rebalance_its_whole_time() {
+    for ms in [-HOUR_MS, 0, HOUR_MS] {
+        let mut store = Store::stable();
+        store.join_as(dynamic("a"), "", &[("range", "changed")]).unwrap();
+        assert_eq!(store.state(), (GroupState::PreparingRebalance, 2), "b is waited for");
+        store.pass(9_000, &["b"]);
+        assert!(store.restart(ms, &["b"]));
+        let deadline = store.group().deadline.unwrap();
+        assert_eq!(deadline.at_ms, store.now_ms + i64::from(REBALANCE_MS), "{ms}");
+        assert!(store.member("b").unwrap().lease_ms <= store.now_ms + i64::from(SESSION_MS));
+        store.pass(i64::from(SESSION_MS) - 1, &[]);
+        assert_eq!(store.join("b"), waits("b", 2));
+        assert_eq!(store.state(), (GroupState::CompletingRebalance, 3));
+        assert_eq!(store.members(), ["a", "b"].map(text));
+
+        // The leader has the whole time to assign, too.
+        assert!(store.restart(ms, &["a", "b"]));
+        assert_eq!(store.group().deadline.unwrap().at_ms, store.now_ms + i64::from(REBALANCE_MS));
+        store.sync("a", &[("a", "0"), ("b", "1")]).unwrap();
+        assert_eq!(store.sync("b", &[]), Ok(Synced::Assigned(Bytes::from_static(b"1"))));
+        assert_eq!((store.state(), store.group().deadline), ((GroupState::Stable, 3), None));
+    }
+}
+
+#[test]
+fn a_short_rebalance_is_no_shorter_than_a_session_in_another_run() {
+    let mut store = Store::new();
+    for (id, now_ms) in [("a", 0), ("b", 100)] {
+        let join =
+            Join { requires_known_id: false, rebalance_timeout_ms: 1_000, ..known_id_join(id, now_ms) };
+        store.run(GroupCommand::Join(Box::new(join))).unwrap();
+    }
+    assert_eq!(store.state(), (GroupState::PreparingRebalance, 1));
+    assert!(store.restart(HOUR_MS, &["a"]));
+    assert_eq!(store.group().deadline.unwrap().at_ms, store.now_ms + i64::from(SESSION_MS));
+    store.pass(i64::from(SESSION_MS), &["a"]);
+    assert_eq!((store.state(), store.members()), ((GroupState::CompletingRebalance, 2), vec![text("b")]));
+}
+
+#[test]
+fn another_run_gives_pending_ids_a_whole_session() {
+    for ms in [-HOUR_MS, 0, HOUR_MS] {
+        let mut store = Store::new();
+        for (id, now_ms) in [("a", 0), ("b", 5_000)] {
+            store.run(GroupCommand::Join(Box::new(known_id_join(id, now_ms)))).unwrap();
+        }
+        store.now_ms = 6_000;
+        assert!(store.restart(ms, &[]));
+        let ids = store.group().pending_ids.unwrap();
+        assert_eq!((ids.count, ids.next_ms), (2, store.now_ms + i64::from(SESSION_MS)), "{ms}");
+        store.pass(i64::from(SESSION_MS) - 1, &[]);
+        assert_eq!(store.group().pending_ids, Some(ids));
+        store.pass(1, &[]);
+        assert_eq!(store.group().pending_ids, None);
+    }
+}
+
+#[test]
+fn another_run_leaves_a_group_at_rest_alone_unless_its_leases_are_of_the_future() {
+    let mut store = Store::stable();
+    let before = store.documents.0.clone();
+    assert!(!store.restart(HOUR_MS, &["a", "b"]));
+    assert_eq!(store.documents.0, before);
+    // The clock was set back.
+    assert!(store.restart(-2 * HOUR_MS, &["a"]));
+    assert_eq!(store.member("b").unwrap().lease_ms, store.now_ms + i64::from(SESSION_MS));
+    assert_eq!((store.state(), store.group().deadline), ((GroupState::Stable, 2), None));
+    store.pass(i64::from(SESSION_MS), &["a"]);
+    assert_eq!(store.members(), [text("a")]);
+}
+
+#[test]
+fn offsets_are_kept_by_the_wall_clock_from_when_their_group_became_empty() {
+    let mut store = Store::stable();
+    store.wall_ahead_ms = HOUR_MS;
+    store.leave(&[dynamic("a"), dynamic("b")]);
+    assert_eq!((store.state().0, store.group().since_ms), (GroupState::Empty, store.now_ms + HOUR_MS));
+
+    let mut store = Store::stable();
+    store.wall_ahead_ms = -HOUR_MS;
+    store.pass(i64::from(SESSION_MS), &[]);
+    assert_eq!((store.state().0, store.group().since_ms), (GroupState::Empty, store.now_ms - HOUR_MS));
 }

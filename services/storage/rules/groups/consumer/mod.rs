@@ -27,6 +27,7 @@ pub(super) use heartbeat::heartbeat;
 pub(super) use leave::{fence_late, leave};
 pub(super) use migrate::{can_upgrade, upgrade};
 pub use rest::rest;
+pub(super) use state::restart_due;
 pub(super) use subscriptions::{is_subscribed, missing_topics};
 pub(super) use target_assignment::install;
 pub use target_assignment::target_assignment;

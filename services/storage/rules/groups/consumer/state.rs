@@ -21,10 +21,7 @@ pub(super) fn settle(group: &mut Group<'_>, now_ms: i64) {
     }
     set_due(group, now_ms);
     let state = state(group, target_epoch);
-    if group.document.state != state {
-        group.document.state = state;
-        group.document.since_ms = now_ms;
-    }
+    group.document.state = state;
     group.document.deadline = first_due(group).map(|at_ms| Deadline { at_ms, initial: None });
 }
 
@@ -44,6 +41,22 @@ fn first_due(group: &Group<'_>) -> Option<i64> {
     let of_loaded = members.filter_map(|(_, member)| member.consumer.as_ref()?.due_ms).min();
     let of_others = group.document.deadline.filter(|_| !group.has_all()).map(|deadline| deadline.at_ms);
     of_loaded.into_iter().chain(of_others).min().filter(|_| group.tally().due > 0)
+}
+
+/// Gives each member that must act its whole time anew, from now, and at least a whole session to be heard from. All
+/// members are loaded.
+pub(in crate::groups) fn restart_due(group: &mut Group<'_>, now_ms: i64) {
+    let due_ms = |member: &MemberDocument| {
+        member.consumer.as_ref()?.due_ms?;
+        let timeout_ms = member.rebalance_timeout_ms.max(member.session_timeout_ms);
+        Some(now_ms.saturating_add(i64::from(timeout_ms)))
+    };
+    let members = group.members().into_iter();
+    let due: Vec<_> = members.filter_map(|(id, member)| Some((Arc::clone(id), due_ms(member)?))).collect();
+    for (id, due_ms) in due {
+        group.change_consumer(&id, |own| own.due_ms = Some(due_ms));
+    }
+    settle(group, now_ms);
 }
 
 /// Sets or clears the time by which each member that is loaded must have acted. The others have not changed.

@@ -750,3 +750,24 @@ fn follow(store: &mut Store, id: &'static str, held: &mut BTreeMap<&'static str,
         held.insert(id, each(&told).map(|(_, at)| at).collect());
     }
 }
+
+#[test]
+fn another_run_gives_members_their_whole_time_to_revoke() {
+    for ms in [-3_600_000, 0, 3_600_000] {
+        let mut store = Store::with_topic(3);
+        store.heartbeat("a", 0, |_| {}).unwrap();
+        store.heartbeat("b", 0, |_| {}).unwrap();
+        store.heartbeat("a", 1, |_| {}).unwrap();
+        assert_eq!(store.consumer("a").state, MemberState::Revoking);
+        store.pass(9_000, &["a", "b"]);
+        assert!(store.restart(ms, &["a", "b"]));
+        let due_ms = store.now_ms + i64::from(REBALANCE_MS);
+        assert_eq!(store.consumer("a").due_ms, Some(due_ms), "{ms}");
+        assert_eq!(store.consumer("b").due_ms, None);
+        assert_eq!(store.group().deadline.unwrap().at_ms, due_ms);
+        store.pass(i64::from(REBALANCE_MS) - 1, &["a", "b"]);
+        assert_eq!(store.members(), ["a", "b"].map(text));
+        store.pass(1, &["a", "b"]);
+        assert_eq!(store.members(), [text("b")], "it has not revoked in that time");
+    }
+}
