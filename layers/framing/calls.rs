@@ -3,12 +3,11 @@
 //! Each wake-up polls all running calls. For the few calls that a connection has in flight, that is cheaper
 //! than a waker and an allocation for each.
 
-use std::any::Any;
 use std::collections::VecDeque;
 use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::{Context, Poll};
 
+use kernel::panics::caught;
 use kernel::{Hangup, Header, Reply, ReplyFuture};
 
 /// The outcome of a call.
@@ -52,9 +51,9 @@ impl Calls {
     /// Starts a call by entering the stack.
     pub(super) fn start(&mut self, header: Header, enter: impl FnOnce() -> ReplyFuture) {
         // The code of layers before their first await runs here.
-        let state = match catch_unwind(AssertUnwindSafe(enter)) {
+        let state = match caught(enter) {
             Ok(future) => State::Running(future),
-            Err(panic) => State::Ended(EndedCall::Panicked(panic_text(&*panic))),
+            Err(panic) => State::Ended(EndedCall::Panicked(panic)),
         };
         self.slots.push_back(Slot { header, state });
     }
@@ -101,17 +100,11 @@ impl Slot {
     fn poll(&mut self, context: &mut Context<'_>) {
         let State::Running(future) = &mut self.state else { return };
         // A call that panicked is never polled again: its outcome replaces it.
-        let outcome = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        let outcome = match caught(|| future.as_mut().poll(context)) {
             Ok(Poll::Pending) => return,
             Ok(Poll::Ready(result)) => EndedCall::from(result),
-            Err(panic) => EndedCall::Panicked(panic_text(&*panic)),
+            Err(panic) => EndedCall::Panicked(panic),
         };
         self.state = State::Ended(outcome);
     }
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let literal = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let formatted = || panic.downcast_ref::<String>().cloned();
-    literal.or_else(formatted).unwrap_or_else(|| "it gave no message".to_owned())
 }

@@ -1,4 +1,4 @@
-//! Background tasks: what is due, garbage, and timeouts of groups.
+//! Background tasks: what is due, garbage, and timeouts of groups; and whether the engine can go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,16 +10,31 @@ use tracing::{info, warn};
 use crate::broker::Broker;
 use crate::coordinator::timeouts;
 use crate::due::{DueRuns, Maintained};
+use crate::engines::StoreError;
 
-/// Runs until it is dropped.
-pub(crate) async fn run(broker: Arc<Broker>) {
+/// Runs until it is dropped; returns why the broker cannot go on.
+pub(crate) async fn run(broker: Arc<Broker>) -> String {
     // What is due must not wait for garbage, which is freed as slowly as clients need.
     let trimmed = Notify::new();
-    tokio::join!(
-        timeouts::run(Arc::clone(&broker)),
-        look_at_what_is_due(&broker, &trimmed),
-        free_garbage(&broker, &trimmed)
-    );
+    tokio::select! {
+        failure = failed(&broker) => failure.0,
+        () = timeouts::run(Arc::clone(&broker)) => "nobody looks at the timeouts of groups".to_owned(),
+        () = look_at_what_is_due(&broker, &trimmed) => "nobody looks at what is due".to_owned(),
+        () = free_garbage(&broker, &trimmed) => "nobody frees what was deleted".to_owned(),
+    }
+}
+
+/// Returns once the engine cannot go on.
+async fn failed(broker: &Broker) -> StoreError {
+    match broker.store.engine().await {
+        Ok(engine) => {
+            let failed = engine.failed();
+            drop(engine);
+            failed.await
+        }
+        // It is closed, or was never open, as whoever did that knows.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 /// A broker that has just started serves its clients first. Kafka waits as long.

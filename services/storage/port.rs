@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kernel::metrics::{Collect, Page};
+use kernel::panics::caught;
 use kernel::ports::{BoxFuture, TopicDirectory};
 use kernel::service::{RegisterService, Service, ServiceParts};
 use kernel::settings::{NodeLimits, Setting, SettingFault};
@@ -37,8 +38,8 @@ impl RegisterService for Storage {
     }
 
     fn holds(settings: &Settings) -> Option<(&'static str, String)> {
-        let is_exclusive = engines::find(&settings.url).is_ok_and(|(kind, _)| kind.is_exclusive);
-        is_exclusive.then(|| ("url", settings.url.clone()))
+        let (kind, place) = engines::find(&settings.url).ok()?;
+        (kind.holds)(place).map(|held| ("url", held))
     }
 
     fn build(settings: &Settings, parts: ServiceParts) -> Result<Arc<dyn Service>, String> {
@@ -73,8 +74,11 @@ impl Service for Storage {
     fn open(&self) -> BoxFuture<'_, Result<(), String>> {
         let settings = self.broker.settings.clone();
         Box::pin(async move {
-            let opened = tokio::task::spawn_blocking(move || engines::open(&settings)).await;
-            let opened = opened.map_err(|error| format!("opening the store failed: {error}"))?;
+            let opened = tokio::task::spawn_blocking(move || caught(|| engines::open(&settings))).await;
+            let opened = opened.map_err(|error| format!("opening the store was cut off: {error}"))?;
+            let opened = opened.map_err(|panic| {
+                format!("opening the store panicked: {panic}; this is a bug in Yagura, please report it")
+            })?;
             self.opener.lock().opened(opened.map_err(|error| error.0)?);
             if let Err(error) = self.broker.telemetry.look(&self.broker.store).await {
                 warn!(%error, "clients are not offered to push their metrics: no subscription could be read");
@@ -83,7 +87,7 @@ impl Service for Storage {
         })
     }
 
-    fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>) -> BoxFuture<'static, String> {
         Box::pin(background::run(Arc::clone(&self.broker)))
     }
 

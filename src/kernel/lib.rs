@@ -18,6 +18,7 @@ pub mod ids;
 pub mod layer;
 mod malformed;
 pub mod metrics;
+pub mod panics;
 pub mod parts;
 pub mod ports;
 pub mod records;

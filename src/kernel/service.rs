@@ -34,8 +34,9 @@ pub trait Service: Collect + Send + Sync {
     /// A sentence with the cause and the remedy.
     fn open(&self) -> BoxFuture<'_, Result<(), String>>;
 
-    /// Background work; dropped before the service is closed.
-    fn run(self: Arc<Self>) -> BoxFuture<'static, ()>;
+    /// Background work. Runs until it is dropped, before the service is closed; what it returns is why the service
+    /// cannot go on.
+    fn run(self: Arc<Self>) -> BoxFuture<'static, String>;
 
     /// Finishes the work in flight, and closes what [`Service::open`] opened.
     ///

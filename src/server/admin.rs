@@ -16,14 +16,16 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use kernel::metrics::{Collect, MetricKind, Page};
+use kernel::panics;
 use kernel::stack::Chain;
 use parking_lot::RwLock;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::assembly::Services;
+use super::watchdog::Watchdog;
 
 /// Most concurrent connections: enough for a few scrapers and operators.
 const CONNECTIONS_MAX: usize = 32;
@@ -38,6 +40,7 @@ pub(super) struct AdminState {
     stack: Value,
     collectors: Vec<Arc<dyn Collect>>,
     services: Services,
+    watchdog: Watchdog,
 }
 
 impl AdminState {
@@ -47,6 +50,7 @@ impl AdminState {
         services: Services,
         chains: BTreeMap<String, Vec<Chain>>,
         addresses: &BTreeMap<String, SocketAddr>,
+        watchdog: Watchdog,
     ) -> Self {
         let stack = config.listeners.iter().map(|(name, listener)| {
             let chains = chains.get(name).map_or(&[][..], Vec::as_slice);
@@ -62,14 +66,15 @@ impl AdminState {
         // Secrets are masked when serialized.
         let config =
             serde_json::to_value(config).unwrap_or_else(|error| json!({ "error": error.to_string() }));
-        Self { token, config, stack: Value::Object(stack.collect()), collectors, services }
+        Self { token, config, stack: Value::Object(stack.collect()), collectors, services, watchdog }
     }
 
-    /// What each service that is not ready waits for, one per line.
+    /// Why the process ends, if it does, and what each service that is not ready waits for, one per line.
     fn waiting(&self) -> String {
+        let ends = self.watchdog.failure().map(|why| format!("{why}\n"));
         let waiting =
             self.services.iter().filter_map(|(name, service)| Some((name, service.readiness().err()?)));
-        waiting.map(|(name, words)| format!("{name}: {words}\n")).collect()
+        ends.into_iter().chain(waiting.map(|(name, words)| format!("{name}: {words}\n"))).collect()
     }
 
     /// The names of the pages that services add.
@@ -105,13 +110,15 @@ fn chain(chain: &Chain) -> Value {
     json!({ "api": chain.api.name(), "key": chain.api.0, "layers": layers.collect::<Vec<_>>() })
 }
 
-/// Serves requests until dropped.
-pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) {
+/// Serves requests until dropped; returns why it cannot.
+pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) -> String {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
-        let stream = match socket.accept().await {
-            Ok((stream, _)) => stream,
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return "it admits no connections".to_owned();
+        };
+        let (stream, peer) = match socket.accept().await {
+            Ok(accepted) => accepted,
             Err(error) => {
                 warn!(%error, "an admin connection could not be accepted");
                 tokio::time::sleep(Duration::from_millis(100)).await;
@@ -134,8 +141,14 @@ pub(super) async fn serve(socket: TcpListener, state: Arc<RwLock<AdminState>>) {
             });
             let mut server = http1::Builder::new();
             server.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(16 * 1024);
-            if let Err(error) = server.serve_connection(TokioIo::new(stream), answer).await {
-                debug!(%error, "an admin connection ended");
+            match panics::catch(server.serve_connection(TokioIo::new(stream), answer)).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => debug!(%error, "an admin connection ended"),
+                Err(panic) => error!(
+                    %peer,
+                    message_of_panic = panic.as_str(),
+                    "an admin request panicked and its connection is closed; this is a bug in Yagura, please report it"
+                ),
             }
             drop(place);
         });
@@ -232,4 +245,25 @@ fn respond(status: StatusCode, kind: &'static str, body: String) -> Response<Ful
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use config::Overrides;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ends_is_not_ready_and_says_why() {
+        let overrides = Overrides { storage: Some("memory://".to_owned()), ..Overrides::default() };
+        let parsed = config::parse("broker.toml", config::BROKER, &|_| None).unwrap();
+        let config = parsed.with_overrides(overrides).unwrap();
+        let (services, chains, watchdog) = (Services::new(), BTreeMap::new(), Watchdog::new());
+        let state =
+            AdminState::new(&config, Vec::new(), services, chains, &BTreeMap::new(), watchdog.clone());
+        assert_eq!((state.waiting().as_str(), readiness(&state).status()), ("", StatusCode::OK));
+        watchdog.failed("another process has the store");
+        assert_eq!(state.waiting(), "another process has the store\n");
+        assert_eq!(readiness(&state).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
 }

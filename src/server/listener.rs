@@ -11,15 +11,17 @@ use std::time::Duration;
 use config::Listener as Settings;
 use kernel::Session;
 use kernel::drain::{Drain, DrainSignal, drain};
+use kernel::panics;
 use kernel::session::HostPort;
 use kernel::stream::Connection;
 use parking_lot::{Mutex, RwLock};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::assembly::Tower;
+use super::watchdog::Watchdog;
 
 /// Connections that may wait to be accepted, such as while the store opens.
 const BACKLOG: u32 = 1024;
@@ -89,10 +91,12 @@ pub(super) struct Port {
 }
 
 impl Port {
-    /// Accepts connections from now on.
-    pub(super) fn open(listener: Listener, drain_handle: DrainHandle) -> Self {
+    /// Accepts connections from now on. The process cannot go on without that.
+    pub(super) fn open(listener: Listener, drain_handle: DrainHandle, watchdog: &Watchdog) -> Self {
         let (address, generation) = (listener.address, Arc::clone(&listener.generation));
-        Self { address, generation, drain_handle, accepting: tokio::spawn(listener.accept()) }
+        let what = format!("the accept loop of listener {}", listener.name);
+        let accepting = watchdog.spawn(&what, listener.accept());
+        Self { address, generation, drain_handle, accepting }
     }
 
     /// The address that was bound, with the port that the system chose if the config said 0.
@@ -151,7 +155,7 @@ impl Listener {
     }
 
     /// Accepts until dropped.
-    async fn accept(self) {
+    async fn accept(self) -> String {
         loop {
             match self.socket.accept().await {
                 Ok((stream, peer)) => self.start_serving(stream, peer),
@@ -178,9 +182,19 @@ impl Listener {
             Session::new(id, peer, local, Arc::clone(&self.name), advertised, generation.drain.clone());
         tokio::spawn(async move {
             let connection = Connection { stream: Box::new(stream), session, guards: Vec::new() };
-            tokio::select! {
-                () = serve(&generation, connection) => {}
-                () = generation.cut.started() => {}
+            let served = async {
+                tokio::select! {
+                    () = serve(&generation, connection) => {}
+                    () = generation.cut.started() => {}
+                }
+            };
+            // What it holds, such as memory of requests, is released in any case.
+            if let Err(panic) = panics::catch(served).await {
+                error!(
+                    %peer,
+                    message_of_panic = panic.as_str(),
+                    "a connection panicked and is closed; this is a bug in Yagura, please report it"
+                );
             }
             drop(alive);
         });
@@ -217,4 +231,51 @@ async fn serve(generation: &TowerGeneration, mut connection: Connection) {
     }
     let end = generation.tower.framer.serve(connection).await;
     debug!(%peer, %end, "a connection ended");
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::ready;
+    use std::pin::Pin;
+
+    use kernel::layer::Framer;
+    use kernel::{Door, Served, Stack};
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// Panics in every connection.
+    struct PanickingFramer;
+
+    impl Framer for PanickingFramer {
+        fn serve(&self, connection: Connection) -> Pin<Box<dyn Future<Output = String> + Send + '_>> {
+            Box::pin(panics_in(connection))
+        }
+    }
+
+    async fn panics_in(mut connection: Connection) -> String {
+        let mut byte = [0];
+        let read = connection.stream.read(&mut byte).await;
+        panic!("a bug in framing, after {read:?}")
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_panics_is_closed_and_nothing_else() {
+        let (watchdog, bind) = (Watchdog::new(), SocketAddr::from(([127, 0, 0, 1], 0)));
+        let settings = Settings { bind, advertise: None, stack: Vec::new() };
+        let door = Door::from_fn(|_| Box::pin(ready(Ok(None))));
+        let stack = Arc::new(Stack::build(Vec::new(), door, Served::default));
+        let tower = Tower { stream_layers: Vec::new(), framer: Arc::new(PanickingFramer), stack };
+        let (listener, drain_handle) = Listener::bind("main", &settings, tower).unwrap();
+        let port = Port::open(listener, drain_handle, &watchdog);
+        for _ in 0..2 {
+            let mut client = TcpStream::connect(port.address()).await.unwrap();
+            tokio::io::AsyncWriteExt::write_all(&mut client, b"x").await.unwrap();
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap_or(0), 0, "it is closed");
+        }
+        assert_eq!(watchdog.failure(), None);
+        // No connection is left to wait for.
+        let drained = port.close().await.wind_down(Duration::from_secs(60));
+        tokio::time::timeout(Duration::from_secs(10), drained).await.unwrap();
+    }
 }

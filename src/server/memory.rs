@@ -22,7 +22,7 @@ const FREE_BYTES_KEPT_WHEN_LARGE: usize = 4 << 20;
 
 /// Returns free memory periodically, as long as the process runs: it never ends. `bytes_max` is what requests and replies
 /// may take.
-pub(super) async fn give_back(bytes_max: usize) {
+pub(super) async fn give_back(bytes_max: usize) -> String {
     // Before it is at its bound, because it grows until the next look.
     let large_bytes = bytes_max / 4 * 3 + FREE_BYTES_KEPT;
     let mut given_back = Instant::now();

@@ -3,8 +3,9 @@
 //! [`run`] starts the process and handles signals; [`process`] is the running state: listeners, towers and
 //! services. [`reload`] applies another config. [`assembly`] builds towers from any kinds of layers and
 //! services, [`running`] opens and closes services, [`listener`] accepts connections, [`admin`] serves HTTP,
-//! [`logging`] and [`banner`] inform the operator, [`allocator`] tunes the C allocator, [`memory`] returns what it keeps,
-//! and [`image`] lets go of the pages that only the start has used.
+//! [`watchdog`] ends the process when any of these cannot go on, [`logging`] and [`banner`] inform the operator,
+//! [`allocator`] tunes the C allocator, [`memory`] returns what it keeps, and [`image`] lets go of the pages that only
+//! the start has used.
 
 mod admin;
 mod allocator;
@@ -18,6 +19,7 @@ mod process;
 mod reload;
 mod run;
 mod running;
+mod watchdog;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};

@@ -4,19 +4,26 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use config::Config;
 use futures_util::future::join_all;
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 
 use super::admin::{self, AdminState};
 use super::assembly::{self, Assembly, Common, Services};
 use super::banner::banner;
 use super::listener::{Listener, Port};
 use super::running::Running;
+use super::watchdog::Watchdog;
+
+/// How long calls under way may take once something has failed: what they need may be gone.
+const FAILED_GRACE: Duration = Duration::from_secs(2);
+/// How long connections and each service may take to close then. What hangs is left as after a kill.
+const FAILED_CLOSE: Duration = Duration::from_secs(3);
 
 /// The parts of the process that a config describes.
 pub(super) struct Process {
@@ -31,11 +38,12 @@ pub(super) struct Process {
     /// Drains of towers that a reload has replaced.
     pub(super) draining: JoinSet<()>,
     pub(super) admin: Arc<RwLock<AdminState>>,
+    pub(super) watchdog: Watchdog,
 }
 
 impl Process {
     /// Binds, then opens: a client that connects while a store opens waits instead of being refused.
-    pub(super) async fn start(config: Config) -> Result<Self, String> {
+    pub(super) async fn start(config: Config, watchdog: Watchdog) -> Result<Self, String> {
         let common = Common::of(&config)?;
         let services = assembly::services(&config, &common, &Services::new())?;
         let assembly = Assembly::build(&config, services, &common, &Assembly::default())?;
@@ -45,35 +53,42 @@ impl Process {
         let mut ports = BTreeMap::new();
         for (name, tower) in towers {
             let (listener, drain_handle) = Listener::bind(&name, &config.listeners[&name], tower)?;
-            ports.insert(name, Port::open(listener, drain_handle));
+            ports.insert(name, Port::open(listener, drain_handle, &watchdog));
         }
         let addresses: BTreeMap<_, _> =
             ports.iter().map(|(name, port)| (name.clone(), port.address())).collect();
         let collectors = assembly.collectors(&common);
-        let admin = AdminState::new(&config, collectors, assembly.services().clone(), chains, &addresses);
+        let services = assembly.services().clone();
+        let admin = AdminState::new(&config, collectors, services, chains, &addresses, watchdog.clone());
         let admin = Arc::new(RwLock::new(admin));
-        let admin_address = start_admin(&config, &admin).await?;
+        let admin_address = start_admin(&config, &admin, &watchdog).await?;
         let mut running = BTreeMap::new();
         for (name, service) in assembly.services() {
-            running.insert(name.clone(), Running::open(name, service).await?);
+            running.insert(name.clone(), Running::open(name, service, &watchdog).await?);
         }
         eprint!("{}", banner(&config, &addresses, assembly.services(), admin_address));
         let (retired, draining) = (Vec::new(), JoinSet::new());
-        Ok(Self { config, common, assembly, ports, running, retired, draining, admin })
+        Ok(Self { config, common, assembly, ports, running, retired, draining, admin, watchdog })
     }
 
     /// Lets calls finish within the grace period, then closes the services.
     pub(super) async fn shut_down(self) {
-        let Self { config, ports, running, retired, mut draining, .. } = self;
+        let Self { config, ports, running, retired, mut draining, watchdog, .. } = self;
         info!("shutting down: no new requests; those under way may end");
-        let grace = config.node.shutdown_grace.0;
+        let has_failed = watchdog.failure().is_some();
+        let mut grace = config.node.shutdown_grace.0;
+        if has_failed {
+            grace = grace.min(FAILED_GRACE);
+        }
         let ports = ports.into_values().map(|port| async move {
             port.close().await.wind_down(grace).await;
         });
         let drained = tokio::time::timeout(grace, all_ended(&mut draining));
-        let _ = tokio::join!(join_all(ports), drained);
+        let ended = async { drop(tokio::join!(join_all(ports), drained)) };
+        within(has_failed.then_some(grace + FAILED_CLOSE), "connections", ended).await;
         for (name, service) in retired.into_iter().chain(running) {
-            service.close(&name).await;
+            let what = format!("service {name}");
+            within(has_failed.then_some(FAILED_CLOSE), &what, service.close(&name)).await;
         }
         info!("stopped");
     }
@@ -84,7 +99,19 @@ pub(super) async fn all_ended(draining: &mut JoinSet<()>) {
     while draining.join_next().await.is_some() {}
 }
 
-async fn start_admin(config: &Config, state: &Arc<RwLock<AdminState>>) -> Result<Option<SocketAddr>, String> {
+/// Waits for a part of the shutdown, at most for a limit if there is one.
+async fn within(limit: Option<Duration>, what: &str, work: impl Future<Output = ()>) {
+    let Some(limit) = limit else { return work.await };
+    if tokio::time::timeout(limit, work).await.is_err() {
+        warn!("{what}: not closed within {limit:?}, and left as after a kill; nothing acknowledged is lost");
+    }
+}
+
+async fn start_admin(
+    config: &Config,
+    state: &Arc<RwLock<AdminState>>,
+    watchdog: &Watchdog,
+) -> Result<Option<SocketAddr>, String> {
     let Some(bind) = config.admin.bind else { return Ok(None) };
     let cannot = |error: std::io::Error| {
         format!(
@@ -93,6 +120,6 @@ async fn start_admin(config: &Config, state: &Arc<RwLock<AdminState>>) -> Result
     };
     let socket = TcpListener::bind(bind).await.map_err(cannot)?;
     let address = socket.local_addr().map_err(cannot)?;
-    tokio::spawn(admin::serve(socket, Arc::clone(state)));
+    watchdog.spawn("the admin server", admin::serve(socket, Arc::clone(state)));
     Ok(Some(address))
 }

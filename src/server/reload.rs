@@ -19,6 +19,10 @@ use super::assembly::{self, Assembly, Tower};
 use super::listener::{DrainHandle, Listener, Port};
 use super::process::{Process, all_ended};
 use super::running::Running;
+use super::watchdog::Watchdog;
+
+/// What is told if it panics.
+const DRAIN: &str = "the drain of connections of a config before";
 
 /// A config that is built but not applied yet.
 struct Prepared {
@@ -128,9 +132,9 @@ impl Process {
             }
         }
         let services = assembly.services().clone();
-        let admin = AdminState::new(&config, collectors, services, chains, &addresses);
+        let admin = AdminState::new(&config, collectors, services, chains, &addresses, self.watchdog.clone());
         let to_open = self.to_open_late(&config, changes);
-        let opened = open_early(&assembly, &changes.services_added, &to_open).await?;
+        let opened = open_early(&assembly, &changes.services_added, &to_open, &self.watchdog).await?;
         Ok(Prepared { config, assembly, admin, towers, bound, opened, to_open })
     }
 
@@ -166,18 +170,18 @@ impl Process {
         for name in &changes.changed {
             if let (Some(port), Some(tower)) = (self.ports.get_mut(name), towers.remove(name)) {
                 let before = port.install(tower, &config.listeners[name]);
-                self.draining.spawn(before.wind_down(grace));
+                self.draining.spawn(self.watchdog.guard(DRAIN, before.wind_down(grace)));
             }
         }
         let moved = bound.iter().map(|(name, ..)| name).filter(|name| changes.changed.contains(name));
         for name in changes.removed.iter().chain(moved) {
             if let Some(port) = self.ports.remove(name) {
                 let drain_handle = port.close().await;
-                self.draining.spawn(drain_handle.wind_down(grace));
+                self.draining.spawn(self.watchdog.guard(DRAIN, drain_handle.wind_down(grace)));
             }
         }
         for (name, listener, drain_handle) in bound {
-            self.ports.insert(name, Port::open(listener, drain_handle));
+            self.ports.insert(name, Port::open(listener, drain_handle, &self.watchdog));
         }
         for name in changes.services_changed.iter().chain(&changes.services_removed) {
             self.retired.extend(self.running.remove_entry(name));
@@ -207,7 +211,7 @@ impl Process {
         let mut failures = Vec::new();
         for name in to_open {
             let Some(service) = self.assembly.services().get(name) else { continue };
-            match Running::open(name, service).await {
+            match Running::open(name, service, &self.watchdog).await {
                 Ok(running) => drop(self.running.insert(name.clone(), running)),
                 Err(message) => failures.push(message),
             }
@@ -228,11 +232,12 @@ async fn open_early(
     assembly: &Assembly,
     added: &[String],
     to_open_late: &BTreeSet<String>,
+    watchdog: &Watchdog,
 ) -> Result<BTreeMap<String, Running>, String> {
     let mut opened = BTreeMap::new();
     for name in added.iter().filter(|name| !to_open_late.contains(*name)) {
         let Some(service) = assembly.services().get(name) else { continue };
-        match Running::open(name, service).await {
+        match Running::open(name, service, watchdog).await {
             Ok(running) => drop(opened.insert(name.clone(), running)),
             Err(message) => {
                 for (name, running) in opened {

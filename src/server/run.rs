@@ -1,4 +1,4 @@
-//! The process: start, reload on SIGHUP, stop on SIGTERM or SIGINT.
+//! The process: start, reload on SIGHUP, stop on SIGTERM or SIGINT, and when something has ended unexpectedly.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use config::Config;
 use kernel::drain::{Drain, drain};
+use kernel::panics;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, warn};
 
@@ -14,9 +15,13 @@ use super::image;
 use super::logging::{self, LogLevel};
 use super::memory;
 use super::process::Process;
+use super::watchdog::{EXIT_CODE, Watchdog};
 
 /// Within this time after its start, a broker has answered whoever waited for it.
 const STARTED_AFTER: Duration = Duration::from_millis(200);
+
+/// How long work on other threads may hold up the end of a process that has failed.
+const THREADS_END: Duration = Duration::from_secs(1);
 
 /// The source of the config, which a reload reads again.
 pub(super) enum Source {
@@ -29,18 +34,33 @@ pub(super) enum Source {
 /// Runs a config until it is signalled to stop.
 pub(super) fn serve(config: Config, source: Source) -> ExitCode {
     let log_level = logging::start(&config.log);
+    panics::report_uncaught_to(|panic| {
+        error!("a thread panicked: {panic}; this is a bug in Yagura, please report it");
+    });
     raise_open_files_limit();
     allocator::set_up();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return failure(&format!("the runtime cannot start: {error}")),
     };
-    match runtime.block_on(Server::start(config, source, log_level)) {
+    let watchdog = Watchdog::new();
+    match runtime.block_on(Server::start(config, source, log_level, watchdog.clone())) {
         Ok(server) => {
-            runtime.block_on(server.run());
-            ExitCode::SUCCESS
+            runtime.block_on(run_to_its_end(server, &watchdog));
+            if watchdog.failure().is_none() {
+                return ExitCode::SUCCESS;
+            }
+            runtime.shutdown_timeout(THREADS_END);
+            ExitCode::from(EXIT_CODE)
         }
         Err(message) => failure(&message),
+    }
+}
+
+async fn run_to_its_end(server: Server, watchdog: &Watchdog) {
+    if let Err(panic) = panics::catch(server.run()).await {
+        watchdog
+            .failed(&format!("the main task panicked: {panic}; this is a bug in Yagura, please report it"));
     }
 }
 
@@ -64,13 +84,13 @@ struct Server {
 }
 
 struct Signals {
-    /// Started by SIGTERM and SIGINT.
+    /// Started by SIGTERM and SIGINT, and when something has failed.
     stop: Drain,
     reload: Signal,
 }
 
 impl Signals {
-    fn catch() -> std::io::Result<Self> {
+    fn catch(watchdog: &Watchdog) -> std::io::Result<Self> {
         // A write past RLIMIT_FSIZE raises SIGXFSZ, which kills the process. Once caught, the write fails
         // instead, and gives a KAFKA_STORAGE_ERROR. The handler stays when the stream of signals is dropped.
         drop(signal(SignalKind::from_raw(25))?);
@@ -78,28 +98,36 @@ impl Signals {
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let (stop_signal, stop) = drain();
         // A signal that stays set, so that a reload in progress sees it too.
-        tokio::spawn(async move {
+        let failing = watchdog.clone();
+        tokio::spawn(watchdog.guard("the task that waits for signals", async move {
             tokio::select! {
                 _ = terminate.recv() => {}
                 _ = interrupt.recv() => {}
+                () = failing.has_failed() => {}
             }
             stop_signal.start();
-        });
+        }));
         Ok(Self { stop, reload: signal(SignalKind::hangup())? })
     }
 }
 
 impl Server {
-    async fn start(config: Config, source: Source, log_level: LogLevel) -> Result<Self, String> {
-        let signals = Signals::catch().map_err(|error| format!("signals cannot be caught: {error}"))?;
+    async fn start(
+        config: Config,
+        source: Source,
+        log_level: LogLevel,
+        watchdog: Watchdog,
+    ) -> Result<Self, String> {
+        let signals =
+            Signals::catch(&watchdog).map_err(|error| format!("signals cannot be caught: {error}"))?;
         let node = &config.node;
         let bytes_max = node.request_memory.as_usize().saturating_add(node.reply_memory.as_usize());
-        let process = Process::start(config).await?;
-        tokio::spawn(memory::give_back(bytes_max));
-        tokio::spawn(async {
+        let process = Process::start(config, watchdog.clone()).await?;
+        watchdog.spawn("the task that returns free memory", memory::give_back(bytes_max));
+        tokio::spawn(watchdog.guard("the task that follows the start", async {
             tokio::time::sleep(STARTED_AFTER).await;
             image::forget_the_start();
-        });
+        }));
         Ok(Self { process, source, log_level, signals })
     }
 

@@ -100,7 +100,7 @@ impl kernel::Service for FakeService {
         Box::pin(ready(Ok(())))
     }
 
-    fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
+    fn run(self: Arc<Self>) -> BoxFuture<'static, String> {
         Box::pin(pending())
     }
 

@@ -11,6 +11,7 @@ use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeart
 use kafka_protocol::protocol::StrBytes;
 use kernel::clock::ManualClock;
 use kernel::metrics::Page;
+use kernel::ports::BoxFuture;
 use kernel::records::{Batch, Codec};
 use kernel::units::Span;
 use kernel::{Api, ProducerId, Ticket, TopicId, TopicPartition};
@@ -142,6 +143,10 @@ impl Engine for Spy {
 
     fn gauges(&self) -> Pending<Gauges> {
         self.inner.gauges()
+    }
+
+    fn failed(&self) -> BoxFuture<'static, StoreError> {
+        self.inner.failed()
     }
 
     fn close(&self) -> Pending<()> {

@@ -42,8 +42,9 @@ pub struct EngineKind {
     scheme: &'static str,
     /// The form of a URL, for errors and the reference.
     form: &'static str,
-    /// Whether two services must not share a store, because each would assume that it is the only one.
-    pub(crate) is_exclusive: bool,
+    /// What tells the store from others, if two services must not share it, because each would assume that it is the
+    /// only one. The text is the part after `://`.
+    pub(crate) holds: fn(&str) -> Option<String>,
     /// Whether the part after `://` is valid.
     accepts: fn(&str) -> bool,
     /// Opens the store; the text is the part after `://`. It may block.
@@ -217,6 +218,10 @@ pub trait Engine: Send + Sync {
 
     /// Reads the gauges of its documents, without a lock that a commit needs for long.
     fn gauges(&self) -> Pending<Gauges>;
+
+    /// Resolves once the engine cannot go on, such as when another process has taken over its store: no command will
+    /// be durable any more.
+    fn failed(&self) -> BoxFuture<'static, StoreError>;
 
     /// Completes queued commands and closes the store.
     fn close(&self) -> Pending<()>;

@@ -33,11 +33,7 @@ impl Dice {
                     .collect(),
                 now_ms,
             })),
-            3 => GroupCommand::Leave {
-                members: vec![self.member(), self.member()],
-                now_ms,
-                wall_ms: now_ms,
-            },
+            3 => GroupCommand::Leave { members: vec![self.member(), self.member()], now_ms, wall_ms: now_ms },
             // A lease of a member that joined at some step: now and then one matches.
             4 => GroupCommand::Tick {
                 now_ms,

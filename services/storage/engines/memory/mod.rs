@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
+use kernel::ports::BoxFuture;
 use kernel::records_later::RecordsLater;
 use parking_lot::Mutex;
 use rules::commands::{Command, Effect, Outcome};
@@ -20,7 +21,7 @@ use rules::{WorkingSet, decide};
 use super::resident::{CommitStats, Fit, Gauges, ReadBudget, Table, Times, empty};
 use super::{
     Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits,
-    RetentionLook, RetentionOutcome, Subject, Watch, Watchers,
+    RetentionLook, RetentionOutcome, StoreError, Subject, Watch, Watchers,
 };
 use later::Deleted;
 use log::Log;
@@ -29,7 +30,7 @@ use log::Log;
 pub(super) static KIND: EngineKind = EngineKind {
     scheme: "memory",
     form: "\"memory://\"",
-    is_exclusive: false,
+    holds: |_| None,
     accepts: str::is_empty,
     open: |_, _| Ok(Arc::new(Memory::new())),
 };
@@ -250,6 +251,10 @@ impl Engine for Memory {
     fn gauges(&self) -> Pending<Gauges> {
         let state = self.state.lock();
         ready(Gauges::of(&state.table, |partition| state.bytes(partition)))
+    }
+
+    fn failed(&self) -> BoxFuture<'static, StoreError> {
+        Box::pin(std::future::pending())
     }
 
     fn close(&self) -> Pending<()> {

@@ -16,6 +16,7 @@ use super::fold::Fold;
 use super::index::Span;
 use super::journal::Row;
 use super::logs::{Log, LogChange, Numbers, check};
+use super::owner::{Ownership, fenced, taken_over};
 use super::scan::merge;
 use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
 use super::state::Unfolded;
@@ -28,6 +29,7 @@ pub(super) struct Committer {
     pub(super) shared: Arc<Shared>,
     pub(super) numbers: Numbers,
     pub(super) fold: Fold,
+    pub(super) owner: Ownership,
     /// A large batch that is being stored, reused so that a commit allocates nothing per batch.
     scratch: Vec<u8>,
 }
@@ -73,21 +75,28 @@ struct Written {
 }
 
 impl Committer {
-    pub(super) fn new(connection: Connection, shared: Arc<Shared>, numbers: Numbers, fold: Fold) -> Self {
+    pub(super) fn new(
+        connection: Connection,
+        shared: Arc<Shared>,
+        numbers: Numbers,
+        fold: Fold,
+        owner: Ownership,
+    ) -> Self {
         // Room for all prepared statements: three dozen.
         connection.set_prepared_statement_cache_capacity(64);
-        Self { connection, shared, numbers, fold, scratch: Vec::new() }
+        Self { connection, shared, numbers, fold, owner, scratch: Vec::new() }
     }
 
     /// Decides commands and makes them durable. A failure changes nothing.
     pub(super) fn commit(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
+        self.check_owned()?;
         self.make_ready()?;
         let Decided { outcomes, changes, effects } = self.decide(commands)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(outcomes);
         }
         self.load_logs(&effects)?;
-        let written = self.write(&changes, &effects).map_err(|error| failed("writing", &error));
+        let written = self.write(&changes, &effects).map_err(|error| self.failure("writing", &error));
         let written = match written {
             Ok(written) => written,
             Err(error) => {
@@ -176,6 +185,30 @@ impl Committer {
         Ok(())
     }
 
+    /// Refuses if the store is not this process's any more.
+    fn check_owned(&mut self) -> Result<(), StoreError> {
+        let looked = self.owner.look(&self.shared.lock);
+        if let Err(lost) = looked {
+            self.shared.health.fail(lost);
+        }
+        self.shared.health.failure().map_or(Ok(()), Err)
+    }
+
+    /// Begins a transaction that writes, unless another process has taken over the store.
+    pub(super) fn begin(&self) -> rusqlite::Result<()> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        if self.owner.has_token(&self.connection)? {
+            return Ok(());
+        }
+        self.shared.health.fail(taken_over(self.shared.lock.path()));
+        Err(fenced())
+    }
+
+    /// Why a transaction has failed.
+    pub(super) fn failure(&self, doing: &str, error: &rusqlite::Error) -> StoreError {
+        self.shared.health.failure().unwrap_or_else(|| failed(doing, error))
+    }
+
     /// A failed statement has rolled back already; a failed COMMIT has not.
     pub(super) fn roll_back(&self) -> Result<(), StoreError> {
         if self.connection.is_autocommit() {
@@ -188,7 +221,7 @@ impl Committer {
         let shared = Arc::clone(&self.shared);
         let unfolded = shared.unfolded.read();
         let seq = self.fold.next_seq();
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.begin()?;
         let small = small_batches(effects);
         let mut transaction = Transaction {
             connection: &self.connection,

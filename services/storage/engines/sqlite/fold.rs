@@ -184,7 +184,7 @@ impl Committer {
         let budget = STEP_BYTES.max(STEP_FACTOR * added);
         let done = self.relaxed(|committer| committer.step(&mut running, budget))?;
         // If it failed, it begins anew: what is folded already is not changed by that.
-        if done.map_err(|error| failed("folding its journal", &error))? {
+        if done.map_err(|error| self.failure("folding its journal", &error))? {
             self.fold.size.rows -= running.size.rows;
             self.fold.size.bytes -= running.size.bytes;
         } else {
@@ -235,7 +235,7 @@ impl Committer {
 
     /// Whether this was the last step.
     fn step(&mut self, running: &mut Running, budget: usize) -> rusqlite::Result<bool> {
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.begin()?;
         let folded = self.write_step(running, budget)?;
         let is_last = running.logs.is_empty() && matches!(running.documents, Documents::Done);
         if is_last {

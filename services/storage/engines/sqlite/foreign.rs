@@ -1,12 +1,12 @@
 //! Recognizes what is not a Yagura store, before anything is made beside it.
 
-use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use rusqlite::Connection;
 
-use super::open::real_path;
+use super::lock::DatabaseFile;
+use super::real_path::real_path;
 use super::schema::APPLICATION_ID;
 use crate::engines::StoreError;
 
@@ -31,7 +31,7 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
         return Err(StoreError(format!("{shown} is not a file; name a file for the store")));
     }
     let mut header = [0; HEADER_BYTES];
-    match File::open(path).and_then(|mut file| file.read_exact(&mut header)) {
+    match DatabaseFile::open(path).and_then(|file| file.read_head(&mut header)) {
         Ok(()) if header.starts_with(MAGIC) => {}
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => {
             return Err(StoreError(format!("the store {shown} cannot be read: {error}")));

@@ -6,7 +6,8 @@ use super::batches::next_offset;
 use super::commit::Committer;
 use super::index::LEVELS;
 use super::logs::Numbers;
-use super::schema::{WHOLE_LOG, failed, offset_of, pack, rows_of};
+use super::owner::check_name;
+use super::schema::{WHOLE_LOG, offset_of, pack, rows_of};
 use crate::engines::StoreError;
 
 /// Rows and bytes that one step deletes at most, and pages that it returns to the file system. Commits wait for a
@@ -51,20 +52,34 @@ impl Garbage {
 impl Committer {
     /// Notes what has become garbage, as of this time in ms.
     pub(super) fn note_garbage(&self, now_ms: i64) -> Result<(), StoreError> {
+        // Also where nobody commits it is noticed that the store has lost its name.
+        if let Err(lost) = check_name(&self.shared.lock) {
+            self.shared.health.fail(lost.clone());
+            return Err(lost);
+        }
+        if let Err(error) = self.note_garbage_in_a_transaction(now_ms) {
+            self.roll_back()?;
+            return Err(self.failure("noting garbage", &error));
+        }
+        Ok(())
+    }
+
+    fn note_garbage_in_a_transaction(&self, now_ms: i64) -> rusqlite::Result<()> {
+        self.begin()?;
         let sql = "UPDATE garbage SET since_ms = ?1 WHERE since_ms IS NULL OR since_ms > ?1";
-        let noted = self.connection.execute(sql, [now_ms]);
-        noted.map(drop).map_err(|error| failed("noting garbage", &error))
+        self.connection.execute(sql, [now_ms])?;
+        self.connection.execute_batch("COMMIT")
     }
 
     /// Runs one step of deleting what became garbage at `until_ms` or before; `None` if nothing is left.
     pub(super) fn purge(&mut self, until_ms: i64) -> Result<Option<Purged>, StoreError> {
         let purged = self.relaxed(|committer| committer.purge_step(until_ms))?;
-        purged.map_err(|error| failed("deleting garbage", &error))
+        purged.map_err(|error| self.failure("deleting garbage", &error))
     }
 
     fn purge_step(&mut self, until_ms: i64) -> rusqlite::Result<Option<Purged>> {
         let Some(garbage) = self.oldest(until_ms)? else { return self.vacuum() };
-        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        self.begin()?;
         let (bytes, mut numbers) = (self.purge_batches(&garbage)?, self.numbers);
         if bytes.is_none() && !self.purge_index(&garbage)? {
             self.finish(&garbage, &mut numbers)?;
@@ -176,9 +191,13 @@ impl Committer {
             return Ok(None);
         }
         let pages = spare.min(i64::from(VACUUMED_PAGES));
+        self.begin()?;
         let mut statement = self.connection.prepare(&format!("PRAGMA incremental_vacuum({pages})"))?;
         let mut rows = statement.query([])?;
         while rows.next()?.is_some() {}
+        drop(rows);
+        drop(statement);
+        self.connection.execute_batch("COMMIT")?;
         Ok(Some(Purged { bytes: 0, rest: REST_OF_VACUUM }))
     }
 }

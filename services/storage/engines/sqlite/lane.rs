@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use kernel::panics::caught;
 use parking_lot::{Condvar, Mutex};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
@@ -27,6 +28,8 @@ pub(super) struct Lane<W: Work> {
     worker: Box<dyn Fn() -> Result<W, StoreError> + Send + Sync>,
     room: Arc<Semaphore>,
     queue: Arc<Queue<W>>,
+    /// Told why, when a thread has ended.
+    failed: Arc<dyn Fn(StoreError) + Send + Sync>,
 }
 
 /// The jobs that wait. A job wakes one thread; a channel whose receiver the threads share would wake two.
@@ -52,11 +55,12 @@ impl<W: Work> Lane<W> {
         name: &'static str,
         threads: usize,
         worker: impl Fn() -> Result<W, StoreError> + Send + Sync + 'static,
+        failed: impl Fn(StoreError) + Send + Sync + 'static,
     ) -> Self {
         let room = Arc::new(Semaphore::new(QUEUED_MAX));
         let jobs = Mutex::new(Jobs { waiting: VecDeque::new(), has_threads: false, is_closed: false });
         let queue = Arc::new(Queue { jobs, changed: Condvar::new() });
-        Self { name, threads, worker: Box::new(worker), room, queue }
+        Self { name, threads, worker: Box::new(worker), room, queue, failed: Arc::new(failed) }
     }
 
     /// Queues a job, and waits for its answer.
@@ -65,7 +69,6 @@ impl<W: Work> Lane<W> {
         job: impl FnOnce(AnswerTo<T>) -> W::Job + Send + 'static,
     ) -> Pending<T> {
         let lane = Arc::clone(self);
-        let closed = || StoreError("the store is closed".to_owned());
         Box::pin(async move {
             let room = Arc::clone(&lane.room).acquire_owned().await.map_err(|_| closed())?;
             let (answer, answered) = oneshot::channel();
@@ -77,6 +80,9 @@ impl<W: Work> Lane<W> {
 
     fn send(&self, queued: Queued<W>) -> Result<(), StoreError> {
         let mut jobs = self.queue.jobs.lock();
+        if jobs.is_closed {
+            return Err(closed());
+        }
         if !jobs.has_threads {
             self.start()?;
             jobs.has_threads = true;
@@ -91,9 +97,17 @@ impl<W: Work> Lane<W> {
     fn start(&self) -> Result<(), StoreError> {
         let workers = (0..self.threads).map(|_| (self.worker)()).collect::<Result<Vec<_>, _>>()?;
         for worker in workers {
-            let queue = Arc::clone(&self.queue);
+            let (queue, failed, name) = (Arc::clone(&self.queue), Arc::clone(&self.failed), self.name);
             let thread = std::thread::Builder::new().name(self.name.to_owned());
-            thread.spawn(move || work(worker, &queue)).map_err(|error| {
+            let run = move || {
+                if let Err(panic) = caught(|| work(worker, &queue)) {
+                    queue.close();
+                    failed(StoreError(format!(
+                        "the thread {name} of the store panicked: {panic}; this is a bug in Yagura, please report it"
+                    )));
+                }
+            };
+            thread.spawn(run).map_err(|error| {
                 StoreError(format!("the thread {} of the store could not be started: {error}", self.name))
             })?;
         }
@@ -108,6 +122,10 @@ impl<W: Work> Drop for Lane<W> {
     }
 }
 
+fn closed() -> StoreError {
+    StoreError("the store is closed".to_owned())
+}
+
 fn work<W: Work>(mut worker: W, queue: &Queue<W>) {
     while let Some(Queued { job, room }) = queue.next() {
         drop(room);
@@ -116,6 +134,16 @@ fn work<W: Work>(mut worker: W, queue: &Queue<W>) {
 }
 
 impl<W: Work> Queue<W> {
+    /// Takes no more jobs, and drops those that wait: who has asked is told.
+    fn close(&self) {
+        let mut jobs = self.jobs.lock();
+        jobs.is_closed = true;
+        let waiting = std::mem::take(&mut jobs.waiting);
+        drop(jobs);
+        drop(waiting);
+        self.changed.notify_all();
+    }
+
     /// The next job; `None` once the lane is gone and all are done.
     fn next(&self) -> Option<Queued<W>> {
         let mut jobs = self.jobs.lock();
@@ -165,7 +193,7 @@ mod tests {
             let served = Arc::clone(&served);
             move || Ok(Gated { gate: Arc::clone(&gate), served: Arc::clone(&served) })
         };
-        let lane = Arc::new(Lane::new("test", 1, worker));
+        let lane = Arc::new(Lane::new("test", 1, worker, |why| panic!("{why}")));
         let mut asks: Vec<_> = (0..2 * QUEUED_MAX).map(|_| lane.ask(|answer| answer)).collect();
         for ask in &mut asks {
             assert!(ask.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
@@ -181,5 +209,27 @@ mod tests {
         assert_eq!(lane.ask(|answer| answer).await, Ok(()));
         assert_eq!(served.load(Ordering::Relaxed), 2, "nobody else waited");
         assert_eq!(lane.room.available_permits(), QUEUED_MAX);
+    }
+
+    struct Panicking;
+
+    impl Work for Panicking {
+        type Job = AnswerTo<()>;
+
+        fn run(&mut self, answer: AnswerTo<()>) {
+            panic!("asked by somebody who waits: {}", !answer.is_closed())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_panics_is_told_and_nobody_waits_for_it() {
+        let (failed, failures) = mpsc::channel();
+        let failed = Mutex::new(failed);
+        let tell = move |why| drop(failed.lock().send(why));
+        let lane = Arc::new(Lane::new("test", 1, || Ok(Panicking), tell));
+        assert_eq!(lane.ask(|answer| answer).await, Err(closed()));
+        let why = tokio::task::spawn_blocking(move || failures.recv().unwrap()).await.unwrap();
+        assert!(why.0.contains("the thread test of the store panicked: asked by"), "{why}");
+        assert_eq!(lane.ask(|answer| answer).await, Err(closed()));
     }
 }

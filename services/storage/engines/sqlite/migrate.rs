@@ -21,8 +21,10 @@ use tracing::{info, warn};
 
 use super::commit::{parse, text_of};
 use super::index::Span;
+use super::lock::StoreLock;
 use super::logs::{Log, LogChange, Numbers};
-use super::open::{connect, prepare, real_path};
+use super::open::{connect, prepare};
+use super::real_path::real_path;
 use super::schema::{FORMAT, failed, offset_of, rows_of};
 use super::texts::put_text;
 use crate::engines::StoreError;
@@ -92,8 +94,8 @@ pub(super) fn finish(path: &Path) -> Result<Option<PathBuf>, StoreError> {
     })
 }
 
-/// Migrates an open store of format 1, and opens it again.
-pub(super) fn migrate(old: Connection, path: &Path) -> Result<Connection, StoreError> {
+/// Migrates an open store of format 1, and opens it again. The lock follows.
+pub(super) fn migrate(old: Connection, path: &Path, lock: &mut StoreLock) -> Result<Connection, StoreError> {
     let files = Files::of(path);
     if files.backup.exists() {
         return Err(StoreError(format!(
@@ -113,7 +115,7 @@ pub(super) fn migrate(old: Connection, path: &Path) -> Result<Connection, StoreE
             removed.unwrap_or_default()
         ))
     })?;
-    put_in_place(old, &files).map_err(|why| {
+    put_in_place(old, &files, lock).map_err(|why| {
         StoreError(format!("the migrated store {} cannot be put in place: {why}", path.display()))
     })?;
     info!(store = %path.display(), "the store was migrated in {:.1} s", started.elapsed().as_secs_f64());
@@ -133,7 +135,7 @@ pub(super) fn remove_backup(backup: &Path) {
 }
 
 /// Closes the old file, makes it the backup, and gives its name to the new one.
-fn put_in_place(old: Connection, files: &Files) -> Result<(), String> {
+fn put_in_place(old: Connection, files: &Files, lock: &mut StoreLock) -> Result<(), String> {
     // Its WAL must be gone: the new file would get it with the name. Leaving WAL mode fails while others have it open.
     let mode = old.query_row("PRAGMA journal_mode=DELETE", [], |row| row.get::<_, String>(0));
     let is_alone = mode.as_ref().is_ok_and(|mode| mode == "delete");
@@ -145,9 +147,11 @@ fn put_in_place(old: Connection, files: &Files) -> Result<(), String> {
             "another process has the old file open ({why}); stop it (a backup, a shell, a replicator) and start again. The store is unchanged"
         ));
     }
-    let renamed = std::fs::rename(&files.store, &files.backup)
-        .and_then(|()| std::fs::rename(&files.new, &files.store))
-        .and_then(|()| files.sync_folder());
+    let renamed = lock.follow(&files.new, || {
+        std::fs::rename(&files.store, &files.backup)?;
+        std::fs::rename(&files.new, &files.store)?;
+        files.sync_folder()
+    });
     renamed.map_err(|error| format!("{error}; {} is the store as it was before", files.backup.display()))
 }
 

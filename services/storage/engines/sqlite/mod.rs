@@ -7,8 +7,8 @@
 //! - Batches are stored as received; only base offset and leader epoch are set, which the CRC does not cover. An index
 //!   over them answers searches by time and by size ([`index`]).
 //! - Reads run on separate threads ([`reader`]), because SQLite blocks, unless all that is wanted is in memory: what is
-//!   not folded yet, and a bounded cache. Opening reads nothing but the journal. Only this process may write the file
-//!   ([`open`] locks it).
+//!   not folded yet, and a bounded cache. Opening reads nothing but the journal. Only this process may write the file:
+//!   it is locked ([`lock`]), and each transaction looks whether it is still this process's ([`owner`]).
 
 mod backup;
 mod batches;
@@ -18,16 +18,22 @@ mod fold;
 mod foreign;
 mod garbage;
 mod gauges;
+mod health;
 mod index;
 mod journal;
 mod lane;
+mod lock;
 mod logs;
 mod maintain;
 mod migrate;
 mod open;
+mod owner;
+#[cfg(test)]
+mod owner_tests;
 mod pack;
 mod pieces;
 mod reader;
+mod real_path;
 mod scan;
 mod schema;
 mod state;
@@ -47,6 +53,8 @@ use std::time::Duration;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
+use kernel::panics::caught;
+use kernel::ports::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, Prefix};
@@ -62,6 +70,8 @@ use super::{
 use crate::settings::Settings;
 use batches::{outcome_without_log, read_memory};
 use commit::Committer;
+use health::Health;
+use lock::StoreLock;
 use maintain::Maintenance;
 use reader::Readers;
 use state::{Clean, Unfolded, known_document, known_partition};
@@ -72,7 +82,7 @@ use writer::{AnswerTo, Job, Writer};
 pub(super) static KIND: EngineKind = EngineKind {
     scheme: "sqlite",
     form: "\"sqlite://FILE\" (such as sqlite://yagura.db or sqlite:///var/lib/yagura.db)",
-    is_exclusive: true,
+    holds: |file| Some(lock::identity(Path::new(file))),
     accepts: |file| !file.is_empty(),
     open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings)?)),
 };
@@ -85,10 +95,13 @@ struct Shared {
     watchers: Watchers,
     stats: CommitStats,
     unreadable: Unreadable,
+    health: Health,
     /// Memory that documents may take that are not folded yet.
     unfolded_memory_max: usize,
     /// How long the bytes of deleted records are kept.
     delete_delay: Duration,
+    /// Every connection is closed before this is dropped: each thread that has one holds this, too.
+    lock: StoreLock,
 }
 
 /// What unfolded documents may take at least, however small the cache is.
@@ -115,14 +128,25 @@ impl Sqlite {
             watchers: Watchers::default(),
             stats: CommitStats::new(),
             unreadable: Unreadable::default(),
+            health: Health::default(),
             unfolded_memory_max: 2 * settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
             delete_delay: settings.delete_delay.0,
+            lock: opened.lock,
         });
         let (jobs, queue) = mpsc::channel();
-        let committer = Committer::new(opened.connection, Arc::clone(&shared), opened.numbers, opened.fold);
-        let writer = Writer::new(committer, opened.lock, settings.commit_bytes_max.as_usize());
+        let committer =
+            Committer::new(opened.connection, Arc::clone(&shared), opened.numbers, opened.fold, opened.owner);
+        let writer = Writer::new(committer, settings.commit_bytes_max.as_usize());
+        let watched = Arc::clone(&shared);
         let spawned = std::thread::Builder::new().name("sqlite-writer".to_owned());
-        spawned.spawn(move || writer.run(&queue)).map_err(|error| {
+        let run = move || {
+            if let Err(panic) = caught(|| writer.run(&queue)) {
+                watched.health.fail(StoreError(format!(
+                    "the store's writer thread panicked: {panic}; this is a bug in Yagura, please report it"
+                )));
+            }
+        };
+        spawned.spawn(run).map_err(|error| {
             StoreError(format!("the store's writer thread could not be started: {error}"))
         })?;
         let readers = Readers::new(path, &shared);
@@ -220,6 +244,10 @@ impl Engine for Sqlite {
 
     fn gauges(&self) -> Pending<Gauges> {
         Box::pin(gauges::gather(self.readers.clone()))
+    }
+
+    fn failed(&self) -> BoxFuture<'static, StoreError> {
+        self.shared.health.failed()
     }
 
     fn close(&self) -> Pending<()> {

@@ -2,8 +2,7 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, TryLockError};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use bytes::Bytes;
 use kernel::TopicPartition;
@@ -14,8 +13,10 @@ use super::commit::parse;
 use super::fold::Fold;
 use super::foreign::{is_of_another_program, not_a_store, of_another_program, refuse_foreign};
 use super::journal::{self, Change};
+use super::lock::{LockBeside, StoreLock};
 use super::logs::{Log, Numbers};
 use super::migrate;
+use super::owner::{Ownership, check_name};
 use super::schema::{APPLICATION_ID, CREATE, FORMAT, FROM_FORMAT_2, PAGES, failed};
 use super::state::Unfolded;
 use super::texts::CREATE_TEXTS;
@@ -23,17 +24,20 @@ use crate::engines::StoreError;
 
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    /// Held while the store is open.
-    pub(super) lock: File,
+    pub(super) owner: Ownership,
     pub(super) unfolded: Unfolded,
     pub(super) numbers: Numbers,
     pub(super) fold: Fold,
+    /// Held while the store is open, and dropped after the connection.
+    pub(super) lock: StoreLock,
 }
 
 pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     refuse_foreign(path)?;
-    let (lock, made) = lock(path)?;
+    let beside = LockBeside::take(path)?;
+    let made = beside.made.clone();
     let backup = migrate::finish(path)?;
+    let mut lock = beside.with_database(path)?;
     let mut connection = connect(path)?;
     let prepared = prepare(&connection, path);
     if let (Err(_), Some(made)) = (&prepared, made)
@@ -43,32 +47,19 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
         let _ = std::fs::remove_file(made);
     }
     if prepared? == Prepared::Format1 {
-        connection = migrate::migrate(connection, path)?;
+        connection = migrate::migrate(connection, path, &mut lock)?;
     }
+    // What SQLite has opened by the path is what is locked.
+    check_name(&lock)?;
+    // Before anything is read: whoever had the store before writes nothing from here on.
+    let owner = Ownership::take_over(&connection, path)?;
     let damaged = |error: rusqlite::Error| cannot_open(path, &error);
     let numbers = Numbers::load(&connection).map_err(damaged)?;
     let (unfolded, fold) = replay(&connection)?;
     if let Some(backup) = backup {
         migrate::remove_backup(&backup);
     }
-    Ok(Opened { connection, lock, unfolded, numbers, fold })
-}
-
-/// Symbolic links that are followed.
-const LINKS_MAX: usize = 40;
-
-/// The file that a path names: a symbolic link to a store is that store, also while the store itself is not there.
-pub(super) fn real_path(path: &Path) -> PathBuf {
-    let mut real = path.to_owned();
-    for _ in 0..LINKS_MAX {
-        let Ok(target) = std::fs::read_link(&real) else { break };
-        real = real.parent().map_or_else(|| target.clone(), |folder| folder.join(&target));
-    }
-    let folder = real.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (folder.canonicalize(), real.file_name()) {
-        (Ok(folder), Some(name)) => folder.join(name),
-        _ => real,
-    }
+    Ok(Opened { connection, owner, unfolded, numbers, fold, lock })
 }
 
 /// Opens a file, or creates it.
@@ -76,33 +67,6 @@ pub(super) fn connect(path: &Path) -> Result<Connection, StoreError> {
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     Connection::open_with_flags(path, flags).map_err(|error| cannot_open(path, &error))
-}
-
-/// Locks a separate file next to the store: SQLite's locks allow several processes, and two brokers that each
-/// hold the documents in memory would overwrite each other's offsets. Returns the file's path too if it was not there.
-fn lock(path: &Path) -> Result<(File, Option<PathBuf>), StoreError> {
-    let mut lock_path = real_path(path).into_os_string();
-    lock_path.push("-lock");
-    let lock_path = PathBuf::from(lock_path);
-    let is_new = !lock_path.exists();
-    let file =
-        File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(|error| {
-            StoreError(format!(
-                "the store {} cannot be opened: {}: {error}; its folder must exist and be writable",
-                path.display(),
-                lock_path.display()
-            ))
-        })?;
-    match file.try_lock() {
-        Ok(()) => Ok((file, Some(lock_path).filter(|_| is_new))),
-        Err(TryLockError::WouldBlock) => Err(StoreError(format!(
-            "the store {} is held by another process; stop that one first, or give this one a file of its own",
-            path.display()
-        ))),
-        Err(TryLockError::Error(error)) => {
-            Err(StoreError(format!("the store {} cannot be locked: {error}", path.display())))
-        }
-    }
 }
 
 fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {

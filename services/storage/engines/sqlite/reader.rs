@@ -15,6 +15,7 @@ use super::foreign::refuse_foreign;
 use super::index::{Span, Step};
 use super::lane::{Lane, Work};
 use super::logs::Log;
+use super::owner::check_name;
 use super::pieces::{Found, Place};
 use super::schema::{damaged, failed};
 use super::state::{known_document, known_partition};
@@ -72,8 +73,14 @@ impl Readers {
     pub(super) fn new(path: &Path, shared: &Arc<Shared>) -> Self {
         let lane = |name, threads| {
             let (path, shared) = (path.to_owned(), Arc::clone(shared));
-            let reader = move || Ok(Reader { connection: open::reader(&path)?, shared: Arc::clone(&shared) });
-            Arc::new(Lane::new(name, threads, reader))
+            let watched = Arc::clone(&shared);
+            let reader = move || {
+                let connection = open::reader(&path)?;
+                // It was opened by its name, too, which the store may have lost since.
+                check_name(&shared.lock).inspect_err(|lost| shared.health.fail(lost.clone()))?;
+                Ok(Reader { connection, shared: Arc::clone(&shared) })
+            };
+            Arc::new(Lane::new(name, threads, reader, move |why| watched.health.fail(why)))
         };
         // Two keep the disk busy; more only cost memory.
         Self { reads: lane("sqlite-reader", 2), look_ups: lane("sqlite-look-up", 1) }

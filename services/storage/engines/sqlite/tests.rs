@@ -161,6 +161,10 @@ async fn a_store_of_format_1_is_migrated() {
         let engine = Sqlite::open(&path, &small_settings()).unwrap();
         same_everything(&model, &engine, &mut dice, &ids, &format!("seed {seed}")).await;
         assert_eq!(faults(&home), Vec::<String>::new(), "seed {seed}");
+        // The lock has followed to the new file.
+        std::fs::remove_file(home.join("y.db-lock")).unwrap();
+        let refused = Sqlite::open(&path, &small_settings()).err().unwrap();
+        assert!(refused.0.contains("held by another process"), "{refused}");
         // The migrated store works as any other.
         for step in 150..200 {
             let commands = vec![dice.command(&mut ids, step)];

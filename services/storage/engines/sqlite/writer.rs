@@ -4,7 +4,7 @@
 //! many commands share an fsync, and a single command does not wait for others. Answers are sent after the
 //! commit. Readers do not see the new offsets before, so a record is visible only once it is durable.
 
-use std::fs::File;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::Instant;
 
@@ -62,7 +62,6 @@ pub(super) enum Job {
 
 pub(super) struct Writer {
     committer: Committer,
-    lock: File,
     commit_bytes_max: usize,
     is_failing: bool,
     is_fold_failing: bool,
@@ -106,8 +105,8 @@ impl CommitBatch {
 }
 
 impl Writer {
-    pub(super) fn new(committer: Committer, lock: File, commit_bytes_max: usize) -> Self {
-        Self { committer, lock, commit_bytes_max, is_failing: false, is_fold_failing: false }
+    pub(super) fn new(committer: Committer, commit_bytes_max: usize) -> Self {
+        Self { committer, commit_bytes_max, is_failing: false, is_fold_failing: false }
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Job>) {
@@ -139,13 +138,16 @@ impl Writer {
 
     /// Folds the journal, so that the next start has nothing to read, and closes the file.
     fn close(mut self, answer: AnswerTo<()>) {
-        let folded = self.committer.fold_all();
+        let shared = Arc::clone(&self.committer.shared);
+        // What cannot be folded any more stays in the journal.
+        let can_go_on = shared.health.failure().is_none();
+        let folded = if can_go_on { self.committer.fold_all() } else { Ok(()) };
         let connection = self.committer.connection;
         // Closing the last connection would do it, but readers may have theirs still open.
         let written = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
         let closed = connection.close().map_err(|(_, error)| error);
-        // The caller may open the file again as soon as it has the answer.
-        drop(self.lock);
+        // The caller may open the file again as soon as it has the answer, though readers may not have ended yet.
+        shared.lock.release();
         let _ = answer.send(folded.and(written.and(closed).map_err(|error| failed("closing", &error))));
     }
 
@@ -170,11 +172,15 @@ impl Writer {
             Ok(_) => stats.committed(batch.commands.len(), batch.bytes, started.elapsed()),
             Err(_) => stats.failed(),
         }
-        self.log_failure_change(result.as_ref().err());
+        // Why the engine cannot go on is told once, when the process ends for it.
+        let can_go_on = self.committer.shared.health.failure().is_none();
+        if can_go_on {
+            self.log_failure_change(result.as_ref().err());
+        }
         batch.answer(result);
         // After the answer: nobody waits for it but the next commit.
         let bytes_after = self.committer.fold.bytes();
-        if self.committer.fold.is_due(self.committer.unfolding()) {
+        if can_go_on && self.committer.fold.is_due(self.committer.unfolding()) {
             let folded = self.committer.fold_step(bytes_after.saturating_sub(bytes_before));
             self.log_fold(folded.err());
         }
