@@ -74,6 +74,23 @@ async fn look_at_what_is_due(broker: &Broker, trimmed: &Notify) {
     }
 }
 
+/// How often garbage is freed while the store is full. Clients wait for the room.
+const WHILE_FULL_EVERY: Duration = Duration::from_secs(1);
+
+/// Completes a while after it is called if the store is full, and never while it is not.
+async fn while_full(broker: &Broker) {
+    let full = broker.store.engine().await.map(|engine| engine.full());
+    let is_full = match full {
+        Ok(mut full) => full.wait_for(Option::is_some).await.is_ok(),
+        Err(_) => false,
+    };
+    if !is_full {
+        // The store is closed.
+        std::future::pending::<()>().await;
+    }
+    tokio::time::sleep(WHILE_FULL_EVERY).await;
+}
+
 /// Frees garbage, periodically, and notes what was trimmed: it is garbage from then on.
 async fn free_garbage(broker: &Broker, trimmed: &Notify) {
     let mut ticks = ticks(broker);
@@ -81,6 +98,7 @@ async fn free_garbage(broker: &Broker, trimmed: &Notify) {
         tokio::select! {
             _ = ticks.tick() => {}
             () = trimmed.notified() => {}
+            () = while_full(broker) => {}
         }
         let Some(engine) = broker.store.engine_if_open() else { continue };
         // How long garbage is kept, for replies that are being sent, is a wait.

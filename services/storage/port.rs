@@ -65,10 +65,10 @@ impl Service for Storage {
     }
 
     fn readiness(&self) -> Result<(), String> {
-        match self.broker.store.engine_if_open() {
-            Some(_) => Ok(()),
-            None => Err("the store is being opened".to_owned()),
-        }
+        let engine = self.broker.store.engine_if_open().ok_or("the store is being opened")?;
+        let full = engine.full();
+        let why = full.borrow().clone();
+        why.map_or(Ok(()), |why| Err(why.to_string()))
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), String>> {

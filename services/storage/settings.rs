@@ -60,6 +60,12 @@ pub struct Settings {
     /// How long the bytes of deleted records are kept, so that a read under way is not cut.
     #[serde(default = "default_delete_delay")]
     pub delete_delay: Span,
+    /// Bytes that the store may hold; `None` for as many as the disk has room for.
+    #[serde(default)]
+    pub store_bytes_max: Option<ByteSize>,
+    /// Room on the disk that is kept for what must go on when there is no other.
+    #[serde(default = "default_disk_reserve")]
+    pub disk_reserve: ByteSize,
 }
 
 /// How the records of a produced batch are checked.
@@ -145,7 +151,18 @@ pub(crate) const REFERENCE: &[Setting] = &[
     Setting::new(
         "delete_delay",
         ANY_TIME,
-        "How long the bytes of deleted records are kept, so that a read under way is not cut.",
+        "How long the bytes of deleted records are kept, so that a read under way is not cut; when the store is full they go at once.",
+    ),
+    Setting::optional(
+        "store_bytes_max",
+        ValueKind::Bytes { min: 16 << 20, below: u64::MAX },
+        "as many as the disk has room for",
+        "Bytes that the store may hold. From there on clients that produce or create topics get KAFKA_STORAGE_ERROR, until deletions or retention have brought it below 97 %.",
+    ),
+    Setting::new(
+        "disk_reserve",
+        ValueKind::Bytes { min: 0, below: 1 << 40 },
+        "Room that a SQLite store keeps in a file beside it and lets go when the disk is full, so that deletions, retention, offsets, groups and a clean stop still work; 0 for none.",
     ),
 ];
 
@@ -205,6 +222,10 @@ fn default_delete_delay() -> Span {
     Span(Duration::from_secs(60))
 }
 
+fn default_disk_reserve() -> ByteSize {
+    ByteSize(16 << 20)
+}
+
 impl Settings {
     /// The settings of a store at `url`, with everything else at its default.
     pub fn at(url: impl Into<String>) -> Self {
@@ -225,6 +246,8 @@ impl Settings {
             queue_bytes_max: default_queue_bytes_max(),
             cache_memory: default_cache_memory(),
             delete_delay: default_delete_delay(),
+            store_bytes_max: None,
+            disk_reserve: default_disk_reserve(),
         }
     }
 

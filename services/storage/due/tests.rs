@@ -13,7 +13,7 @@ use kernel::clock::ManualClock;
 use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 use kernel::records::{Batch, Codec};
-use kernel::units::Span;
+use kernel::units::{ByteSize, Span};
 use kernel::{Api, ProducerId, Ticket, TopicId, TopicPartition};
 use parking_lot::Mutex;
 use rules::commands::{
@@ -24,6 +24,7 @@ use rules::documents::{
     Document, DocumentKind, Due, DueComplete, DueKey, DueSubject, GroupDocument, Key, OffsetDocument, Prefix,
     ProducerKey, TopicDocument,
 };
+use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{AT_THE_END, DueRuns, Maintained, OF_PAGE, put};
@@ -35,7 +36,7 @@ use crate::engines::memory::Memory;
 use crate::engines::sqlite::{Sqlite, verify};
 use crate::engines::{
     Engine, Gauges, Holds, Pending, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits, RetentionOutcome,
-    StoreError, Subject, Watch,
+    StoreError, Subject, Watch, WhyFull,
 };
 use crate::settings::Settings;
 
@@ -106,6 +107,10 @@ impl Engine for Spy {
         self.inner.watch(subjects)
     }
 
+    fn full(&self) -> watch::Receiver<WhyFull> {
+        self.inner.full()
+    }
+
     fn topics_version(&self) -> u64 {
         self.inner.topics_version()
     }
@@ -170,7 +175,8 @@ impl World {
         let folder = std::env::temp_dir().join(format!("yagura-due-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         std::fs::create_dir_all(&folder).unwrap();
-        let sqlite = Sqlite::open(&folder.join("y.db"), &Settings::at("")).unwrap();
+        let settings = Settings { disk_reserve: ByteSize(0), ..Settings::at("") };
+        let sqlite = Sqlite::open(&folder.join("y.db"), &settings).unwrap();
         [World::over(Arc::new(Memory::new()), None), World::over(Arc::new(sqlite), Some(folder))]
     }
 

@@ -13,6 +13,7 @@ mod model_look_ups;
 mod model_tests;
 mod resident;
 mod retention;
+mod room;
 pub mod sqlite;
 mod watch;
 
@@ -31,6 +32,7 @@ use rules::documents::{Document, Key, Prefix};
 use crate::settings::Settings;
 pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
+pub use room::WhyFull;
 pub use watch::{Subject, Watch, Watchers};
 
 /// An engine over an open store, or why it cannot be opened.
@@ -213,7 +215,11 @@ pub trait Engine: Send + Sync {
     /// Frees garbage, as of this time in ms, and returns how many bytes.
     fn maintain(&self, now_ms: i64) -> Pending<u64>;
 
-    /// Writes the metrics of its commits.
+    /// Follows whether the store has no room for records, and why. Until it has some again, commands that add records,
+    /// topics or partitions are refused, and all others decided as always.
+    fn full(&self) -> tokio::sync::watch::Receiver<WhyFull>;
+
+    /// Writes the metrics of its commits and its room.
     fn collect(&self, page: &mut Page);
 
     /// Reads the gauges of its documents, without a lock that a commit needs for long.

@@ -326,6 +326,8 @@ pub(super) fn small_settings() -> Settings {
         commit_bytes_max: ByteSize(64 << 10),
         cache_memory: ByteSize(8 << 10),
         delete_delay: Span(Duration::ZERO),
+        // Thousands of stores are opened.
+        disk_reserve: ByteSize(0),
         ..Settings::at("")
     }
 }

@@ -13,12 +13,15 @@ use kernel::TopicPartition;
 use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 use kernel::records_later::RecordsLater;
+use kernel::units::ByteSize;
 use parking_lot::Mutex;
 use rules::commands::{Command, Effect, Outcome};
 use rules::documents::{Document, Key, Prefix};
 use rules::{WorkingSet, decide};
+use tokio::sync::watch;
 
 use super::resident::{CommitStats, Fit, Gauges, ReadBudget, Table, Times, empty};
+use super::room::{AT_LIMIT, RoomStatus, WhyFull, is_over, refuse_growth, why_at_limit};
 use super::{
     Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits,
     RetentionLook, RetentionOutcome, StoreError, Subject, Watch, Watchers,
@@ -32,7 +35,7 @@ pub(super) static KIND: EngineKind = EngineKind {
     form: "\"memory://\"",
     holds: |_| None,
     accepts: str::is_empty,
-    open: |_, _| Ok(Arc::new(Memory::new())),
+    open: |_, settings| Ok(Arc::new(Memory::limited(settings.store_bytes_max))),
 };
 
 /// Keeps everything in memory until the process ends.
@@ -40,12 +43,15 @@ pub struct Memory {
     state: Arc<Mutex<State>>,
     watchers: Watchers,
     stats: CommitStats,
+    room: RoomStatus,
 }
 
 #[derive(Default)]
 struct State {
     table: Table,
     logs: HashMap<TopicPartition, Log>,
+    /// Bytes of all logs.
+    bytes: u64,
     /// Logs that were ever created.
     logs_created: u64,
     deleted: Deleted,
@@ -60,13 +66,34 @@ impl Default for Memory {
 impl Memory {
     /// An empty store.
     pub fn new() -> Self {
-        Self { state: Arc::default(), watchers: Watchers::default(), stats: CommitStats::new() }
+        Self::limited(None)
+    }
+
+    /// An empty store that takes no more once its logs have so many bytes.
+    pub fn limited(bytes_max: Option<ByteSize>) -> Self {
+        Self {
+            state: Arc::default(),
+            watchers: Watchers::default(),
+            stats: CommitStats::new(),
+            room: RoomStatus::new(bytes_max),
+        }
     }
 
     fn commit_now(&self, commands: &[Command]) -> Vec<Outcome> {
         let mut state = self.state.lock();
         state.deleted.purge();
-        commands.iter().map(|command| state.run(command, &self.watchers)).collect()
+        commands.iter().map(|command| self.run(&mut state, command)).collect()
+    }
+
+    fn run(&self, state: &mut State, command: &Command) -> Outcome {
+        let Some(bytes_max) = self.room.bytes_max() else { return state.run(command, &self.watchers) };
+        let was_full = self.room.is_full();
+        if was_full {
+            refuse_growth(command, AT_LIMIT)?;
+        }
+        let outcome = state.run(command, &self.watchers);
+        self.room.tell(is_over(state.bytes, bytes_max, was_full).then(|| why_at_limit(bytes_max)));
+        outcome
     }
 }
 
@@ -92,19 +119,23 @@ impl State {
                     self.logs_created += 1;
                     Log::new(self.logs_created)
                 });
+                self.bytes += payload.0.len() as u64;
                 let header = batch.stored(base_offset, leader_epoch);
                 log.append(&payload.0, batch.record_count, &header, Times::of(&batch, appended_ms));
                 watchers.wake(partition, payload.0.len() as u64);
             }
             Effect::Trim { partition, log_start, .. } => {
                 if let Some(log) = self.logs.get_mut(&partition) {
+                    let before = log.bytes();
                     let (id, segments) = (log.id, log.trim(log_start));
+                    self.bytes -= before - log.bytes();
                     self.deleted.keep(id, segments);
                 }
                 watchers.note(partition);
             }
             Effect::DropLog { partition } => {
                 if let Some(log) = self.logs.remove(&partition) {
+                    self.bytes -= log.bytes();
                     self.deleted.keep(log.id, log.into_segments());
                 }
                 self.table.drop_producers(partition);
@@ -246,6 +277,12 @@ impl Engine for Memory {
 
     fn collect(&self, page: &mut Page) {
         self.stats.collect(page);
+        self.room.holds(self.state.lock().bytes);
+        self.room.collect(page);
+    }
+
+    fn full(&self) -> watch::Receiver<WhyFull> {
+        self.room.full()
     }
 
     fn gauges(&self) -> Pending<Gauges> {

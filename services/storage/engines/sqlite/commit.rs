@@ -17,6 +17,7 @@ use super::index::Span;
 use super::journal::Row;
 use super::logs::{Log, LogChange, Numbers, check};
 use super::owner::{Ownership, fenced, taken_over};
+use super::room::StoreRoom;
 use super::scan::merge;
 use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
 use super::state::Unfolded;
@@ -30,6 +31,7 @@ pub(super) struct Committer {
     pub(super) numbers: Numbers,
     pub(super) fold: Fold,
     pub(super) owner: Ownership,
+    pub(super) room: StoreRoom,
     /// A large batch that is being stored, reused so that a commit allocates nothing per batch.
     scratch: Vec<u8>,
 }
@@ -81,10 +83,11 @@ impl Committer {
         numbers: Numbers,
         fold: Fold,
         owner: Ownership,
+        room: StoreRoom,
     ) -> Self {
         // Room for all prepared statements: three dozen.
         connection.set_prepared_statement_cache_capacity(64);
-        Self { connection, shared, numbers, fold, owner, scratch: Vec::new() }
+        Self { connection, shared, numbers, fold, owner, room, scratch: Vec::new() }
     }
 
     /// Decides commands and makes them durable. A failure changes nothing.
@@ -96,12 +99,11 @@ impl Committer {
             return Ok(outcomes);
         }
         self.load_logs(&effects)?;
-        let written = self.write(&changes, &effects).map_err(|error| self.failure("writing", &error));
-        let written = match written {
+        let written = match self.write(&changes, &effects) {
             Ok(written) => written,
             Err(error) => {
                 self.roll_back()?;
-                return Err(error);
+                return Err(self.failure("writing", &error));
             }
         };
         self.publish(changes, &effects, written);
@@ -122,7 +124,8 @@ impl Committer {
                 set = WorkingSet::resume(&base, changes, effects);
             }
             let earlier = set.effects().len();
-            let checked = check(command, &set, self.numbers.left_after(numbers_taken));
+            let left = self.numbers.left_after(numbers_taken);
+            let checked = self.room.admit(command).and_then(|()| check(command, &set, left));
             outcomes.push(checked.and_then(|()| decide(&mut set, command)));
             let new = set.effects()[earlier..].iter();
             numbers_taken += new.filter(|effect| matches!(effect, Effect::CreateLog { .. })).count() as u32;
@@ -204,8 +207,9 @@ impl Committer {
         Err(fenced())
     }
 
-    /// Why a transaction has failed.
-    pub(super) fn failure(&self, doing: &str, error: &rusqlite::Error) -> StoreError {
+    /// Why a transaction has failed, which may come from want of room.
+    pub(super) fn failure(&mut self, doing: &str, error: &rusqlite::Error) -> StoreError {
+        self.room.note(error);
         self.shared.health.failure().unwrap_or_else(|| failed(doing, error))
     }
 

@@ -167,7 +167,12 @@ impl Committer {
             self.restore()?;
         }
         while self.fold.is_full(self.unfolding()) {
-            self.fold_step(0)?;
+            let folded = self.fold_step(0);
+            // On a full disk no records are added, and what frees room must not wait for a fold that needs some.
+            if folded.is_err() && self.room.is_disk_full() && !self.fold.is_relaxed {
+                break;
+            }
+            folded?;
         }
         Ok(())
     }

@@ -51,7 +51,7 @@ impl Garbage {
 
 impl Committer {
     /// Notes what has become garbage, as of this time in ms.
-    pub(super) fn note_garbage(&self, now_ms: i64) -> Result<(), StoreError> {
+    pub(super) fn note_garbage(&mut self, now_ms: i64) -> Result<(), StoreError> {
         // Also where nobody commits it is noticed that the store has lost its name.
         if let Err(lost) = check_name(&self.shared.lock) {
             self.shared.health.fail(lost.clone());
@@ -185,7 +185,7 @@ impl Committer {
     /// Returns a few pages to the file system; `None` if there are none to spare.
     fn vacuum(&self) -> rusqlite::Result<Option<Purged>> {
         let count = |pragma: &str| self.connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
-        let kept = KEPT_PAGES.max(count("PRAGMA page_count")? / KEPT_PART);
+        let kept = KEPT_PAGES.max(count("PRAGMA page_count")? / KEPT_PART).max(self.room.pages_kept());
         let spare = count("PRAGMA freelist_count")? - kept;
         if spare <= 0 {
             return Ok(None);

@@ -1,8 +1,11 @@
 //! Maintenance: folding the journal and deleting garbage, in small steps.
 
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use super::Shared;
 use super::garbage::Purged;
 use super::writer::{Job, ask};
 use crate::engines::StoreError;
@@ -11,9 +14,11 @@ use crate::engines::StoreError;
 pub(super) struct Maintenance {
     pub(super) jobs: Sender<Job>,
     pub(super) now_ms: i64,
-    /// How long a deleted batch is kept, for reads that are under way.
-    pub(super) delete_delay: Duration,
+    pub(super) shared: Arc<Shared>,
 }
+
+/// How many times as long as it took nothing should follow a step while the store takes no records.
+const REST_IF_FULL: u32 = 1;
 
 impl Maintenance {
     /// Returns the bytes that were freed.
@@ -26,19 +31,25 @@ impl Maintenance {
         purged.and(folded).and(again).map(|()| bytes_freed)
     }
 
-    /// Deletes what was garbage long enough ago.
+    /// Deletes what was garbage long enough ago; without room for records, all garbage, and faster.
     async fn purge(&self, bytes_freed: &mut u64) -> Result<(), StoreError> {
         let now_ms = self.now_ms;
         ask(&self.jobs, |answer| Job::NoteGarbage { now_ms, answer }).await?;
-        let until_ms = now_ms.saturating_sub_unsigned(self.delete_delay.as_millis() as u64);
+        let until_ms = now_ms.saturating_sub_unsigned(self.shared.delete_delay.as_millis() as u64);
         let begun = Instant::now();
         loop {
             let started = Instant::now();
             // What it does last may be late by then.
+            let is_full = self.shared.room.is_full();
+            let until_ms = if is_full { now_ms } else { until_ms };
             let until_ms = until_ms.saturating_add_unsigned(begun.elapsed().as_millis() as u64);
+            if is_full {
+                self.shared.is_purged_early.store(true, Ordering::Relaxed);
+            }
             let purged = ask(&self.jobs, |answer| Job::Purge { until_ms, answer }).await?;
             let Some(Purged { bytes, rest }) = purged else { return Ok(()) };
             *bytes_freed += bytes;
+            let rest = if is_full { REST_IF_FULL } else { rest };
             tokio::time::sleep(rest * started.elapsed()).await;
         }
     }

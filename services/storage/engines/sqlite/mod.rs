@@ -34,6 +34,8 @@ mod pack;
 mod pieces;
 mod reader;
 mod real_path;
+mod reserve;
+mod room;
 mod scan;
 mod schema;
 mod state;
@@ -48,6 +50,7 @@ mod writer;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -58,11 +61,13 @@ use kernel::ports::BoxFuture;
 use parking_lot::{Mutex, RwLock};
 use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, Prefix};
+use tokio::sync::watch;
 
 pub use backup::{BackupReport, backup};
 pub use verify::{VerifyReport, verify};
 
 use super::resident::{CommitStats, Gauges, ReadBudget};
+use super::room::{RoomStatus, WhyFull};
 use super::{
     Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits,
     RetentionOutcome, StoreError, Subject, Watch, Watchers,
@@ -74,6 +79,7 @@ use health::Health;
 use lock::StoreLock;
 use maintain::Maintenance;
 use reader::Readers;
+use room::StoreRoom;
 use state::{Clean, Unfolded, known_document, known_partition};
 use unreadable::Unreadable;
 use writer::{AnswerTo, Job, Writer};
@@ -100,6 +106,9 @@ struct Shared {
     unfolded_memory_max: usize,
     /// How long the bytes of deleted records are kept.
     delete_delay: Duration,
+    room: RoomStatus,
+    /// Whether bytes of deleted records were ever freed before that, because there was no room.
+    is_purged_early: AtomicBool,
     /// Every connection is closed before this is dropped: each thread that has one holds this, too.
     lock: StoreLock,
 }
@@ -132,10 +141,19 @@ impl Sqlite {
             unfolded_memory_max: 2 * settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
             delete_delay: settings.delete_delay.0,
             lock: opened.lock,
+            room: RoomStatus::new(settings.store_bytes_max),
+            is_purged_early: AtomicBool::new(false),
         });
+        let room = StoreRoom::new(path, settings.disk_reserve, shared.room.bytes_max());
         let (jobs, queue) = mpsc::channel();
-        let committer =
-            Committer::new(opened.connection, Arc::clone(&shared), opened.numbers, opened.fold, opened.owner);
+        let committer = Committer::new(
+            opened.connection,
+            Arc::clone(&shared),
+            opened.numbers,
+            opened.fold,
+            opened.owner,
+            room,
+        );
         let writer = Writer::new(committer, settings.commit_bytes_max.as_usize());
         let watched = Arc::clone(&shared);
         let spawned = std::thread::Builder::new().name("sqlite-writer".to_owned());
@@ -234,12 +252,17 @@ impl Engine for Sqlite {
 
     fn maintain(&self, now_ms: i64) -> Pending<u64> {
         let jobs = self.jobs.lock().clone();
-        let maintenance = Maintenance { jobs, now_ms, delete_delay: self.shared.delete_delay };
+        let maintenance = Maintenance { jobs, now_ms, shared: Arc::clone(&self.shared) };
         Box::pin(maintenance.run())
     }
 
     fn collect(&self, page: &mut Page) {
         self.shared.stats.collect(page);
+        self.shared.room.collect(page);
+    }
+
+    fn full(&self) -> watch::Receiver<WhyFull> {
+        self.shared.room.full()
     }
 
     fn gauges(&self) -> Pending<Gauges> {

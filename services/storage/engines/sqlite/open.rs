@@ -17,6 +17,7 @@ use super::lock::{LockBeside, StoreLock};
 use super::logs::{Log, Numbers};
 use super::migrate;
 use super::owner::{Ownership, check_name};
+use super::reserve;
 use super::schema::{APPLICATION_ID, CREATE, FORMAT, FROM_FORMAT_2, PAGES, failed};
 use super::state::Unfolded;
 use super::texts::CREATE_TEXTS;
@@ -38,6 +39,28 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
     let made = beside.made.clone();
     let backup = migrate::finish(path)?;
     let mut lock = beside.with_database(path)?;
+    // Opening writes some KiB: on a full disk the reserve is there for that.
+    let opened = match open_locked(path, made.as_deref(), &mut lock) {
+        Err(_) if reserve::let_go_before_opening(path) => open_locked(path, made.as_deref(), &mut lock),
+        opened => opened,
+    };
+    let Connected { connection, owner, numbers, replayed: (unfolded, fold) } = opened?;
+    if let Some(backup) = backup {
+        migrate::remove_backup(&backup);
+    }
+    Ok(Opened { connection, owner, unfolded, numbers, fold, lock })
+}
+
+/// A store that is connected to.
+struct Connected {
+    connection: Connection,
+    owner: Ownership,
+    numbers: Numbers,
+    replayed: (Unfolded, Fold),
+}
+
+/// Opens a store that is locked; `made` is the lock's file if it was not there before.
+fn open_locked(path: &Path, made: Option<&Path>, lock: &mut StoreLock) -> Result<Connected, StoreError> {
     let mut connection = connect(path)?;
     let prepared = prepare(&connection, path);
     if let (Err(_), Some(made)) = (&prepared, made)
@@ -47,19 +70,16 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
         let _ = std::fs::remove_file(made);
     }
     if prepared? == Prepared::Format1 {
-        connection = migrate::migrate(connection, path, &mut lock)?;
+        connection = migrate::migrate(connection, path, lock)?;
     }
     // What SQLite has opened by the path is what is locked.
-    check_name(&lock)?;
+    check_name(lock)?;
     // Before anything is read: whoever had the store before writes nothing from here on.
     let owner = Ownership::take_over(&connection, path)?;
     let damaged = |error: rusqlite::Error| cannot_open(path, &error);
     let numbers = Numbers::load(&connection).map_err(damaged)?;
-    let (unfolded, fold) = replay(&connection)?;
-    if let Some(backup) = backup {
-        migrate::remove_backup(&backup);
-    }
-    Ok(Opened { connection, owner, unfolded, numbers, fold, lock })
+    let replayed = replay(&connection)?;
+    Ok(Connected { connection, owner, numbers, replayed })
 }
 
 /// Opens a file, or creates it.

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension, ffi};
 use tracing::warn;
 
 use super::lock::StoreLock;
+use super::reserve;
 use super::schema::failed;
 use crate::engines::StoreError;
 
@@ -30,13 +31,18 @@ pub(super) struct Ownership {
 impl Ownership {
     /// Makes the store this process's.
     pub(super) fn take_over(connection: &Connection, path: &Path) -> Result<Self, StoreError> {
-        let token = match write_token(connection) {
+        let mut written = write_token(connection);
+        if written.is_err() {
+            roll_back(connection)?;
+            // On a full disk the reserve is there for this.
+            if reserve::let_go_before_opening(path) {
+                written = write_token(connection);
+            }
+        }
+        let token = match written {
             Ok(token) => Some(token),
             Err(error) => {
-                if !connection.is_autocommit() {
-                    let rolled_back = connection.execute_batch("ROLLBACK");
-                    rolled_back.map_err(|error| failed("rolling back", &error))?;
-                }
+                roll_back(connection)?;
                 let code = error.sqlite_error_code();
                 if !matches!(code, Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure)) {
                     return Err(failed("taking it over", &error));
@@ -77,6 +83,13 @@ impl Ownership {
 /// It leads to no file, or to another one.
 pub(super) fn check_name(lock: &StoreLock) -> Result<(), StoreError> {
     if lock.has_its_name() { Ok(()) } else { Err(name_lost(lock.path())) }
+}
+
+fn roll_back(connection: &Connection) -> Result<(), StoreError> {
+    if connection.is_autocommit() {
+        return Ok(());
+    }
+    connection.execute_batch("ROLLBACK").map_err(|error| failed("rolling back", &error))
 }
 
 fn write_token(connection: &Connection) -> rusqlite::Result<i64> {

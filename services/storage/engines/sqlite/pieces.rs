@@ -5,6 +5,7 @@
 //! them.
 
 use std::sync::Weak;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -113,9 +114,11 @@ impl Reader {
         has_batch == Ok(Some(true))
     }
 
-    /// The number of a deleted partition is given to another one some time after its bytes are gone.
+    /// The number of a deleted partition is given to another one some time after its bytes are gone, and these go early
+    /// when there is no room.
     fn check_age(&self, place: &Place) -> Result<(), StoreError> {
-        if place.since.elapsed() + AGE_MARGIN < self.shared.delete_delay {
+        let is_purged_early = self.shared.is_purged_early.load(Ordering::Relaxed);
+        if !is_purged_early && place.since.elapsed() + AGE_MARGIN < self.shared.delete_delay {
             return Ok(());
         }
         if self.with_log(place.at, |_, log| log.number == place.number)? == Some(true) {

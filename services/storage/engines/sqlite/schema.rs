@@ -72,6 +72,8 @@ pub(super) const CREATE: &str = "
 /// are written and read as fast as with pages of 64 KiB, a third faster than with 16 KiB, and a lone small batch writes
 /// half as much.
 pub(super) const PAGES: &str = "PRAGMA page_size=32768; PRAGMA auto_vacuum=INCREMENTAL;";
+/// The same size.
+pub(super) const PAGE_BYTES: u64 = 32_768;
 /// Smaller batches are written to the journal first: they would each rewrite a page of their partition.
 pub(super) const SMALL_BATCH_BYTES: usize = 16 << 10;
 

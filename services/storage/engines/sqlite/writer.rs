@@ -110,7 +110,9 @@ impl Writer {
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Job>) {
-        let mut next = queue.recv().ok();
+        // Not before the store counts as open: it may take a while.
+        self.committer.make_reserve();
+        let mut next = self.wait(queue);
         while let Some(job) = next.take() {
             match job {
                 Job::Commit { commands, holds, answer } => {
@@ -130,10 +132,23 @@ impl Writer {
                 }
                 Job::Close { answer } => return self.close(answer),
             }
+            self.committer.tend_room();
             if next.is_none() {
-                next = queue.recv().ok();
+                next = self.wait(queue);
             }
         }
+    }
+
+    /// Waits for the next job. As long as there is none, the reserve grows, if it has to be written.
+    fn wait(&mut self, queue: &Receiver<Job>) -> Option<Job> {
+        while self.committer.is_reserve_growing() {
+            match queue.try_recv() {
+                Ok(job) => return Some(job),
+                Err(TryRecvError::Empty) => self.committer.grow_reserve(),
+                Err(TryRecvError::Disconnected) => return None,
+            }
+        }
+        queue.recv().ok()
     }
 
     /// Folds the journal, so that the next start has nothing to read, and closes the file.
@@ -141,11 +156,14 @@ impl Writer {
         let shared = Arc::clone(&self.committer.shared);
         // What cannot be folded any more stays in the journal.
         let can_go_on = shared.health.failure().is_none();
-        let folded = if can_go_on { self.committer.fold_all() } else { Ok(()) };
-        let connection = self.committer.connection;
+        let folded = if can_go_on { self.committer.fold_at_close() } else { Ok(()) };
+        let Committer { connection, room, .. } = self.committer;
         // Closing the last connection would do it, but readers may have theirs still open.
         let written = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        // What the file has no room for stays in the write-ahead log: the next start reads it.
+        let written = written.or_else(|error| if room.is_lack(&error) { Ok(()) } else { Err(error) });
         let closed = connection.close().map_err(|(_, error)| error);
+        room.close();
         // The caller may open the file again as soon as it has the answer, though readers may not have ended yet.
         shared.lock.release();
         let _ = answer.send(folded.and(written.and(closed).map_err(|error| failed("closing", &error))));
@@ -166,7 +184,8 @@ impl Writer {
     fn commit(&mut self, batch: CommitBatch) {
         let started = Instant::now();
         let bytes_before = self.committer.fold.bytes();
-        let result = self.committer.commit(&batch.commands);
+        let result = self.committer.commit_within_room(&batch.commands);
+        self.committer.room.appended(batch.bytes);
         let stats = &self.committer.shared.stats;
         match &result {
             Ok(_) => stats.committed(batch.commands.len(), batch.bytes, started.elapsed()),
