@@ -1,11 +1,11 @@
-//! Which services a call belongs to, by the topics that it names.
+//! Which services a call belongs to, by the topics and resources that it names.
 
 use kernel::schema::Mark;
 use kernel::schema::walk::{Found, RawValue};
 use kernel::split::{self, Splitter};
 use kernel::{Api, Call, Malformed, TopicId};
 
-use super::rules::{Candidates, RESOURCE_APIS, Rules};
+use super::rules::{CLIENT_METRICS_RESOURCE, CONFIG_APIS, Candidates, Rules};
 
 /// Where a call goes.
 #[derive(Debug)]
@@ -39,19 +39,19 @@ const TOPIC_RESOURCE: i64 = 2;
 /// The session epoch of a Fetch without a session.
 const NO_SESSION_EPOCH: i64 = -1;
 
-/// Finds the service of a call; reads its body only if its topics could lead to more than one.
+/// Finds the service of a call; reads its body only if what it names could lead to more than one.
 ///
 /// # Errors
 /// The body cannot be read.
 pub(super) fn choose(rules: &Rules, call: &mut Call) -> Result<Choice, Malformed> {
     let (api, version) = (call.header.api, call.header.version);
     let candidates = rules.candidates(&call.session.listener, api);
-    if !candidates.have_topics() {
+    if !candidates.have_names() {
         return Ok(Choice::Service(candidates.otherwise));
     }
     let mut named = Named::default();
     let splitter = split::find(api);
-    let has_resources = RESOURCE_APIS.contains(&api);
+    let has_resources = CONFIG_APIS.contains(&api);
     call.walk(|found| {
         named.see_topic(&candidates, &found);
         if api == Api::FETCH {
@@ -62,6 +62,10 @@ pub(super) fn choose(rules: &Rules, call: &mut Call) -> Result<Choice, Malformed
         }
         named.is_for_all |= is_for_all(splitter, version, &found);
     })?;
+    if api == Api::LIST_CONFIG_RESOURCES && version == 0 {
+        // It names no types, because it is for this one.
+        named.add(candidates.service_of_resource(CLIENT_METRICS_RESOURCE));
+    }
     let spans = named.services.len() > 1 || named.is_for_all || !named.ids.is_empty();
     Ok(match candidates.services().as_slice() {
         [only] => Choice::Service(*only),
@@ -113,8 +117,12 @@ impl Named {
                     self.add(candidates.service_of(topic));
                 }
             }
-            // Brokers and what else is no topic are the default service's.
-            "ResourceName" => self.add(candidates.otherwise),
+            "ResourceName" => self.add(candidates.service_of_resource(self.resource_type)),
+            "ResourceTypes" => {
+                if let Some(resource_type) = found.value.as_int() {
+                    self.add(candidates.service_of_resource(resource_type));
+                }
+            }
             _ => {}
         }
     }

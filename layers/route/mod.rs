@@ -3,8 +3,8 @@
 //! **Where it stands.** At the bottom of a stack, above the services. Clients see one cluster with the topics of all of
 //! them.
 //!
-//! **What it reads and sets.** Listener, API, and the topics in the request, which it reads only where they could lead to
-//! different services. The rules are tried in order; the first whose lists all match applies (an empty list matches
+//! **What it reads and sets.** Listener, API, and the topics and config resources in the request, which it reads only where they could
+//! lead to different services. The rules are tried in order; the first whose lists all match applies (an empty list matches
 //! everything), or else the default. In topics `*` matches any sequence of characters and `?` one. What names no topic is
 //! routed by the rules without topics. A call of one service goes there as it is.
 //!
@@ -19,7 +19,9 @@
 //!   services, and the rules decide by them. An unknown id decides nothing: it goes with the call's other
 //!   topics, or as if the call named none. If a service that could have the id does not answer, the call is refused
 //!   with LEADER_NOT_AVAILABLE, and the client retries.
-//! - *Topic configs*: resources of the type topic count as topics; all others are of the service of what names no topic.
+//! - *Configs*: resources of the type topic count as topics. Those of a group are of the service of its members (where
+//!   ConsumerGroupHeartbeat goes on the listener), client metrics of that of GetTelemetrySubscriptions; all others are of
+//!   the service of what names no topic.
 //! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics they name,
 //!   because one service coordinates a group. Rules with only listeners and APIs do.
 //! - *Producer ids* are of the service that answers InitProducerId on the listener. A Produce to another service says

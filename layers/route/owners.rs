@@ -47,7 +47,8 @@ impl IdOwners {
         match key {
             ItemKey::Topic(name) => candidates.service_of(name),
             ItemKey::TopicId(id) => self.of_id(candidates, *id),
-            ItemKey::Resource(..) | ItemKey::Nothing => candidates.otherwise,
+            ItemKey::Resource(resource_type, _) => candidates.service_of_resource(i64::from(*resource_type)),
+            ItemKey::Nothing => candidates.otherwise,
         }
     }
 }

@@ -38,9 +38,22 @@ const COORDINATOR_APIS: &[Api] = &[
     Api::DELETE_SHARE_GROUP_OFFSETS,
 ];
 
-/// APIs that name topics as resources, by type and name (`ResourceType`, `ResourceName`).
-pub(super) const RESOURCE_APIS: &[Api] =
-    &[Api::DESCRIBE_CONFIGS, Api::ALTER_CONFIGS, Api::INCREMENTAL_ALTER_CONFIGS];
+/// APIs that name topics, groups and what else has configs as resources, by type and name (`ResourceType`,
+/// `ResourceName`), or list them by type (`ResourceTypes`).
+pub(super) const CONFIG_APIS: &[Api] = &[
+    Api::DESCRIBE_CONFIGS,
+    Api::ALTER_CONFIGS,
+    Api::INCREMENTAL_ALTER_CONFIGS,
+    Api::LIST_CONFIG_RESOURCES,
+];
+
+/// The `ResourceType` of client metrics.
+pub(super) const CLIENT_METRICS_RESOURCE: i64 = 16;
+
+/// The types of resources that are where another API goes, whose calls their configs are for: a group's where its
+/// members are, client metrics where clients ask what to send.
+const RESOURCES_OF_APIS: [(i64, Api); 2] =
+    [(32, Api::CONSUMER_GROUP_HEARTBEAT), (CLIENT_METRICS_RESOURCE, Api::GET_TELEMETRY_SUBSCRIPTIONS)];
 
 /// All rules, with services by index.
 #[derive(Debug)]
@@ -65,6 +78,8 @@ pub(super) struct Candidates<'a> {
     with_topics: Vec<&'a ResolvedRule>,
     /// The service of a topic that none of them matches, and of a call that names no topic.
     pub(super) otherwise: usize,
+    /// The services of the types in [`RESOURCES_OF_APIS`], in a call of [`CONFIG_APIS`].
+    of_resources: [(i64, usize); RESOURCES_OF_APIS.len()],
 }
 
 impl ResolvedRule {
@@ -103,6 +118,11 @@ impl ResolvedRule {
         is_named && (!self.has_topics() || !COORDINATOR_APIS.contains(&api))
     }
 
+    /// Whether the rule can apply to calls of this API on this listener.
+    fn matches(&self, listener: &str, api: Api) -> bool {
+        self.matches_listener(listener) && self.matches_api(api)
+    }
+
     fn matches_topic(&self, topic: &str) -> bool {
         self.topics.iter().any(|pattern| glob::matches(pattern, topic))
     }
@@ -135,17 +155,26 @@ impl Rules {
     /// The rules that can apply to calls of an API on a listener.
     pub(super) fn candidates(&self, listener: &str, api: Api) -> Candidates<'_> {
         let mut with_topics = Vec::new();
-        for rule in &self.rules {
-            if !rule.matches_listener(listener) || !rule.matches_api(api) {
-                continue;
-            }
+        let mut otherwise = self.default;
+        for rule in self.rules.iter().filter(|rule| rule.matches(listener, api)) {
             if !rule.has_topics() {
                 // It matches all that is left, so later rules are unreachable.
-                return Candidates { with_topics, otherwise: rule.to };
+                otherwise = rule.to;
+                break;
             }
             with_topics.push(rule);
         }
-        Candidates { with_topics, otherwise: self.default }
+        let has_configs = CONFIG_APIS.contains(&api);
+        let of_resources = RESOURCES_OF_APIS.map(|(kind, owner)| {
+            (kind, if has_configs { self.without_topics(listener, owner) } else { otherwise })
+        });
+        Candidates { with_topics, otherwise, of_resources }
+    }
+
+    /// The service of calls of an API on a listener that name no topic.
+    fn without_topics(&self, listener: &str, api: Api) -> usize {
+        let rule = self.rules.iter().find(|rule| !rule.has_topics() && rule.matches(listener, api));
+        rule.map_or(self.default, |rule| rule.to)
     }
 
     /// The services that a topic of this name can be in: where the rules lead for some listener and API, the first
@@ -171,27 +200,37 @@ impl Rules {
     /// Whether a rule can send a call of this API to this service.
     pub(super) fn can_lead(&self, api: Api, service: usize) -> bool {
         let leads = |rule: &ResolvedRule| {
-            rule.to == service && rule.matches_api(api) && (!rule.has_topics() || names_topics(api))
+            let leads_calls = rule.matches_api(api) && (!rule.has_topics() || names_topics(api));
+            let has_resources = |(_, owner): &(i64, Api)| !rule.has_topics() && rule.matches_api(*owner);
+            let leads_resources = CONFIG_APIS.contains(&api) && RESOURCES_OF_APIS.iter().any(has_resources);
+            rule.to == service && (leads_calls || leads_resources)
         };
         self.rules.iter().any(leads)
     }
 }
 
 impl Candidates<'_> {
-    /// The services that the call can come to, by its topics.
+    /// The services that the call can come to, by its topics and resources.
     pub(super) fn services(&self) -> Vec<usize> {
         let mut services = vec![self.otherwise];
-        for rule in &self.with_topics {
-            if !services.contains(&rule.to) {
-                services.push(rule.to);
+        let of_topics = self.with_topics.iter().map(|rule| rule.to);
+        for service in of_topics.chain(self.of_resources.iter().map(|(_, service)| *service)) {
+            if !services.contains(&service) {
+                services.push(service);
             }
         }
         services
     }
 
-    /// Whether the topics of the call matter.
-    pub(super) fn have_topics(&self) -> bool {
-        !self.with_topics.is_empty()
+    /// Whether it matters what the call names.
+    pub(super) fn have_names(&self) -> bool {
+        !self.with_topics.is_empty() || self.of_resources.iter().any(|(_, service)| *service != self.otherwise)
+    }
+
+    /// The service of a resource of this type that is not a topic.
+    pub(super) fn service_of_resource(&self, resource_type: i64) -> usize {
+        let found = self.of_resources.iter().find(|(kind, _)| *kind == resource_type);
+        found.map_or(self.otherwise, |(_, service)| *service)
     }
 
     /// The service of a topic in this call.
@@ -212,8 +251,8 @@ fn names_topics(api: Api) -> bool {
         let is_topic = |field: &Field| matches!(field.mark, Mark::TopicName | Mark::TopicId);
         fields.iter().any(|field| is_topic(field) || any(fields_within(field.kind)))
     }
-    // ListConfigResources names none, but lists those of all services.
-    RESOURCE_APIS.contains(&api)
+    // ListConfigResources names no topics, but lists those of all services.
+    CONFIG_APIS.contains(&api)
         || split::find(api).is_some()
         || api.message(Direction::Request).is_some_and(|message| any(message.fields))
 }

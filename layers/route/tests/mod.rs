@@ -96,25 +96,77 @@ async fn a_rule_without_topics_takes_what_earlier_rules_with_topics_leave() {
     assert_eq!(service_of(&route, metadata(&[])).await, "third");
 }
 
-/// Config requests name a topic as a resource of type 2; 4 is a broker.
+/// The versions of the requests that name resources by type and name: a topic is of type 2, a broker of 4.
+const CONFIGS: [(Api, i16); 3] =
+    [(Api::DESCRIBE_CONFIGS, 4), (Api::ALTER_CONFIGS, 2), (Api::INCREMENTAL_ALTER_CONFIGS, 1)];
+
+fn configs((api, version): (Api, i16), resources: &[(i64, &str)]) -> Call {
+    let resource = |(kind, name): &(i64, &str)| {
+        Value::Struct(vec![("ResourceType", Value::Int(*kind)), ("ResourceName", text(name))])
+    };
+    let resources = Value::Array(resources.iter().map(resource).collect());
+    request(api, version, vec![("Resources", resources)])
+}
+
 #[tokio::test]
 async fn configs_of_a_topic_go_where_the_topic_does() {
     let route = route(vec![rule(&[], &[], &["legacy.*"], "legacy")]);
-    let call = |api: Api, version: i16, resources: &[(i64, &str)]| {
-        let resource = |(kind, name): &(i64, &str)| {
-            Value::Struct(vec![("ResourceType", Value::Int(*kind)), ("ResourceName", text(name))])
-        };
-        let resources = Value::Array(resources.iter().map(resource).collect());
-        request(api, version, vec![("Resources", resources)])
-    };
-    for (api, version) in
-        [(Api::DESCRIBE_CONFIGS, 4), (Api::ALTER_CONFIGS, 2), (Api::INCREMENTAL_ALTER_CONFIGS, 1)]
-    {
-        assert_eq!(service_of(&route, call(api, version, &[(2, "legacy.orders")])).await, "legacy");
-        assert_eq!(service_of(&route, call(api, version, &[(4, "1"), (2, "orders")])).await, "local");
-        assert_eq!(service_of(&route, call(api, version, &[(2, "orders")])).await, "local");
-        assert_eq!(service_of(&route, call(api, version, &[(4, "legacy.orders")])).await, "local");
+    for api in CONFIGS {
+        assert_eq!(service_of(&route, configs(api, &[(2, "legacy.orders")])).await, "legacy");
+        assert_eq!(service_of(&route, configs(api, &[(4, "1"), (2, "orders")])).await, "local");
+        assert_eq!(service_of(&route, configs(api, &[(2, "orders")])).await, "local");
+        assert_eq!(service_of(&route, configs(api, &[(4, "legacy.orders")])).await, "local");
+        assert_eq!(service_of(&route, configs(api, &[(32, "legacy.orders")])).await, "local");
     }
+}
+
+/// A group is of type 32, client metrics of 16.
+#[tokio::test]
+async fn configs_of_a_group_go_to_its_members_and_client_metrics_to_those_who_ask_for_them() {
+    let elsewhere = || {
+        vec![
+            rule(&[], &["ConsumerGroupHeartbeat", "JoinGroup"], &[], "legacy"),
+            rule(&[], &["GetTelemetrySubscriptions"], &[], "third"),
+        ]
+    };
+    let list = |version: i16, types: &[i64]| {
+        let types = Value::Array(types.iter().map(|kind| Value::Int(*kind)).collect());
+        let fields = if version == 0 { Vec::new() } else { vec![("ResourceTypes", types)] };
+        request(Api::LIST_CONFIG_RESOURCES, version, fields)
+    };
+    let mut with_topics = elsewhere();
+    with_topics.push(rule(&[], &[], &["third.*"], "third"));
+    for rules in [elsewhere(), with_topics] {
+        let route = route(rules);
+        for api in CONFIGS {
+            assert_eq!(service_of(&route, configs(api, &[(32, "workers"), (32, "others")])).await, "legacy");
+            assert_eq!(service_of(&route, configs(api, &[(16, "all")])).await, "third");
+            assert_eq!(service_of(&route, configs(api, &[(4, "1"), (2, "orders")])).await, "local");
+        }
+        assert_eq!(service_of(&route, list(1, &[32])).await, "legacy");
+        assert_eq!(service_of(&route, list(1, &[16])).await, "third");
+        assert_eq!(service_of(&route, list(1, &[4, 8])).await, "local");
+        assert_eq!(service_of(&route, list(0, &[])).await, "third", "version 0 lists client metrics");
+    }
+    // A rule for the calls themselves takes the topics' configs along, but not the groups.
+    let route = route(vec![rule(&[], &["DescribeConfigs"], &[], "legacy")]);
+    assert_eq!(service_of(&route, configs(CONFIGS[0], &[(2, "orders")])).await, "legacy");
+    assert_eq!(service_of(&route, configs(CONFIGS[0], &[(32, "workers")])).await, "local");
+    assert_eq!(service_of(&route, configs(CONFIGS[2], &[(32, "workers")])).await, "local");
+}
+
+#[test]
+fn config_calls_are_served_at_the_versions_of_the_services_of_groups_too() {
+    use kernel::ServedApi;
+
+    let serving = |name, max| {
+        let range = ServedApi { api: Api::DESCRIBE_CONFIGS, min: 1, max, served_min: 1 };
+        FakeService { served: Served::new([range]), ..FakeService::new(name) }.named()
+    };
+    let rules = vec![rule(&[], &["ConsumerGroupHeartbeat"], &[], "legacy")];
+    let settings = Settings { default: "local".to_owned(), rules };
+    let route = Route::new(&settings, vec![serving("local", 4), serving("legacy", 3)]).unwrap();
+    assert_eq!(route.served().find(Api::DESCRIBE_CONFIGS).map(|served| served.max), Some(3));
 }
 
 #[tokio::test]

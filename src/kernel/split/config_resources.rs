@@ -1,7 +1,8 @@
-//! ListConfigResources: the topics of all owners; other resources are the default owner's.
+//! ListConfigResources: the topics of all owners; other resources are those of the owner of their type.
 
 use kafka_protocol::messages::list_config_resources_response::ConfigResource;
 use kafka_protocol::messages::{ListConfigResourcesRequest, ListConfigResourcesResponse};
+use kafka_protocol::protocol::StrBytes;
 
 use super::items::{ItemsApi, first_error};
 use super::key::ItemKey;
@@ -38,8 +39,9 @@ impl ItemsApi for ListConfigResources {
         request.resource_types = items;
     }
 
-    fn key(_: &i8) -> ItemKey {
-        ItemKey::Nothing
+    /// A type, whatever the names.
+    fn key(resource_type: &i8) -> ItemKey {
+        ItemKey::Resource(*resource_type, StrBytes::default())
     }
 
     fn take_answers(response: &mut ListConfigResourcesResponse) -> Vec<ConfigResource> {

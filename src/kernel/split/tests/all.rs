@@ -103,6 +103,36 @@ fn every_log_directory_is_listed_with_its_own_topics() {
 }
 
 #[test]
+fn types_of_resources_go_to_their_owners() {
+    let api = Api::LIST_CONFIG_RESOURCES;
+    let types = Value::Array(vec![Value::Int(32), Value::Int(4), Value::Int(8)]);
+    let request = encoded(api, Direction::Request, 1, &Value::Struct(vec![("ResourceTypes", types)]));
+    let of_types = |key: &ItemKey| usize::from(matches!(key, ItemKey::Resource(32, _)));
+    let whole = Whole { owner: &of_types, ..whole(1, &request) };
+    let division = find(api).unwrap().divide(&whole).unwrap();
+    let replies = division.parts.iter().map(|part| {
+        let named = format!("of {}", part.owner);
+        let resource =
+            Value::Struct(vec![("ResourceType", Value::Int(32)), ("ResourceName", Value::String(named))]);
+        let response = Value::Struct(vec![("ConfigResources", Value::Array(vec![resource]))]);
+        Reply::new(encoded(api, Direction::Response, 1, &response))
+    });
+    let replies: Vec<Reply> = replies.collect();
+    let asked: Vec<(usize, usize)> = division
+        .parts
+        .iter()
+        .map(|part| {
+            let request = value::decode(api.message(Direction::Request).unwrap(), 1, &part.body).unwrap();
+            (part.owner, request.get("ResourceTypes").unwrap().elements().len())
+        })
+        .collect();
+    assert_eq!(asked, [(1, 1), (0, 2)]);
+    let merged = division.merger.merge(replies, &of_types).unwrap();
+    let merged = decoded(api, 1, &merged.body);
+    assert_eq!(merged.get("ConfigResources").unwrap().elements().len(), 2);
+}
+
+#[test]
 fn config_resources_other_than_topics_are_the_default_owners() {
     let api = Api::LIST_CONFIG_RESOURCES;
     let request = encoded(api, Direction::Request, 1, &Value::Struct(Vec::new()));
