@@ -44,6 +44,12 @@ impl RetentionLimits {
         times.youngest().map(|_| self.expires_ms(times).is_some_and(|expires_ms| expires_ms <= now_ms))
     }
 
+    /// Whether a log is larger than its limit, so that small batches at its start may expire by size. Once it is not, none
+    /// that follows does.
+    pub(in crate::engines) fn is_exceeded(&self, log_bytes: u64) -> bool {
+        self.retention_bytes.is_some_and(|limit| log_bytes > limit as u64)
+    }
+
     /// When a batch is too old, in ms; `None` if never, or if its age is not known.
     pub(in crate::engines) fn expires_ms(&self, times: Times) -> Option<i64> {
         let (limit_ms, youngest) = (self.retention_ms?, times.youngest()?);
@@ -64,3 +70,23 @@ pub struct RetentionLook {
 
 /// The look at one partition; `None` if it does not exist. One that cannot be read fails by itself.
 pub type RetentionOutcome = Result<Option<RetentionLook>, StoreError>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn size_counts_also_for_batches_of_unknown_age() {
+        let limits = RetentionLimits { retention_ms: Some(500), retention_bytes: Some(100) };
+        let expires = |times, log_bytes| limits.expires(times, log_bytes, 10, 1_000);
+        assert_eq!(expires(Times::default(), 110), Some(true));
+        assert_eq!(expires(Times::default(), 109), None);
+        assert_eq!(expires(Times::read(499, -1), 20), Some(true));
+        assert_eq!(expires(Times::read(500, -1), 20), Some(false));
+        assert!(limits.is_exceeded(101) && !limits.is_exceeded(100));
+        let by_size = RetentionLimits { retention_ms: None, ..limits };
+        assert_eq!(by_size.expires(Times::default(), 109, 10, 1_000), Some(false));
+        let by_age = RetentionLimits { retention_bytes: None, ..limits };
+        assert!(!by_age.is_exceeded(u64::MAX));
+    }
+}

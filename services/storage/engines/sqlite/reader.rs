@@ -362,27 +362,53 @@ impl Reader {
         // Many partitions may be looked at, which would push out of the cache what is in use.
         let (log, _snapshot) = self.snapshot(at, Keep::Nothing)?;
         let Some((PartitionDocument { log_start, end, .. }, log)) = log else { return Ok(None) };
-        let (mut bytes, mut from) = (log.bytes, None);
-        let mut step = |span: &Span| {
-            // What all of its batches do together, the oldest do as well.
-            let expires = limits.expires(span.times, bytes, span.bytes, now_ms);
-            if expires == Some(false) {
-                return Step::Into;
-            }
-            bytes = bytes.saturating_sub(span.bytes);
-            if expires == Some(true) {
-                from = Some(span.next);
-            }
-            Step::Over
+        let mut sweep = Sweep { limits: *limits, now_ms, bytes: log.bytes, expired_to: None };
+        let search = |from: i64, sweep: &mut Sweep| {
+            let searched = log.search(&self.connection, from, &mut |span: &Span| sweep.step(span));
+            searched.map_err(|error| failed("reading", &error))
         };
-        let searched = log.search(&self.connection, log_start, &mut step);
-        let first_kept = searched.map_err(|error| failed("reading", &error))?;
+        let mut first_kept = search(log_start, &mut sweep)?;
+        if let Some(first) = first_kept.filter(|first| sweep.expires(first).is_none()) {
+            // The size limit is reached within this batch of unknown age: it expires with a later one that is too old.
+            sweep.bytes = sweep.bytes.saturating_sub(first.bytes);
+            first_kept = search(first.next, &mut sweep)?;
+        }
+        let from = sweep.expired_to;
         let next_ms = match first_kept {
             Some(first) => limits.expires_ms(first.times),
             // Those of unknown age, if any, expire with what follows them.
             None => limits.expires_ms(Times::read(now_ms, -1)).filter(|_| from.unwrap_or(log_start) < end),
         };
         Ok(Some(RetentionLook { end, log_start: from, next_ms }))
+    }
+}
+
+/// Retention's search for the oldest batch that stays.
+struct Sweep {
+    limits: RetentionLimits,
+    now_ms: i64,
+    /// Bytes of the log from where the search has come to.
+    bytes: u64,
+    /// Where the last batch ends that expires.
+    expired_to: Option<i64>,
+}
+
+impl Sweep {
+    /// What all batches of a span do together, the oldest of them do as well.
+    fn expires(&self, span: &Span) -> Option<bool> {
+        self.limits.expires(span.times, self.bytes, span.bytes, self.now_ms)
+    }
+
+    fn step(&mut self, span: &Span) -> Step {
+        match self.expires(span) {
+            Some(false) => return Step::Into,
+            // The oldest of these batches of unknown age may exceed the size, although not all together do.
+            None if self.limits.is_exceeded(self.bytes) => return Step::Into,
+            None => {}
+            Some(true) => self.expired_to = Some(span.next),
+        }
+        self.bytes = self.bytes.saturating_sub(span.bytes);
+        Step::Over
     }
 }
 

@@ -13,10 +13,10 @@ use rules::commands::{Append, Command};
 use rules::documents::{AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 
-use super::index::{Span as BatchSpan, pack_entries};
+use super::index::{Span as BatchSpan, pack_entries, unpack_entries};
 use super::logs::Log;
 use super::open::connect;
-use super::schema::{APPLICATION_ID, FORMAT, pack};
+use super::schema::{APPLICATION_ID, FORMAT, offset_of, pack};
 use super::writer::{Job, ask};
 use super::{Sqlite, verify};
 use crate::engines::memory::Memory;
@@ -242,6 +242,70 @@ async fn a_batch_of_unknown_age_expires_with_those_after_it() {
     assert_eq!(look(2_501).await, (Some(2), None));
     engine.close().await.unwrap();
     std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// Many batches of unknown age, in blocks and in the tail: the oldest go by size, whatever their topic says of age.
+#[tokio::test]
+async fn batches_of_unknown_age_expire_by_size() {
+    let home = folder("unknown-age-by-size");
+    let path = home.join("y.db");
+    let at = TopicPartition { topic: TopicId(uuid::Uuid::from_u128(7)), partition: 0 };
+    let (name, configs) = (Arc::from("orders"), BTreeMap::new());
+    let create = Command::CreateTopic { name, id: at.topic, partitions: 1, configs };
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(NewRecord { timestamp: NO_TIMESTAMP, value: Some(b"v"), ..NewRecord::default() });
+    let batch = Batch::check(builder.build().unwrap()).unwrap();
+    let each = batch.bytes().len() as i64;
+    let append = || Command::Append(Append::new(at, &batch, 1_000));
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    let commands = std::iter::once(create).chain((0..40).map(|_| append())).collect();
+    engine.commit(commands, Vec::new()).await.unwrap();
+    engine.close().await.unwrap();
+    forget_append_times(&Connection::open(&path).unwrap(), at);
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    let look = async |retention_ms, bytes| {
+        let limits = RetentionLimits { retention_ms, retention_bytes: Some(bytes) };
+        let looks = engine.retention(vec![(at, limits)], 1_000_000).await.unwrap();
+        looks.into_iter().next().unwrap().unwrap().unwrap().log_start
+    };
+    for kept in 0..=40 {
+        let expected = Some(40 - kept).filter(|start| *start > 0);
+        for retention_ms in [None, Some(500)] {
+            assert_eq!(look(retention_ms, kept * each).await, expected, "{kept} are kept");
+            // Half a batch more: the one at the limit stays, as in Kafka.
+            let expected = Some(40 - kept - 1).filter(|start| *start > 0);
+            assert_eq!(look(retention_ms, kept * each + each / 2).await, expected, "{kept} and a half are kept");
+        }
+    }
+    // One that is too old takes all before it along, those that the size would have kept too.
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(NewRecord { timestamp: 2_000, value: Some(b"v"), ..NewRecord::default() });
+    let dated = Batch::check(builder.build().unwrap()).unwrap();
+    engine.commit(vec![Command::Append(Append::new(at, &dated, 2_000))], Vec::new()).await.unwrap();
+    assert_eq!(look(Some(500), 10 * each + each / 2).await, Some(41));
+    engine.close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// Makes the batches of a log as an earlier release stored them, which did not keep when they were appended.
+fn forget_append_times(file: &Connection, at: TopicPartition) {
+    let unknown = |entries: &[BatchSpan]| -> Vec<BatchSpan> {
+        entries.iter().map(|entry| BatchSpan { times: Times::default(), ..*entry }).collect()
+    };
+    let log = Log::load(file, at).unwrap().unwrap();
+    let tail = unknown(log.tail());
+    let tail_start = tail.first().map_or(log.end(), |first| first.base);
+    file.execute("UPDATE logs SET tail = ?1", [pack_entries(tail_start, &tail)]).unwrap();
+    let mut blocks = file.prepare("SELECT id, entries FROM blocks").unwrap();
+    let blocks = blocks.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?))).unwrap();
+    let blocks: Vec<(i64, Vec<u8>)> = blocks.collect::<Result<_, _>>().unwrap();
+    assert!(!blocks.is_empty(), "the log is to have blocks");
+    for (id, packed) in blocks {
+        let start = offset_of(id);
+        let entries = pack_entries(start, &unknown(&unpack_entries(start, &packed).unwrap()));
+        file.execute("UPDATE blocks SET entries = ?1 WHERE id = ?2", params![entries, id]).unwrap();
+    }
+    file.execute("UPDATE spans SET undated_ms = -1", []).unwrap();
 }
 
 #[tokio::test]
