@@ -260,36 +260,38 @@ impl Settings {
         }
     }
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot; each fault is reported.
     pub(crate) fn faults(&self) -> Vec<SettingFault> {
-        let fault =
-            |setting, message: String| vec![SettingFault { setting, message, concerns_default: true }];
+        let mut faults = Vec::new();
+        let mut fault = |setting, message: String| {
+            faults.push(SettingFault { setting, message, concerns_default: true });
+        };
         if let Err(message) = engines::find(&self.url) {
-            return fault("url", message);
+            fault("url", message);
         }
         if self.default_partitions < 1 {
             let message =
                 format!("default_partitions is {}, but a topic has at least 1", self.default_partitions);
-            return fault("default_partitions", message);
+            fault("default_partitions", message);
         }
         if self.retention_interval.0.is_zero() {
             let message = "retention_interval is 0; write how often retention runs, such as \"5m\"";
-            return fault("retention_interval", message.to_owned());
+            fault("retention_interval", message.to_owned());
         }
         if self.group_min_session_timeout > self.group_max_session_timeout {
             let message = "group_min_session_timeout must not be longer than group_max_session_timeout";
-            return fault("group_min_session_timeout", message.to_owned());
+            fault("group_min_session_timeout", message.to_owned());
         }
         if self.group_consumer_heartbeat_interval >= self.group_consumer_session_timeout {
             let message =
                 "group_consumer_heartbeat_interval must be shorter than group_consumer_session_timeout";
-            return fault("group_consumer_heartbeat_interval", message.to_owned());
+            fault("group_consumer_heartbeat_interval", message.to_owned());
         }
         if self.commit_bytes_max.0 == 0 || self.queue_bytes_max < self.commit_bytes_max {
             let message = "queue_bytes_max must be at least commit_bytes_max, and both more than 0";
-            return fault("queue_bytes_max", message.to_owned());
+            fault("queue_bytes_max", message.to_owned());
         }
-        Vec::new()
+        faults
     }
 
     /// The store's URL without its password, which any client may read.
@@ -318,6 +320,30 @@ mod tests {
         for plain in ["memory://", "sqlite://yagura.db", "sqlite:///var/a@b.db", "postgres://me@db:5432/x"] {
             assert_eq!(masked(plain), plain);
         }
+    }
+
+    #[test]
+    fn all_faults_are_reported() {
+        let settings = Settings {
+            default_partitions: 0,
+            retention_interval: Span(Duration::ZERO),
+            group_min_session_timeout: Span(Duration::from_secs(2)),
+            group_max_session_timeout: Span(Duration::from_secs(1)),
+            group_consumer_heartbeat_interval: Span(Duration::from_secs(3_600)),
+            commit_bytes_max: ByteSize(0),
+            ..Settings::at("carrier-pigeon://loft")
+        };
+        let named: Vec<&str> = settings.faults().iter().map(|fault| fault.setting).collect();
+        let expected = [
+            "url",
+            "default_partitions",
+            "retention_interval",
+            "group_min_session_timeout",
+            "group_consumer_heartbeat_interval",
+            "queue_bytes_max",
+        ];
+        assert_eq!(named, expected);
+        assert!(Settings::at("memory://").faults().is_empty());
     }
 
     #[test]
