@@ -10,7 +10,7 @@ use bytes::Bytes;
 use config::{Config, Secret};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -171,7 +171,10 @@ enum AdminAnswer {
 fn answer(request: &Request<Incoming>, state: &RwLock<AdminState>) -> AdminAnswer {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let only = "only GET is answered here\n".to_owned();
-        return AdminAnswer::Response(respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, only));
+        let mut refused = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, only);
+        // RFC 9110, 15.5.6.
+        refused.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return AdminAnswer::Response(refused);
     }
     let state = state.read();
     let path = request.uri().path();
@@ -233,7 +236,15 @@ async fn answer_page(state: &RwLock<AdminState>, page: &str) -> Response<Full<By
 
 fn has_token(request: &Request<Incoming>, token: &Secret) -> bool {
     let header = request.headers().get(AUTHORIZATION).map(HeaderValue::as_bytes);
-    header.and_then(|header| header.strip_prefix(b"Bearer ")).is_some_and(|given| token.matches(given))
+    header.and_then(bearer).is_some_and(|given| token.matches(given))
+}
+
+/// The token in the value of an `Authorization` header: the name of the scheme is in any case, and one or more spaces
+/// follow it (RFC 9110, 11.1 and 11.4).
+fn bearer(header: &[u8]) -> Option<&[u8]> {
+    let (scheme, rest) = header.split_at_checked(b"Bearer".len())?;
+    let token = rest.trim_ascii_start();
+    (scheme.eq_ignore_ascii_case(b"Bearer") && token.len() < rest.len()).then_some(token)
 }
 
 fn pretty(value: &Value) -> String {
@@ -265,5 +276,16 @@ mod tests {
         watchdog.failed("another process has the store");
         assert_eq!(state.waiting(), "another process has the store\n");
         assert_eq!(readiness(&state).status(), StatusCode::SERVICE_UNAVAILABLE);
+    }
+
+    #[test]
+    fn the_scheme_of_a_token_is_in_any_case() {
+        for header in ["Bearer s3cret", "bearer s3cret", "BEARER s3cret", "Bearer   s3cret"] {
+            assert_eq!(bearer(header.as_bytes()), Some(&b"s3cret"[..]), "{header}");
+        }
+        assert_eq!(bearer(b"Bearer a b"), Some(&b"a b"[..]));
+        for header in ["Bearers3cret", "Basic s3cret", "Bearer", "Bea", "", "Bearers s3cret"] {
+            assert_eq!(bearer(header.as_bytes()), None, "{header}");
+        }
     }
 }
