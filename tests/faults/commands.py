@@ -98,15 +98,16 @@ def check_addresses(commands):
         try:
             wait(lambda: status(port, "/livez") == 200, lambda: "the admin server does not listen")
             assert status(port, "/metrics") == 401 and status(port, "/metrics", "sesame") == 200
+            assert status(port, "/metrics", "sesame", "bearer") == 200
         finally:
             broker.terminate()
             assert broker.wait(timeout=20) == 0
 
 
-def status(port, path, token=None):
+def status(port, path, token=None, scheme="Bearer"):
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}")
     if token:
-        request.add_header("Authorization", f"Bearer {token}")
+        request.add_header("Authorization", f"{scheme} {token}")
     try:
         with urllib.request.urlopen(request, timeout=5) as response:
             return response.status
@@ -158,6 +159,20 @@ def check_perf(commands):
     assert json.loads(commands.run("perf", "consume", "empty", "--json")[0]).keys() == shown.keys()
     help_text, _ = commands.run("perf", "consume", "--help")
     assert "--format" in help_text and "--json" not in help_text, help_text
+
+
+def check_produce_without_a_record(commands):
+    """It creates nothing."""
+    _, err = commands.run("produce", "never", given=b"")
+    assert '0 records to topic "never", 0 failed' in err, err
+    _, err = commands.run("produce", "never", "--key-separator", ":", given=b"no key\nnone either\n", expect=1)
+    assert "line 2: there is no key separator" in err and "2 failed" in err, err
+    _, err = commands.run("produce", "never", "--format", "json", given=b"{\n", expect=1)
+    assert "line 1: " in err, err
+    assert "never" not in commands.run("topic", "list")[0]
+    _, err = commands.run("produce", "once", "--key-separator", ":", given=b"no key\nk:v\n", expect=1)
+    assert '1 record to topic "once" (1 partition), 1 failed' in err and "line 1: " in err, err
+    assert commands.run("consume", "once")[0] == "v\n"
 
 
 def check_produce_on_a_terminal(commands):
@@ -222,6 +237,7 @@ def main():
             check_topics,
             check_groups,
             check_perf,
+            check_produce_without_a_record,
             check_produce_on_a_terminal,
             check_reader_that_goes,
             check_outage,

@@ -19,7 +19,7 @@ use super::output::{self, Failure};
 
 mod lines;
 
-use lines::Lines;
+use lines::{Chunk, Lines};
 
 /// Most failures that are reported individually; further ones are only counted.
 const REPORTED_MAX: u64 = 10;
@@ -109,6 +109,33 @@ impl Compression {
     }
 }
 
+/// What is read from stdin.
+struct Input {
+    lines: Lines,
+    /// Lines that have been read already.
+    first: Option<Chunk>,
+    /// The number of the last line.
+    number: u64,
+}
+
+impl Input {
+    fn new(lines: Lines) -> Self {
+        Self { lines, first: None, number: 0 }
+    }
+
+    /// The next lines; `None` at the end. It may be dropped at any time.
+    async fn next(&mut self) -> Option<io::Result<Chunk>> {
+        match self.first.take() {
+            Some(chunk) => Some(Ok(chunk)),
+            None => self.lines.next().await,
+        }
+    }
+}
+
+fn unreadable(error: io::Error) -> Failure {
+    Failure::Failed(format!("cannot read stdin: {error}"))
+}
+
 /// Counts for the summary.
 #[derive(Debug, Default)]
 struct Tally {
@@ -134,18 +161,27 @@ impl Produce {
             may_create_topic: true,
             ..Settings::default()
         };
-        let mut producer = Producer::open(cluster, &self.topic, settings).await?;
         if io::stdin().is_terminal() && !self.quiet {
             output::print_error(format!("each line is a record for topic {:?}; end with Ctrl-D", self.topic));
         }
-        let started = Instant::now();
         let mut tally = Tally::default();
-        let read = self.feed(&mut producer, &mut tally, Lines::of(io::stdin())).await;
-        let flushed = producer.flush().await;
-        tally.take(producer.take_deliveries());
+        let mut input = Input::new(Lines::of(io::stdin()));
+        // Looking the topic up may create it, which without a record nobody has asked for.
+        let mut producer = if self.skip_to_record(&mut input, &mut tally).await? {
+            Some(Producer::open(cluster, &self.topic, settings).await?)
+        } else {
+            None
+        };
+        let started = Instant::now();
+        let (mut read, mut flushed) = (Ok(()), Ok(()));
+        if let Some(producer) = &mut producer {
+            read = self.feed(producer, &mut tally, input).await;
+            flushed = producer.flush().await;
+            tally.take(producer.take_deliveries());
+        }
         if !self.quiet {
             let elapsed = started.elapsed().as_secs_f64();
-            let text = tally.summary(&self.topic, producer.partition_count(), elapsed);
+            let text = tally.summary(&self.topic, producer.as_ref().map(Producer::partition_count), elapsed);
             // A closed stderr is ignored: there is no other output for the message.
             let _ = writeln!(io::stderr(), "{text}");
         }
@@ -154,23 +190,40 @@ impl Produce {
         Ok(if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
+    /// Reads up to the first lines of which one is a record; reports the lines before them. Returns whether there is one.
+    async fn skip_to_record(&self, input: &mut Input, tally: &mut Tally) -> Result<bool, Failure> {
+        while let Some(chunk) = input.next().await {
+            let chunk = chunk.map_err(unreadable)?;
+            if chunk.lines().any(|line| self.check(line).is_ok()) {
+                input.first = Some(chunk);
+                return Ok(true);
+            }
+            for line in chunk.lines() {
+                input.number += 1;
+                if let Err(error) = self.check(line) {
+                    tally.fail(1, format!("line {}: {error}", input.number));
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Sends all lines; those that cannot be sent are reported, counted and skipped.
     async fn feed(
         &self,
         producer: &mut Producer,
         tally: &mut Tally,
-        mut lines: Lines,
+        mut input: Input,
     ) -> Result<(), Failure> {
-        let mut number = 0u64;
         loop {
             tokio::select! {
-                chunk = lines.next(), if producer.has_room() => {
+                chunk = input.next(), if producer.has_room() => {
                     let Some(chunk) = chunk else { return Ok(()) };
-                    let chunk = chunk.map_err(|error| Failure::Failed(format!("cannot read stdin: {error}")))?;
+                    let chunk = chunk.map_err(unreadable)?;
                     for line in chunk.lines() {
-                        number += 1;
+                        input.number += 1;
                         if let Err(error) = self.send(producer, line) {
-                            tally.fail(1, format!("line {number}: {error}"));
+                            tally.fail(1, format!("line {}: {error}", input.number));
                         }
                     }
                     producer.turn().await;
@@ -178,6 +231,14 @@ impl Produce {
                 () = producer.drive() => {}
             }
             tally.take(producer.take_deliveries());
+        }
+    }
+
+    /// Whether a line is a record.
+    fn check(&self, line: &[u8]) -> Result<(), String> {
+        match self.format {
+            LineFormat::Json => json::parse(line).map(drop),
+            LineFormat::Value => self.key_and_value(line).map(drop),
         }
     }
 
@@ -203,12 +264,7 @@ impl Produce {
     }
 
     fn send_value(&self, producer: &mut Producer, line: &[u8]) -> Result<(), String> {
-        let (key, value) = match &self.key_separator {
-            None => (None, line),
-            Some(separator) => split(line, separator.as_bytes())
-                .map(|(key, value)| (Some(key), value))
-                .ok_or_else(|| format!("there is no key separator {separator:?} in it"))?,
-        };
+        let (key, value) = self.key_and_value(line)?;
         let null = self.null_value.as_deref().map(str::as_bytes);
         let record = NewRecord {
             timestamp: SystemClock.now_ms(),
@@ -217,6 +273,15 @@ impl Produce {
             headers: &self.headers(),
         };
         producer.push(record, self.partition).map_err(|error| error.to_string())
+    }
+
+    fn key_and_value<'a>(&self, line: &'a [u8]) -> Result<(Option<&'a [u8]>, &'a [u8]), String> {
+        match &self.key_separator {
+            None => Ok((None, line)),
+            Some(separator) => split(line, separator.as_bytes())
+                .map(|(key, value)| (Some(key), value))
+                .ok_or_else(|| format!("there is no key separator {separator:?} in it")),
+        }
     }
 
     fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
@@ -254,13 +319,15 @@ impl Tally {
         self.failed += records;
     }
 
-    fn summary(&self, topic: &str, partitions: usize, seconds: f64) -> String {
+    /// Without a record, nobody has asked for the topic's partitions.
+    fn summary(&self, topic: &str, partitions: Option<usize>, seconds: f64) -> String {
         let delivered = output::count(self.delivered, "record");
-        let partitions = output::count(partitions as u64, "partition");
+        let partitions = partitions.map(|count| format!(" ({})", output::count(count as u64, "partition")));
+        let partitions = partitions.unwrap_or_default();
         let megabytes = self.bytes as f64 / 1e6;
         let failed = self.failed;
         format!(
-            "{delivered} to topic {topic:?} ({partitions}), {failed} failed, {megabytes:.1} MB in {seconds:.1} s"
+            "{delivered} to topic {topic:?}{partitions}, {failed} failed, {megabytes:.1} MB in {seconds:.1} s"
         )
     }
 }
@@ -281,8 +348,9 @@ mod tests {
     fn the_summary_counts_both_sides() {
         let tally = Tally { delivered: 1, failed: 2, bytes: 1_500_000 };
         assert_eq!(
-            tally.summary("t", 3, 0.5),
+            tally.summary("t", Some(3), 0.5),
             "1 record to topic \"t\" (3 partitions), 2 failed, 1.5 MB in 0.5 s"
         );
+        assert!(tally.summary("t", None, 0.5).starts_with("1 record to topic \"t\", 2 failed"));
     }
 }
