@@ -149,6 +149,16 @@ def check_calls(address, first, second):
     assert offset_of(caller, EARLIEST) == (0, first) and offset_of(caller, LATEST) == (AT_LAST, third)
 
 
+def check_without_append(address, second):
+    """A client that knows a later epoch than the backup need not wait until somebody appends."""
+    caller = calls.Caller(address)
+    # The readers may have asked already.
+    assert fetch(caller, AT_RESTORE, current=second)["ErrorCode"] in (UNKNOWN_EPOCH, FENCED)
+    current = current_epoch(caller)
+    assert current > second, f"the epoch is {current} after {second}"
+    assert end_of_epoch(caller, second, current=current)[2] == AT_BACKUP
+
+
 def check_restart(broker, path):
     """A start that nothing is appended after changes nothing; the first append begins an epoch."""
     first = current_epoch(calls.Caller(broker.address))
@@ -197,6 +207,7 @@ def main():
             # Epochs are seconds, and the last one may be one more than its own.
             time.sleep(2.5)
             broker.start()
+            check_without_append(broker.address, second)
             append(broker.address, "new", AT_BACKUP, AT_LAST - AT_BACKUP)
             check_calls(broker.address, first, second)
             for reader in readers:

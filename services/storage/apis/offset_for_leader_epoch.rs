@@ -25,7 +25,9 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     }
     let logs = broker.store.logs(places.clone()).await?;
     let histories = broker.store.epoch_histories(places).await?;
-    let current = broker.store.leader_epoch().await?;
+    let believed = request.topics.iter().flat_map(|topic| &topic.partitions);
+    let believed = believed.map(|partition| partition.current_leader_epoch).max();
+    let current = broker.store.leader_epoch_against(believed, broker.clock.now_ms()).await?;
     let mut results = Vec::with_capacity(request.topics.len());
     for (topic, named) in request.topics.into_iter().zip(&refs) {
         let answer = |partition: &OffsetForLeaderPartition| {
@@ -59,11 +61,13 @@ mod tests {
     use std::sync::Arc;
 
     use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+    use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
     use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
     use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{
-        FetchRequest, FetchResponse, MetadataRequest, MetadataResponse, ProduceRequest, ProduceResponse,
+        FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
+        ProduceRequest, ProduceResponse,
     };
     use kernel::Api;
     use kernel::clock::ManualClock;
@@ -141,20 +145,30 @@ mod tests {
 
     /// What Metadata and Fetch take for the current epoch of `orders`.
     async fn current(broker: &Arc<Broker>) -> i32 {
+        let epoch = reported(broker).await;
+        for (sent, error) in [(epoch - 1, 74), (epoch, 0), (epoch + 1, 75)] {
+            assert_eq!(fetch_believing(broker, sent).await, error, "{sent} of {epoch}");
+        }
+        epoch
+    }
+
+    /// The error of a Fetch of `orders` by a client that takes this for the current epoch.
+    async fn fetch_believing(broker: &Arc<Broker>, epoch: i32) -> i16 {
+        let partition =
+            FetchPartition::default().with_current_leader_epoch(epoch).with_partition_max_bytes(1);
+        let topic = FetchTopic::default().with_topic(text::topic_name("orders"));
+        let topic = topic.with_partitions(vec![partition]);
+        let request = FetchRequest::default().with_max_bytes(1).with_topics(vec![topic]);
+        let response: FetchResponse = ask(broker, Api::FETCH, 12, &request).await;
+        response.responses[0].partitions[0].error_code
+    }
+
+    /// What Metadata reports.
+    async fn reported(broker: &Arc<Broker>) -> i32 {
         let topic = MetadataRequestTopic::default().with_name(Some(text::topic_name("orders")));
         let request = MetadataRequest::default().with_topics(Some(vec![topic]));
         let response: MetadataResponse = ask(broker, Api::METADATA, 9, &request).await;
-        let epoch = response.topics[0].partitions[0].leader_epoch;
-        for (sent, error) in [(epoch - 1, 74), (epoch, 0), (epoch + 1, 75)] {
-            let partition =
-                FetchPartition::default().with_current_leader_epoch(sent).with_partition_max_bytes(1);
-            let topic = FetchTopic::default().with_topic(text::topic_name("orders"));
-            let topic = topic.with_partitions(vec![partition]);
-            let request = FetchRequest::default().with_max_bytes(1).with_topics(vec![topic]);
-            let response: FetchResponse = ask(broker, Api::FETCH, 12, &request).await;
-            assert_eq!(response.responses[0].partitions[0].error_code, error, "{sent} of {epoch}");
-        }
-        epoch
+        response.topics[0].partitions[0].leader_epoch
     }
 
     async fn ends<const N: usize>(broker: &Arc<Broker>, epochs: [i32; N]) -> [(i32, i64); N] {
@@ -191,6 +205,54 @@ mod tests {
         );
         produce(&broker, "orders", 1).await;
         assert_eq!(ends(&broker, [101, 300, 500]).await, [(101, 6), (101, 6), (500, 7)]);
+    }
+
+    /// The original was opened at 100 and at 300, when the clients learned its epoch; the backup knows 100, and is opened at
+    /// 500. Whatever a client asks first, it need not wait for an append.
+    #[tokio::test]
+    async fn a_client_that_knows_a_later_epoch_than_a_restored_store_waits_for_no_append() {
+        for first in [Api::FETCH, Api::LIST_OFFSETS, Api::OFFSET_FOR_LEADER_EPOCH] {
+            let store = Arc::new(Memory::new());
+            let broker = broker_at(&store, 100);
+            topic(&broker, "orders", 1, &[]).await;
+            produce(&broker, "orders", 3).await;
+            let broker = broker_at(&store, 500);
+            assert_eq!(reported(&broker).await, 100);
+            assert_eq!(error_of(&broker, first, 300).await, 75, "{first}");
+            // It asks for metadata, and these are later than what it knows.
+            assert_eq!(reported(&broker).await, 500, "{first}");
+            for api in [Api::FETCH, Api::LIST_OFFSETS, Api::OFFSET_FOR_LEADER_EPOCH] {
+                for (epoch, error) in [(300, 74), (500, 0), (501, 75)] {
+                    assert_eq!(error_of(&broker, api, epoch).await, error, "{api} at {epoch}");
+                }
+            }
+            assert_eq!(ends(&broker, [100, 300, 500, 501]).await, [(100, 3), (100, 3), (500, 3), (-1, -1)]);
+            assert_eq!(reported(&broker).await, 500, "it is not recorded twice");
+            produce(&broker, "orders", 1).await;
+            assert_eq!(current(&broker).await, 500);
+            assert_eq!(ends(&broker, [100, 300, 500]).await, [(100, 3), (100, 3), (500, 4)]);
+        }
+    }
+
+    /// The error for a client that takes this for the current epoch of `orders`.
+    async fn error_of(broker: &Arc<Broker>, api: Api, epoch: i32) -> i16 {
+        let name = text::topic_name("orders");
+        match api {
+            Api::FETCH => fetch_believing(broker, epoch).await,
+            Api::LIST_OFFSETS => {
+                let partition = ListOffsetsPartition::default().with_timestamp(-1);
+                let partition = partition.with_current_leader_epoch(epoch);
+                let topic = ListOffsetsTopic::default().with_name(name).with_partitions(vec![partition]);
+                let request = ListOffsetsRequest::default().with_topics(vec![topic]);
+                let response: ListOffsetsResponse = ask(broker, api, 6, &request).await;
+                response.topics[0].partitions[0].error_code
+            }
+            _ => {
+                let request = request("orders", &[(0, epoch, 100)]);
+                let response: OffsetForLeaderEpochResponse = ask(broker, api, 4, &request).await;
+                response.topics[0].partitions[0].error_code
+            }
+        }
     }
 
     #[tokio::test]

@@ -98,6 +98,7 @@ impl Dice {
                     defaults: GroupDefaults { session_ms: 45_000, heartbeat_ms: 5_000 },
                 }
             }
+            5 if self.roll(3) == 0 => Command::RecordEpoch { epoch: (step / 25) as i32 },
             5 => Command::AllocateProducerId { seed: self.roll(3) as u32 },
             6 | 7 => {
                 Command::AdvanceLogStart { partition: self.partition(ids), offset: self.roll(40) as i64 - 2 }

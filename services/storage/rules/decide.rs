@@ -1,6 +1,6 @@
 //! The two calls of an engine: which documents a command needs, and its decision.
 
-use crate::commands::{Command, Outcome};
+use crate::commands::{Applied, Command, Outcome};
 use crate::documents::{
     Counters, GroupConfigs, PartitionDocument, ProducerDocument, Subscription, TopicDocument,
 };
@@ -29,7 +29,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::AdvanceLogStart { partition, .. } => {
             wanted.write::<PartitionDocument>(partition);
         }
-        Command::AllocateProducerId { .. } => {
+        Command::AllocateProducerId { .. } | Command::RecordEpoch { .. } => {
             wanted.write::<Counters>(&());
         }
         Command::Retain(retain) => {
@@ -62,6 +62,10 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
             group_configs::alter(set, group, configs, *defaults)
         }
         Command::Append(append) => log::append(set, append),
+        Command::RecordEpoch { epoch } => {
+            log::record_epoch(set, *epoch);
+            Ok(Applied::Changed)
+        }
         Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
         Command::AllocateProducerId { seed } => producers::allocate_id(set, *seed),
         Command::Retain(retain) => log::retain(set, retain),

@@ -87,6 +87,11 @@ fn begin_epoch(set: &mut WorkingSet<'_>, at: TopicPartition, log: &mut Partition
     history.trim(log.log_start);
     log.leader_epoch = epoch;
     set.put::<EpochHistory>(&at, history);
+    record_epoch(set, epoch);
+}
+
+/// Records that the store has used a leader epoch. It never goes back.
+pub(crate) fn record_epoch(set: &mut WorkingSet<'_>, epoch: i32) {
     let mut counters = set.get::<Counters>(&()).copied().unwrap_or_default();
     if counters.leader_epoch < epoch {
         counters.leader_epoch = epoch;

@@ -183,6 +183,19 @@ fn a_partition_records_a_leader_epoch_when_it_is_appended_to() {
 }
 
 #[test]
+fn a_leader_epoch_is_recorded_without_an_append() {
+    let mut bench = Bench::with_topic();
+    for (epoch, recorded) in [(7, 7), (5, 7), (9, 9)] {
+        assert_eq!(bench.run(Command::RecordEpoch { epoch }), Ok(Applied::Changed));
+        assert_eq!(bench.0.get::<Counters>(&()).unwrap().leader_epoch, recorded);
+    }
+    assert_eq!(bench.0.get::<EpochHistory>(&AT), None, "no partition has used it");
+    let append = Append { leader_epoch: 9, ..Append::new(AT, &batch(-1, -1, -1, 1), 0) };
+    bench.run(Command::Append(append)).unwrap();
+    assert_eq!(bench.0.get::<EpochHistory>(&AT).unwrap().at(0), Some(9));
+}
+
+#[test]
 fn a_duplicate_begins_no_leader_epoch() {
     let mut bench = Bench::with_topic();
     bench.base_offset(batch(9, 0, 0, 2));

@@ -6,16 +6,19 @@
 //!
 //! An opening that appends nothing writes nothing. The first append of all records the epoch for the store, and the first
 //! to each partition records it there, together with the batch. Clients are only told an epoch that is recorded, so that
-//! none that they know is ever taken back.
+//! none that they know is ever taken back. A client of the original of a restored store knows a later one, and believes
+//! no metadata with an earlier one: so the epoch is recorded, too, once a client shows that it knows a later one than is
+//! recorded. It need not wait until somebody appends.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use kernel::TopicPartition;
+use rules::commands::Command;
 use rules::documents::{Counters, EpochHistory};
 
 use super::engine::Store;
-use crate::engines::StoreError;
+use crate::engines::{Holds, StoreError};
 
 /// 2024-01-01, in ms since the Unix epoch.
 const FIRST_MS: i64 = 1_704_067_200_000;
@@ -26,6 +29,25 @@ impl Store {
     /// The leader epoch of every partition, as clients see it.
     pub(crate) async fn leader_epoch(&self) -> Result<i32, StoreError> {
         Ok(self.get_one::<Counters>(&()).await?.map_or(0, |counters| counters.leader_epoch))
+    }
+
+    /// The leader epoch of every partition, for a call whose client takes `believed` for it. If that is later, this
+    /// opening's epoch is recorded, so that the client finds it when it asks for metadata, as it does on UNKNOWN_LEADER_EPOCH.
+    pub(crate) async fn leader_epoch_against(
+        &self,
+        believed: Option<i32>,
+        now_ms: i64,
+    ) -> Result<i32, StoreError> {
+        let recorded = self.leader_epoch().await?;
+        if believed.is_some_and(|believed| believed > recorded) {
+            let epoch = self.epoch_to_append(now_ms).await?;
+            // At most once for an opening, whatever clients send.
+            if epoch > recorded {
+                let record = vec![Command::RecordEpoch { epoch }];
+                self.engine().await?.commit(record, Holds::new()).await?;
+            }
+        }
+        Ok(recorded)
     }
 
     /// The leader epoch that this opening of the store appends with.

@@ -114,7 +114,8 @@ struct Epochs {
 impl Epochs {
     /// Histories are read only for clients that ask where their last epoch ended, which consumers do otherwise.
     async fn of(broker: &Broker, known: &[KnownPartition]) -> Result<Self, StoreError> {
-        let current = broker.store.leader_epoch().await?;
+        let believed = known.iter().filter_map(|known| known.position.leader_epoch).max();
+        let current = broker.store.leader_epoch_against(believed, broker.clock.now_ms()).await?;
         let asked = known.iter().filter(|known| known.position.last_fetched_epoch.is_some());
         let histories = broker.store.epoch_histories(asked.map(|known| known.at).collect()).await?;
         Ok(Self { current, histories })

@@ -55,7 +55,8 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let from_start =
         asked.iter().any(|(_, partition)| matches!(partition.timestamp, EARLIEST | EARLIEST_LOCAL));
     let histories = broker.store.epoch_histories(known().filter(|_| from_start).collect()).await?;
-    let current_epoch = broker.store.leader_epoch().await?;
+    let believed = asked.iter().map(|(_, partition)| partition.current_leader_epoch).max();
+    let current_epoch = broker.store.leader_epoch_against(believed, broker.clock.now_ms()).await?;
     let mut answers = Answers::default();
     for ((topic, partition), place) in asked.into_iter().zip(places) {
         let is_repeated = repeated.contains(&(topic, partition.partition_index));

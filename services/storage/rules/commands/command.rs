@@ -64,6 +64,11 @@ pub enum Command {
     },
     /// Appends one record batch.
     Append(Append),
+    /// Records that the store has used a leader epoch (KIP-320), before a partition is appended to with it.
+    RecordEpoch {
+        /// The epoch.
+        epoch: i32,
+    },
     /// Advances the log start offset: DeleteRecords.
     AdvanceLogStart {
         /// The partition.

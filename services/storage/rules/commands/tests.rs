@@ -169,6 +169,7 @@ fn commands_round_trip() {
             defaults: GroupDefaults { session_ms: 45_000, heartbeat_ms: 5_000 },
         },
         Command::Append(Append::new(AT, &batch(), 17)),
+        Command::RecordEpoch { epoch: 6 },
         Command::AdvanceLogStart { partition: AT, offset: -1 },
         Command::AllocateProducerId { seed: 7 },
         Command::ExpireProducer { producer: producer(None), taken_ms: Some(5), now_ms: 6 },
