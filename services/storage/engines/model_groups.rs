@@ -88,7 +88,8 @@ impl Dice {
             (Arc::<str>::from(self.pick(&MEMBERS[1..])), Arc::new(partitions))
         };
         let members: BTreeMap<_, _> = (0..count).map(&mut target).collect();
-        InstallTarget { epoch: self.roll(8) as i32, members, now_ms }
+        let (epoch, base_epoch) = (self.roll(8) as i32, self.roll(4) as i32);
+        InstallTarget { epoch, base_epoch, members, now_ms }
     }
 
     fn advance(&mut self, ids: &[TopicId], now_ms: i64) -> Advance {
@@ -98,6 +99,7 @@ impl Dice {
             member_epoch: self.roll(4) as i32,
             owned: (self.roll(2) == 0).then_some(owned),
             is_full: self.roll(2) == 0,
+            awaited_epoch: self.roll(8) as i32,
             waits_for_target: self.roll(2) == 0,
             now_ms,
         }

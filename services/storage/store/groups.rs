@@ -53,6 +53,23 @@ impl Store {
         Ok(Some(GroupView::new(document, Vec::new(), None)))
     }
 
+    /// A group whose target assignment is to be computed; `None` if it must be read again. If it changes while it is read,
+    /// it is the group of an earlier epoch with members that are later: then the next target is due at once. It costs as
+    /// much as the group has members.
+    pub(crate) async fn group_to_assign(&self, group: &Arc<str>) -> Result<Option<GroupView>, StoreError> {
+        let Some(document) = self.get_one::<GroupDocument>(group).await? else { return Ok(None) };
+        let members = self.scan::<MemberDocument>(MemberDocument::of_group(group)).await?;
+        let topics = self.get_one::<GroupTopics>(group).await?;
+        let again = self.get_one::<GroupDocument>(group).await?;
+        let has_epoch = again.is_some_and(|again| again.generation == document.generation);
+        if has_epoch && members.len() != document.members as usize {
+            // A member that gets another id leaves the epoch as it is, and may be read with both or none.
+            return Ok(None);
+        }
+        let members = members.into_iter().map(|(key, member)| (key.member, member));
+        Ok(Some(GroupView::new(document, members.collect(), topics)))
+    }
+
     /// A group as far as one member needs it.
     pub(crate) async fn member_view(
         &self,

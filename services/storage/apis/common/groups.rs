@@ -72,7 +72,12 @@ pub(crate) async fn commit_with_topics(
 ) -> Result<Outcome, StoreError> {
     for _ in 0..LOOKUPS_MAX {
         match commit_refusable(broker, call, group, command.clone()).await? {
-            Ok(Applied::MissingTopics(names)) => add_facts(broker, &mut command, &names).await?,
+            Ok(Applied::MissingTopics(names)) => {
+                add_facts(broker, &mut command, &names).await?;
+                if let Some(known) = known_topics(&mut command) {
+                    known.let_others_stand();
+                }
+            }
             outcome => return Ok(outcome),
         }
     }

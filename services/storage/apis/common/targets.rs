@@ -14,62 +14,83 @@ use tokio::time::{Instant, timeout_at};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 
-/// How often one call computes or awaits a target. If the group has changed each time, the member is told what is there,
-/// and gets its new assignment with a later heartbeat.
-const ROUNDS_MAX: usize = 3;
+/// How often one call computes or awaits a target, and how long. If none is installed that knows of its member, that is
+/// told what is there, and gets its new assignment with a later heartbeat.
+const PATIENCE: Patience = Patience { rounds_max: 3, wait_max: Duration::from_secs(1) };
 
-/// How long a call waits for its turn. Then its member is told what is there, too.
-const WAIT_MAX: Duration = Duration::from_secs(1);
+/// The same until the group has its first target. Without any, there is nothing to tell a member: it is in no epoch.
+const PATIENCE_FOR_THE_FIRST: Patience = Patience { rounds_max: 20, wait_max: Duration::from_secs(10) };
 
-/// Continues a call once the target assignment of its group is installed.
+/// How long a call waits for a target.
+#[derive(Clone, Copy)]
+struct Patience {
+    rounds_max: usize,
+    wait_max: Duration,
+}
+
+/// Continues a call once a target assignment is installed that knows of its member.
 pub(crate) async fn advance(
     broker: &Broker,
     call: &Call,
     group: &Arc<str>,
-    mut advance: Advance,
+    advance: Advance,
 ) -> Result<Outcome, StoreError> {
     // The broker must not expire a member whose call it holds itself.
     let _waits = broker.coordinator.waits(group, &advance.member_id);
-    let deadline = Instant::now() + WAIT_MAX;
-    for round in 1..=ROUNDS_MAX {
-        let mut commands = Vec::with_capacity(2);
-        let due = timeout_at(deadline, due_target(broker, group)).await;
-        let is_late = due.is_err();
-        let turn = due.unwrap_or(Ok(None))?.map(|(target, turn)| {
-            commands.push(GroupCommand::InstallTarget(target));
-            turn
-        });
-        advance.waits_for_target = round < ROUNDS_MAX && !is_late;
-        commands.push(GroupCommand::Advance(Box::new(advance)));
-        let outcome = commit_all(broker, call, group, commands).await?;
-        drop(turn);
-        match outcome {
-            // The group epoch had changed, and the target was not installed.
-            Ok(Applied::TargetDue(due)) => advance = *due,
+    for patience in [PATIENCE, PATIENCE_FOR_THE_FIRST] {
+        match advance_within(broker, call, group, advance.clone(), patience).await? {
             // A member that has joined must not be told that it has not.
-            Ok(Applied::Heartbeat(HeartbeatReply { member_epoch: JOIN_EPOCH, .. })) => break,
+            Ok(Applied::Heartbeat(HeartbeatReply { member_epoch: JOIN_EPOCH, .. })) => {}
             outcome => return Ok(outcome),
         }
     }
     Ok(Err(ErrorCode::CoordinatorLoadInProgress.into()))
 }
 
-/// Computes the target assignment of a group, if it is due. Others that need it wait while the turn is kept.
+async fn advance_within(
+    broker: &Broker,
+    call: &Call,
+    group: &Arc<str>,
+    mut advance: Advance,
+    patience: Patience,
+) -> Result<Outcome, StoreError> {
+    let deadline = Instant::now() + patience.wait_max;
+    let mut round = 0;
+    loop {
+        round += 1;
+        let mut commands = Vec::with_capacity(2);
+        let due = timeout_at(deadline, due_target(broker, group, advance.awaited_epoch)).await;
+        let is_late = due.is_err();
+        let turn = due.unwrap_or(Ok(None))?.map(|(target, turn)| {
+            commands.push(GroupCommand::InstallTarget(target));
+            turn
+        });
+        advance.waits_for_target = round < patience.rounds_max && !is_late;
+        commands.push(GroupCommand::Advance(Box::new(advance)));
+        let outcome = commit_all(broker, call, group, commands).await?;
+        drop(turn);
+        match outcome {
+            // The target was not installed. A call that does not wait does not come here.
+            Ok(Applied::TargetDue(due)) => advance = *due,
+            outcome => return Ok(outcome),
+        }
+    }
+}
+
+/// Computes the target assignment of a group, if that of an epoch or of a later one is due. Others that need it wait while
+/// the turn is kept, and find that it knows of them as well.
 async fn due_target(
     broker: &Broker,
     group: &Arc<str>,
+    awaited_epoch: i32,
 ) -> Result<Option<(InstallTarget, OwnedMutexGuard<()>)>, StoreError> {
     let turn = broker.targets.turn(group).await;
     let document = broker.store.get_one::<GroupDocument>(group).await?;
-    let is_due = document.is_some_and(|document| document.has_due_target());
-    if !is_due {
+    let assignment_epoch = document.and_then(|document| Some(document.consumer.as_ref()?.assignment_epoch));
+    if assignment_epoch.is_none_or(|epoch| epoch >= awaited_epoch) {
         return Ok(None);
     }
-    let Some(view) = broker.store.group(group).await? else { return Ok(None) };
-    if view.members.len() != view.group.members as usize {
-        // It changes faster than it can be read.
-        return Ok(None);
-    }
+    let Some(view) = broker.store.group_to_assign(group).await? else { return Ok(None) };
     let target = broker.targets.compute(view, broker.time.now_ms()).await?;
     Ok(target.map(|target| (target, turn)))
 }

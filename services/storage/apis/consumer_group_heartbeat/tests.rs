@@ -6,12 +6,16 @@ use std::sync::Arc;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
+use kernel::clock::ManualClock;
 use kernel::{Api, ErrorCode, Ticket, TopicId};
 use rules::commands::{Command, NewConfigs};
 use rules::documents::GroupState;
 
-use crate::apis::testing::{ask, broker, topic};
+use crate::apis::testing::{NOW_MS, ask, broker, broker_over, topic};
 use crate::broker::Broker;
+use crate::engines::Engine;
+use crate::engines::sqlite::Sqlite;
+use crate::settings::Settings;
 
 fn request(member: &'static str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
     ConsumerGroupHeartbeatRequest::default()
@@ -127,6 +131,79 @@ async fn beat(
     assert_eq!(response.error_code, 0, "{response:?}");
     let told = response.assignment.map(|told| told.topic_partitions.into_iter().flat_map(|of| of.partitions));
     (response.member_epoch, told.map_or(has, Iterator::collect))
+}
+
+/// The error of a join of a member of the group `b` that subscribes to a topic, by its name or by an expression.
+async fn join_with(broker: &Arc<Broker>, number: usize) -> i16 {
+    let topic = StrBytes::from_string(format!("burst-{number}"));
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(StrBytes::from_static_str("b")))
+        .with_member_id(StrBytes::from_string(format!("m-{number}")))
+        .with_rebalance_timeout_ms(60_000)
+        .with_topic_partitions(Some(Vec::new()));
+    let request = if number.is_multiple_of(5) {
+        request.with_subscribed_topic_regex(Some(topic))
+    } else {
+        request.with_subscribed_topic_names(Some(vec![kafka_protocol::messages::TopicName(topic)]))
+    };
+    let response: ConsumerGroupHeartbeatResponse =
+        ask(broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
+    assert!(response.error_code != 0 || response.member_epoch > 0, "{response:?}");
+    response.error_code
+}
+
+/// Each changes what the group subscribes to. A store on disk decides those that wait together, one after another.
+async fn join_in_a_burst(broker: Arc<Broker>) {
+    const MEMBERS: usize = 50;
+    for number in 0..MEMBERS {
+        topic(&broker, &format!("burst-{number}"), 1, &[]).await;
+    }
+    let mut joins = tokio::task::JoinSet::new();
+    for number in 0..MEMBERS {
+        let broker = Arc::clone(&broker);
+        joins.spawn(async move { join_with(&broker, number).await });
+    }
+    assert_eq!(joins.join_all().await, vec![0; MEMBERS]);
+    // They have joined, and heartbeats bring each its topic.
+    let name: Arc<str> = Arc::from("b");
+    for _ in 0..20 {
+        let view = broker.store.group(&name).await.unwrap().unwrap();
+        let mut is_over = view.group.state == GroupState::Stable;
+        for (member, document) in &view.members {
+            let own = document.consumer.as_ref().unwrap();
+            is_over &= own.assigned.len() == 1;
+            let request = ConsumerGroupHeartbeatRequest::default()
+                .with_group_id(GroupId(StrBytes::from_static_str("b")))
+                .with_member_id(StrBytes::from_string(member.to_string()))
+                .with_member_epoch(own.epoch)
+                .with_rebalance_timeout_ms(-1);
+            let response: ConsumerGroupHeartbeatResponse =
+                ask(&broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
+            assert_eq!(response.error_code, 0, "{response:?}");
+        }
+        if is_over {
+            assert_eq!(view.members.len(), MEMBERS);
+            return;
+        }
+    }
+    panic!("the group does not come to rest");
+}
+
+#[tokio::test]
+async fn a_burst_of_joins_of_different_subscriptions_gets_no_error() {
+    join_in_a_burst(broker().await).await;
+}
+
+#[tokio::test]
+async fn a_burst_of_joins_on_a_store_on_disk_gets_no_error() {
+    let home = std::env::temp_dir().join(format!("yagura-burst-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&home);
+    std::fs::create_dir_all(&home).unwrap();
+    let store = Arc::new(Sqlite::open(&home.join("y.db"), &Settings::at("")).unwrap());
+    let broker = broker_over(Arc::clone(&store), Arc::new(ManualClock::at(NOW_MS)), 64 << 20);
+    join_in_a_burst(broker).await;
+    store.close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
 }
 
 #[tokio::test]

@@ -92,7 +92,7 @@ pub struct HeartbeatReply {
     pub assignment: Option<Arc<Partitions>>,
 }
 
-/// The rest of a heartbeat whose member waits for the target assignment of its group's epoch. The member has joined, and
+/// The rest of a heartbeat whose member waits for a target assignment that knows of it. The member has joined, and
 /// what it subscribes to is stored; what is left is to advance it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Advance {
@@ -104,7 +104,9 @@ pub struct Advance {
     pub owned: Option<Partitions>,
     /// Whether the reply carries the assignment even if it has not changed.
     pub is_full: bool,
-    /// Whether it waits for the target assignment of the group's epoch. A member that does not advances towards the one
+    /// The group epoch once its heartbeat was applied. The target assignments of this epoch and of later ones know of it.
+    pub awaited_epoch: i32,
+    /// Whether it waits for such a target assignment. A member that does not advances towards the one
     /// that is there, and towards the next one with a later heartbeat.
     pub waits_for_target: bool,
     /// The time, in ms.

@@ -10,8 +10,10 @@ use crate::documents::Partitions;
 /// A target assignment, computed aside from a snapshot of the group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstallTarget {
-    /// The group epoch that it was computed for. If the group has another one now, nothing is installed.
+    /// The group epoch that it was computed for. The group may have a later one now: then the next target is due at once.
     pub epoch: i32,
+    /// The assignment epoch that the group had: its targets are changed. If it has another one now, nothing is installed.
+    pub base_epoch: i32,
     /// The target of each member whose target changes.
     pub members: BTreeMap<Arc<str>, Arc<Partitions>>,
     /// The time, in ms.

@@ -111,6 +111,7 @@ fn group_commands() -> Vec<GroupCommand> {
         }),
         GroupCommand::InstallTarget(InstallTarget {
             epoch: 3,
+            base_epoch: 1,
             members: BTreeMap::from([(
                 text("m"),
                 Arc::new(BTreeMap::from([(AT.topic, BTreeSet::from([1, 2]))])),
@@ -122,6 +123,7 @@ fn group_commands() -> Vec<GroupCommand> {
             member_epoch: 2,
             owned: None,
             is_full: true,
+            awaited_epoch: 4,
             waits_for_target: true,
             now_ms: 1,
         })),

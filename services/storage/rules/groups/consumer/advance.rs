@@ -21,13 +21,15 @@ pub(in crate::groups) fn advance(group: &mut Group<'_>, advance: &Advance) -> Re
     advance_or_wait(group, advance.clone())
 }
 
-/// Advances a member, unless the target assignment of the group's epoch is due: it would only take a step towards an old
-/// one.
+/// Advances a member, unless a target assignment that knows of it is due: it would only take a step towards an old one.
+/// That of the group's epoch need not be there: while many members join, each would wait for all.
 pub(super) fn advance_or_wait(group: &mut Group<'_>, advance: Advance) -> Result<Applied, Refused> {
     let id = &advance.member_id;
     let own = group.consumer(id).ok_or_else(unknown_member)?;
     let assigned_before = own.assigned.clone();
-    let is_due = advance.waits_for_target && group.document.has_due_target();
+    let assignment_epoch = group.document.consumer.as_ref().map(|own| own.assignment_epoch);
+    let is_behind = assignment_epoch.is_some_and(|epoch| epoch < advance.awaited_epoch);
+    let is_due = advance.waits_for_target && is_behind;
     if !is_due {
         take_step(group, id, advance.owned.as_ref());
     }

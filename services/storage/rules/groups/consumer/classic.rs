@@ -56,6 +56,7 @@ pub(in crate::groups) fn join(group: &mut Group<'_>, join: &Join) -> Result<Appl
         member_id: id,
         owned: Some(owned(&join.known_topics, &subscription)),
         is_full: false,
+        awaited_epoch: group.group_epoch(),
         waits_for_target: true,
         now_ms: join.now_ms,
     };

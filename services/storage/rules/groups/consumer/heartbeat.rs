@@ -36,6 +36,7 @@ pub(in crate::groups) fn heartbeat(
         member_epoch: own.epoch,
         owned: heartbeat.owned.clone(),
         is_full: heartbeat.is_full(),
+        awaited_epoch: group.group_epoch(),
         waits_for_target: true,
         now_ms: heartbeat.now_ms,
     };

@@ -21,7 +21,7 @@ pub(in crate::groups) fn missing_topics(group: &mut Group<'_>, command: &GroupCo
         _ => return BTreeSet::new(),
     };
     let may_upgrade = matches!(command, GroupCommand::ConsumerHeartbeat(heartbeat) if heartbeat.joins());
-    if is_of_consumers && are_current(command) {
+    if is_of_consumers && (are_current(command) || known.others_stand()) {
         if !names.is_empty() {
             group.load_topics();
         }
@@ -78,13 +78,14 @@ pub(in crate::groups) fn is_subscribed(group: &Group<'_>, topic: &str) -> bool {
     topics.by_name.contains_key(topic) || matching.any(|topics| topics.contains(topic))
 }
 
-/// Updates the metadata of the subscribed topics. Returns whether it has changed. If that of the group is current, only
-/// the topics that it lacks need be known.
+/// Updates the metadata of the subscribed topics. Returns whether it has changed. If that of the group is current, or
+/// stands, only the topics that it lacks need be known.
 pub(super) fn update_topics(group: &mut Group<'_>, known: &KnownTopics, is_current: bool) -> bool {
     group.load_topics();
     let before = &group.topics().topics;
+    let stands = is_current || known.others_stand();
     let find = |name: &str| match before.get(name) {
-        Some(topic) if is_current && !known.knows(name) => Some(*topic),
+        Some(topic) if stands && !known.knows(name) => Some(*topic),
         _ => known.get(name),
     };
     let topic = |name: &Arc<str>| Some((Arc::clone(name), find(name)?));

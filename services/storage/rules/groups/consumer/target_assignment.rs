@@ -1,7 +1,8 @@
-//! The target assignment, computed once per group epoch.
+//! The target assignment, computed for a group epoch.
 //!
-//! Computing it takes time, so it happens aside, on a snapshot, and never while a store decides commands. It is
-//! installed only if the group epoch still stands.
+//! Computing it takes time, so it happens aside, on a snapshot, and never while a store decides commands. The group may
+//! have a later epoch once it is installed (KIP-848 lets the assignment epoch lag behind the group epoch): while many
+//! members join, none of their targets would ever be installed otherwise.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use crate::groups::view::GroupView;
 /// number of steps.
 pub fn target_assignment(view: &GroupView, now_ms: i64) -> Option<InstallTarget> {
     let epoch = view.group.generation;
+    let base_epoch = view.group.consumer.as_ref()?.assignment_epoch;
     if !view.group.has_due_target() {
         return None;
     }
@@ -40,21 +42,25 @@ pub fn target_assignment(view: &GroupView, now_ms: i64) -> Option<InstallTarget>
     let changed = view.members.iter().zip(targets).filter(|((_, member), target)| *before(member) != *target);
     let members: BTreeMap<_, _> =
         changed.map(|((id, _), target)| (Arc::clone(id), Arc::new(target))).collect();
-    Some(InstallTarget { epoch, members, now_ms })
+    Some(InstallTarget { epoch, base_epoch, members, now_ms })
 }
 
-/// Installs a target assignment, unless the group epoch has changed since. Then it is due again, and whoever needs it
-/// computes it.
+/// Installs a target assignment, unless another one has been installed since it was computed.
 pub(in crate::groups) fn install(group: &mut Group<'_>, target: &InstallTarget) {
-    let has_epoch = group.group_epoch() == target.epoch;
-    let is_due = group.document.consumer.as_ref().is_some_and(|own| own.assignment_epoch < target.epoch);
-    // A static member may have got another member id, which leaves the epoch as it is.
+    let assignment_epoch = group.document.consumer.as_ref().map(|own| own.assignment_epoch);
+    let is_from_here = assignment_epoch == Some(target.base_epoch);
+    let is_later = target.epoch > target.base_epoch && target.epoch <= group.group_epoch();
+    // If it is behind, the next one is due, and those who have left or got another id meanwhile are left out. A static
+    // member that gets another id leaves the epoch as it is, so a target of the group's epoch must be about all of them.
+    let is_behind = target.epoch < group.group_epoch();
     let are_members = target.members.keys().all(|id| group.consumer(id).is_some());
-    if !has_epoch || !is_due || !are_members {
+    if !is_from_here || !is_later || !(are_members || is_behind) {
         return;
     }
     for (id, partitions) in &target.members {
-        group.change_consumer(id, |own| own.target = Arc::clone(partitions));
+        if group.consumer(id).is_some() {
+            group.change_consumer(id, |own| own.target = Arc::clone(partitions));
+        }
     }
     group.enter_target_epoch(target.epoch);
     settle(group, target.now_ms);

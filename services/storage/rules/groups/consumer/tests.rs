@@ -288,9 +288,10 @@ fn a_target_of_an_earlier_epoch_is_not_installed() {
     store.leave_with("a", None, -1).unwrap();
     store.heartbeat("a", 0, |_| {}).unwrap();
     let epoch = store.group().generation;
+    let base_epoch = epoch;
     let install = |epoch, id: &str, numbers: &[i32]| {
         let members = BTreeMap::from([(text(id), shared(numbers))]);
-        GroupCommand::InstallTarget(InstallTarget { epoch, members, now_ms: 0 })
+        GroupCommand::InstallTarget(InstallTarget { epoch, base_epoch, members, now_ms: 0 })
     };
     let before = store.documents.0.clone();
     // One of an earlier epoch, of a later one, and one of this epoch, which has its target.
@@ -313,6 +314,69 @@ fn a_target_of_an_earlier_epoch_is_not_installed() {
     store.run(install(epoch + 1, "a", &[3])).unwrap();
     let reply = HeartbeatReply { member_epoch: epoch + 1, assignment: Some(shared(&[3])) };
     assert_eq!(heartbeat(&mut store), Ok(Applied::Heartbeat(reply)));
+}
+
+/// Members that join faster than targets are computed: each waits for one that knows of it, and not for the last one.
+#[test]
+fn a_target_behind_the_group_epoch_is_installed() {
+    let mut store = Store::with_topic(2);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    let joins = |store: &mut Store, id: &str| {
+        let heartbeat = store.full_heartbeat(id, 0);
+        match store.run(GroupCommand::ConsumerHeartbeat(Box::new(heartbeat))) {
+            Ok(Applied::TargetDue(advance)) => advance,
+            other => panic!("{other:?}"),
+        }
+    };
+    let b = joins(&mut store, "b");
+    let target = target_assignment(&store.view(), store.now_ms).unwrap();
+    let c = joins(&mut store, "c");
+    assert_eq!((b.awaited_epoch, c.awaited_epoch, target.epoch, target.base_epoch), (2, 3, 2, 1));
+    store.run(GroupCommand::InstallTarget(target.clone())).unwrap();
+    let reply = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[])) };
+    assert_eq!(store.run(GroupCommand::Advance(b)), Ok(Applied::Heartbeat(reply)));
+    assert_eq!(store.state(), (GroupState::Assigning, 3));
+    let before = store.documents.0.clone();
+    assert_eq!(store.run(GroupCommand::Advance(c.clone())), Ok(Applied::TargetDue(c.clone())));
+    // The targets of members have changed since it was computed.
+    store.run(GroupCommand::InstallTarget(InstallTarget { epoch: 3, ..target })).unwrap();
+    assert!(store.documents.0 == before);
+    // A member that has left since is left out.
+    let members = [("b", shared(&[])), ("c", shared(&[1])), ("gone", shared(&[0]))];
+    let members = members.into_iter().map(|(id, partitions)| (text(id), partitions)).collect();
+    joins(&mut store, "d");
+    let target = InstallTarget { epoch: 3, base_epoch: 2, members, now_ms: 0 };
+    store.run(GroupCommand::InstallTarget(target)).unwrap();
+    let Ok(Applied::Heartbeat(reply)) = store.run(GroupCommand::Advance(c)) else { panic!() };
+    assert_eq!((reply.member_epoch, store.state()), (3, (GroupState::Assigning, 4)));
+    store.install_target();
+    for _ in 0..3 {
+        for id in ["a", "b", "c", "d"] {
+            let owned = store.assigned(id);
+            store.holds(id, &owned);
+        }
+        store.check_exclusive();
+    }
+    assert_eq!(store.state(), (GroupState::Stable, 4));
+}
+
+/// Each brings a topic. Who looked up those of the group before others came need not do so again.
+#[test]
+fn topics_that_others_have_brought_may_stand() {
+    let mut store = Store::with_topic(2);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    let other = TopicFacts { name: text("other"), id: TopicId(Uuid::from_u128(8)), partitions: 1 };
+    let mut known_topics = KnownTopics::default();
+    known_topics.add(&BTreeSet::from([text("other")]), vec![other]);
+    let topics = Some(BTreeSet::from([text("other")]));
+    let mut joins = ConsumerHeartbeat { known_topics, topics, ..store.full_heartbeat("b", 0) };
+    let missing = Applied::MissingTopics(BTreeSet::from([text("t")]));
+    assert_eq!(store.run(GroupCommand::ConsumerHeartbeat(Box::new(joins.clone()))), Ok(missing));
+    joins.known_topics.let_others_stand();
+    let outcome = store.run(GroupCommand::ConsumerHeartbeat(Box::new(joins)));
+    assert!(matches!(outcome, Ok(Applied::TargetDue(_))), "{outcome:?}");
+    assert_eq!(store.topics_of().topics.len(), 2);
+    assert_eq!(store.topics_of().topics[&text("t")].partitions, 2);
 }
 
 /// A call does not wait for ever: its member advances towards the target that is there.
