@@ -43,7 +43,7 @@ impl<'a> Conversation<'a> {
         session.set_request_bytes_max(context.frame_bytes_max);
         Self {
             context,
-            session,
+            session: Arc::clone(&session),
             served: context.stack.served(),
             lane: Lane::new(),
             reader: Reader::new(
@@ -52,6 +52,7 @@ impl<'a> Conversation<'a> {
                 context.stall_timeout,
                 context.requests.clone(),
                 Arc::clone(traffic),
+                session,
             ),
             calls: Calls::default(),
             outbox: Outbox::new(
@@ -84,9 +85,7 @@ impl<'a> Conversation<'a> {
             }
             let may_read = self.may_read();
             self.reader.set_alone(self.calls.len() == 0 && self.outbox.len() == 0);
-            if !may_read {
-                self.reader.pause();
-            }
+            self.reader.set_paused(!may_read);
             tokio::select! {
                 biased;
                 () = &mut draining, if self.end.is_none() => self.end = Some(CloseReason::Drained),
@@ -96,7 +95,7 @@ impl<'a> Conversation<'a> {
                     Err(end) => return end,
                 },
                 () = self.calls.oldest_ended(), if self.calls.len() > 0 => {}
-                frame = self.reader.next(), if may_read => self.receive(frame),
+                frame = self.reader.next(), if self.end.is_none() => self.receive(frame),
                 () = over(&mut self.muted), if self.muted.is_some() => {}
             }
         }

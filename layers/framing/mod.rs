@@ -16,6 +16,8 @@
 //! connection; records that are read while it is sent, piece by piece. [`kernel::budget`] says who gets memory when not all
 //! can have it. A client that holds some and moves less than 64 KiB per `stall_timeout` while others wait is closed; the
 //! clock is stopped while Yagura itself does not read (no request memory yet, too many calls in flight, a muted client).
+//! Meanwhile the buffer is filled, so that a client that goes is noticed, and what it waited for is given up; one that has
+//! sent more than that before it went is noticed once these requests are read.
 //! The largest frame is `frame_bytes_max`; if that is left out and the request memory is small, half of it.
 //!
 //! **How it refuses.** By closing, as Kafka does: a length below 8 or above the largest frame, a header cut

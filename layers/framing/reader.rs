@@ -13,10 +13,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use kernel::Api;
 use kernel::budget::{Budget, HalfRead, Lease, STEP_BYTES_MAX, STEP_BYTES_MIN, WHOLE_BYTES_MAX};
 use kernel::ports::BoxFuture;
 use kernel::stream::ByteStream;
+use kernel::{Api, Session};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf, ReadHalf};
 
 use super::close_reason::{CloseReason, ForeignProtocol};
@@ -51,6 +51,11 @@ pub(super) struct Reader {
     is_first: bool,
     /// Whether no other call of the connection is under way.
     is_alone: bool,
+    /// Whether no frame may be read now.
+    is_paused: bool,
+    /// Whether the stream has been found to end while a frame waited.
+    is_over: bool,
+    session: Arc<Session>,
     frame_bytes_max: usize,
     stall: Stall,
     requests: Budget,
@@ -95,6 +100,7 @@ impl Reader {
         stall_timeout: Duration,
         requests: Budget,
         traffic: Arc<Traffic>,
+        session: Arc<Session>,
     ) -> Self {
         Self {
             half,
@@ -102,6 +108,9 @@ impl Reader {
             stage: Stage::None,
             is_first: true,
             is_alone: true,
+            is_paused: false,
+            is_over: false,
+            session,
             frame_bytes_max,
             stall: Stall::new(stall_timeout),
             requests,
@@ -109,7 +118,7 @@ impl Reader {
         }
     }
 
-    /// The next frame, or why there is none.
+    /// The next frame, or why there is none. While it has to wait, a client that has gone ends its session.
     pub(super) async fn next(&mut self) -> Result<Frame, CloseReason> {
         poll_fn(|context| self.poll_next(context)).await
     }
@@ -140,9 +149,34 @@ impl Reader {
         !self.is_alone && length > COPIED_BYTES_MAX && api != Some(&Api::PRODUCE.0.to_be_bytes()[..])
     }
 
-    /// Stops the sender's clock until [`Reader::next`] is polled again.
-    pub(super) fn pause(&mut self) {
-        self.stall.reset();
+    /// Says whether no frame may be read. Then the sender's clock stands still, and [`Reader::next`] only looks whether the
+    /// client has gone.
+    pub(super) fn set_paused(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+        if is_paused {
+            self.stall.reset();
+        }
+    }
+
+    /// Reads on while a frame has to wait, as far as the buffer goes. If the stream ends, nobody waits for the answers to the
+    /// calls before that frame: those that are parked end. An end after more bytes is not seen until these are read.
+    fn look_ahead(&mut self, context: &mut Context<'_>) {
+        while !self.is_over && self.buffer.len() < SMALL_BYTES {
+            let mut space = [MaybeUninit::<u8>::uninit(); SMALL_BYTES];
+            let mut read = ReadBuf::uninit(&mut space[self.buffer.len()..]);
+            match Pin::new(&mut self.half).poll_read(context, &mut read) {
+                Poll::Pending => return,
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => {
+                    self.traffic.bytes_in.add(read.filled().len() as u64);
+                    self.buffer.extend_from_slice(read.filled());
+                }
+                // Whoever reads the frames before it comes to this end again.
+                Poll::Ready(_) => {
+                    self.is_over = true;
+                    self.session.end();
+                }
+            }
+        }
     }
 
     /// Reads and discards until the client closes.
@@ -159,11 +193,19 @@ impl Reader {
     }
 
     fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Result<Frame, CloseReason>> {
+        if self.is_paused {
+            // A frame that is read into place is gone on with later.
+            if matches!(self.stage, Stage::None | Stage::Drawing { .. }) {
+                self.look_ahead(context);
+            }
+            return Poll::Pending;
+        }
         loop {
             match &mut self.stage {
                 Stage::None => match self.parse_buffer()? {
                     // Polled again once the calls before it have been answered.
                     Held::Whole(length) | Held::Head(length) if self.must_wait(length) => {
+                        self.look_ahead(context);
                         return Poll::Pending;
                     }
                     Held::Whole(end) => match self.try_take(end) {
@@ -177,7 +219,11 @@ impl Reader {
                     Held::Head(length) => self.begin_large(length),
                 },
                 Stage::Drawing { end, lease } => {
-                    let (end, lease) = (*end, ready!(lease.as_mut().poll(context)));
+                    let end = *end;
+                    let Poll::Ready(lease) = lease.as_mut().poll(context) else {
+                        self.look_ahead(context);
+                        return Poll::Pending;
+                    };
                     self.stage = Stage::None;
                     return Poll::Ready(Ok(Frame { bytes: self.split(end), lease }));
                 }
@@ -364,7 +410,8 @@ mod tests {
         let (half, _) = tokio::io::split(Box::new(server) as Box<dyn ByteStream>);
         let requests = Budget::for_requests(bytes_max);
         let traffic = Arc::new(Traffic::new(requests.clone(), Budget::for_replies(0)));
-        (client, Reader::new(half, bytes_max, Duration::from_secs(30), requests, traffic))
+        let session = Session::for_tests();
+        (client, Reader::new(half, bytes_max, Duration::from_secs(30), requests, traffic, session))
     }
 
     fn frame(length: usize) -> Vec<u8> {

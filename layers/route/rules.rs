@@ -40,12 +40,8 @@ const COORDINATOR_APIS: &[Api] = &[
 
 /// APIs that name topics, groups and what else has configs as resources, by type and name (`ResourceType`,
 /// `ResourceName`), or list them by type (`ResourceTypes`).
-pub(super) const CONFIG_APIS: &[Api] = &[
-    Api::DESCRIBE_CONFIGS,
-    Api::ALTER_CONFIGS,
-    Api::INCREMENTAL_ALTER_CONFIGS,
-    Api::LIST_CONFIG_RESOURCES,
-];
+pub(super) const CONFIG_APIS: &[Api] =
+    &[Api::DESCRIBE_CONFIGS, Api::ALTER_CONFIGS, Api::INCREMENTAL_ALTER_CONFIGS, Api::LIST_CONFIG_RESOURCES];
 
 /// The `ResourceType` of client metrics.
 pub(super) const CLIENT_METRICS_RESOURCE: i64 = 16;
@@ -224,7 +220,8 @@ impl Candidates<'_> {
 
     /// Whether it matters what the call names.
     pub(super) fn have_names(&self) -> bool {
-        !self.with_topics.is_empty() || self.of_resources.iter().any(|(_, service)| *service != self.otherwise)
+        !self.with_topics.is_empty()
+            || self.of_resources.iter().any(|(_, service)| *service != self.otherwise)
     }
 
     /// The service of a resource of this type that is not a topic.

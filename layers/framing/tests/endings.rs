@@ -35,6 +35,45 @@ async fn what_was_asked_before_the_client_stopped_sending_is_done_and_answered()
     assert_eq!(client.expect_end().await, CloseReason::Closed);
 }
 
+/// Too many calls are in flight, or the next one has to wait for those before it.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_is_noticed_while_its_next_request_may_not_be_read() {
+    for (max_in_flight, next) in [(1, "echo".to_owned()), (16, format!("echo{}", " ".repeat(5_000)))] {
+        let rig = Rig::with(Settings { max_in_flight, ..Settings::default() }, 1 << 20);
+        let mut client = rig.connect();
+        client.send([request("park"), request(&next)].concat()).await;
+        settle().await;
+        assert_eq!((rig.script.started(), rig.script.ended.lock().len()), (1, 0));
+        drop(client.pipe);
+        timeout(HOUR, client.served).await.unwrap().unwrap();
+        assert_eq!(rig.script.ended.lock()[0], "park");
+        assert_eq!(rig.requests.bytes_in_use(), 0);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_goes_is_noticed_while_its_next_request_waits_for_memory() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send(request("park")).await;
+    settle().await;
+    let mut leases = Vec::new();
+    for bytes in [1 << 10, 1] {
+        while let Some(lease) = rig.requests.try_take(bytes) {
+            leases.push(lease);
+        }
+    }
+    client.send(request(&format!("echo{}", " ".repeat(1_000)))).await;
+    settle().await;
+    assert_eq!((rig.script.started(), rig.script.ended.lock().len()), (1, 0));
+    drop(client.pipe);
+    settle().await;
+    assert_eq!(*rig.script.ended.lock(), ["park"]);
+    drop(leases);
+    timeout(HOUR, client.served).await.unwrap().unwrap();
+    assert_eq!(rig.requests.bytes_in_use(), 0);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_hangup_comes_after_the_replies_before_it() {
     let rig = Rig::new();

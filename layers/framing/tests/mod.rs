@@ -60,6 +60,7 @@ impl Script {
                 "close" => reply.close = true,
                 "mute" => reply.mute = Some(ms),
                 "sleep" => sleep(ms).await,
+                "park" => call.session.ended().await,
                 "gate" => self.gate.acquire().await.unwrap().forget(),
                 _ => {}
             }

@@ -66,8 +66,8 @@ mod tests {
     use kafka_protocol::messages::offset_for_leader_epoch_request::OffsetForLeaderTopic;
     use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
     use kafka_protocol::messages::{
-        FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest, MetadataResponse,
-        ProduceRequest, ProduceResponse,
+        FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, MetadataRequest,
+        MetadataResponse, ProduceRequest, ProduceResponse,
     };
     use kernel::Api;
     use kernel::clock::ManualClock;

@@ -141,6 +141,21 @@ fn records_that_no_consumer_could_read_are_noticed() {
     assert_eq!(with(second + 8, 1), "record 1 of 3 has a header without a name");
 }
 
+/// Kafka stores them: `DefaultRecord` decodes the name of a header only when a client asks for it, with `Utils.utf8`, which
+/// replaces malformed bytes and fails at none.
+#[test]
+fn names_of_headers_need_not_be_utf_8() {
+    let good = batch(Codec::None);
+    let mut records = good.bytes()[HEADER_BYTES..].to_vec();
+    let name = records.len() - 22 + 9;
+    assert_eq!(records[name], b'h');
+    records[name] = 0xff;
+    assert_eq!(fault(3, &records), "nothing");
+    let read: Vec<Record> =
+        announcing(3, Codec::None, &records).records(1 << 20).unwrap().map(Result::unwrap).collect();
+    assert_eq!(read[1].headers[0].key, &b"\xff"[..], "it is given back as it came");
+}
+
 #[test]
 fn numbers_are_as_long_as_every_client_reads_them() {
     // Length, attributes, time, offset, no key, no value, no headers.

@@ -307,6 +307,8 @@ fn fields(record: &mut impl Fields, index: i32) -> Result<i64, Fault> {
         return Err(Fault::Wrong("has a negative number of headers"));
     }
     for _ in 0..headers {
+        // Names are not checked to be UTF-8, as in Kafka: its broker steps over them by their length, or keeps their bytes,
+        // and its client reads U+FFFD for what is malformed.
         if !skip_nullable(record)? {
             return Err(Fault::Wrong("has a header without a name"));
         }

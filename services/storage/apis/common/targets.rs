@@ -16,14 +16,14 @@ use crate::engines::StoreError;
 
 /// How often one call computes or awaits a target, and how long. If none is installed that knows of its member, that is
 /// told what is there, and gets its new assignment with a later heartbeat.
-const PATIENCE: Patience = Patience { rounds_max: 3, wait_max: Duration::from_secs(1) };
+const WAIT: TargetWait = TargetWait { rounds_max: 3, wait_max: Duration::from_secs(1) };
 
 /// The same until the group has its first target. Without any, there is nothing to tell a member: it is in no epoch.
-const PATIENCE_FOR_THE_FIRST: Patience = Patience { rounds_max: 20, wait_max: Duration::from_secs(10) };
+const WAIT_FOR_THE_FIRST: TargetWait = TargetWait { rounds_max: 20, wait_max: Duration::from_secs(10) };
 
 /// How long a call waits for a target.
 #[derive(Clone, Copy)]
-struct Patience {
+struct TargetWait {
     rounds_max: usize,
     wait_max: Duration,
 }
@@ -37,8 +37,8 @@ pub(crate) async fn advance(
 ) -> Result<Outcome, StoreError> {
     // The broker must not expire a member whose call it holds itself.
     let _waits = broker.coordinator.waits(group, &advance.member_id);
-    for patience in [PATIENCE, PATIENCE_FOR_THE_FIRST] {
-        match advance_within(broker, call, group, advance.clone(), patience).await? {
+    for wait in [WAIT, WAIT_FOR_THE_FIRST] {
+        match advance_within(broker, call, group, advance.clone(), wait).await? {
             // A member that has joined must not be told that it has not.
             Ok(Applied::Heartbeat(HeartbeatReply { member_epoch: JOIN_EPOCH, .. })) => {}
             outcome => return Ok(outcome),
@@ -52,9 +52,9 @@ async fn advance_within(
     call: &Call,
     group: &Arc<str>,
     mut advance: Advance,
-    patience: Patience,
+    wait: TargetWait,
 ) -> Result<Outcome, StoreError> {
-    let deadline = Instant::now() + patience.wait_max;
+    let deadline = Instant::now() + wait.wait_max;
     let mut round = 0;
     loop {
         round += 1;
@@ -65,7 +65,7 @@ async fn advance_within(
             commands.push(GroupCommand::InstallTarget(target));
             turn
         });
-        advance.waits_for_target = round < patience.rounds_max && !is_late;
+        advance.waits_for_target = round < wait.rounds_max && !is_late;
         commands.push(GroupCommand::Advance(Box::new(advance)));
         let outcome = commit_all(broker, call, group, commands).await?;
         drop(turn);

@@ -274,7 +274,11 @@ async fn batches_of_unknown_age_expire_by_size() {
             assert_eq!(look(retention_ms, kept * each).await, expected, "{kept} are kept");
             // Half a batch more: the one at the limit stays, as in Kafka.
             let expected = Some(40 - kept - 1).filter(|start| *start > 0);
-            assert_eq!(look(retention_ms, kept * each + each / 2).await, expected, "{kept} and a half are kept");
+            assert_eq!(
+                look(retention_ms, kept * each + each / 2).await,
+                expected,
+                "{kept} and a half are kept"
+            );
         }
     }
     // One that is too old takes all before it along, those that the size would have kept too.
