@@ -20,6 +20,7 @@ export PATH="$tools/venv/bin:$PATH"
 part "format" cargo fmt --all --check
 part "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 part "unit and integration tests" cargo test --workspace --locked
+part "fuzzing" env FUZZ_SECONDS=60 cargo test --workspace --locked --test campaign
 part "release build" cargo build --release --locked
 binary=$root/target/release/yagura
 

@@ -12,6 +12,8 @@ mod dispatch;
 mod due;
 mod effort;
 pub mod engines;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod group_page;
 mod port;
 mod regexes;

@@ -184,6 +184,15 @@ fn cpu_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or_default())
 }
 
+/// How many names match; see [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn count_matching(regex: &str, names: Vec<Arc<str>>) -> Option<usize> {
+    match match_all(&compile(regex).ok()?, names, TIME_MAX) {
+        Outcome::Matches(topics) => Some(topics.len()),
+        Outcome::TookTooLong(_) => None,
+    }
+}
+
 fn refused(message: String) -> Refused {
     Refused::new(ErrorCode::InvalidRegularExpression, message)
 }

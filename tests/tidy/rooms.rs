@@ -9,6 +9,7 @@ use super::root;
 
 const KERNEL: &str = "src/kernel";
 const RULES: &str = "services/storage/rules";
+const FUZZ: &str = "tests/fuzz";
 /// The package of the whole, in `src`, stands at the root.
 const ROOT: &str = "";
 
@@ -18,7 +19,8 @@ fn may_depend(room: &str, on: &str) -> bool {
         KERNEL => false,
         RULES | "layers" => on == KERNEL,
         "config" => on == KERNEL || on == "layers" || on.starts_with("services/"),
-        ROOT => true,
+        // Tests that cross rooms.
+        ROOT | FUZZ => true,
         service if service.starts_with("services/") => on == KERNEL || on.starts_with(&format!("{service}/")),
         other => {
             panic!("{other} is a crate of which tests/tidy/rooms.rs does not know what it may depend on")

@@ -173,9 +173,9 @@ impl Batch {
         i64::from_be_bytes(int(&self.bytes, 0))
     }
 
-    /// Offset after the last record.
+    /// Offset after the last record. The greatest one there is, if a broker sends a batch beyond it.
     pub fn next_offset(&self) -> i64 {
-        self.base_offset() + i64::from(self.last_offset_delta()) + 1
+        self.base_offset().saturating_add(i64::from(self.last_offset_delta()) + 1)
     }
 
     /// The epoch of the leader that appended it.

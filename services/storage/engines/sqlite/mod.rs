@@ -84,6 +84,17 @@ use state::{Clean, Unfolded, known_document, known_partition};
 use unreadable::Unreadable;
 use writer::{AnswerTo, Job, Writer};
 
+/// Reads a row of the journal; see [`crate::fuzzing`].
+#[cfg(feature = "fuzzing")]
+pub(crate) fn journal_changes(changes: &[u8], batches: &bytes::Bytes) -> Option<usize> {
+    let mut count = 0;
+    let read = journal::read(changes, batches, |_| {
+        count += 1;
+        Ok(())
+    });
+    read.is_ok().then_some(count)
+}
+
 /// `sqlite://FILE`
 pub(super) static KIND: EngineKind = EngineKind {
     scheme: "sqlite",

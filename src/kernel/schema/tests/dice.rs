@@ -1,6 +1,6 @@
 //! Random bodies of any message, deterministic by seed.
 //!
-//! `tests/support` of the root package includes this file for its hostile requests, so it refers to the
+//! `tests/support` of the root package and `tests/fuzz` include this file for their requests, so it refers to the
 //! schema through its parent module, which differs there.
 
 use uuid::Uuid;
