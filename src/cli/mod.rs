@@ -234,6 +234,8 @@ mod tests {
             "yagura perf roundtrip t --rate 100 --size 100 --format text",
             "yagura store backup a.db b.db",
             "yagura store verify a.db",
+            "yagura store verify sqlite:///var/a.db",
+            "yagura store salvage a.db b.db",
             "yagura completions fish",
         ] {
             if let Err(error) = parse(line) {

@@ -1,4 +1,5 @@
-//! `yagura store`: backup and verification of a SQLite store's file, also while a broker has it open.
+//! `yagura store`: backup and verification of a SQLite store's file, also while a broker has it open, and what to do if it is
+//! damaged.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use super::output::{self, Failure};
 
 const BAR: &str = "{msg} [{bar:40}] {percent}% {eta} left";
 
-/// Back up or verify the file of a SQLite store; the broker may be running.
+/// Back up, verify or salvage the file of a SQLite store; only to salvage it the broker must be stopped.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     #[command(subcommand)]
@@ -21,24 +22,55 @@ pub(crate) struct Store {
 enum Verb {
     Backup(Backup),
     Verify(Verify),
+    Salvage(Salvage),
 }
 
 /// Copy a consistent snapshot of a store.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yagura store backup yagura.db /backup/yagura.db")]
 struct Backup {
-    /// The store's file.
+    /// The store's file, or its URL.
+    #[arg(value_parser = store_file)]
     source: PathBuf,
     /// The file to create.
+    #[arg(value_parser = store_file)]
     target: PathBuf,
 }
 
-/// Read a whole store and check that nothing in it is damaged. Exits with 1 if anything is.
+/// Read a whole store and check that nothing in it is damaged, all records of every batch included. Exits with 1 if anything
+/// is.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yagura store verify /backup/yagura.db")]
 struct Verify {
-    /// The store's file.
+    /// The store's file, or its URL.
+    #[arg(value_parser = store_file)]
     file: PathBuf,
+}
+
+/// Copy what can be read of a damaged store, which no broker may have open, into a new one. The damaged one is not changed.
+///
+/// Topics, records, producers, groups and their offsets are copied, around what is damaged. Records keep their offsets:
+/// consumers skip those that are lost. Prints what was lost, and exits with 1 if anything was.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  yagura store salvage yagura.db salvaged.db && yagura store verify salvaged.db"
+)]
+struct Salvage {
+    /// The damaged store's file, or its URL.
+    #[arg(value_parser = store_file)]
+    source: PathBuf,
+    /// The file to create.
+    #[arg(value_parser = store_file)]
+    target: PathBuf,
+}
+
+/// The file of a store, which may be written as the URL that a broker has.
+fn store_file(text: &str) -> Result<PathBuf, String> {
+    match text.split_once("://") {
+        None if !text.is_empty() => Ok(PathBuf::from(text)),
+        Some(("sqlite", file)) if !file.is_empty() => Ok(PathBuf::from(file)),
+        _ => Err("name the file of a SQLite store, such as yagura.db or sqlite://yagura.db".to_owned()),
+    }
 }
 
 impl Store {
@@ -46,6 +78,7 @@ impl Store {
         match self.verb {
             Verb::Backup(args) => args.run(),
             Verb::Verify(args) => args.run(),
+            Verb::Salvage(args) => args.run(),
         }
     }
 }
@@ -76,5 +109,37 @@ impl Verify {
         let report = report.map_err(Failure::Failed)?;
         output::print(&format!("{report}\n"))?;
         Ok(if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Salvage {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let bar = output::progress(0, BAR).with_message("copying");
+        let mut progress = |done: u64, total: u64| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let report = sqlite::salvage(&self.source, &self.target, &mut progress);
+        bar.finish_and_clear();
+        let report = report.map_err(Failure::Failed)?;
+        output::print(&format!("{report}\n"))?;
+        Ok(if report.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_is_named_by_its_file_or_its_url() {
+        let file = |text| store_file(text).map(|path| path.display().to_string());
+        for (text, path) in [("y.db", "y.db"), ("sqlite://y.db", "y.db"), ("sqlite:///var/y.db", "/var/y.db")]
+        {
+            assert_eq!(file(text).as_deref(), Ok(path));
+        }
+        for text in ["", "sqlite://", "memory://", "postgres://host/y"] {
+            assert!(file(text).unwrap_err().contains("sqlite://yagura.db"), "{text}");
+        }
     }
 }

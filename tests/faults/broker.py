@@ -19,10 +19,10 @@ def free_port():
 class Broker:
     """One broker process on one store, which may be started again and again on the same port."""
 
-    def __init__(self, binary, store, wrapper=(), file_bytes_max=None):
+    def __init__(self, binary, store, wrapper=(), file_bytes_max=None, admin="off"):
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.command = [*wrapper, binary, "broker", "--storage", store, "--admin", "off", "--listen", self.address]
+        self.command = [*wrapper, binary, "broker", "--storage", store, "--admin", admin, "--listen", self.address]
         self.file_bytes_max = file_bytes_max
         self.process = None
         self.log = b""

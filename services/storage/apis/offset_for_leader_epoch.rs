@@ -32,7 +32,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     for (topic, named) in request.topics.into_iter().zip(&refs) {
         let answer = |partition: &OffsetForLeaderPartition| {
             let found = topics.at(named, partition.partition).and_then(|at| {
-                let log = logs.get(&at).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+                let log = logs.get(at)?;
                 check_leader_epoch(epochs::known_epoch(partition.current_leader_epoch), current)?;
                 let history = histories.get(&at).map(|history| &**history);
                 Ok(end_of_epoch(log, history, current, partition.leader_epoch))

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::Ticket;
+use kernel::{ErrorCode, Ticket};
 use rules::commands::{Command, GroupCommand};
 use rules::documents::{DocumentKind, DueComplete, GroupDocument, LiveGroup};
 use rules::groups::{GroupView, must_resume};
@@ -28,6 +28,8 @@ use crate::engines::StoreError;
 const PAUSE: Duration = Duration::from_millis(10);
 /// The pause after the store has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// When a group that is damaged is looked at again.
+const AFTER_DAMAGE_MS: i64 = 60_000;
 /// Ticks, and groups that are resumed, in one commit.
 const COMMANDS_MAX: usize = 256;
 
@@ -179,19 +181,27 @@ impl Timeouts {
         self.commit(broker, std::mem::take(commands)).await
     }
 
-    /// Commits commands, and notes the groups that are resumed then.
+    /// Commits commands, and notes the groups that are resumed then. A group that refuses one because it is damaged is not
+    /// asked again at once.
     async fn commit(&mut self, broker: &Broker, commands: Vec<Command>) -> Result<(), StoreError> {
         if commands.is_empty() {
             return Ok(());
         }
-        let resumed = |command: &Command| match command {
-            Command::Group { group, command: GroupCommand::Resume { .. } } => Some(Arc::clone(group)),
+        let of_group = |command: &Command| match command {
+            Command::Group { group, command } => {
+                Some((Arc::clone(group), matches!(command, GroupCommand::Resume { .. })))
+            }
             _ => None,
         };
-        let resumed: Vec<_> = commands.iter().filter_map(resumed).collect();
-        broker.store.commit(&Ticket::only(), commands).await?;
-        for group in &resumed {
-            self.left_off.remove(group);
+        let groups: Vec<_> = commands.iter().filter_map(of_group).collect();
+        let outcomes = broker.store.commit(&Ticket::only(), commands).await?;
+        let again_ms = broker.time.now_ms() + AFTER_DAMAGE_MS;
+        for ((group, resumes), outcome) in groups.iter().zip(outcomes) {
+            if outcome.is_err_and(|refused| refused.error == ErrorCode::CoordinatorNotAvailable) {
+                self.set(group, Some(again_ms));
+            } else if *resumes {
+                self.left_off.remove(group);
+            }
         }
         Ok(())
     }

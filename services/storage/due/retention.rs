@@ -9,7 +9,6 @@ use std::sync::Arc;
 use kernel::TopicPartition;
 use rules::commands::{Command, Retain};
 use rules::documents::{DueKey, DueSubject};
-use tracing::warn;
 
 use super::{Kind, Maintained, PAGE, Run, Taken, put};
 use crate::engines::{RetentionLimits, RetentionLook, StoreError};
@@ -111,8 +110,8 @@ async fn retain(
                 commands.push(one.retain(look, run));
             }
             Ok(None) => commands.extend(one.taken.map(|taken| taken.done(None, run))),
-            Err(error) => {
-                warn!(partition = ?one.partition, "retention could not be applied to a partition: {error}");
+            // The engine has named it.
+            Err(_) => {
                 done.partitions_failed += 1;
                 if one.taken.is_none() {
                     let (at_ms, subject) = (run.again_ms(), DueSubject::Partition(one.partition));

@@ -279,7 +279,8 @@ impl World {
 
     /// Log start offset and log end offset.
     async fn log(&self, partition: TopicPartition) -> (i64, i64) {
-        let log = self.broker.store.logs(vec![partition]).await.unwrap()[&partition];
+        let logs = self.broker.store.logs(vec![partition]).await.unwrap();
+        let log = logs.get(partition).unwrap();
         (log.log_start, log.end)
     }
 

@@ -139,6 +139,22 @@ impl Store {
         Ok(found.into_iter().map(|document| document?.get_arc()).collect())
     }
 
+    /// The same, but a document that cannot be read fails by itself. The whole fails if none can be.
+    pub(crate) async fn get_each<T: DocumentKind>(
+        &self,
+        keys: &[T::Key],
+    ) -> Result<Vec<Result<Option<Arc<T>>, StoreError>>, StoreError> {
+        let failure = match self.get::<T>(keys).await {
+            Ok(found) => return Ok(found.into_iter().map(Ok).collect()),
+            Err(failure) => failure,
+        };
+        let mut each = Vec::with_capacity(keys.len());
+        for key in keys {
+            each.push(self.get_one::<T>(key).await);
+        }
+        if each.iter().all(Result::is_err) { Err(failure) } else { Ok(each) }
+    }
+
     /// A document.
     pub(crate) async fn get_one<T: DocumentKind>(&self, key: &T::Key) -> Result<Option<Arc<T>>, StoreError> {
         let found = self.engine().await?.get(vec![T::key(key)]).await?;

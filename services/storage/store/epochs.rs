@@ -64,8 +64,9 @@ impl Store {
         &self,
         partitions: Vec<TopicPartition>,
     ) -> Result<HashMap<TopicPartition, Arc<EpochHistory>>, StoreError> {
-        let found = self.get::<EpochHistory>(&partitions).await?;
-        Ok(partitions.into_iter().zip(found).filter_map(|(at, history)| Some((at, history?))).collect())
+        // Without a history that is damaged, a consumer of its partition is told of no truncation.
+        let found = self.get_each::<EpochHistory>(&partitions).await?;
+        Ok(partitions.into_iter().zip(found).filter_map(|(at, history)| Some((at, history.ok()??))).collect())
     }
 }
 

@@ -144,14 +144,26 @@ impl Store {
         Ok(found.into_iter().map(|(_, topic)| topic).collect())
     }
 
-    /// The logs of partitions, without deleted ones.
-    pub(crate) async fn logs(
-        &self,
-        partitions: Vec<TopicPartition>,
-    ) -> Result<HashMap<TopicPartition, PartitionDocument>, StoreError> {
-        let found = self.get::<PartitionDocument>(&partitions).await?;
-        let logs = partitions.into_iter().zip(found).filter_map(|(at, log)| Some((at, *log?)));
-        Ok(logs.collect())
+    /// The logs of partitions.
+    pub(crate) async fn logs(&self, partitions: Vec<TopicPartition>) -> Result<Logs, StoreError> {
+        let found = self.get_each::<PartitionDocument>(&partitions).await?;
+        let log = |log: Result<Option<Arc<PartitionDocument>>, StoreError>| match log {
+            Ok(log) => log.map(|log| *log).ok_or(ErrorCode::UnknownTopicOrPartition),
+            Err(_) => Err(ErrorCode::KafkaStorageError),
+        };
+        Ok(Logs(partitions.into_iter().zip(found.into_iter().map(log)).collect()))
+    }
+}
+
+/// The logs of some partitions.
+pub(crate) struct Logs(HashMap<TopicPartition, Result<PartitionDocument, ErrorCode>>);
+
+impl Logs {
+    /// The log of a partition, or why there is none: it was deleted, or it cannot be read.
+    pub(crate) fn get(&self, at: TopicPartition) -> Result<&PartitionDocument, ErrorCode> {
+        self.0
+            .get(&at)
+            .map_or(Err(ErrorCode::UnknownTopicOrPartition), |log| log.as_ref().map_err(|error| *error))
     }
 }
 
@@ -163,7 +175,7 @@ impl Store {
     ) -> Result<HashMap<TopicPartition, u64>, StoreError> {
         let logs = self.logs(partitions.clone()).await?;
         let sizes = self.engine().await?.sizes(partitions.clone()).await?;
-        Ok(partitions.into_iter().zip(sizes).filter(|(at, _)| logs.contains_key(at)).collect())
+        Ok(partitions.into_iter().zip(sizes).filter(|(at, _)| logs.get(*at).is_ok()).collect())
     }
 }
 

@@ -81,8 +81,7 @@ pub(super) async fn pass(
     let checked: Vec<CheckedPartition> = known
         .iter()
         .map(|known| {
-            let log = logs.get(&known.at).ok_or(ErrorCode::UnknownTopicOrPartition);
-            let partition = log.and_then(|log| check(known, log, &epochs, terms.is_replica));
+            let partition = logs.get(known.at).and_then(|log| check(known, log, &epochs, terms.is_replica));
             partition.unwrap_or_else(|error| CheckedPartition::Done(FetchResult::Failed(error)))
         })
         .collect();

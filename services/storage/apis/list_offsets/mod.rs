@@ -63,9 +63,9 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         let found = match place {
             _ if is_repeated => Err(ErrorCode::InvalidRequest),
             Err(error) => Err(error),
-            Ok(at) => match logs.get(&at) {
-                None => Err(ErrorCode::UnknownTopicOrPartition),
-                Some(log) => {
+            Ok(at) => match logs.get(at) {
+                Err(error) => Err(error),
+                Ok(log) => {
                     let history = histories.get(&at).map(|history| &**history);
                     let log = KnownLog { at, log, history, current_epoch };
                     find(broker, log, partition, version).await

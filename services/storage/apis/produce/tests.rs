@@ -427,7 +427,7 @@ async fn a_long_batch_is_checked_as_a_short_one() {
         let too_many = sealed(&sealed(&good, 23, &2i32.to_be_bytes()), 57, &3i32.to_be_bytes());
         assert_eq!(error(&broker, too_many).await, 87, "{codec:?}");
     }
-    assert_eq!(broker.store.logs(vec![at]).await.unwrap()[&at].end, 6);
+    assert_eq!(broker.store.logs(vec![at]).await.unwrap().get(at).unwrap().end, 6);
 }
 
 #[tokio::test]

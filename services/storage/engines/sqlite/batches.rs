@@ -6,7 +6,7 @@ use rusqlite::{Connection, params};
 
 use super::index::{Span, Step};
 use super::logs::{IndexEnd, Log, Recent};
-use super::schema::{damaged, offset_of, pack};
+use super::schema::{damaged, is_damage, offset_of, pack};
 use crate::engines::ReadOutcome;
 use crate::engines::resident::{Fit, ReadBudget, empty};
 
@@ -125,7 +125,14 @@ impl View {
         let now_max = i64::try_from(budget.now_left()).unwrap_or(i64::MAX);
         let (from, until_id) = (pack(self.number, reading.at), pack(self.number, until));
         let mut rows = statement.query(params![pack(self.number, 0), from, until_id, now_max])?;
-        while let Some(row) = rows.next()? {
+        loop {
+            let row = match rows.next() {
+                Ok(Some(row)) => row,
+                Ok(None) => break,
+                // What was read before is returned; the next read begins with what cannot be read.
+                Err(error) if !reading.batches.is_empty() && is_damage(&error) => return Ok(false),
+                Err(error) => return Err(error),
+            };
             let (base, data) = (offset_of(row.get(0)?), row.get_ref(1)?.as_blob_or_null()?);
             if base > reading.at {
                 break;

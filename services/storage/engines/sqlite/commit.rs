@@ -1,6 +1,6 @@
 //! One commit: commands are decided one by one, and their changes are written as one row of the journal.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -12,6 +12,7 @@ use rules::{Changes, Documents, Lookup, WorkingSet, decide, needs};
 use rusqlite::{Connection, params};
 
 use super::Shared;
+use super::damage::Part;
 use super::fold::Fold;
 use super::index::Span;
 use super::journal::Row;
@@ -19,7 +20,7 @@ use super::logs::{Log, LogChange, Numbers, check};
 use super::owner::{Ownership, fenced, taken_over};
 use super::room::StoreRoom;
 use super::scan::merge;
-use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, pack};
+use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, is_about_damage, pack};
 use super::state::Unfolded;
 use crate::engines::resident::Times;
 use crate::engines::{StoreError, Watchers};
@@ -32,6 +33,8 @@ pub(super) struct Committer {
     pub(super) fold: Fold,
     pub(super) owner: Ownership,
     pub(super) room: StoreRoom,
+    /// Partition numbers whose garbage cannot be deleted, because something of it is damaged.
+    pub(super) stuck_garbage: HashSet<u32>,
     /// A large batch that is being stored, reused so that a commit allocates nothing per batch.
     scratch: Vec<u8>,
 }
@@ -87,17 +90,28 @@ impl Committer {
     ) -> Self {
         // Room for all prepared statements: three dozen.
         connection.set_prepared_statement_cache_capacity(64);
-        Self { connection, shared, numbers, fold, owner, room, scratch: Vec::new() }
+        let (stuck_garbage, scratch) = (HashSet::new(), Vec::new());
+        Self { connection, shared, numbers, fold, owner, room, stuck_garbage, scratch }
     }
 
-    /// Decides commands and makes them durable. A failure changes nothing.
+    /// Decides commands and makes them durable. One that needs what is damaged is refused by itself; any other failure
+    /// changes nothing.
     pub(super) fn commit(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
         self.check_owned()?;
         self.make_ready()?;
+        match self.commit_together(commands) {
+            Err(failure) if is_about_damage(&failure) => Ok(self.commit_apart(commands, &failure)),
+            done => done,
+        }
+    }
+
+    /// Commits a transaction's commands. A failure changes nothing.
+    pub(super) fn commit_together(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
         let Decided { outcomes, changes, effects } = self.decide(commands)?;
         if changes.is_empty() && effects.is_empty() {
             return Ok(outcomes);
         }
+        self.fold.parked.check(&changes, &effects)?;
         self.load_logs(&effects)?;
         let written = match self.write(&changes, &effects) {
             Ok(written) => written,
@@ -170,14 +184,16 @@ impl Committer {
     fn load_logs(&self, effects: &[Effect]) -> Result<(), StoreError> {
         let mut loaded = HashMap::new();
         let unfolded = self.shared.unfolded.read();
-        for at in effects.iter().filter_map(existing_log).filter(|at| !unfolded.logs.contains_key(at)) {
-            if loaded.contains_key(&at) {
+        for effect in effects {
+            let Some(at) = existing_log(effect) else { continue };
+            if unfolded.logs.contains_key(&at) || loaded.contains_key(&at) {
                 continue;
             }
+            let is_dropped = matches!(effect, Effect::DropLog { .. });
             let cached = self.shared.clean.lock().take_log(at);
             let log = match cached {
                 Some(log) => Some(log),
-                None => Log::load(&self.connection, at).map_err(|error| failed("reading a log", &error))?,
+                None => self.load_log(at, is_dropped)?,
             };
             loaded.extend(log.map(|log| (at, Some(log))));
         }
@@ -211,6 +227,18 @@ impl Committer {
     pub(super) fn failure(&mut self, doing: &str, error: &rusqlite::Error) -> StoreError {
         self.room.note(error);
         self.shared.health.failure().unwrap_or_else(|| failed(doing, error))
+    }
+
+    /// A log in the file. One that cannot be read can still be deleted: its batches stay where they are.
+    fn load_log(&self, at: TopicPartition, is_dropped: bool) -> Result<Option<Log>, StoreError> {
+        let loaded = Log::load(&self.connection, at).map_err(|error| failed("reading a log", &error));
+        loaded.or_else(|failure| {
+            if !is_dropped || !is_about_damage(&failure) {
+                return Err(failure);
+            }
+            self.shared.damage.note(&Part::Partition(at), &failure);
+            Ok(None)
+        })
     }
 
     /// A failed statement has rolled back already; a failed COMMIT has not.
@@ -274,8 +302,15 @@ impl Committer {
                 Effect::Append { partition, batch, .. } => {
                     self.shared.watchers.wake(*partition, u64::from(batch.bytes));
                 }
-                Effect::DropLog { partition } => self.shared.watchers.wake(*partition, 0),
-                Effect::Trim { partition, .. } => self.shared.watchers.note(*partition),
+                Effect::DropLog { partition } => {
+                    self.fold.parked.release(partition);
+                    self.shared.damage.forget(*partition);
+                    self.shared.watchers.wake(*partition, 0);
+                }
+                Effect::Trim { partition, log_start, .. } => {
+                    self.shared.damage.trimmed(*partition, *log_start);
+                    self.shared.watchers.note(*partition);
+                }
                 Effect::CreateLog { .. } => {}
             }
         }
@@ -410,7 +445,7 @@ pub(super) fn text_of(document: &Document) -> rusqlite::Result<String> {
 
 /// A document in the file and the length of its text.
 pub(super) fn document(connection: &Connection, key: &Key) -> Result<(Option<Document>, usize), StoreError> {
-    let reading = |error: rusqlite::Error| failed("reading a document", &error);
+    let reading = |error: rusqlite::Error| failed(&format!("reading the document {key}"), &error);
     let sql = "SELECT value FROM whole WHERE key = ?1";
     let mut statement = connection.prepare_cached(sql).map_err(reading)?;
     let mut rows = statement.query([key.as_str()]).map_err(reading)?;
@@ -425,7 +460,7 @@ pub(super) fn parse(key: &Key, text: &str) -> Result<Document, StoreError> {
         rules::documents::ReadError::Newer { .. } => {
             StoreError(format!("the document {key} in the store cannot be read: {error}; upgrade Yagura"))
         }
-        _ => StoreError(format!("the document {key} in the store is damaged: {error}; restore a backup")),
+        _ => failed(&format!("reading the document {key}"), &damaged(error.to_string())),
     })
 }
 

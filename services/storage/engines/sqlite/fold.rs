@@ -13,8 +13,10 @@ use rules::documents::{Document, DocumentKind, Key, PartitionDocument};
 use rusqlite::Connection;
 
 use super::commit::{Committer, text_of};
+use super::damage::Part;
 use super::logs::Log;
-use super::schema::failed;
+use super::parked::Parked;
+use super::schema::{failed, is_damage};
 use super::texts::{delete_text, put_text};
 use crate::engines::StoreError;
 
@@ -44,6 +46,8 @@ pub(super) struct Fold {
     running: Option<Running>,
     /// Whether the connection does not sync each commit at this moment.
     is_relaxed: bool,
+    /// What is left out.
+    pub(super) parked: Parked,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -63,6 +67,8 @@ struct Running {
     /// Up to which offset the first of them has its small batches in their place.
     placed: i64,
     documents: Documents,
+    /// What is being written.
+    writing: Option<Part>,
 }
 
 /// Which documents are still to be written.
@@ -81,8 +87,8 @@ struct Folded {
 
 impl Fold {
     /// The fold of a journal that was read.
-    pub(super) fn of(last_seq: i64, rows: usize, bytes: usize) -> Self {
-        Self { last_seq, size: JournalSize { rows, bytes }, bound: BYTES_MIN, ..Self::default() }
+    pub(super) fn of(last_seq: i64, rows: usize, bytes: usize, parked: Parked) -> Self {
+        Self { last_seq, size: JournalSize { rows, bytes }, bound: BYTES_MIN, parked, ..Self::default() }
     }
 
     /// The number of the next row.
@@ -166,7 +172,8 @@ impl Committer {
         if self.fold.is_relaxed {
             self.restore()?;
         }
-        while self.fold.is_full(self.unfolding()) {
+        // What is parked takes memory and is not folded.
+        while self.fold.has_rows() && self.fold.is_full(self.unfolding()) {
             let folded = self.fold_step(0);
             // On a full disk no records are added, and what frees room must not wait for a fold that needs some.
             if folded.is_err() && self.room.is_disk_full() && !self.fold.is_relaxed {
@@ -183,18 +190,37 @@ impl Committer {
         Unfolding { memory, memory_max: self.shared.unfolded_memory_max }
     }
 
-    /// One step, after a commit that has added some bytes to the journal.
+    /// One step, after a commit that has added some bytes to the journal. What meets damage is parked, and the step is
+    /// done without it.
     pub(super) fn fold_step(&mut self, added: usize) -> Result<(), StoreError> {
-        let mut running = self.fold.running.take().unwrap_or_else(|| self.begin_fold());
         let budget = STEP_BYTES.max(STEP_FACTOR * added);
-        let done = self.relaxed(|committer| committer.step(&mut running, budget))?;
-        // If it failed, it begins anew: what is folded already is not changed by that.
-        if done.map_err(|error| self.failure("folding its journal", &error))? {
-            self.fold.size.rows -= running.size.rows;
-            self.fold.size.bytes -= running.size.bytes;
-        } else {
-            self.fold.running = Some(running);
+        loop {
+            // If it failed, it begins anew: what is folded already is not changed by that.
+            let mut running = self.fold.running.take().unwrap_or_else(|| self.begin_fold());
+            match self.relaxed(|committer| committer.step(&mut running, budget))? {
+                Ok(true) => {
+                    self.fold.size.rows -= running.size.rows;
+                    self.fold.size.bytes -= running.size.bytes;
+                    return Ok(());
+                }
+                Ok(false) => {
+                    self.fold.running = Some(running);
+                    return Ok(());
+                }
+                Err(error) => self.park(running.writing, &error)?,
+            }
         }
+    }
+
+    /// Parks what a fold could not write because of damage.
+    fn park(&mut self, part: Option<Part>, error: &rusqlite::Error) -> Result<(), StoreError> {
+        let failure = self.failure("folding its journal", error);
+        if !is_damage(error) {
+            return Err(failure);
+        }
+        self.shared.damage.note(part.as_ref().unwrap_or(&Part::Journal), &failure);
+        let part = part.ok_or(failure)?;
+        self.fold.parked.add(&part);
         Ok(())
     }
 
@@ -226,7 +252,8 @@ impl Committer {
     fn begin_fold(&self) -> Running {
         let unfolded = self.shared.unfolded.read();
         let number = |log: &Option<Log>| log.as_ref().map_or(0, |log| log.number);
-        let mut logs: Vec<_> = unfolded.logs.iter().map(|(at, log)| (number(log), *at)).collect();
+        let logs = unfolded.logs.iter().filter(|(at, _)| !self.fold.parked.has_log(at));
+        let mut logs: Vec<_> = logs.map(|(at, log)| (number(log), *at)).collect();
         // In the order of their rows.
         logs.sort_unstable();
         Running {
@@ -235,6 +262,7 @@ impl Committer {
             logs: logs.into_iter().map(|(_, at)| at).collect(),
             placed: 0,
             documents: Documents::After(None),
+            writing: None,
         }
     }
 
@@ -244,12 +272,16 @@ impl Committer {
         let folded = self.write_step(running, budget)?;
         let is_last = running.logs.is_empty() && matches!(running.documents, Documents::Done);
         if is_last {
-            let delete = "DELETE FROM journal WHERE seq <= ?1";
+            self.fold.parked.write(&self.connection, &self.shared.unfolded.read())?;
+            let delete = "DELETE FROM journal WHERE seq BETWEEN 1 AND ?1";
             self.connection.prepare_cached(delete)?.execute([running.upto])?;
             let count = "UPDATE counters SET value = ?1 WHERE name = 'folded_seq'";
             self.connection.prepare_cached(count)?.execute([running.upto])?;
         }
         self.connection.execute_batch("COMMIT")?;
+        if is_last {
+            self.fold.parked.written();
+        }
         self.publish_step(folded);
         Ok(is_last)
     }
@@ -260,6 +292,7 @@ impl Committer {
         while written < budget
             && let Some(at) = running.logs.front().copied()
         {
+            running.writing = Some(Part::Partition(at));
             if let Some(log) = unfolded.logs.get(&at) {
                 let here = |error: rusqlite::Error| at_log(at, error);
                 let left = budget - written;
@@ -286,12 +319,18 @@ impl Committer {
                     break Documents::After(last.or_else(|| after.clone()));
                 }
                 let Some((key, document)) = left.next() else { break Documents::Done };
+                if self.fold.parked.has_document(key) {
+                    last = Some(key.clone());
+                    continue;
+                }
+                running.writing = Some(Part::Document(key.clone()));
                 let bytes = fold_document(&self.connection, key, document.as_ref())?;
                 written += PLACE_BYTES / 4 + bytes;
                 last = Some(key.clone());
                 folded.documents.push((key.clone(), bytes));
             };
         }
+        running.writing = None;
         Ok(folded)
     }
 

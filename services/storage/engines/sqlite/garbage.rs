@@ -4,10 +4,11 @@ use rusqlite::params;
 
 use super::batches::next_offset;
 use super::commit::Committer;
+use super::damage::Part;
 use super::index::LEVELS;
 use super::logs::Numbers;
 use super::owner::check_name;
-use super::schema::{WHOLE_LOG, offset_of, pack, rows_of};
+use super::schema::{WHOLE_LOG, is_about_damage, offset_of, pack, rows_of};
 use crate::engines::StoreError;
 
 /// Rows and bytes that one step deletes at most, and pages that it returns to the file system. Commits wait for a
@@ -59,7 +60,8 @@ impl Committer {
         }
         if let Err(error) = self.note_garbage_in_a_transaction(now_ms) {
             self.roll_back()?;
-            return Err(self.failure("noting garbage", &error));
+            let failure = self.failure("noting garbage", &error);
+            return self.leave_garbage(None, failure);
         }
         Ok(())
     }
@@ -73,22 +75,44 @@ impl Committer {
 
     /// Runs one step of deleting what became garbage at `until_ms` or before; `None` if nothing is left.
     pub(super) fn purge(&mut self, until_ms: i64) -> Result<Option<Purged>, StoreError> {
-        let purged = self.relaxed(|committer| committer.purge_step(until_ms))?;
-        purged.map_err(|error| self.failure("deleting garbage", &error))
+        let mut number = None;
+        let purged = self.relaxed(|committer| {
+            let Some(garbage) = committer.oldest(until_ms)? else { return committer.vacuum() };
+            number = Some(garbage.number);
+            committer.purge_step(&garbage, until_ms).map(Some)
+        })?;
+        match purged {
+            Ok(purged) => Ok(purged),
+            Err(error) => {
+                let failure = self.failure("deleting garbage", &error);
+                self.leave_garbage(number, failure)?;
+                // The next step goes on with what is left.
+                Ok(number.map(|_| Purged { bytes: 0, rest: REST_IF_LATE }))
+            }
+        }
     }
 
-    fn purge_step(&mut self, until_ms: i64) -> rusqlite::Result<Option<Purged>> {
-        let Some(garbage) = self.oldest(until_ms)? else { return self.vacuum() };
+    /// Leaves garbage where it is that cannot be deleted because of damage.
+    fn leave_garbage(&mut self, number: Option<u32>, failure: StoreError) -> Result<(), StoreError> {
+        if !is_about_damage(&failure) {
+            return Err(failure);
+        }
+        self.shared.damage.note(&Part::Garbage(number), &failure);
+        self.stuck_garbage.extend(number);
+        Ok(())
+    }
+
+    fn purge_step(&mut self, garbage: &Garbage, until_ms: i64) -> rusqlite::Result<Purged> {
         self.begin()?;
-        let (bytes, mut numbers) = (self.purge_batches(&garbage)?, self.numbers);
-        if bytes.is_none() && !self.purge_index(&garbage)? {
-            self.finish(&garbage, &mut numbers)?;
+        let (bytes, mut numbers) = (self.purge_batches(garbage)?, self.numbers);
+        if bytes.is_none() && !self.purge_index(garbage)? {
+            self.finish(garbage, &mut numbers)?;
         }
         self.connection.execute_batch("COMMIT")?;
         self.numbers = numbers;
         let is_late = garbage.since_ms < until_ms.saturating_sub(LATE_AFTER_MS);
         let rest = if is_late { REST_IF_LATE } else { REST };
-        Ok(Some(Purged { bytes: bytes.unwrap_or(0), rest }))
+        Ok(Purged { bytes: bytes.unwrap_or(0), rest })
     }
 
     /// Garbage whose log is folded: otherwise its rows are still to come.
@@ -97,8 +121,8 @@ impl Committer {
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([until_ms])?;
         while let Some(row) = rows.next()? {
-            if !self.fold.has_unfolded(row.get(3)?) {
-                let (number, before, since_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let (number, before, since_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            if !self.fold.has_unfolded(row.get(3)?) && !self.stuck_garbage.contains(&number) {
                 return Ok(Some(Garbage { number, before, since_ms }));
             }
         }

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 
 use kernel::TopicPartition;
 use rules::documents::{
-    Document, DocumentKind, GroupDocument, OffsetDocument, OffsetKey, PartitionDocument, TopicDocument,
+    Document, DocumentKind, GroupDocument, Key, OffsetDocument, OffsetKey, PartitionDocument, TopicDocument,
 };
 
 use super::reader::Readers;
+use super::schema::is_about_damage;
 use crate::engines::StoreError;
 use crate::engines::resident::{Gauges, Lag, PartitionGauge, SHOWN_MAX};
 
@@ -62,7 +63,20 @@ async fn logs(
     readers: &Readers,
     partitions: Vec<TopicPartition>,
 ) -> Result<HashMap<TopicPartition, PartitionDocument>, StoreError> {
-    let found = readers.get(partitions.iter().map(PartitionDocument::key).collect()).await?;
+    let keys: Vec<Key> = partitions.iter().map(PartitionDocument::key).collect();
+    let found = match readers.get(keys.clone()).await {
+        // One by one, without those that are damaged.
+        Err(failure) if is_about_damage(&failure) => {
+            let mut found = Vec::with_capacity(keys.len());
+            for key in keys {
+                found.push(
+                    readers.get(vec![key]).await.ok().and_then(|found| found.into_iter().next().flatten()),
+                );
+            }
+            found
+        }
+        found => found?,
+    };
     let log = |(at, document): (_, Option<Document>)| Some((at, *document?.get::<PartitionDocument>()?));
     Ok(partitions.into_iter().zip(found).filter_map(log).collect())
 }

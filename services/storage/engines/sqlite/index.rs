@@ -255,7 +255,7 @@ fn gap(number: u32, offset: i64) -> rusqlite::Error {
 }
 
 /// The entries of the block that holds an offset.
-fn block_of(connection: &Connection, number: u32, offset: i64) -> rusqlite::Result<Vec<Span>> {
+pub(super) fn block_of(connection: &Connection, number: u32, offset: i64) -> rusqlite::Result<Vec<Span>> {
     let sql = "SELECT id, entries FROM blocks WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
     let mut statement = connection.prepare_cached(sql)?;
     let mut rows = statement.query([pack(number, 0), pack(number, offset)])?;

@@ -3,14 +3,16 @@
 //! A row holds the changed documents, as text, and the changes of logs. Small batches are in a column of their own, in
 //! the order of their changes. Opening a store reads all rows; a later change of a document replaces an earlier one.
 
+use std::collections::VecDeque;
+
 use bytes::{BufMut, Bytes};
 use kernel::records::NO_TIMESTAMP;
 use kernel::{TopicId, TopicPartition};
 use rules::documents::Key;
 use uuid::Uuid;
 
-use super::index::Span;
-use super::logs::LogChange;
+use super::index::{Span, pack_entries, unpack_entries};
+use super::logs::{Log, LogChange, Recent};
 use super::pack::{Unpack, put_number, put_signed, put_text};
 use super::schema::damaged;
 use crate::engines::resident::Times;
@@ -29,6 +31,8 @@ const DROP_LOG: u8 = 8;
 /// A batch of which a record has no timestamp.
 const APPEND_UNDATED: u8 = 9;
 const APPEND_SMALL_UNDATED: u8 = 10;
+/// A log that could not be folded, as a whole.
+const STATE: u8 = 11;
 
 /// A row that is being written.
 pub(super) struct Row {
@@ -89,6 +93,27 @@ impl Row {
         }
     }
 
+    /// A log as it is, or that it was deleted. Its small batches are added to those of the row.
+    pub(super) fn state(&mut self, at: TopicPartition, log: Option<&Log>, batches: &mut Vec<u8>) {
+        self.tag(STATE, at);
+        self.changes.put_u8(u8::from(log.is_some()));
+        let Some(log) = log else { return };
+        put_number(&mut self.changes, u64::from(log.number));
+        for number in [log.seq, log.log_start, log.bytes as i64, log.tail_start] {
+            put_number(&mut self.changes, number as u64);
+        }
+        let tail = pack_entries(log.tail_start, &log.tail);
+        put_number(&mut self.changes, tail.len() as u64);
+        self.changes.put_slice(&tail);
+        put_number(&mut self.changes, log.recent.len() as u64);
+        for Recent { base, next, data } in &log.recent {
+            for number in [*base, *next, data.len() as i64] {
+                put_number(&mut self.changes, number as u64);
+            }
+            batches.extend_from_slice(data);
+        }
+    }
+
     fn tag(&mut self, tag: u8, at: TopicPartition) {
         self.changes.put_u8(tag);
         self.changes.put_slice(at.topic.0.as_bytes());
@@ -102,6 +127,7 @@ pub(super) enum Change<'a> {
     Delete(Key),
     DropProducers(TopicPartition),
     Log(TopicPartition, LogChange),
+    State(TopicPartition, Option<Log>),
 }
 
 /// Reads the changes of a row, in order.
@@ -131,6 +157,7 @@ fn change<'a>(row: &mut Unpack<'a>, batches: &Bytes, at: &mut usize) -> rusqlite
     let partition = TopicPartition { topic: TopicId(topic), partition: row.number()? as i32 };
     let log = match tag {
         DROP_PRODUCERS => return Ok(Change::DropProducers(partition)),
+        STATE => return Ok(Change::State(partition, state(row, batches, at)?)),
         CREATE_LOG => LogChange::Created { number: row.number()? as u32 },
         APPEND | APPEND_SMALL | APPEND_UNDATED | APPEND_SMALL_UNDATED => {
             let base = row.number()? as i64;
@@ -148,6 +175,22 @@ fn change<'a>(row: &mut Unpack<'a>, batches: &Bytes, at: &mut usize) -> rusqlite
         other => return Err(damaged(format!("the journal has an unknown change {other}"))),
     };
     Ok(Change::Log(partition, log))
+}
+
+/// What [`Row::state`] wrote.
+fn state(row: &mut Unpack<'_>, batches: &Bytes, at: &mut usize) -> rusqlite::Result<Option<Log>> {
+    if row.byte()? == 0 {
+        return Ok(None);
+    }
+    let (number, seq, log_start) = (row.number()? as u32, row.number()? as i64, row.number()? as i64);
+    let (bytes, tail_start, length) = (row.number()?, row.number()? as i64, row.number()? as usize);
+    let tail = unpack_entries(tail_start, row.bytes(length)?)?;
+    let mut recent = VecDeque::new();
+    for _ in 0..row.number()? {
+        let (base, next, length) = (row.number()? as i64, row.number()? as i64, row.number()? as usize);
+        recent.push_back(Recent { base, next, data: small(batches, at, length)? });
+    }
+    Ok(Some(Log { number, seq, log_start, bytes, tail_start, tail, recent }))
 }
 
 /// The next small batch of a row.

@@ -212,6 +212,47 @@ impl StoreLock {
     }
 }
 
+/// The locks of a store that is only read, while no broker has it open. Nothing is made beside it.
+#[derive(Debug)]
+pub(super) struct ReadLock {
+    _database: Option<LockedFile>,
+    _beside: Option<File>,
+}
+
+impl ReadLock {
+    /// Locks what there is to lock, as a broker does.
+    pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
+        let beside = File::open(lock_path(path)).ok();
+        if let Some(beside) = &beside {
+            refuse_held(path, beside.try_lock())?;
+        }
+        let database = DatabaseFile::open(path).ok().map(DatabaseFile::lock);
+        let database = database.map(|locked| match locked {
+            Ok(locked) => Ok(Some(locked)),
+            Err(error) => refuse_held(path, Err(error)).map(|()| None),
+        });
+        Ok(Self { _database: database.transpose()?.flatten(), _beside: beside })
+    }
+}
+
+fn refuse_held(path: &Path, locked: Result<(), TryLockError>) -> Result<(), StoreError> {
+    match locked {
+        Err(TryLockError::WouldBlock) => Err(StoreError(format!(
+            "the store {} is held by another process; stop the broker first, or salvage a copy that `yagura store backup` makes",
+            path.display()
+        ))),
+        // A file system without locks has no broker.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(()),
+    }
+}
+
+/// The file beside a store that is locked.
+fn lock_path(path: &Path) -> PathBuf {
+    let mut lock_path = real_path(path).into_os_string();
+    lock_path.push("-lock");
+    lock_path.into()
+}
+
 /// The lock on the file beside a store.
 pub(super) struct LockBeside {
     file: File,
@@ -222,9 +263,7 @@ pub(super) struct LockBeside {
 impl LockBeside {
     /// Locks the file beside a store, which is made if it is not there.
     pub(super) fn take(path: &Path) -> Result<Self, StoreError> {
-        let mut lock_path = real_path(path).into_os_string();
-        lock_path.push("-lock");
-        let lock_path = PathBuf::from(lock_path);
+        let lock_path = lock_path(path);
         let is_new = !lock_path.exists();
         let file =
             File::options().create(true).truncate(false).write(true).open(&lock_path).map_err(|error| {

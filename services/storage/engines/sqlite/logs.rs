@@ -14,7 +14,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::few;
 use super::index::{BLOCK_ENTRIES, Span, Step, add_block, pack_entries, search, unpack_entries};
-use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX, pack};
+use super::schema::{OFFSET_MAX, PARTITION_NUMBERS_MAX, is_damage, pack};
 
 /// A log, without the batches that are in the file.
 #[derive(Debug, Clone, Default)]
@@ -23,15 +23,15 @@ pub(super) struct Log {
     pub(super) number: u32,
     /// The last row of the journal that changed it.
     pub(super) seq: i64,
-    log_start: i64,
+    pub(super) log_start: i64,
     /// Bytes of its batches, from the log start offset on.
     pub(super) bytes: u64,
     /// Where its blocks end.
-    tail_start: i64,
+    pub(super) tail_start: i64,
     /// The batches after the last block.
-    tail: Vec<Span>,
+    pub(super) tail: Vec<Span>,
     /// The small batches that are only in the journal.
-    recent: VecDeque<Recent>,
+    pub(super) recent: VecDeque<Recent>,
 }
 
 /// What writing a row costs beside its bytes, counted in bytes.
@@ -256,7 +256,9 @@ impl Numbers {
     pub(super) fn load(connection: &Connection) -> rusqlite::Result<Self> {
         let next = "SELECT value FROM counters WHERE name = 'next_number'";
         let next = connection.query_row(next, [], |row| row.get(0))?;
-        let given_back = connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0))?;
+        let given_back = connection.query_row("SELECT count(*) FROM numbers", [], |row| row.get(0));
+        // None of a damaged list is used again: there are a million numbers.
+        let given_back = given_back.or_else(|error| if is_damage(&error) { Ok(0) } else { Err(error) })?;
         Ok(Self { next, given_back })
     }
 

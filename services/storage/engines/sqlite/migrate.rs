@@ -35,7 +35,7 @@ const OLD_OFFSET_INDEX: &str = "offset-index";
 /// How often progress is logged.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 /// Bytes that are copied in a transaction: more would only make the WAL large.
-const COMMIT_BYTES: u64 = 64 << 20;
+pub(super) const COMMIT_BYTES: u64 = 64 << 20;
 
 /// A partition's document in format 1.
 #[derive(Deserialize)]
@@ -155,7 +155,8 @@ fn put_in_place(old: Connection, files: &Files, lock: &mut StoreLock) -> Result<
     renamed.map_err(|error| format!("{error}; {} is the store as it was before", files.backup.display()))
 }
 
-fn remove(file: &Path) -> io::Result<()> {
+/// Removes a file, and what SQLite has beside it.
+pub(super) fn remove(file: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
         let mut name = file.as_os_str().to_owned();
         name.push(suffix);
@@ -168,17 +169,26 @@ fn remove(file: &Path) -> io::Result<()> {
 }
 
 fn copy_to_new(old: &Connection, files: &Files) -> Result<(), StoreError> {
+    write_new(&files.new, |new| copy(old, new))?;
     let cannot = |error: io::Error| StoreError(format!("{}: {error}", files.new.display()));
-    remove(&files.new).map_err(cannot)?;
-    let new = connect(&files.new)?;
-    prepare(&new, &files.new)?;
+    files.sync_folder().map_err(cannot)
+}
+
+/// Writes a new store, which is on disk when this returns. Nothing of it is used before.
+pub(super) fn write_new(
+    path: &Path,
+    fill: impl FnOnce(&Connection) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let cannot = |error: io::Error| StoreError(format!("{}: {error}", path.display()));
+    remove(path).map_err(cannot)?;
+    let new = connect(path)?;
+    prepare(&new, path)?;
     let writing = |error: rusqlite::Error| failed("copying", &error);
-    // Only a complete and synced copy is ever used.
     new.execute_batch("PRAGMA synchronous=OFF; BEGIN IMMEDIATE").map_err(writing)?;
-    copy(old, &new)?;
+    fill(&new)?;
     new.execute_batch("COMMIT; PRAGMA synchronous=FULL; PRAGMA wal_checkpoint(TRUNCATE)").map_err(writing)?;
     new.close().map_err(|(_, error)| failed("closing the copy", &error))?;
-    File::open(&files.new).and_then(|file| file.sync_all()).and_then(|()| files.sync_folder()).map_err(cannot)
+    File::open(path).and_then(|file| file.sync_all()).map_err(cannot)
 }
 
 fn copy(old: &Connection, new: &Connection) -> Result<(), StoreError> {

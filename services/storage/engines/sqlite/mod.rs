@@ -10,12 +10,18 @@
 //!   not folded yet, and a bounded cache. Opening reads nothing but the journal. Only this process may write the file:
 //!   it is locked ([`lock`]), and each transaction looks whether it is still this process's ([`owner`]).
 
+mod apart;
+mod around;
 mod backup;
 mod batches;
 mod cache;
 mod commit;
+mod damage;
+#[cfg(test)]
+mod damage_tests;
 mod fold;
 mod foreign;
+mod gaps;
 mod garbage;
 mod gauges;
 mod health;
@@ -31,18 +37,22 @@ mod owner;
 #[cfg(test)]
 mod owner_tests;
 mod pack;
+mod parked;
 mod pieces;
 mod reader;
 mod real_path;
+mod replay;
 mod reserve;
 mod room;
+mod salvage;
+mod salvage_log;
+mod salvage_source;
 mod scan;
 mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
 mod texts;
-mod unreadable;
 mod verify;
 mod verify_log;
 mod verify_numbers;
@@ -64,6 +74,7 @@ use rules::documents::{Document, Key, Prefix};
 use tokio::sync::watch;
 
 pub use backup::{BackupReport, backup};
+pub use salvage::{SalvageReport, salvage};
 pub use verify::{VerifyReport, verify};
 
 use super::resident::{CommitStats, Gauges, ReadBudget};
@@ -75,13 +86,13 @@ use super::{
 use crate::settings::Settings;
 use batches::{outcome_without_log, read_memory};
 use commit::Committer;
+use damage::{Damage, Part};
 use health::Health;
 use lock::StoreLock;
 use maintain::Maintenance;
 use reader::Readers;
 use room::StoreRoom;
 use state::{Clean, Unfolded, known_document, known_partition};
-use unreadable::Unreadable;
 use writer::{AnswerTo, Job, Writer};
 
 /// Reads a row of the journal; see [`crate::fuzzing`].
@@ -111,7 +122,7 @@ struct Shared {
     clean: Mutex<Clean>,
     watchers: Watchers,
     stats: CommitStats,
-    unreadable: Unreadable,
+    damage: Damage,
     health: Health,
     /// Memory that documents may take that are not folded yet.
     unfolded_memory_max: usize,
@@ -147,7 +158,7 @@ impl Sqlite {
             clean: Mutex::new(Clean::new(settings.cache_memory.as_usize())),
             watchers: Watchers::default(),
             stats: CommitStats::new(),
-            unreadable: Unreadable::default(),
+            damage: Damage::default(),
             health: Health::default(),
             unfolded_memory_max: 2 * settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
             delete_delay: settings.delete_delay.0,
@@ -156,6 +167,7 @@ impl Sqlite {
             is_purged_early: AtomicBool::new(false),
         });
         let room = StoreRoom::new(path, settings.disk_reserve, shared.room.bytes_max());
+        opened.unreadable.iter().for_each(|(at, failure)| shared.damage.note(&Part::Partition(*at), failure));
         let (jobs, queue) = mpsc::channel();
         let committer = Committer::new(
             opened.connection,
@@ -270,6 +282,7 @@ impl Engine for Sqlite {
     fn collect(&self, page: &mut Page) {
         self.shared.stats.collect(page);
         self.shared.room.collect(page);
+        self.shared.damage.collect(page);
     }
 
     fn full(&self) -> watch::Receiver<WhyFull> {

@@ -1,22 +1,17 @@
 //! Opens the file: locks it, checks that it is a Yagura store, and applies the settings.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
-use bytes::Bytes;
 use kernel::TopicPartition;
-use rules::documents::{Key, ProducerDocument};
 use rusqlite::{Connection, OpenFlags};
 
-use super::commit::parse;
 use super::fold::Fold;
 use super::foreign::{is_of_another_program, not_a_store, of_another_program, refuse_foreign};
-use super::journal::{self, Change};
 use super::lock::{LockBeside, StoreLock};
-use super::logs::{Log, Numbers};
+use super::logs::Numbers;
 use super::migrate;
 use super::owner::{Ownership, check_name};
+use super::replay::{Replayed, replay};
 use super::reserve;
 use super::schema::{APPLICATION_ID, CREATE, FORMAT, FROM_FORMAT_2, PAGES, failed};
 use super::state::Unfolded;
@@ -29,6 +24,8 @@ pub(super) struct Opened {
     pub(super) unfolded: Unfolded,
     pub(super) numbers: Numbers,
     pub(super) fold: Fold,
+    /// Partitions whose logs could not be read, with the reason.
+    pub(super) unreadable: Vec<(TopicPartition, StoreError)>,
     /// Held while the store is open, and dropped after the connection.
     pub(super) lock: StoreLock,
 }
@@ -44,11 +41,12 @@ pub(super) fn open(path: &Path) -> Result<Opened, StoreError> {
         Err(_) if reserve::let_go_before_opening(path) => open_locked(path, made.as_deref(), &mut lock),
         opened => opened,
     };
-    let Connected { connection, owner, numbers, replayed: (unfolded, fold) } = opened?;
+    let Connected { connection, owner, numbers, replayed } = opened?;
     if let Some(backup) = backup {
         migrate::remove_backup(&backup);
     }
-    Ok(Opened { connection, owner, unfolded, numbers, fold, lock })
+    let Replayed { unfolded, fold, unreadable, .. } = replayed;
+    Ok(Opened { connection, owner, unfolded, numbers, fold, unreadable, lock })
 }
 
 /// A store that is connected to.
@@ -56,7 +54,7 @@ struct Connected {
     connection: Connection,
     owner: Ownership,
     numbers: Numbers,
-    replayed: (Unfolded, Fold),
+    replayed: Replayed,
 }
 
 /// Opens a store that is locked; `made` is the lock's file if it was not there before.
@@ -79,6 +77,7 @@ fn open_locked(path: &Path, made: Option<&Path>, lock: &mut StoreLock) -> Result
     let damaged = |error: rusqlite::Error| cannot_open(path, &error);
     let numbers = Numbers::load(&connection).map_err(damaged)?;
     let replayed = replay(&connection)?;
+    replayed.set_aside(&connection)?;
     Ok(Connected { connection, owner, numbers, replayed })
 }
 
@@ -93,7 +92,7 @@ fn cannot_open(path: &Path, error: &rusqlite::Error) -> StoreError {
     match error.sqlite_error_code() {
         Some(rusqlite::ErrorCode::NotADatabase) => not_a_store(path),
         Some(rusqlite::ErrorCode::DatabaseCorrupt) => StoreError(format!(
-            "the store {} is damaged ({error}); `yagura store verify` tells how much, a backup brings it back",
+            "the store {} is damaged ({error}); `yagura store verify` tells how much, `yagura store salvage` copies what can be read, a backup brings it back",
             path.display()
         )),
         _ => StoreError(format!("the store {} cannot be opened: {error}", path.display())),
@@ -164,70 +163,6 @@ pub(super) fn check_format(connection: &Connection) -> Result<(), StoreError> {
         )));
     }
     Ok(())
-}
-
-/// Reads the journal, which is empty unless the last process was killed. Its size is bounded, and nothing else is read:
-/// how long opening takes does not depend on what is stored.
-pub(super) fn replay(connection: &Connection) -> Result<(Unfolded, Fold), StoreError> {
-    let reading = |error: rusqlite::Error| failed("reading its journal", &error);
-    let mut replay = Replay { connection, texts: BTreeMap::new(), logs: HashMap::new() };
-    let folded = "SELECT value FROM counters WHERE name = 'folded_seq'";
-    let mut last_seq: i64 = connection.query_row(folded, [], |row| row.get(0)).map_err(reading)?;
-    let (mut count, mut bytes) = (0, 0);
-    let sql = "SELECT seq, changes, batches FROM journal ORDER BY seq";
-    let mut statement = connection.prepare(sql).map_err(reading)?;
-    let mut rows = statement.query([]).map_err(reading)?;
-    while let Some(row) = rows.next().map_err(reading)? {
-        let value = |column| row.get::<_, Vec<u8>>(column).map_err(reading);
-        last_seq = row.get(0).map_err(reading)?;
-        let (changes, batches) = (value(1)?, Bytes::from(value(2)?));
-        journal::read(&changes, &batches, |change| replay.apply(change, last_seq)).map_err(reading)?;
-        count += 1;
-        bytes += changes.len() + batches.len();
-    }
-    let mut unfolded = Unfolded::default();
-    for (key, text) in replay.texts {
-        let bytes = text.as_ref().map_or(0, String::len);
-        let document = text.map(|text| parse(&key, &text)).transpose()?;
-        unfolded.put(key, document, bytes);
-    }
-    unfolded.logs = replay.logs.into_iter().map(|(at, (_, log))| (at, log)).collect();
-    Ok((unfolded, Fold::of(last_seq, count, bytes)))
-}
-
-/// The state after some rows of the journal. Documents are parsed at the end: only the last version counts.
-struct Replay<'a> {
-    connection: &'a Connection,
-    texts: BTreeMap<Key, Option<String>>,
-    /// Each with the last row that was in its own row in the file.
-    logs: HashMap<TopicPartition, (i64, Option<Log>)>,
-}
-
-impl Replay<'_> {
-    fn apply(&mut self, change: Change<'_>, seq: i64) -> rusqlite::Result<()> {
-        match change {
-            Change::Put(key, text) => drop(self.texts.insert(key, Some(text.to_owned()))),
-            Change::Delete(key) => drop(self.texts.insert(key, None)),
-            Change::DropProducers(at) => {
-                let of_partition = ProducerDocument::of_partition(at);
-                self.texts.retain(|key, _| !of_partition.matches(key));
-            }
-            Change::Log(at, change) => {
-                let (folded, log) = match self.logs.entry(at) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(unknown) => {
-                        let log = Log::load(self.connection, at)?;
-                        unknown.insert((log.as_ref().map_or(0, |log| log.seq), log))
-                    }
-                };
-                // A fold may have got this far before the process was killed.
-                if seq > *folded {
-                    *log = Log::after(log.take(), change, seq);
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
 /// A second connection to an open store, for reading.

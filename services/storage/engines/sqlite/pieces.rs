@@ -19,7 +19,7 @@ use super::index::Span;
 use super::lane::Lane;
 use super::logs::Recent;
 use super::reader::{Job, Reader};
-use super::schema::{SMALL_BATCH_BYTES, damaged, failed, offset_of, pack};
+use super::schema::{SMALL_BATCH_BYTES, damaged, failed, is_damage, offset_of, pack};
 use crate::engines::{ReadOutcome, Rest, StoreError};
 
 /// Where a reply has got to.
@@ -95,11 +95,11 @@ impl Reader {
     pub(super) fn piece(&self, place: Place, bytes: usize) -> Result<(Bytes, Place), StoreError> {
         self.check_age(&place)?;
         self.try_piece(place, bytes).map_err(|error| {
-            let is_damage = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseCorrupt);
+            let is_damage = is_damage(&error);
             let error = failed("reading a batch of a reply", &error);
             if is_damage && self.has_batch(&place) {
-                self.shared.unreadable.remember(place.at, place.base);
-                self.shared.unreadable.log(place.at, &error);
+                self.shared.damage.not_read(place.at, &error);
+                self.shared.damage.remember(place.at, place.base);
             }
             error
         })

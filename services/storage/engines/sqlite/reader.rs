@@ -11,13 +11,14 @@ use tracing::warn;
 
 use super::batches::{Reading, View};
 use super::commit::document;
+use super::damage::Part;
 use super::foreign::refuse_foreign;
 use super::index::{Span, Step};
 use super::lane::{Lane, Work};
 use super::logs::Log;
 use super::owner::check_name;
 use super::pieces::{Found, Place};
-use super::schema::{damaged, failed};
+use super::schema::{damaged, failed, is_about_damage};
 use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
@@ -155,8 +156,10 @@ impl Work for Reader {
             }
             Job::Sizes { partitions, answer } => reply(answer, || self.sizes(&partitions)),
             Job::Retention { partitions, now_ms, answer } => {
-                let look =
-                    |(at, limits): &(TopicPartition, RetentionLimits)| self.retention(*at, limits, now_ms);
+                let look = |(at, limits): &(TopicPartition, RetentionLimits)| {
+                    let looked = self.retention(*at, limits, now_ms);
+                    looked.inspect_err(|failure| self.shared.damage.not_read(*at, failure))
+                };
                 reply(answer, || Ok(partitions.iter().map(look).collect()));
             }
         }
@@ -185,7 +188,7 @@ impl Reader {
             }
             let found = self.read(spec, &mut budget);
             if let Err(failure) = &found {
-                self.shared.unreadable.log(spec.partition, failure);
+                self.shared.damage.not_read(spec.partition, failure);
             }
             all.push(found.unwrap_or_else(|error| Found::from(ReadOutcome::Failed(error))));
         }
@@ -235,7 +238,7 @@ impl Reader {
     /// The outcome of a read, whose rest ends before what is known to be damaged.
     fn found(&self, at: TopicPartition, view: &View, read: Reading) -> Result<Found, StoreError> {
         let PartitionDocument { log_start, end: high_watermark, .. } = view.document;
-        let damaged = |rest: &Span| self.shared.unreadable.damaged_in(at, rest.base..rest.next);
+        let damaged = |rest: &Span| self.shared.damage.damaged_in(at, rest.base..rest.next);
         let rest = match (read.rest, read.rest.as_ref().and_then(damaged)) {
             (Some(rest), Some(from)) => {
                 let before = self.before(view, rest, from)?;
@@ -285,12 +288,21 @@ impl Reader {
 
     /// A document in the file. It is kept in the cache if the file still has this version.
     fn load(&self, key: &Key, version: Option<u64>) -> Result<Option<Document>, StoreError> {
-        let (document, bytes) = document(&self.connection, key)?;
+        let loaded = document(&self.connection, key);
+        let (document, bytes) = loaded.inspect_err(|failure| self.note(key, failure))?;
         let mut clean = self.shared.clean.lock();
         if Some(clean.version) == version {
             clean.put_document(key.clone(), document.clone(), bytes);
         }
         Ok(document)
+    }
+
+    /// Notes a document that is damaged.
+    fn note(&self, key: &Key, failure: &StoreError) {
+        if is_about_damage(failure) {
+            let partition = PartitionDocument::parse_key(key).map(Part::Partition);
+            self.shared.damage.note(&partition.unwrap_or_else(|| Part::Document(key.clone())), failure);
+        }
     }
 
     /// Looks at a partition's document and log of the same moment; `None` if it does not exist.
@@ -354,7 +366,13 @@ impl Reader {
     }
 
     fn sizes(&self, partitions: &[TopicPartition]) -> Result<Vec<u64>, StoreError> {
-        let size = |at: &TopicPartition| Ok(self.with_log(*at, |_, log| log.bytes)?.unwrap_or(0));
+        let size = |at: &TopicPartition| match self.with_log(*at, |_, log| log.bytes) {
+            Err(failure) if is_about_damage(&failure) => {
+                self.shared.damage.not_read(*at, &failure);
+                Ok(0)
+            }
+            size => size.map(|size| size.unwrap_or(0)),
+        };
         partitions.iter().map(size).collect()
     }
 
@@ -457,7 +475,10 @@ impl<'a> Snapshot<'a> {
 
 impl Drop for Snapshot<'_> {
     fn drop(&mut self) {
-        if let Err(error) = self.0.execute_batch("COMMIT") {
+        // A page that the disk could not read has ended it.
+        if !self.0.is_autocommit()
+            && let Err(error) = self.0.execute_batch("COMMIT")
+        {
             warn!("a read of the store did not end: {error}");
         }
     }

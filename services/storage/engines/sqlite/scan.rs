@@ -5,12 +5,14 @@ use std::collections::btree_map;
 use std::iter::Peekable;
 
 use rules::documents::{Document, DocumentKind, Key, Prefix, TopicDocument};
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Shared;
+use super::around::first_readable;
 use super::commit::parse;
+use super::damage::{Damage, Part};
 use super::reader::Snapshot;
-use super::schema::failed;
+use super::schema::{failed, is_about_damage};
 use super::state::Unfolded;
 use crate::engines::StoreError;
 
@@ -27,7 +29,17 @@ pub(super) fn scan(
     let version = shared.clean.lock().version;
     let _snapshot = Snapshot::begin(connection)?;
     drop(unfolded);
-    merged.read(connection, prefix, after, |key, text| stored(shared, key, text, version))
+    // All of a kind are listed without what is damaged. Of a group or a partition nothing may be left out: its rules, and
+    // its clients, would take it for absent.
+    let is_listing = prefix.as_str().matches('/').count() == 1;
+    let damage = is_listing.then_some(&shared.damage);
+    let found =
+        merged.read(connection, prefix, after, damage, |key, text| stored(shared, key, text, version));
+    found.inspect_err(|failure| {
+        if is_about_damage(failure) {
+            shared.damage.note(&Part::Document(Key::from_text(prefix.as_str())), failure);
+        }
+    })
 }
 
 /// All documents of a prefix, for a connection that sees what is unfolded: the writer's.
@@ -36,7 +48,7 @@ pub(super) fn merge(
     unfolded: &Unfolded,
     prefix: &Prefix,
 ) -> Result<Vec<(Key, Document)>, StoreError> {
-    Merged::of(unfolded, prefix, None, usize::MAX).read(connection, prefix, None, parse)
+    Merged::of(unfolded, prefix, None, usize::MAX).read(connection, prefix, None, None, parse)
 }
 
 /// A document in the file, parsed unless it is cached.
@@ -54,6 +66,37 @@ fn stored(shared: &Shared, key: &Key, text: &str, version: u64) -> Result<Docume
         clean.put_document(key.clone(), Some(document.clone()), text.len());
     }
     Ok(document)
+}
+
+/// How many damaged pages one scan steps over.
+const GAPS_MAX: usize = 64;
+
+/// The least key after this one.
+pub(super) fn behind(key: &Key) -> Vec<u8> {
+    let mut next = key.as_str().as_bytes().to_vec();
+    next.push(0);
+    next
+}
+
+/// A name for what cannot be read, and where reading goes on.
+pub(super) fn step_over(connection: &Connection, from: &[u8], end: &str) -> (Key, Option<Vec<u8>>) {
+    let named = |key: &[u8]| Key::from_text(&String::from_utf8_lossy(key).replace('\0', ""));
+    match first_key(connection, from, end) {
+        // The key can be read, its text cannot.
+        Ok(Some(key)) => (named(&key), Some([&key[..], &[0][..]].concat())),
+        Ok(None) => (named(from), None),
+        Err(_) => {
+            let is_readable = |probe: &[u8]| first_key(connection, probe, end).is_ok();
+            (named(from), first_readable(from, end.as_bytes(), is_readable))
+        }
+    }
+}
+
+/// The first key from one on, in the bytes that it has.
+fn first_key(connection: &Connection, from: &[u8], end: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    let sql = "SELECT CAST(key AS BLOB) FROM documents
+         WHERE key >= CAST(?1 AS TEXT) AND key < ?2 ORDER BY key LIMIT 1";
+    connection.prepare_cached(sql)?.query_row(params![from, end], |row| row.get(0)).optional()
 }
 
 /// Documents of the file and changed ones, in key order.
@@ -77,32 +120,59 @@ impl Merged {
         Self { changed: changed.into_iter().peekable(), found: Vec::new(), limit }
     }
 
-    /// Adds what the file has.
+    /// Adds what the file has. With `damage`, what cannot be read is noted there and left out.
     fn read(
         mut self,
         connection: &Connection,
         prefix: &Prefix,
         after: Option<&Key>,
+        damage: Option<&Damage>,
         parse: impl Fn(&Key, &str) -> Result<Document, StoreError>,
     ) -> Result<Vec<(Key, Document)>, StoreError> {
-        let reading = |error: rusqlite::Error| failed("reading documents", &error);
         // The empty group id gives a key that is the prefix itself.
-        let sql = "SELECT key, value FROM whole WHERE key >= ?1 AND key < ?2 ORDER BY key";
-        let from = after.map_or(prefix.as_str(), Key::as_str);
+        let mut from = after.map_or_else(|| prefix.as_str().into(), behind);
+        for gaps_left in (0..GAPS_MAX).rev() {
+            let Err(failure) = self.read_from(connection, &mut from, prefix, damage, &parse) else { break };
+            let Some(damage) = damage.filter(|_| gaps_left > 0 && is_about_damage(&failure)) else {
+                return Err(failure);
+            };
+            let (key, next) = step_over(connection, &from, &prefix.end());
+            damage.note(&Part::Document(key), &failure);
+            let Some(next) = next else { break };
+            from = next;
+        }
+        self.add_changed(|_| true);
+        Ok(self.found)
+    }
+
+    /// Adds what the file has up to the first that cannot be read: `from` is moved behind each that was.
+    fn read_from(
+        &mut self,
+        connection: &Connection,
+        from: &mut Vec<u8>,
+        prefix: &Prefix,
+        damage: Option<&Damage>,
+        parse: impl Fn(&Key, &str) -> Result<Document, StoreError>,
+    ) -> Result<(), StoreError> {
+        let reading = |error: rusqlite::Error| failed("reading documents", &error);
+        let sql = "SELECT key, value FROM whole WHERE key >= CAST(?1 AS TEXT) AND key < ?2 ORDER BY key";
         let mut statement = connection.prepare_cached(sql).map_err(reading)?;
-        let mut rows = statement.query(params![from, prefix.end()]).map_err(reading)?;
+        let mut rows = statement.query(params![&from[..], prefix.end()]).map_err(reading)?;
         while self.has_room()
             && let Some(row) = rows.next().map_err(reading)?
         {
             let text = |column| row.get_ref(column).and_then(|value| Ok(value.as_str()?)).map_err(reading);
             let key = Key::from_text(text(0)?);
-            if after != Some(&key) && !self.is_changed(&key) && self.has_room() {
-                let document = parse(&key, text(1)?)?;
-                self.found.push((key, document));
+            if !self.is_changed(&key) && self.has_room() {
+                match (text(1).and_then(|text| parse(&key, text)), damage) {
+                    (Ok(document), _) => self.found.push((key.clone(), document)),
+                    (Err(failure), Some(damage)) => damage.note(&Part::Document(key.clone()), &failure),
+                    (Err(failure), None) => return Err(failure),
+                }
             }
+            *from = behind(&key);
         }
-        self.add_changed(|_| true);
-        Ok(self.found)
+        Ok(())
     }
 
     fn has_room(&self) -> bool {

@@ -11,6 +11,8 @@
 //! - `logs`, `blocks` and `spans` are the index over batches ([`super::index`]).
 //! - `garbage` lists rows to delete, so that trimming a log is one small write however large the log is.
 
+use rusqlite::{Error, ErrorCode, ffi};
+
 use crate::engines::StoreError;
 
 /// "YGRA": distinguishes a Yagura store from any other SQLite file.
@@ -105,22 +107,48 @@ pub(super) fn rows_of(number: u32) -> (i64, i64) {
     (pack(number, 0), pack(number, OFFSET_MAX))
 }
 
-/// The advice where a damaged file is met, but for `store verify` itself.
+/// The advice where a damaged file is met, but for `store verify` itself. No other error ends with it.
 pub(super) const VERIFY_ADVICE: &str =
-    "; the file is damaged: stop the broker and run `yagura store verify` on it";
+    "; the file is damaged: `yagura store verify` names what is, `yagura store salvage` copies all else";
+
+/// Whether something in the file is damaged, or the disk cannot read it. Another part of the file may be sound.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    const UNREADABLE: [i32; 4] = [
+        ffi::SQLITE_IOERR_READ,
+        ffi::SQLITE_IOERR_SHORT_READ,
+        ffi::SQLITE_IOERR_CORRUPTFS,
+        ffi::SQLITE_IOERR_DATA,
+    ];
+    match error {
+        Error::SqliteFailure(failure, _) => match failure.code {
+            ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase => true,
+            ErrorCode::SystemIoFailure => UNREADABLE.contains(&failure.extended_code),
+            _ => false,
+        },
+        // A value is not what it was written as.
+        Error::FromSqlConversionFailure(..)
+        | Error::IntegralValueOutOfRange(..)
+        | Error::InvalidColumnType(..)
+        | Error::Utf8Error(..) => true,
+        _ => false,
+    }
+}
+
+/// The same of an operator's message.
+pub(super) fn is_about_damage(error: &StoreError) -> bool {
+    error.0.ends_with(VERIFY_ADVICE)
+}
 
 /// The operator's error message when an SQLite operation fails.
 pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
     let code = error.sqlite_error_code();
     let remedy = match code {
-        Some(rusqlite::ErrorCode::DiskFull) => {
-            "; make room on the disk, or raise the limit on the file's size"
-        }
-        Some(rusqlite::ErrorCode::SystemIoFailure) => {
+        _ if is_damage(error) => VERIFY_ADVICE,
+        Some(ErrorCode::DiskFull) => "; make room on the disk, or raise the limit on the file's size",
+        Some(ErrorCode::SystemIoFailure) => {
             "; look at the disk's free space and health, and at limits on file sizes"
         }
-        Some(rusqlite::ErrorCode::DatabaseCorrupt) => VERIFY_ADVICE,
-        Some(rusqlite::ErrorCode::ReadOnly) => "; make the file and its folder writable",
+        Some(ErrorCode::ReadOnly) => "; make the file and its folder writable",
         _ => "",
     };
     StoreError(format!("the store failed {doing}: {error}{remedy}"))
@@ -128,9 +156,6 @@ pub(super) fn failed(doing: &str, error: &rusqlite::Error) -> StoreError {
 
 /// An error for a value in the file that cannot be read.
 pub(super) fn damaged(what: impl Into<String>) -> rusqlite::Error {
-    let failure = rusqlite::ffi::Error {
-        code: rusqlite::ErrorCode::DatabaseCorrupt,
-        extended_code: rusqlite::ffi::SQLITE_CORRUPT,
-    };
+    let failure = ffi::Error { code: ErrorCode::DatabaseCorrupt, extended_code: ffi::SQLITE_CORRUPT };
     rusqlite::Error::SqliteFailure(failure, Some(what.into()))
 }

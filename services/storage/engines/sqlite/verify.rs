@@ -5,6 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use kernel::TopicId;
 use rules::documents::{
     Document, DocumentKind, Due, DueComplete, DueSubject, Key, PartitionDocument, TopicDocument, TopicName,
     read,
@@ -12,9 +13,11 @@ use rules::documents::{
 use rusqlite::Connection;
 
 use super::logs::Log;
-use super::open::{self, replay};
+use super::open;
 use super::reader::outside;
-use super::schema::{VERIFY_ADVICE, failed};
+use super::replay::{Replayed, replay};
+use super::scan::{behind, step_over};
+use super::schema::{VERIFY_ADVICE, failed, is_damage};
 use super::state::Unfolded;
 use super::verify_log::verify_log;
 use super::verify_numbers::verify_numbers;
@@ -33,26 +36,32 @@ pub struct VerifyReport {
     pub bytes: u64,
     /// A sentence per fault; empty if the store is sound.
     pub faults: Vec<String>,
+    /// How many more there are than are listed.
+    pub faults_unlisted: u64,
 }
 
 impl fmt::Display for VerifyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, batches, records, bytes, faults } = self;
+        let Self { documents, batches, records, bytes, faults, faults_unlisted } = self;
         write!(f, "{documents} documents, {batches} batches, {records} records, {bytes} bytes: ")?;
-        match faults.len() {
-            0 => f.write_str("all is well"),
-            count => {
-                write!(f, "{count} fault(s)")?;
-                faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
-            }
+        if faults.is_empty() {
+            return f.write_str("all is well, and every batch was opened");
         }
+        write!(f, "{} fault(s)", faults.len() as u64 + faults_unlisted)?;
+        faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))?;
+        if *faults_unlisted > 0 {
+            write!(f, "\n  and {faults_unlisted} more")?;
+        }
+        Ok(())
     }
 }
 
+/// Behind all keys of documents.
+const END: &str = "~";
 /// Limit on listed faults; a badly damaged file would list every row.
 const FAULTS_MAX: usize = 100;
 
-/// Checks SQLite's own structure, every batch's CRC, that offsets are dense, that the index says of each batch what it is,
+/// Checks SQLite's own structure, every batch's CRC and records, that offsets are dense, that the index says of each batch what it is,
 /// that documents match the logs, and that retention will find them. `progress` gets the rows done and the total.
 ///
 /// # Errors
@@ -65,7 +74,7 @@ pub fn verify(path: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<VerifyR
 /// An error's text, without the advice to do what is being done.
 fn found(error: StoreError) -> String {
     match error.0.strip_suffix(VERIFY_ADVICE) {
-        Some(text) => format!("{text}; the file is damaged: restore a backup"),
+        Some(text) => format!("{text}; the file is damaged: restore a backup, or salvage what can be read"),
         None => error.0,
     }
 }
@@ -76,27 +85,26 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
     let mut report = VerifyReport::default();
     // One transaction, so that all reads see the same snapshot while a broker writes.
     connection.execute_batch("BEGIN").map_err(reading)?;
-    let mut check = connection.prepare("PRAGMA integrity_check(20)").map_err(reading)?;
-    let lines = check.query_map([], |row| row.get::<_, String>(0)).map_err(reading)?;
-    for line in lines {
-        let line = line.map_err(reading)?;
-        if line != "ok" {
-            report.fault(format!("SQLite: {line}"));
-        }
+    if let Err(error) = verify_structure(connection, &mut report) {
+        report.fault(format!("SQLite: {error}"));
     }
-    let (unfolded, fold) = match replay(connection) {
-        Ok(replayed) => replayed,
-        Err(error) => {
-            report.fault(found(error));
-            return Ok(report);
+    // What is damaged is named, and the rest is checked.
+    let replayed = replay(connection).map_err(|error| report.fault(found(error))).ok();
+    let (unfolded, fold) = match replayed {
+        Some(Replayed { unfolded, fold, unreadable, .. }) => {
+            unreadable.into_iter().for_each(|(_, error)| report.fault(found(error)));
+            (unfolded, fold)
         }
+        None => Default::default(),
     };
     let all = documents(connection, &unfolded, &mut report).map_err(reading)?;
     verify_due(&all, &mut report);
-    let count = |sql| connection.query_row(sql, [], |row| row.get::<_, i64>(0)).map_err(reading);
-    let total = count("SELECT count(*) FROM batches")? as u64;
-    let partitions = partitions(connection, &all, &unfolded, &mut report).map_err(reading)?;
-    verify_numbers(connection, &partitions, fold.last_seq(), &mut report).map_err(reading)?;
+    let total = connection.query_row("SELECT count(*) FROM batches", [], |row| row.get::<_, i64>(0));
+    let total = total.unwrap_or(0) as u64;
+    let partitions = partitions(connection, &all, &unfolded, &mut report);
+    if let Err(error) = verify_numbers(connection, &partitions, fold.last_seq(), &mut report) {
+        report.fault(format!("partition numbers and garbage cannot be checked: {error}"));
+    }
     for (number, partition) in partitions {
         let checked =
             verify_log(connection, number, &partition, &mut report, &mut |done| progress(done, total));
@@ -108,17 +116,32 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
     Ok(report)
 }
 
+/// Has SQLite check its own structure.
+fn verify_structure(connection: &Connection, report: &mut VerifyReport) -> rusqlite::Result<()> {
+    let mut check = connection.prepare("PRAGMA integrity_check(20)")?;
+    for line in check.query_map([], |row| row.get::<_, String>(0))? {
+        let line = line?;
+        if line != "ok" {
+            report.fault(format!("SQLite: {line}"));
+        }
+    }
+    Ok(())
+}
+
 impl VerifyReport {
     pub(super) fn fault(&mut self, fault: String) {
         if self.faults.len() < FAULTS_MAX {
             self.faults.push(fault);
+        } else {
+            self.faults_unlisted += 1;
         }
     }
 }
 
 /// A partition according to its document and log.
 pub(super) struct Partition {
-    pub(super) key: Key,
+    /// How faults name it: by its topic, if that is known, and its key.
+    pub(super) key: String,
     pub(super) document: PartitionDocument,
     pub(super) log: Log,
 }
@@ -129,19 +152,17 @@ fn documents(
     unfolded: &Unfolded,
     report: &mut VerifyReport,
 ) -> rusqlite::Result<HashMap<Key, Document>> {
-    let mut all = HashMap::new();
-    let mut statement = connection.prepare("SELECT key, value FROM whole")?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let key = Key::from_text(row.get_ref(0)?.as_str()?);
-        if unfolded.document(&key).is_some() {
-            continue;
+    let (mut all, mut from) = (HashMap::new(), Vec::new());
+    while let Err(error) = documents_from(connection, &mut from, unfolded, &mut all, report) {
+        if !is_damage(&error) {
+            return Err(error);
         }
-        report.documents += 1;
-        match read(&key, row.get_ref(1)?.as_str()?) {
-            Ok(document) => drop(all.insert(key, document)),
-            Err(error) => report.fault(format!("the document {key} cannot be read: {error}")),
-        }
+        let (key, next) = step_over(connection, &from, END);
+        report.fault(format!(
+            "the document {key}, or the page that it and others are on, cannot be read: {error}"
+        ));
+        let Some(next) = next else { break };
+        from = next;
     }
     let changed = unfolded.after(None);
     let before = all.len();
@@ -154,6 +175,32 @@ fn documents(
         }
     }
     Ok(all)
+}
+
+/// Reads documents up to the first that cannot be read: `from` is moved behind each that was.
+fn documents_from(
+    connection: &Connection,
+    from: &mut Vec<u8>,
+    unfolded: &Unfolded,
+    all: &mut HashMap<Key, Document>,
+    report: &mut VerifyReport,
+) -> rusqlite::Result<()> {
+    let sql = "SELECT key, value FROM whole WHERE key >= CAST(?1 AS TEXT) ORDER BY key";
+    let mut statement = connection.prepare_cached(sql)?;
+    let mut rows = statement.query([&from[..]])?;
+    while let Some(row) = rows.next()? {
+        let key = Key::from_text(row.get_ref(0)?.as_str()?);
+        if unfolded.document(&key).is_none() {
+            let document = read(&key, row.get_ref(1)?.as_str()?);
+            report.documents += 1;
+            match document {
+                Ok(document) => drop(all.insert(key.clone(), document)),
+                Err(error) => report.fault(format!("the document {key} cannot be read: {error}")),
+            }
+        }
+        *from = behind(&key);
+    }
+    Ok(())
 }
 
 /// Checks that each log that has records, and a limit on their age, is in the due index.
@@ -181,14 +228,24 @@ fn partitions(
     all: &HashMap<Key, Document>,
     unfolded: &Unfolded,
     report: &mut VerifyReport,
-) -> rusqlite::Result<BTreeMap<u32, Partition>> {
+) -> BTreeMap<u32, Partition> {
+    let topics = all.values().filter_map(Document::get::<TopicDocument>);
+    let names: HashMap<TopicId, &str> = topics.map(|topic| (topic.id, &*topic.name)).collect();
     let mut partitions = BTreeMap::<u32, Partition>::new();
     for (key, document) in all {
         let partition = document.get::<PartitionDocument>().zip(PartitionDocument::parse_key(key));
         let Some((document, at)) = partition else { continue };
+        let name = names.get(&at.topic).map(|topic| format!("{topic}-{} ({key})", at.partition));
+        let key = name.unwrap_or_else(|| key.to_string());
         let log = match unfolded.logs.get(&at) {
             Some(log) => log.clone(),
-            None => Log::load(connection, at)?,
+            None => match Log::load(connection, at) {
+                Ok(log) => log,
+                Err(error) => {
+                    report.fault(format!("{key}: its log cannot be read: {error}"));
+                    continue;
+                }
+            },
         };
         let Some(log) = log else {
             report.fault(format!("{key} has no log"));
@@ -200,7 +257,7 @@ fn partitions(
             report.fault(format!("{key} and {} have the same number", other.key));
         }
     }
-    Ok(partitions)
+    partitions
 }
 
 #[cfg(test)]
@@ -213,6 +270,6 @@ mod tests {
         let error = failed("reading its journal", &damaged("a page is torn"));
         assert!(error.0.contains("store verify"), "{error}");
         let text = found(error);
-        assert!(!text.contains("store verify") && text.ends_with("restore a backup"), "{text}");
+        assert!(!text.contains("store verify") && text.contains("restore a backup"), "{text}");
     }
 }

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use kernel::records::{Batch, NO_TIMESTAMP};
 use rusqlite::{Connection, params};
 
+use super::around::{Batches, ReadBatch};
+use super::gaps::as_gap;
 use super::index::{Span, joined, spans, unpack_entries};
 use super::schema::{OFFSET_MAX, offset_of, pack, rows_of};
 use super::verify::{Partition, VerifyReport};
@@ -24,21 +26,24 @@ pub(super) fn verify_log(
     let mut log = VerifiedLog {
         partition,
         entries: Entries::new(connection, number, partition),
+        has_index: true,
         next: None,
         bytes: 0,
         report,
     };
     let mut recent = partition.log.recent_from(0).peekable();
-    let mut statement =
-        connection.prepare_cached("SELECT id, data FROM batches WHERE id BETWEEN ?1 AND ?2 ORDER BY id")?;
-    let (first, last) = rows_of(number);
-    let mut rows = statement.query([first, last])?;
-    while let Some(row) = rows.next()? {
-        let base = offset_of(row.get(0)?);
+    let mut batches = Batches::of(connection, number);
+    while let Some(read) = batches.next_batch()? {
+        let (base, data) = match read {
+            ReadBatch::Batch(base, data) => (base, data),
+            ReadBatch::Damaged(offset, error) => {
+                log.damaged(offset, &error);
+                continue;
+            }
+        };
         while let Some(small) = recent.next_if(|small| small.base < base) {
-            log.batch(small.base, &small.data)?;
+            log.batch(small.base, &small.data);
         }
-        let data = row.get_ref(1)?.as_blob()?;
         if let Some(small) = recent.peek().filter(|small| small.base == base) {
             // A fold that has not ended has put it into its place already. It is checked with the others of the journal.
             if small.data != data {
@@ -47,11 +52,11 @@ pub(super) fn verify_log(
             }
             continue;
         }
-        log.batch(base, &Bytes::copy_from_slice(data))?;
+        log.batch(base, &data);
         progress(log.report.batches);
     }
-    recent.try_for_each(|small| log.batch(small.base, &small.data))?;
-    log.end()?;
+    recent.for_each(|small| log.batch(small.base, &small.data));
+    log.end();
     verify_spans(connection, number, partition, report)
 }
 
@@ -59,24 +64,44 @@ pub(super) fn verify_log(
 struct VerifiedLog<'a> {
     partition: &'a Partition,
     entries: Entries<'a>,
+    /// Whether all of the index so far could be read.
+    has_index: bool,
     /// The offset after the last batch that is not before the log start.
     next: Option<i64>,
     bytes: u64,
     report: &'a mut VerifyReport,
 }
 
+/// Checks a batch and all of its records, also of a compressed one. One without records stands for what a salvage has lost.
+fn check(data: &Bytes) -> Result<Batch, String> {
+    if let Some(gap) = as_gap(data) {
+        return Ok(gap);
+    }
+    let batch = Batch::check_header(data.clone()).map_err(|error| error.to_string())?;
+    match batch.walk(usize::MAX, |_| {}) {
+        Ok(_) => Ok(batch),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 impl VerifiedLog<'_> {
-    fn batch(&mut self, base: i64, data: &Bytes) -> rusqlite::Result<()> {
+    /// Batches cannot be read, from an offset on.
+    fn damaged(&mut self, offset: i64, error: &rusqlite::Error) {
+        let key = &self.partition.key;
+        self.report.fault(format!("{key}: the batches from offset {offset} on cannot be read: {error}"));
+    }
+
+    fn batch(&mut self, base: i64, data: &Bytes) {
         let Partition { key, document, .. } = self.partition;
         self.report.batches += 1;
         self.report.bytes += data.len() as u64;
-        let batch = match Batch::check(data.clone()) {
+        let batch = match check(data) {
             Ok(batch) => batch,
             Err(error) => {
                 self.report.fault(format!("{key}, the batch at offset {base}: {error}"));
                 // Its entry says where the next one begins.
-                self.next = self.entries.next_from(document.log_start)?.map(|entry| entry.next).or(self.next);
-                return Ok(());
+                self.next = self.entry(base).map(|entry| entry.next).or(self.next);
+                return;
             }
         };
         let mut own = Span {
@@ -85,15 +110,15 @@ impl VerifiedLog<'_> {
             times: Times::read(batch.max_timestamp(), NO_TIMESTAMP),
             bytes: data.len() as u64,
         };
-        self.report.records += (own.next - own.base).max(0) as u64;
+        self.report.records += u64::try_from(batch.record_count()).unwrap_or(0);
         if own.next <= document.log_start {
             // It is not deleted yet.
-            return Ok(());
+            return;
         }
-        let entry = self.entries.next_from(document.log_start)?;
+        let entry = self.entry(own.base);
         // Only the index knows when records without a timestamp were appended.
         own.times.undated = entry.and_then(|entry| entry.times.undated);
-        if entry != Some(own) || own.base != base {
+        if (self.has_index && entry != Some(own)) || own.base != base {
             let entry = entry.map_or_else(|| "there is none".to_owned(), |entry| format!("{entry:?}"));
             self.report
                 .fault(format!("{key}, the batch at offset {base}: it is {own:?}, in the index {entry}"));
@@ -110,10 +135,26 @@ impl VerifiedLog<'_> {
         }
         self.next = Some(own.next);
         self.bytes += own.bytes;
-        Ok(())
     }
 
-    fn end(&mut self) -> rusqlite::Result<()> {
+    /// The entry of a batch: those before it are of batches that are missing.
+    fn entry(&mut self, base: i64) -> Option<Span> {
+        let log_start = self.partition.document.log_start;
+        while self.has_index {
+            match self.entries.next_from(log_start) {
+                Ok(Some(entry)) if entry.next <= base => {}
+                Ok(entry) => return entry,
+                Err(error) => {
+                    self.has_index = false;
+                    let key = &self.partition.key;
+                    self.report.fault(format!("{key}: its index cannot be read: {error}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn end(&mut self) {
         let Partition { key, document, log } = self.partition;
         if log.log_start() != document.log_start {
             let (own, other) = (log.log_start(), document.log_start);
@@ -126,10 +167,9 @@ impl VerifiedLog<'_> {
         if log.bytes != self.bytes {
             self.report.fault(format!("{key} says {} bytes, but its batches have {}", log.bytes, self.bytes));
         }
-        if let Some(entry) = self.entries.next_from(document.log_start)? {
+        if let Some(entry) = self.entry(document.log_start) {
             self.report.fault(format!("{key}: the index has {entry:?}, which is not there"));
         }
-        Ok(())
     }
 }
 

@@ -15,10 +15,10 @@ use crate::engines::memory::Memory;
 use crate::engines::model_tests::small_settings;
 use crate::engines::resident::CommitStats;
 use crate::engines::room::RoomStatus;
+use crate::engines::sqlite::damage::Damage;
 use crate::engines::sqlite::health::Health;
 use crate::engines::sqlite::open::open;
 use crate::engines::sqlite::state::Clean;
-use crate::engines::sqlite::unreadable::Unreadable;
 use crate::engines::sqlite::{Shared, Sqlite};
 use crate::engines::{Engine, Watchers};
 use crate::settings::Settings;
@@ -55,7 +55,7 @@ fn committer(path: &Path) -> Committer {
         clean: Mutex::new(Clean::new(8 << 10)),
         watchers: Watchers::default(),
         stats: CommitStats::new(),
-        unreadable: Unreadable::default(),
+        damage: Damage::default(),
         unfolded_memory_max: 1 << 20,
         delete_delay: Duration::ZERO,
         room: RoomStatus::new(None),
