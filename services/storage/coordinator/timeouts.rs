@@ -421,12 +421,12 @@ mod tests {
     async fn members_get_a_whole_session_after_an_outage() {
         let mut world = World::new().await;
         world.heartbeat("g", "a", 0).await;
-        world.heartbeat("h", "a", 0).await;
+        let epoch = world.heartbeat("h", "a", 0).await;
         world.clock.advance(3_600_000);
         world.restart().await;
         assert_eq!(world.pass(0).await, Some(SESSION_MS));
         assert_eq!(world.pass(SESSION_MS - 1).await, Some(1));
-        world.heartbeat("h", "a", 1).await;
+        world.heartbeat("h", "a", epoch).await;
         world.pass(1).await;
         assert_eq!((world.members("g").await, world.members("h").await), (ids(&[]), ids(&["a"])));
     }

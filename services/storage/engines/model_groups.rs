@@ -88,7 +88,8 @@ impl Dice {
             (Arc::<str>::from(self.pick(&MEMBERS[1..])), Arc::new(partitions))
         };
         let members: BTreeMap<_, _> = (0..count).map(&mut target).collect();
-        let (epoch, base_epoch) = (self.roll(8) as i32, self.roll(4) as i32);
+        // A new group begins in epoch 1, and one that was classic may begin in epoch 0.
+        let (epoch, base_epoch) = (self.roll(9) as i32, self.roll(5) as i32);
         InstallTarget { epoch, base_epoch, members, now_ms }
     }
 
@@ -96,10 +97,10 @@ impl Dice {
         let owned = Partitions::from([(self.pick(ids), BTreeSet::from([0]))]);
         Advance {
             member_id: Arc::from(self.pick(&MEMBERS[1..])),
-            member_epoch: self.roll(4) as i32,
+            member_epoch: self.roll(5) as i32,
             owned: (self.roll(2) == 0).then_some(owned),
             is_full: self.roll(2) == 0,
-            awaited_epoch: self.roll(8) as i32,
+            awaited_epoch: self.roll(9) as i32,
             waits_for_target: self.roll(2) == 0,
             now_ms,
         }

@@ -14,47 +14,23 @@ use tokio::time::{Instant, timeout_at};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 
-/// How often one call computes or awaits a target, and how long. If none is installed that knows of its member, that is
-/// told what is there, and gets its new assignment with a later heartbeat.
-const WAIT: TargetWait = TargetWait { rounds_max: 3, wait_max: Duration::from_secs(1) };
+/// How often one call computes or awaits a target. If none is installed then that knows of its member, that is told what
+/// is there, and gets its new assignment with a later heartbeat.
+const ROUNDS_MAX: usize = 3;
 
-/// The same until the group has its first target. Without any, there is nothing to tell a member: it is in no epoch.
-const WAIT_FOR_THE_FIRST: TargetWait = TargetWait { rounds_max: 20, wait_max: Duration::from_secs(10) };
-
-/// How long a call waits for a target.
-#[derive(Clone, Copy)]
-struct TargetWait {
-    rounds_max: usize,
-    wait_max: Duration,
-}
+/// How long it does so, at most.
+const WAIT_MAX: Duration = Duration::from_secs(1);
 
 /// Continues a call once a target assignment is installed that knows of its member.
 pub(crate) async fn advance(
     broker: &Broker,
     call: &Call,
     group: &Arc<str>,
-    advance: Advance,
+    mut advance: Advance,
 ) -> Result<Outcome, StoreError> {
     // The broker must not expire a member whose call it holds itself.
     let _waits = broker.coordinator.waits(group, &advance.member_id);
-    for wait in [WAIT, WAIT_FOR_THE_FIRST] {
-        match advance_within(broker, call, group, advance.clone(), wait).await? {
-            // A member that has joined must not be told that it has not.
-            Ok(Applied::Heartbeat(HeartbeatReply { member_epoch: JOIN_EPOCH, .. })) => {}
-            outcome => return Ok(outcome),
-        }
-    }
-    Ok(Err(ErrorCode::CoordinatorLoadInProgress.into()))
-}
-
-async fn advance_within(
-    broker: &Broker,
-    call: &Call,
-    group: &Arc<str>,
-    mut advance: Advance,
-    wait: TargetWait,
-) -> Result<Outcome, StoreError> {
-    let deadline = Instant::now() + wait.wait_max;
+    let deadline = Instant::now() + WAIT_MAX;
     let mut round = 0;
     loop {
         round += 1;
@@ -65,13 +41,18 @@ async fn advance_within(
             commands.push(GroupCommand::InstallTarget(target));
             turn
         });
-        advance.waits_for_target = round < wait.rounds_max && !is_late;
+        advance.waits_for_target = round < ROUNDS_MAX && !is_late;
         commands.push(GroupCommand::Advance(Box::new(advance)));
         let outcome = commit_all(broker, call, group, commands).await?;
         drop(turn);
         match outcome {
             // The target was not installed. A call that does not wait does not come here.
             Ok(Applied::TargetDue(due)) => advance = *due,
+            // A member that has joined must not be told that it has not. This is the assignment epoch of a group that an
+            // earlier release began, or that was a classic one in its first rebalance, and only until a target is installed.
+            Ok(Applied::Heartbeat(HeartbeatReply { member_epoch: JOIN_EPOCH, .. })) => {
+                return Ok(Err(ErrorCode::CoordinatorLoadInProgress.into()));
+            }
             outcome => return Ok(outcome),
         }
     }

@@ -1,15 +1,17 @@
-//! Heartbeats by regular expression: what they see of new topics. Members that join at once: what they get.
+//! Heartbeats by regular expression: what they see of new topics. Members that join at once, or while no target assignment
+//! is there: what they get.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kafka_protocol::messages::consumer_group_heartbeat_request::TopicPartitions;
 use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
 use kafka_protocol::protocol::StrBytes;
 use kernel::clock::ManualClock;
 use kernel::{Api, ErrorCode, Ticket, TopicId};
-use rules::commands::{Command, NewConfigs};
-use rules::documents::GroupState;
+use rules::commands::{Command, GroupCommand, Join, KnownTopics, MemberIdentity, NewConfigs};
+use rules::documents::{Blob, ConsumerGroup, GroupState, MemberProtocol};
 
 use crate::apis::testing::{NOW_MS, ask, broker, broker_over, topic};
 use crate::broker::Broker;
@@ -56,17 +58,17 @@ async fn one_members_heartbeat_sees_the_new_topics_of_all_expressions() {
     let broker = broker().await;
     topic(&broker, "red-1", 1, &[]).await;
     let red = join(&broker, "red", "red-.*").await;
-    assert_eq!((red.error_code, red.member_epoch), (0, 1));
+    assert_eq!((red.error_code, red.member_epoch), (0, 2));
     assert_eq!(red.assignment.unwrap().topic_partitions.len(), 1);
     let blue = join(&broker, "blue", "blue-.*").await;
-    assert_eq!((blue.error_code, blue.member_epoch), (0, 2));
-    assert_eq!(reach(&broker, "red", 1, 2).await, None);
+    assert_eq!((blue.error_code, blue.member_epoch), (0, 3));
+    assert_eq!(reach(&broker, "red", 2, 3).await, None);
     topic(&broker, "blue-1", 1, &[]).await;
     // Only `red` is heard from, and its heartbeat finds the topic of `blue`.
-    assert_eq!(reach(&broker, "red", 2, 3).await, None);
-    assert_eq!(reach(&broker, "blue", 2, 3).await, Some(1));
+    assert_eq!(reach(&broker, "red", 3, 4).await, None);
+    assert_eq!(reach(&broker, "blue", 3, 4).await, Some(1));
     topic(&broker, "red-2", 1, &[]).await;
-    assert_eq!(reach(&broker, "red", 3, 4).await, Some(2));
+    assert_eq!(reach(&broker, "red", 4, 5).await, Some(2));
 }
 
 #[tokio::test]
@@ -100,7 +102,7 @@ async fn the_timeouts_of_a_group_are_its_configs() {
         broker.store.commit_one(&Ticket::only(), command).await.unwrap().unwrap();
         // Its next heartbeat, though nothing else has changed.
         let response: ConsumerGroupHeartbeatResponse =
-            ask(&broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request("red", 1)).await;
+            ask(&broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request("red", 2)).await;
         assert_eq!((response.error_code, response.heartbeat_interval_ms), (0, heartbeat));
         assert_eq!(session_ms().await, session);
     }
@@ -227,8 +229,61 @@ async fn members_that_join_at_once_share_the_partitions() {
         }
     }
     let group = broker.store.group(&Arc::from("h")).await.unwrap().unwrap().group;
-    assert_eq!((group.state, group.generation), (GroupState::Stable, MEMBERS as i32));
+    // Each join has bumped the epoch.
+    let epoch = ConsumerGroup::FIRST_EPOCH + MEMBERS as i32;
+    assert_eq!((group.state, group.generation), (GroupState::Stable, epoch));
     let mut all: Vec<i32> = members.into_values().flat_map(|(_, has)| has).collect();
     all.sort_unstable();
     assert_eq!(all, Vec::from_iter(0..MEMBERS as i32));
+}
+
+#[tokio::test]
+async fn a_member_of_a_new_group_is_answered_before_the_first_target_is_there() {
+    let broker = broker().await;
+    topic(&broker, "red-1", 1, &[]).await;
+    // Somebody computes a target, and takes longer than a call waits.
+    let turn = broker.targets.turn(&Arc::from("g")).await;
+    let joined = join(&broker, "a", "red-.*").await;
+    assert_eq!((joined.error_code, joined.member_epoch), (0, ConsumerGroup::FIRST_EPOCH));
+    assert_eq!(joined.assignment.unwrap().topic_partitions, []);
+    drop(turn);
+    assert_eq!(reach(&broker, "a", 1, 2).await, Some(1));
+}
+
+/// A classic group in its first rebalance is in generation 0, and keeps that as its epoch when it is upgraded.
+#[tokio::test]
+async fn a_member_without_any_epoch_is_told_to_ask_again() {
+    let broker = broker().await;
+    topic(&broker, "red-1", 1, &[]).await;
+    broker.store.commit_one(&Ticket::only(), classic_join()).await.unwrap().unwrap();
+    let turn = broker.targets.turn(&Arc::from("g")).await;
+    let refused = join(&broker, "a", "red-.*").await;
+    assert_eq!(refused.error_code, ErrorCode::CoordinatorLoadInProgress.code());
+    drop(turn);
+    let joined = join(&broker, "a", "red-.*").await;
+    assert_eq!((joined.error_code, joined.member_epoch), (0, 1));
+    assert_eq!(joined.assignment.unwrap().topic_partitions.len(), 1);
+}
+
+/// A member of the classic protocol joins a new group `g`, and waits for others.
+fn classic_join() -> Command {
+    // A subscription of version 0, without topics or user data.
+    let metadata = Blob(Bytes::from_static(b"\0\0\0\0\0\0\xff\xff\xff\xff"));
+    let join = Join {
+        member: MemberIdentity { id: Arc::from(""), instance_id: None, generation: -1 },
+        fresh_id: Arc::from("classic"),
+        requires_known_id: false,
+        can_skip_assignment: true,
+        client_id: Arc::from("client"),
+        client_host: Arc::from("/127.0.0.1"),
+        session_timeout_ms: 45_000,
+        rebalance_timeout_ms: 60_000,
+        protocol_type: Arc::from("consumer"),
+        protocols: vec![MemberProtocol { name: Arc::from("range"), metadata }],
+        initial_delay_ms: 3_000,
+        members_max: 100,
+        known_topics: KnownTopics::default(),
+        now_ms: NOW_MS,
+    };
+    Command::Group { group: Arc::from("g"), command: GroupCommand::Join(Box::new(join)) }
 }

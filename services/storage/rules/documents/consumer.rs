@@ -25,6 +25,18 @@ pub struct ConsumerGroup {
     pub regexes: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
+impl ConsumerGroup {
+    /// The epoch that a new group begins in, with an empty target assignment; the first that is computed is of the next one.
+    /// A member that joins can be told this epoch until then: member epoch 0 would mean that it has not joined
+    /// (KAFKA-20268).
+    pub const FIRST_EPOCH: i32 = 1;
+
+    /// A group whose target assignment is that of an epoch.
+    pub fn with_target_of(assignment_epoch: i32) -> Self {
+        Self { assignment_epoch, ..Self::default() }
+    }
+}
+
 /// A topic as of the target assignment. A new id or more partitions require a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscribedTopic {

@@ -15,7 +15,8 @@ use crate::commands::{
     Applied, Command, ConsumerHeartbeat, ConsumerLeave, GroupCommand, Join, KnownTopics, MemberIdentity, Sync,
 };
 use crate::documents::{
-    Blob, DocumentKind, GroupDocument, GroupState, GroupTopics, MemberDocument, MemberProtocol, Partitions,
+    Blob, ConsumerGroup, DocumentKind, GroupDocument, GroupState, GroupTopics, MemberDocument,
+    MemberProtocol, Partitions,
 };
 use crate::testing::MapStore;
 
@@ -210,7 +211,8 @@ fn calls_of_the_consumer_protocol_cost_the_same_in_any_group() {
     let costs = SIZES.map(|size| {
         let mut group = Group::consumer(size);
         let [one, other] = [&group.ids[0], &group.ids[size / 2]].map(Arc::clone);
-        let epoch = size as i32;
+        // Each join has bumped it.
+        let epoch = ConsumerGroup::FIRST_EPOCH + size as i32;
         let at_rest = group.cost(heartbeat(&one, epoch, size));
         let joins = group.cost(heartbeat("new", 0, size));
         let leave = ConsumerLeave { member_id: other, instance_id: None, member_epoch: -1, now_ms: 0 };

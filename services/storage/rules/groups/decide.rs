@@ -9,7 +9,7 @@ use super::group::{Group, unknown_member};
 use super::lookups::Lookups;
 use super::{consumer, join, leave, offsets, protocols, resume, sync, tick};
 use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Outcome, Refused};
-use crate::documents::{GroupDocument, MemberDocument, MemberKey, PendingDocument};
+use crate::documents::{ConsumerGroup, GroupDocument, MemberDocument, MemberKey, PendingDocument};
 use crate::working_set::{Changes, Wanted, WorkingSet};
 
 pub(crate) fn needs(wanted: &mut Wanted, group: &Arc<str>, command: &GroupCommand, set: &WorkingSet<'_>) {
@@ -193,9 +193,13 @@ fn become_consumer_group(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -
     }
     if group.count() == 0 {
         group.clear_pending();
-        group.document = GroupDocument::empty(heartbeat.now_ms);
-        group.document.protocol_type = Some(Arc::from(protocols::CONSUMER));
-        group.document.consumer = Some(Arc::default());
+        let epoch = ConsumerGroup::FIRST_EPOCH;
+        group.document = GroupDocument {
+            generation: epoch,
+            protocol_type: Some(Arc::from(protocols::CONSUMER)),
+            consumer: Some(Arc::new(ConsumerGroup::with_target_of(epoch))),
+            ..GroupDocument::empty(heartbeat.now_ms)
+        };
         return Ok(());
     }
     group.load_all();

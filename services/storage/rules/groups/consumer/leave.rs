@@ -51,6 +51,10 @@ pub(super) fn fence(group: &mut Group<'_>, ids: &[Arc<str>], now_ms: i64) {
         return;
     }
     bump_epoch(group);
+    if group.count() == 0 {
+        // There is nobody left to assign anything to, so no target assignment is due (KAFKA-20442).
+        group.enter_target_epoch(group.group_epoch());
+    }
     settle(group, now_ms);
 }
 

@@ -31,8 +31,7 @@ pub(in crate::groups) fn upgrade(group: &mut Group<'_>, known: &KnownTopics, now
         let subscribed = protocols::subscription(&member.protocols).into_iter().flat_map(|own| own.topics);
         topics.extend(subscribed.filter_map(|name| Some((Arc::clone(&name), known.get(&name)?))));
     }
-    let consumer = ConsumerGroup { assignment_epoch: epoch, ..Default::default() };
-    group.document.consumer = Some(Arc::new(consumer));
+    group.document.consumer = Some(Arc::new(ConsumerGroup::with_target_of(epoch)));
     group.change_topics(|own| Arc::make_mut(own).topics = topics);
     group.document.has_void_assignments = false;
     group.each(|member| {

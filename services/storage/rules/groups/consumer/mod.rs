@@ -6,6 +6,10 @@
 //! moves from its current assignment to its target assignment independently (`advance`, `current_assignment`);
 //! there is no global barrier. Members of the classic protocol may be in the group while an application is migrated
 //! (`classic`, `migrate`).
+//!
+//! A new group begins in epoch 1 with an empty target assignment of that epoch, and its first member bumps the epoch to 2.
+//! So the first target assignment that is computed has epoch 2, and members can be told epoch 1 until it is installed. A
+//! group that becomes empty is given its group epoch as assignment epoch.
 
 mod advance;
 mod assign;

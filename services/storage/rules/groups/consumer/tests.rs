@@ -1,4 +1,6 @@
 //! The rules of groups of the consumer protocol, tested alone: time is an argument.
+//!
+//! A new group begins in epoch 1. So the first member joins in epoch 2, the second one in epoch 3.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -164,6 +166,12 @@ impl Store {
         *self.member(id).unwrap().consumer.unwrap()
     }
 
+    /// The group epoch and the assignment epoch.
+    fn epochs(&self) -> (i32, i32) {
+        let group = self.group();
+        (group.generation, group.consumer.unwrap().assignment_epoch)
+    }
+
     fn assigned(&self, id: &str) -> Vec<i32> {
         each(&self.consumer(id).assigned).map(|(_, at)| at).collect()
     }
@@ -249,26 +257,71 @@ fn put_partitions(bytes: &mut BytesMut, topic: &str, numbers: &[i32]) {
     numbers.iter().for_each(|number| bytes.put_i32(*number));
 }
 
+/// Its first member can be told something before there is a target (KAFKA-20268).
+#[test]
+fn a_new_group_begins_in_epoch_1_with_an_empty_target() {
+    let mut store = Store::with_topic(2);
+    let joins = store.full_heartbeat("a", 0);
+    let outcome = store.run(GroupCommand::ConsumerHeartbeat(Box::new(joins)));
+    let Ok(Applied::TargetDue(mut advance)) = outcome else { panic!("{outcome:?}") };
+    assert_eq!((store.epochs(), advance.awaited_epoch), ((2, 1), 2));
+    advance.waits_for_target = false;
+    let nothing_yet = HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[])) };
+    assert_eq!(store.run(GroupCommand::Advance(advance)), Ok(Applied::Heartbeat(nothing_yet)));
+    assert_eq!((store.epochs(), store.state().0), ((2, 1), GroupState::Assigning));
+    let all = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+    assert_eq!(store.holds("a", &[]), all);
+    assert_eq!((store.epochs(), store.state().0), ((2, 2), GroupState::Stable));
+}
+
+/// No target is due for nobody (KAFKA-20442).
+#[test]
+fn a_group_that_becomes_empty_has_its_group_epoch_as_assignment_epoch() {
+    let leave: fn(&mut Store) = |store| store.leave_with("a", None, -1).unwrap();
+    let remove: fn(&mut Store) = |store| assert_eq!(store.leave(&[dynamic("a")])[0], Ok(()));
+    let time_out: fn(&mut Store) = |store| store.pass(i64::from(SESSION_MS), &[]);
+    for empties in [leave, remove, time_out] {
+        let mut store = Store::with_topic(2);
+        store.heartbeat("a", 0, |_| {}).unwrap();
+        assert_eq!(store.epochs(), (2, 2));
+        empties(&mut store);
+        assert_eq!((store.epochs(), store.state().0), ((3, 3), GroupState::Empty));
+        // A target that was computed before does not count any more.
+        let before = store.documents.0.clone();
+        let target = InstallTarget { epoch: 3, base_epoch: 2, members: BTreeMap::new(), now_ms: 0 };
+        store.run(GroupCommand::InstallTarget(target)).unwrap();
+        assert!(store.documents.0 == before);
+        assert_eq!(store.heartbeat("b", 0, |_| {}).unwrap().member_epoch, 4);
+        assert_eq!(store.epochs(), (4, 4));
+    }
+    // While somebody is left, the next target is due.
+    let mut store = Store::with_topic(2);
+    store.heartbeat("a", 0, |_| {}).unwrap();
+    store.heartbeat("b", 0, |_| {}).unwrap();
+    store.leave_with("b", None, -1).unwrap();
+    assert_eq!((store.epochs(), store.state().0), ((4, 3), GroupState::Assigning));
+}
+
 #[test]
 fn a_partition_is_reassigned_only_after_it_is_revoked() {
     let mut store = Store::with_topic(3);
-    let all = HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[0, 1, 2])) };
+    let all = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1, 2])) };
     assert_eq!(store.heartbeat("a", 0, |_| {}), Ok(all));
     assert_eq!(
         store.heartbeat("b", 0, |_| {}),
-        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[])) })
+        Ok(HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[])) })
     );
-    assert_eq!(store.state(), (GroupState::Reconciling, 2));
+    assert_eq!(store.state(), (GroupState::Reconciling, 3));
     // `a` is asked to revoke, and advances only after it reports that it has.
     assert_eq!(
-        store.heartbeat("a", 1, |_| {}),
-        Ok(HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[0, 1])) })
+        store.heartbeat("a", 2, |_| {}),
+        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) })
     );
-    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 1, assignment: None });
-    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: None });
-    assert_eq!(store.holds("a", &[0, 1]), HeartbeatReply { member_epoch: 2, assignment: None });
-    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[2])) });
-    assert_eq!(store.state(), (GroupState::Stable, 2));
+    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 2, assignment: None });
+    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 3, assignment: None });
+    assert_eq!(store.holds("a", &[0, 1]), HeartbeatReply { member_epoch: 3, assignment: None });
+    assert_eq!(store.holds("b", &[]), HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[2])) });
+    assert_eq!(store.state(), (GroupState::Stable, 3));
 }
 
 #[test]
@@ -277,7 +330,7 @@ fn a_heartbeat_that_changes_nothing_writes_nothing() {
     store.heartbeat("a", 0, |_| {}).unwrap();
     let before = store.documents.0.clone();
     store.now_ms += 5_000;
-    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 1, assignment: None });
+    assert_eq!(store.holds("a", &[0, 1, 2]), HeartbeatReply { member_epoch: 2, assignment: None });
     assert!(store.documents.0 == before);
 }
 
@@ -331,24 +384,24 @@ fn a_target_behind_the_group_epoch_is_installed() {
     let b = joins(&mut store, "b");
     let target = target_assignment(&store.view(), store.now_ms).unwrap();
     let c = joins(&mut store, "c");
-    assert_eq!((b.awaited_epoch, c.awaited_epoch, target.epoch, target.base_epoch), (2, 3, 2, 1));
+    assert_eq!((b.awaited_epoch, c.awaited_epoch, target.epoch, target.base_epoch), (3, 4, 3, 2));
     store.run(GroupCommand::InstallTarget(target.clone())).unwrap();
-    let reply = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[])) };
+    let reply = HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[])) };
     assert_eq!(store.run(GroupCommand::Advance(b)), Ok(Applied::Heartbeat(reply)));
-    assert_eq!(store.state(), (GroupState::Assigning, 3));
+    assert_eq!(store.state(), (GroupState::Assigning, 4));
     let before = store.documents.0.clone();
     assert_eq!(store.run(GroupCommand::Advance(c.clone())), Ok(Applied::TargetDue(c.clone())));
     // The targets of members have changed since it was computed.
-    store.run(GroupCommand::InstallTarget(InstallTarget { epoch: 3, ..target })).unwrap();
+    store.run(GroupCommand::InstallTarget(InstallTarget { epoch: 4, ..target })).unwrap();
     assert!(store.documents.0 == before);
     // A member that has left since is left out.
     let members = [("b", shared(&[])), ("c", shared(&[1])), ("gone", shared(&[0]))];
     let members = members.into_iter().map(|(id, partitions)| (text(id), partitions)).collect();
     joins(&mut store, "d");
-    let target = InstallTarget { epoch: 3, base_epoch: 2, members, now_ms: 0 };
+    let target = InstallTarget { epoch: 4, base_epoch: 3, members, now_ms: 0 };
     store.run(GroupCommand::InstallTarget(target)).unwrap();
     let Ok(Applied::Heartbeat(reply)) = store.run(GroupCommand::Advance(c)) else { panic!() };
-    assert_eq!((reply.member_epoch, store.state()), (3, (GroupState::Assigning, 4)));
+    assert_eq!((reply.member_epoch, store.state()), (4, (GroupState::Assigning, 5)));
     store.install_target();
     for _ in 0..3 {
         for id in ["a", "b", "c", "d"] {
@@ -357,7 +410,7 @@ fn a_target_behind_the_group_epoch_is_installed() {
         }
         store.check_exclusive();
     }
-    assert_eq!(store.state(), (GroupState::Stable, 4));
+    assert_eq!(store.state(), (GroupState::Stable, 5));
 }
 
 /// Each brings a topic. Who looked up those of the group before others came need not do so again.
@@ -388,10 +441,10 @@ fn a_member_that_does_not_wait_for_the_target_advances_to_the_one_before() {
     let outcome = store.run(GroupCommand::ConsumerHeartbeat(Box::new(joins)));
     let Ok(Applied::TargetDue(mut advance)) = outcome else { panic!("{outcome:?}") };
     advance.waits_for_target = false;
-    let reply = HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[])) };
+    let reply = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[])) };
     assert_eq!(store.run(GroupCommand::Advance(advance)), Ok(Applied::Heartbeat(reply)));
-    assert_eq!(store.state(), (GroupState::Assigning, 2));
-    assert_eq!(store.holds("b", &[]).member_epoch, 2);
+    assert_eq!(store.state(), (GroupState::Assigning, 3));
+    assert_eq!(store.holds("b", &[]).member_epoch, 3);
 }
 
 #[test]
@@ -414,17 +467,17 @@ fn wrong_member_epochs_are_refused() {
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
     store.holds("a", &[0, 1]);
-    assert_eq!(store.consumer("a").epoch, 2);
-    assert_eq!(store.heartbeat("a", 3, |_| {}), Err(ErrorCode::FencedMemberEpoch));
+    assert_eq!(store.consumer("a").epoch, 3);
+    assert_eq!(store.heartbeat("a", 4, |_| {}), Err(ErrorCode::FencedMemberEpoch));
     // A member that missed the reply sends its owned partitions, all of which are assigned to it.
-    assert_eq!(store.heartbeat("a", 1, |_| {}), Err(ErrorCode::FencedMemberEpoch));
+    assert_eq!(store.heartbeat("a", 2, |_| {}), Err(ErrorCode::FencedMemberEpoch));
     assert_eq!(
-        store.heartbeat("a", 1, |heartbeat| heartbeat.owned = Some(part(&[2]))),
+        store.heartbeat("a", 2, |heartbeat| heartbeat.owned = Some(part(&[2]))),
         Err(ErrorCode::FencedMemberEpoch)
     );
-    assert!(store.heartbeat("a", 1, |heartbeat| heartbeat.owned = Some(part(&[0, 1]))).is_ok());
+    assert!(store.heartbeat("a", 2, |heartbeat| heartbeat.owned = Some(part(&[0, 1]))).is_ok());
     // It joins again, with nothing: it gets all that is assigned to it.
-    let again = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+    let again = HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1])) };
     assert_eq!(store.heartbeat("a", 0, |_| {}), Ok(again));
     assert_eq!(store.heartbeat("c", 1, |_| {}), Err(ErrorCode::UnknownMemberId));
     assert_eq!(Store::new().heartbeat("a", 1, |_| {}), Err(ErrorCode::GroupIdNotFound));
@@ -438,17 +491,17 @@ fn new_topics_and_partitions_are_assigned_at_the_next_heartbeat() {
     store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.grow_topic(1);
-    assert_eq!(store.holds("a", &[]), HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0])) });
+    assert_eq!(store.holds("a", &[]), HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0])) });
     store.grow_topic(3);
     assert_eq!(
         store.holds("a", &[0]),
-        HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1, 2])) }
+        HeartbeatReply { member_epoch: 4, assignment: Some(shared(&[0, 1, 2])) }
     );
     store.topics = KnownTopics::default();
     store.topics.add(&BTreeSet::from([text("t")]), Vec::new());
     assert_eq!(
         store.holds("a", &[0, 1, 2]),
-        HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[])) }
+        HeartbeatReply { member_epoch: 4, assignment: Some(shared(&[])) }
     );
 }
 
@@ -466,10 +519,10 @@ fn a_group_whose_topics_are_current_needs_no_metadata_of_them() {
     };
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.heartbeat("b", 0, |heartbeat| heartbeat.topics = Some(BTreeSet::from([text("u")]))).unwrap();
-    assert_eq!(store.heartbeat("a", 1, current).unwrap().member_epoch, 2, "a step of the rebalance");
-    assert_eq!(store.heartbeat("b", 2, subscribe("t")).unwrap().member_epoch, 3, "the group has this topic");
+    assert_eq!(store.heartbeat("a", 2, current).unwrap().member_epoch, 3, "a step of the rebalance");
+    assert_eq!(store.heartbeat("b", 3, subscribe("t")).unwrap().member_epoch, 4, "the group has this topic");
     assert_eq!(store.topics_of().topics.len(), 1);
-    let unknown = store.heartbeat("b", 3, subscribe("other"));
+    let unknown = store.heartbeat("b", 4, subscribe("other"));
     assert_eq!(unknown, Err(ErrorCode::UnknownTopicOrPartition), "this one is to be looked up");
 }
 
@@ -483,14 +536,14 @@ fn an_expression_that_was_lost_is_found_again() {
     let joined = store.heartbeat("a", 0, by_regex).unwrap();
     assert_eq!(
         (joined.member_epoch, joined.assignment),
-        (2, Some(shared(&[]))),
+        (3, Some(shared(&[]))),
         "nobody has said what it matches"
     );
-    let found = store.heartbeat("a", 2, |heartbeat| {
+    let found = store.heartbeat("a", 3, |heartbeat| {
         let topics = BTreeSet::from([text("t")]);
         heartbeat.resolved_regexes = vec![ResolvedRegex { regex: text("t.*"), topics }];
     });
-    assert_eq!(found.unwrap().member_epoch, 3);
+    assert_eq!(found.unwrap().member_epoch, 4);
 }
 
 #[test]
@@ -506,10 +559,10 @@ fn topics_that_match_a_regular_expression_are_subscribed() {
     };
     let joined = store.heartbeat("a", 0, by_regex(&[])).unwrap();
     assert_eq!(joined.assignment, Some(shared(&[])));
-    let next = store.heartbeat("a", 1, by_regex(&["t"])).unwrap();
-    assert_eq!(next, HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) });
+    let next = store.heartbeat("a", 2, by_regex(&["t"])).unwrap();
+    assert_eq!(next, HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1])) });
     // It unsubscribes from the expression.
-    store.heartbeat("a", 2, |heartbeat| heartbeat.regex = Some(text(""))).unwrap();
+    store.heartbeat("a", 3, |heartbeat| heartbeat.regex = Some(text(""))).unwrap();
     assert_eq!(store.topics_of().regexes.len(), 0);
     assert_eq!(store.assigned("a"), Vec::<i32>::new());
 }
@@ -519,7 +572,7 @@ fn members_are_removed_after_session_and_rebalance_timeouts() {
     let mut store = Store::with_topic(4);
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
-    store.heartbeat("a", 1, |_| {}).unwrap();
+    store.heartbeat("a", 2, |_| {}).unwrap();
     // `a` keeps its session, but does not revoke what it must.
     for _ in 0..6 {
         store.pass(9_000, &["a", "b"]);
@@ -541,7 +594,7 @@ fn a_static_member_that_leaves_temporarily_keeps_its_assignment() {
     store.heartbeat("a", 0, fixed).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
     store
-        .heartbeat("a", 1, |heartbeat| {
+        .heartbeat("a", 2, |heartbeat| {
             fixed(heartbeat);
             heartbeat.owned = Some(part(&[0, 1]))
         })
@@ -549,12 +602,12 @@ fn a_static_member_that_leaves_temporarily_keeps_its_assignment() {
     store.holds("b", &[]);
     assert_eq!(store.heartbeat("c", 0, fixed), Err(ErrorCode::UnreleasedInstanceId));
     store.leave_with("a", Some("i"), -2).unwrap();
-    assert_eq!(store.group().generation, 2, "nothing is shared anew");
+    assert_eq!(store.group().generation, 3, "nothing is shared anew");
     assert_eq!(
         store.heartbeat("c", 0, fixed),
-        Ok(HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) })
+        Ok(HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1])) })
     );
-    assert_eq!(store.heartbeat("a", 2, fixed), Err(ErrorCode::FencedInstanceId));
+    assert_eq!(store.heartbeat("a", 3, fixed), Err(ErrorCode::FencedInstanceId));
     store.leave_with("c", Some("i"), -2).unwrap();
     assert_eq!(
         store.heartbeat("b", 0, fixed),
@@ -572,13 +625,13 @@ fn a_static_member_that_got_no_answer_asks_again() {
     let mut store = Store::with_topic(4);
     let fixed = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
     let first = store.heartbeat("a", 0, fixed).unwrap();
-    assert_eq!(first, HeartbeatReply { member_epoch: 1, assignment: Some(shared(&[0, 1, 2, 3])) });
+    assert_eq!(first, HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1, 2, 3])) });
     assert_eq!(store.heartbeat("a", 0, fixed), Ok(first.clone()));
-    assert_eq!((store.members(), store.state()), (vec![text("a")], (GroupState::Stable, 1)));
+    assert_eq!((store.members(), store.state()), (vec![text("a")], (GroupState::Stable, 2)));
     // Others join meanwhile, and answers with later epochs are lost as well.
     store.heartbeat("b", 0, |_| {}).unwrap();
     for _ in 0..2 {
-        let again = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+        let again = HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1])) };
         assert_eq!(store.heartbeat("a", 0, fixed), Ok(again));
     }
     store.check_exclusive();
@@ -593,10 +646,10 @@ fn a_static_member_that_asks_again_may_be_revoking() {
     let fixed = |heartbeat: &mut ConsumerHeartbeat| heartbeat.instance_id = Some(text("i"));
     store.heartbeat("a", 0, fixed).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
-    store.heartbeat("a", 1, fixed).unwrap();
+    store.heartbeat("a", 2, fixed).unwrap();
     assert_eq!(store.consumer("a").state, MemberState::Revoking);
     // It has lost its memory, and with it its partitions.
-    let again = HeartbeatReply { member_epoch: 2, assignment: Some(shared(&[0, 1])) };
+    let again = HeartbeatReply { member_epoch: 3, assignment: Some(shared(&[0, 1])) };
     assert_eq!(store.heartbeat("a", 0, fixed), Ok(again));
     store.check_exclusive();
     assert_eq!(store.holds("b", &[]).assignment, Some(shared(&[2, 3])));
@@ -607,9 +660,9 @@ fn members_commit_with_their_member_epoch() {
     let mut store = Store::with_topic(1);
     store.heartbeat("a", 0, |_| {}).unwrap();
     let member = |id: &str, generation| MemberIdentity { generation, ..dynamic(id) };
-    assert_eq!(store.commit(member("a", 1), 0, 5), Ok(()));
-    assert_eq!(store.commit(member("a", 2), 0, 5), Err(ErrorCode::StaleMemberEpoch));
-    assert_eq!(store.commit(member("b", 1), 0, 5), Err(ErrorCode::UnknownMemberId));
+    assert_eq!(store.commit(member("a", 2), 0, 5), Ok(()));
+    assert_eq!(store.commit(member("a", 3), 0, 5), Err(ErrorCode::StaleMemberEpoch));
+    assert_eq!(store.commit(member("b", 2), 0, 5), Err(ErrorCode::UnknownMemberId));
     assert_eq!(store.commit(member("", -1), 0, 5), Err(ErrorCode::UnknownMemberId));
     store.leave_with("a", None, -1).unwrap();
     assert_eq!(store.commit(member("", -1), 0, 5), Ok(()));
@@ -622,24 +675,24 @@ fn a_commit_counts_if_its_member_has_had_the_partitions_since_its_epoch() {
     let mut store = Store::with_topic(4);
     store.heartbeat("a", 0, |_| {}).unwrap();
     store.heartbeat("b", 0, |_| {}).unwrap();
-    store.heartbeat("a", 1, |_| {}).unwrap();
+    store.heartbeat("a", 2, |_| {}).unwrap();
     assert_eq!(store.consumer("a").state, MemberState::Revoking);
-    assert_eq!(store.commit_at("a", 1, &[0, 2]), Ok(()), "it has not revoked yet");
+    assert_eq!(store.commit_at("a", 2, &[0, 2]), Ok(()), "it has not revoked yet");
     store.holds("a", &[0, 1]);
-    assert_eq!(store.consumer("a").epoch, 2);
-    assert_eq!(store.commit_at("a", 1, &[0, 1]), Ok(()), "it was sent before its epoch advanced");
-    assert_eq!(store.commit_at("a", 1, &[0, 2]), stale, "another member may have one of them");
-    assert_eq!(store.commit_at("a", 0, &[0]), stale);
-    assert_eq!(store.commit_at("a", 3, &[0]), stale);
+    assert_eq!(store.consumer("a").epoch, 3);
+    assert_eq!(store.commit_at("a", 2, &[0, 1]), Ok(()), "it was sent before its epoch advanced");
+    assert_eq!(store.commit_at("a", 2, &[0, 2]), stale, "another member may have one of them");
+    assert_eq!(store.commit_at("a", 1, &[0]), stale);
+    assert_eq!(store.commit_at("a", 4, &[0]), stale);
 
     store.holds("b", &[]);
     store.leave_with("a", None, -1).unwrap();
     store.holds("b", &[2, 3]);
-    assert_eq!((store.consumer("b").epoch, store.assigned("b")), (3, vec![0, 1, 2, 3]));
-    assert_eq!(store.commit_at("b", 2, &[2, 3]), Ok(()));
-    assert_eq!(store.commit_at("b", 2, &[0, 2]), stale, "it has had one of them since epoch 3");
-    assert_eq!(store.commit_at("b", 1, &[2]), stale);
-    assert_eq!(store.commit_at("b", 3, &[0, 2]), Ok(()));
+    assert_eq!((store.consumer("b").epoch, store.assigned("b")), (4, vec![0, 1, 2, 3]));
+    assert_eq!(store.commit_at("b", 3, &[2, 3]), Ok(()));
+    assert_eq!(store.commit_at("b", 3, &[0, 2]), stale, "it has had one of them since epoch 4");
+    assert_eq!(store.commit_at("b", 2, &[2]), stale);
+    assert_eq!(store.commit_at("b", 4, &[0, 2]), Ok(()));
 }
 
 #[test]
@@ -747,8 +800,10 @@ fn an_empty_group_accepts_either_protocol() {
     store.leave_with("a", None, -1).unwrap();
     assert!(matches!(store.join_classic("", "b", &[]), Ok(Joined::Waits { .. })));
     store.leave(&[dynamic("b")]);
-    assert_eq!(store.state().0, GroupState::Empty);
-    assert_eq!(store.heartbeat("c", 0, |_| {}).unwrap().member_epoch, 1);
+    assert_eq!(store.state(), (GroupState::Empty, 2));
+    // It becomes a new group: its generation does not go on.
+    assert_eq!(store.heartbeat("c", 0, |_| {}).unwrap().member_epoch, 2);
+    assert_eq!(store.epochs(), (2, 2));
 }
 
 #[test]
@@ -821,7 +876,7 @@ fn another_run_gives_members_their_whole_time_to_revoke() {
         let mut store = Store::with_topic(3);
         store.heartbeat("a", 0, |_| {}).unwrap();
         store.heartbeat("b", 0, |_| {}).unwrap();
-        store.heartbeat("a", 1, |_| {}).unwrap();
+        store.heartbeat("a", 2, |_| {}).unwrap();
         assert_eq!(store.consumer("a").state, MemberState::Revoking);
         store.pass(9_000, &["a", "b"]);
         assert!(store.restart(ms, &["a", "b"]));
