@@ -21,7 +21,7 @@ from confluent_kafka import Consumer, Producer
 from broker import Broker, free_port
 
 BATCHES = 300
-LEAF_OF_TABLE = 13
+INTERIOR_OF_TABLE = 5
 
 
 def fill(address, topic, count=BATCHES):
@@ -55,6 +55,20 @@ def rowids(content, page_at):
         yield varint(content, at)[0]
 
 
+def leaves(content, page_bytes, root):
+    """Where the leaves of a table begin. What else looks like one may be a page that is not in use any more."""
+    left = [root]
+    while left:
+        at = (left.pop() - 1) * page_bytes
+        if content[at] != INTERIOR_OF_TABLE:
+            yield at
+            continue
+        cells = int.from_bytes(content[at + 3 : at + 5], "big")
+        pointers = [at + 12 + 2 * cell for cell in range(cells)]
+        children = [at + int.from_bytes(content[pointer : pointer + 2], "big") for pointer in pointers]
+        left += [int.from_bytes(content[child : child + 4], "big") for child in [*children, at + 8]]
+
+
 def damage(path, topic):
     """Overwrites a page that has only batches from the middle of a topic; returns their offsets."""
     with sqlite3.connect(path) as file:
@@ -62,16 +76,13 @@ def damage(path, topic):
         document = file.execute("SELECT value FROM documents WHERE key = ?", (f"topic/{topic}",)).fetchone()[0]
         identity = document.split('"id":"')[1].split('"')[0]
         row = file.execute("SELECT number FROM logs WHERE key = ?", (f"partition/{identity}/0",)).fetchone()
-        stored = {row[0] for row in file.execute("SELECT id FROM batches")}
+        root = file.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'batches'").fetchone()[0]
     first = row[0] << 43
     with open(path, "r+b") as file:
         content = file.read()
-        for at in range(page_bytes, len(content), page_bytes):
-            if content[at] != LEAF_OF_TABLE:
-                continue
+        for at in leaves(content, page_bytes, root):
             ids = list(rowids(content, at))
-            # A page that is not in use any more may have old rows.
-            if ids and set(ids) <= stored and first < min(ids) and max(ids) < first + BATCHES - 1:
+            if ids and first < min(ids) and max(ids) < first + BATCHES - 1:
                 file.seek(at)
                 file.write(b"\xff" + os.urandom(page_bytes - 1))
                 return [identifier - first for identifier in ids]

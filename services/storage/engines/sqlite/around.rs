@@ -18,17 +18,16 @@ pub(super) fn first_readable(
     end: &[u8],
     mut is_readable: impl FnMut(&[u8]) -> bool,
 ) -> Option<Vec<u8>> {
-    let (mut low, mut high) = (from.to_vec(), None);
+    let (mut low, mut high) = (from.to_vec(), end.to_vec());
     // The last bytes first: what follows with the same beginning is near.
     let steps = (1..=from.len()).rev().filter_map(|length| successor(&from[..length]));
     for step in steps.take_while(|step| step.as_slice() < end) {
         if is_readable(&step) {
-            high = Some(step);
+            high = step;
             break;
         }
         low = step;
     }
-    let mut high = high?;
     for _ in 0..HALVINGS {
         let Some(middle) = between(&low, &high) else { break };
         if is_readable(&middle) {
@@ -37,7 +36,7 @@ pub(super) fn first_readable(
             low = middle;
         }
     }
-    Some(high)
+    (high != end).then_some(high)
 }
 
 /// The same among row ids.
@@ -48,7 +47,7 @@ pub(super) fn first_readable_id(
 ) -> Option<i64> {
     let (mut low, mut step) = (from, 1_i64);
     let mut high = loop {
-        let next = from.checked_add(step).filter(|next| *next < end)?;
+        let Some(next) = from.checked_add(step).filter(|next| *next < end) else { break end };
         if is_readable(next) {
             break next;
         }
@@ -62,7 +61,7 @@ pub(super) fn first_readable_id(
             low = middle;
         }
     }
-    Some(high)
+    (high != end).then_some(high)
 }
 
 /// The least key that is greater than all with this beginning, as long as its last byte can grow.
