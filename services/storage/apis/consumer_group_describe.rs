@@ -7,7 +7,7 @@ use kafka_protocol::messages::consumer_group_describe_response::{
 };
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
 use kernel::{Call, ErrorCode};
-use rules::documents::{ConsumerGroup, GroupTopics, MemberDocument, Partitions};
+use rules::documents::{ConsumerGroup, ConsumerMember, GroupTopics, MemberDocument, Partitions, each};
 use rules::groups::{GroupView, subscribed_names};
 
 use crate::apis::common::answer::Answer;
@@ -94,8 +94,17 @@ fn described_member(id: &Arc<str>, member: &MemberDocument, topics: &GroupTopics
         .with_member_epoch(own.epoch)
         // Kafka sends an empty string for a missing regular expression.
         .with_subscribed_topic_regex(Some(own.regex.as_ref().map(to_wire).unwrap_or_default()))
-        .with_assignment(assignment(&own.assigned, topics))
+        // What it has yet to give up is still its own (KAFKA-20431).
+        .with_assignment(assignment(&with_revoking(own), topics))
         .with_target_assignment(assignment(&own.target, topics))
+}
+
+fn with_revoking(own: &ConsumerMember) -> Partitions {
+    let mut all = Partitions::clone(&own.assigned);
+    for (topic, partition) in each(&own.revoking) {
+        all.entry(topic).or_default().insert(partition);
+    }
+    all
 }
 
 /// Deleted topics have no name and are left out.

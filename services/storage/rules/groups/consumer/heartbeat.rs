@@ -20,10 +20,11 @@ pub(in crate::groups) fn heartbeat(
     if group.member(id).is_none() && group.count() >= heartbeat.members_max {
         return Err(Refused::from(ErrorCode::GroupMaxSizeReached));
     }
-    let is_new = find_or_add(group, heartbeat)?;
+    find_or_add(group, heartbeat)?;
     let regexes_changed = update_regexes(group, heartbeat);
     let subscription_changed = update_member(group, heartbeat);
-    let names_changed = is_new || regexes_changed || subscription_changed;
+    // A new member that subscribes to nothing changes nothing for the others.
+    let names_changed = regexes_changed || subscription_changed;
     let may_change_topics = names_changed || !heartbeat.topics_are_current;
     let topics_changed =
         may_change_topics && update_topics(group, &heartbeat.known_topics, heartbeat.topics_are_current);
@@ -43,27 +44,33 @@ pub(in crate::groups) fn heartbeat(
     advance_or_wait(group, advance)
 }
 
-/// Finds or adds the member. Returns whether it is new.
-fn find_or_add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<bool, Refused> {
+/// Finds or adds the member.
+fn find_or_add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> Result<(), Refused> {
     let id = &heartbeat.member_id;
     let Some(instance) = &heartbeat.instance_id else {
         return match group.member(id) {
-            Some(_) => check_epoch(group, heartbeat).map(|()| false),
-            None if heartbeat.joins() => Ok(add(group, heartbeat)),
+            Some(_) => check_epoch(group, heartbeat),
+            None if heartbeat.joins() => {
+                add(group, heartbeat);
+                Ok(())
+            }
             None => Err(unknown_member()),
         };
     };
     match group.id_of_instance(instance) {
-        None if heartbeat.joins() && group.member(id).is_none() => Ok(add(group, heartbeat)),
-        None if heartbeat.joins() => check_epoch(group, heartbeat).map(|()| false),
+        None if heartbeat.joins() && group.member(id).is_none() => {
+            add(group, heartbeat);
+            Ok(())
+        }
+        None if heartbeat.joins() => check_epoch(group, heartbeat),
         None => Err(unknown_member()),
-        Some(old) if heartbeat.joins() => rejoin_static(group, heartbeat, &old).map(|()| false),
+        Some(old) if heartbeat.joins() => rejoin_static(group, heartbeat, &old),
         Some(old) if old != *id => Err(Refused::from(ErrorCode::FencedInstanceId)),
-        Some(_) => check_epoch(group, heartbeat).map(|()| false),
+        Some(_) => check_epoch(group, heartbeat),
     }
 }
 
-fn add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> bool {
+fn add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) {
     let document = MemberDocument {
         order: 0,
         instance_id: heartbeat.instance_id.clone(),
@@ -79,7 +86,6 @@ fn add(group: &mut Group<'_>, heartbeat: &ConsumerHeartbeat) -> bool {
         consumer: Some(Box::default()),
     };
     group.add(&heartbeat.member_id, document);
-    true
 }
 
 /// A static member keeps its assignment if it rejoins after it left temporarily, or after it was a classic
