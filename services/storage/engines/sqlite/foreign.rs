@@ -6,7 +6,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::lock::DatabaseFile;
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 use super::schema::APPLICATION_ID;
 use crate::engines::StoreError;
 
@@ -50,8 +50,7 @@ pub(super) fn refuse_foreign(path: &Path) -> Result<(), StoreError> {
 }
 
 fn has_wal(path: &Path) -> bool {
-    let mut wal = real_path(path).into_os_string();
-    wal.push("-wal");
+    let wal = beside(&real_path(path), "-wal");
     std::fs::metadata(wal).is_ok_and(|wal| wal.len() > 0)
 }
 

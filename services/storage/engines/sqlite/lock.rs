@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 use tracing::warn;
 
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 use crate::engines::StoreError;
 
 /// Which file it is, however many names it has.
@@ -248,9 +248,7 @@ fn refuse_held(path: &Path, locked: Result<(), TryLockError>) -> Result<(), Stor
 
 /// The file beside a store that is locked.
 fn lock_path(path: &Path) -> PathBuf {
-    let mut lock_path = real_path(path).into_os_string();
-    lock_path.push("-lock");
-    lock_path.into()
+    beside(&real_path(path), "-lock")
 }
 
 /// The lock on the file beside a store.

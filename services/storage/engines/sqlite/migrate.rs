@@ -24,7 +24,7 @@ use super::index::Span;
 use super::lock::StoreLock;
 use super::logs::{Log, LogChange, Numbers};
 use super::open::{connect, prepare};
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 use super::schema::{FORMAT, failed, offset_of, rows_of};
 use super::texts::put_text;
 use crate::engines::StoreError;
@@ -56,11 +56,7 @@ struct Files {
 impl Files {
     fn of(path: &Path) -> Self {
         let store = real_path(path);
-        let beside = |suffix: &str| {
-            let mut name = store.clone().into_os_string();
-            name.push(suffix);
-            PathBuf::from(name)
-        };
+        let beside = |suffix: &str| beside(&store, suffix);
         Self { wal: beside("-wal"), new: beside("-migrating"), backup: beside("-format-1"), store }
     }
 
@@ -158,9 +154,7 @@ fn put_in_place(old: Connection, files: &Files, lock: &mut StoreLock) -> Result<
 /// Removes a file, and what SQLite has beside it.
 pub(super) fn remove(file: &Path) -> io::Result<()> {
     for suffix in ["", "-wal", "-shm", "-journal"] {
-        let mut name = file.as_os_str().to_owned();
-        name.push(suffix);
-        match std::fs::remove_file(&name) {
+        match std::fs::remove_file(beside(file, suffix)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }

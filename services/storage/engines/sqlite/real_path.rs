@@ -1,4 +1,4 @@
-//! Which file a path names.
+//! Which file a path names, and the names of files beside it.
 
 use std::path::{Path, PathBuf};
 
@@ -17,4 +17,11 @@ pub(super) fn real_path(path: &Path) -> PathBuf {
         (Ok(folder), Some(name)) => folder.join(name),
         _ => real,
     }
+}
+
+/// The file whose name is another one's with a suffix.
+pub(super) fn beside(file: &Path, suffix: &str) -> PathBuf {
+    let mut name = file.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
 }

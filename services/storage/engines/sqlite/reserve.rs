@@ -9,7 +9,7 @@ use kernel::units::ByteSize;
 use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 use tracing::warn;
 
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 
 /// Room that must be left beside the reserve before a disk that was full counts as having room again: it would be full
 /// at once otherwise.
@@ -37,9 +37,7 @@ pub(super) fn is_lack(error: &io::Error) -> bool {
 
 /// The file beside a store.
 fn path_of(store: &Path) -> PathBuf {
-    let mut path = real_path(store).into_os_string();
-    path.push("-reserve");
-    path.into()
+    beside(&real_path(store), "-reserve")
 }
 
 /// Lets the reserve of a store go that is not open yet, if it has one and the disk has no room; returns whether it did.

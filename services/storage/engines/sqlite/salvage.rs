@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use kernel::{TopicId, TopicPartition};
@@ -20,7 +20,7 @@ use rusqlite::Connection;
 
 use super::commit::text_of;
 use super::migrate::{COMMIT_BYTES, remove, write_new};
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 use super::salvage_log::{known_number, salvage_log};
 use super::salvage_source::Source;
 use super::schema::{VERIFY_ADVICE, failed};
@@ -91,9 +91,7 @@ pub fn salvage(
     if target.exists() {
         return Err(format!("{} exists already; name a new file, nothing is overwritten", target.display()));
     }
-    let mut unfinished = real_path(target).into_os_string();
-    unfinished.push("-salvaging");
-    let unfinished = PathBuf::from(unfinished);
+    let unfinished = beside(&real_path(target), "-salvaging");
     let copied = copy(source, &unfinished, progress).and_then(|report| {
         std::fs::rename(&unfinished, target)
             .map_err(|error| StoreError(format!("{}: {error}", target.display())))

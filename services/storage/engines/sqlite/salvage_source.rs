@@ -13,10 +13,11 @@ use super::foreign::refuse_foreign;
 use super::journal::{self, Change};
 use super::lock::ReadLock;
 use super::logs::{Log, LogChange};
+use super::migrate;
 use super::open::check_format;
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 use super::replay::aside;
-use super::scan::{behind, step_over};
+use super::scan::{END, behind, step_over};
 use super::schema::{WHOLE_LOG, is_damage, number_of, rows_of};
 use crate::engines::StoreError;
 
@@ -24,8 +25,6 @@ use crate::engines::StoreError;
 const FIRST_SEQ: i64 = -(1 << 60);
 /// Documents that are read at a time.
 const PAGE: usize = 256;
-/// Behind all keys of documents.
-const END: &str = "~";
 
 /// A store that is read.
 pub(super) struct Source {
@@ -56,9 +55,9 @@ pub(super) struct Journalled {
 }
 
 impl Source {
-    /// Opens a store that no broker has open. `beside` names files that may be made: a store with a WAL is read by way of a
+    /// Opens a store that no broker has open. Beside `unfinished` files may be made: a store with a WAL is read by way of a
     /// link, so that nothing is made beside the store itself.
-    pub(super) fn open(path: &Path, beside: &Path) -> Result<Self, StoreError> {
+    pub(super) fn open(path: &Path, unfinished: &Path) -> Result<Self, StoreError> {
         if !path.exists() {
             return Err(StoreError(format!("there is no file {}", path.display())));
         }
@@ -66,9 +65,9 @@ impl Source {
         let lock = ReadLock::take(path)?;
         let cannot = |why: String| StoreError(format!("the store {} cannot be read: {why}", path.display()));
         let real = real_path(path);
-        let wal = with_suffix(&real, "-wal");
+        let wal = beside(&real, "-wal");
         let has_wal = std::fs::metadata(&wal).is_ok_and(|wal| wal.len() > 0);
-        let copy = has_wal.then(|| with_suffix(beside, "-source"));
+        let copy = has_wal.then(|| beside(unfinished, "-source"));
         if let Some(copy) = &copy {
             link(&real, &wal, copy).map_err(|error| cannot(error.to_string()))?;
         }
@@ -275,24 +274,16 @@ fn row(connection: &Connection, from: i64) -> rusqlite::Result<Option<JournalRow
     row.optional()
 }
 
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
-}
-
 /// Makes a store's file known under another name, and copies its WAL: a reader makes its own index of the WAL.
 fn link(real: &Path, wal: &Path, copy: &Path) -> std::io::Result<()> {
     remove(copy);
     std::fs::hard_link(real, copy).or_else(|_| std::fs::copy(real, copy).map(drop))?;
-    std::fs::copy(wal, with_suffix(copy, "-wal")).map(drop).inspect_err(|_| remove(copy))
+    std::fs::copy(wal, beside(copy, "-wal")).map(drop).inspect_err(|_| remove(copy))
 }
 
 fn remove(copy: &Path) {
-    for suffix in ["", "-wal", "-shm"] {
-        // What is not there is gone.
-        let _ = std::fs::remove_file(with_suffix(copy, suffix));
-    }
+    // What stays is named as what it is, and in nobody's way.
+    let _ = migrate::remove(copy);
 }
 
 /// Opens a file that is never written. Without a WAL SQLite need not even lock it.

@@ -16,6 +16,9 @@ use super::schema::{failed, is_about_damage};
 use super::state::Unfolded;
 use crate::engines::StoreError;
 
+/// Behind all keys of documents.
+pub(super) const END: &str = "~";
+
 /// The first documents of a prefix after a key, in key order.
 pub(super) fn scan(
     connection: &Connection,

@@ -16,7 +16,7 @@ use super::logs::Log;
 use super::open;
 use super::reader::outside;
 use super::replay::{Replayed, replay};
-use super::scan::{behind, step_over};
+use super::scan::{END, behind, step_over};
 use super::schema::{VERIFY_ADVICE, failed, is_damage};
 use super::state::Unfolded;
 use super::verify_log::verify_log;
@@ -56,8 +56,6 @@ impl fmt::Display for VerifyReport {
     }
 }
 
-/// Behind all keys of documents.
-const END: &str = "~";
 /// Limit on listed faults; a badly damaged file would list every row.
 const FAULTS_MAX: usize = 100;
 

@@ -15,7 +15,7 @@ use rules::commands::{Command, Outcome, Refused};
 use tracing::{debug, warn};
 
 use super::commit::Committer;
-use super::real_path::real_path;
+use super::real_path::{beside, real_path};
 use super::reserve::Reserve;
 use super::schema::PAGE_BYTES;
 use crate::engines::StoreError;
@@ -93,14 +93,13 @@ pub(super) struct StoreRoom {
 impl StoreRoom {
     pub(super) fn new(store: &Path, reserve: ByteSize, bytes_max: Option<u64>) -> Self {
         let real = real_path(store);
-        let mut log = real.clone().into_os_string();
-        log.push("-wal");
+        let log = beside(&real, "-wal");
         Self {
             room: Room::Left,
             why: None,
             bytes_max,
             reserve: Reserve::of(store, reserve),
-            files: [real, log.into()],
+            files: [real, log],
             lacked: None,
             lacks_disk: false,
             appended: 0,
