@@ -15,13 +15,13 @@ partitions=3
 . "$here/tools.sh"
 
 topics() { server org.apache.kafka.tools.TopicCommand "$@"; }
-configs() { server kafka.admin.ConfigCommand --entity-type topics --entity-name "$@"; }
+configs() { server org.apache.kafka.tools.ConfigCommand --entity-type topics --entity-name "$@"; }
 get_offsets() { server org.apache.kafka.tools.GetOffsetShell "$@"; }
 
 # produce TOPIC CODEC LINES
 produce() {
     server org.apache.kafka.tools.ConsoleProducer --topic "$1" --compression-codec "$2" --batch-size 131072 \
-        --property parse.key=true --property parse.headers=true --property null.marker=NULL \
+        --reader-property parse.key=true --reader-property parse.headers=true --reader-property null.marker=NULL \
         <"$3" >"$work/out" 2>&1 || fail "console producer: $(cat "$work/out")"
     # It reports lost records in its log only.
     ! grep ERROR "$work/out" || fail "console producer: an error in its log"
@@ -31,8 +31,8 @@ produce() {
 consume() {
     server org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$1" --partition "$2" --offset earliest \
         --max-messages "$3" --timeout-ms 20000 \
-        --property print.timestamp=true --property print.partition=true --property print.offset=true \
-        --property print.headers=true --property print.key=true --property null.literal=NULL 2>"$work/err" ||
+        --formatter-property print.timestamp=true --formatter-property print.partition=true --formatter-property print.offset=true \
+        --formatter-property print.headers=true --formatter-property print.key=true --formatter-property null.literal=NULL 2>"$work/err" ||
         fail "console consumer: $(cat "$work/err")"
 }
 

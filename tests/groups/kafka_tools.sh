@@ -46,7 +46,7 @@ check_programs() {
     expect 0 '"name":"records_consumed".*"count"' verifiable_consumer --group-id verified-by-broker --group-protocol consumer
     for protocol in classic consumer; do
         expect 0 "^Processed a total of 100 messages$" console --group "console-$protocol" --from-beginning \
-            --max-messages 100 --timeout-ms 20000 --consumer-property "group.protocol=$protocol"
+            --max-messages 100 --timeout-ms 20000 --command-property "group.protocol=$protocol"
     done
     expect 0 "^[0-9]+$" timeout 60 kcat -b "$bootstrap" -G kcat -X auto.offset.reset=earliest -c 3000 jobs
 }
@@ -71,7 +71,7 @@ check_list_and_describe() {
 check_members() {
     local protocol
     for protocol in classic consumer; do
-        console --group "members-$protocol" --consumer-property "group.protocol=$protocol" --timeout-ms 60000 \
+        console --group "members-$protocol" --command-property "group.protocol=$protocol" --timeout-ms 60000 \
             >"$work/members" 2>&1 &
         local member=$!
         for _ in $(seq 40); do
@@ -136,7 +136,7 @@ check_cluster() {
 
 # Kept before there is such a group. The bounds include the broker's own timeouts, which are shorter here than Kafka's.
 check_group_configs() {
-    configs() { server kafka.admin.ConfigCommand --entity-type groups "$@"; }
+    configs() { server org.apache.kafka.tools.ConfigCommand --entity-type groups "$@"; }
     expect 0 "^Completed updating" configs --entity-name configured --alter \
         --add-config consumer.session.timeout.ms=10000,consumer.heartbeat.interval.ms=1000
     expect 0 "consumer.session.timeout.ms=10000 .*GROUP_CONFIG:consumer.session.timeout.ms=10000" \

@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../clients/tools.sh"
 
 topics() { server org.apache.kafka.tools.TopicCommand "$@"; }
-configs() { server kafka.admin.ConfigCommand --entity-type topics "$@"; }
+configs() { server org.apache.kafka.tools.ConfigCommand --entity-type topics "$@"; }
 get_offsets() { server org.apache.kafka.tools.GetOffsetShell "$@"; }
 console() { server org.apache.kafka.tools.consumer.ConsoleConsumer "$@"; }
 
