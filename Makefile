@@ -34,7 +34,7 @@ test:
 soak:
 	tests/soak.sh
 
-# The quick half of it: no clients, no servers.
+# The quick half of `make test`: no clients, no servers.
 check:
 	@tests/setup.sh build
 	cargo fmt --all --check

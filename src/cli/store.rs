@@ -53,7 +53,7 @@ struct Verify {
 /// consumers skip those that are lost. Prints what was lost, and exits with 1 if anything was.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Example:\n  yagura store salvage yagura.db salvaged.db && yagura store verify salvaged.db"
+    after_help = "Example:\n  yagura store salvage yagura.db salvaged.db; yagura store verify salvaged.db"
 )]
 struct Salvage {
     /// The damaged store's file, or its URL.

@@ -209,6 +209,10 @@ fn sentence(code: ErrorCode, about: &About<'_>) -> String {
         (ErrorCode::OffsetOutOfRange, Some(_), _) => format!(
             "{address} does not hold the offset asked for in {about} ({name}); it may have been deleted by retention: `yagura topic describe {topic}` shows the first and the last"
         ),
+        // What the broker says itself is better than a guess.
+        (ErrorCode::KafkaStorageError, ..) if !said.is_empty() => {
+            format!("{address} refused {about} with {name}{said}")
+        }
         _ => format!("{address} refused {about} with {name}{said}{}", advice(code)),
     }
 }
@@ -222,7 +226,9 @@ fn advice(code: ErrorCode) -> &'static str {
         ErrorCode::RequestTimedOut => {
             "; the broker is overloaded or its store is slow, try again with a longer --timeout"
         }
-        ErrorCode::KafkaStorageError => "; it cannot write to its store, see its log (is the disk full?)",
+        ErrorCode::KafkaStorageError => {
+            "; part of its store cannot be read or written, see its log (is the disk full?)"
+        }
         ErrorCode::TopicAuthorizationFailed
         | ErrorCode::ClusterAuthorizationFailed
         | ErrorCode::GroupAuthorizationFailed => "; its ACLs do not allow this to you",
@@ -304,8 +310,7 @@ mod tests {
         let error = Error::kafka(ErrorCode::KafkaStorageError, about);
         assert_eq!(
             error.to_string(),
-            "a:1 refused partition 3 of topic \"x\" with KAFKA_STORAGE_ERROR: no room; \
-             it cannot write to its store, see its log (is the disk full?)"
+            "a:1 refused partition 3 of topic \"x\" with KAFKA_STORAGE_ERROR: no room"
         );
         assert_eq!(Error::check(0, about), Ok(()));
         assert_eq!(Error::check(56, about), Err(error));

@@ -1,13 +1,14 @@
 //! ConsumerGroupDescribe: groups of the consumer protocol and their members (KIP-848).
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::messages::consumer_group_describe_response::{
     Assignment, DescribedGroup, Member, TopicPartitions,
 };
 use kafka_protocol::messages::{ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse, GroupId};
-use kernel::{Call, ErrorCode};
-use rules::documents::{ConsumerGroup, ConsumerMember, GroupTopics, MemberDocument, Partitions, each};
+use kernel::{Call, ErrorCode, TopicId};
+use rules::documents::{ConsumerGroup, ConsumerMember, MemberDocument, Partitions, each};
 use rules::groups::{GroupView, subscribed_names};
 
 use crate::apis::common::answer::Answer;
@@ -15,6 +16,7 @@ use crate::apis::common::groups::{check_group_id, store_failed};
 use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
 use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
+use crate::engines::StoreError;
 
 /// From this version on the response has the member type.
 const TYPES_FROM: i16 = 1;
@@ -50,7 +52,10 @@ async fn describe(broker: &Broker, call: &Call, id: GroupId) -> DescribedGroup {
     };
     match broker.store.group(&to_arc(&id.0)).await {
         Ok(Some(view)) => match &view.group.consumer {
-            Some(group) => of_view(described, &view, group, call.header.version),
+            Some(group) => match TopicNames::of(broker, &view).await {
+                Ok(names) => of_view(described, &view, group, &names, call.header.version),
+                Err(error) => described.with_error_code(store_failed(call, &error).code()),
+            },
             None => not_found(format!("Group {} is not a consumer group.", id.as_str())),
         },
         Ok(None) => not_found(format!("Group {} not found.", id.as_str())),
@@ -62,9 +67,10 @@ fn of_view(
     described: DescribedGroup,
     view: &GroupView,
     group: &ConsumerGroup,
+    names: &TopicNames,
     version: i16,
 ) -> DescribedGroup {
-    let members = view.members.iter().map(|(id, member)| described_member(id, member, &view.topics, version));
+    let members = view.members.iter().map(|(id, member)| described_member(id, member, names, version));
     described
         .with_group_state(text::str_bytes(view.group.state.name()))
         .with_group_epoch(view.group.generation)
@@ -73,7 +79,7 @@ fn of_view(
         .with_members(members.collect())
 }
 
-fn described_member(id: &Arc<str>, member: &MemberDocument, topics: &GroupTopics, version: i16) -> Member {
+fn described_member(id: &Arc<str>, member: &MemberDocument, names: &TopicNames, version: i16) -> Member {
     let kind = match member.is_classic() {
         _ if version < TYPES_FROM => UNTOLD,
         true => CLASSIC,
@@ -95,8 +101,26 @@ fn described_member(id: &Arc<str>, member: &MemberDocument, topics: &GroupTopics
         // Kafka sends an empty string for a missing regular expression.
         .with_subscribed_topic_regex(Some(own.regex.as_ref().map(to_wire).unwrap_or_default()))
         // What it has yet to give up is still its own (KAFKA-20431).
-        .with_assignment(assignment(&with_revoking(own), topics))
-        .with_target_assignment(assignment(&own.target, topics))
+        .with_assignment(assignment(&with_revoking(own), names))
+        .with_target_assignment(assignment(&own.target, names))
+}
+
+/// The names of topics by id: those that the group subscribes to, and those that its members have yet to give up.
+struct TopicNames(HashMap<TopicId, Arc<str>>);
+
+impl TopicNames {
+    async fn of(broker: &Broker, view: &GroupView) -> Result<Self, StoreError> {
+        let subscribed = view.topics.topics.iter().map(|(name, topic)| (topic.id, Arc::clone(name)));
+        let mut names: HashMap<TopicId, Arc<str>> = subscribed.collect();
+        let held = view.members.iter().filter_map(|(_, member)| member.consumer.as_deref());
+        let held = held.flat_map(|own| own.assigned.keys().chain(own.revoking.keys()));
+        let others: BTreeSet<TopicId> = held.filter(|id| !names.contains_key(id)).copied().collect();
+        if !others.is_empty() {
+            let found = broker.directory().by_id(others.into_iter().collect()).await.map_err(StoreError)?;
+            names.extend(found.into_iter().map(|topic| (topic.id, topic.name)));
+        }
+        Ok(Self(names))
+    }
 }
 
 fn with_revoking(own: &ConsumerMember) -> Partitions {
@@ -108,9 +132,9 @@ fn with_revoking(own: &ConsumerMember) -> Partitions {
 }
 
 /// Deleted topics have no name and are left out.
-fn assignment(partitions: &Partitions, topics: &GroupTopics) -> Assignment {
+fn assignment(partitions: &Partitions, names: &TopicNames) -> Assignment {
     let of_topic = partitions.iter().filter_map(|(topic, of_topic)| {
-        let name = topics.topic_name(*topic)?;
+        let name = names.0.get(topic)?;
         Some(
             TopicPartitions::default()
                 .with_topic_id(topic.0)

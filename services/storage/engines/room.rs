@@ -32,8 +32,7 @@ pub(in crate::engines) fn why_at_limit(bytes_max: u64) -> Arc<str> {
 }
 
 /// What a client is told at the limit.
-pub(in crate::engines) const AT_LIMIT: &str =
-    "The store has reached its limit of bytes: it takes no more until something is deleted.";
+pub(in crate::engines) const AT_LIMIT: &str = "The store has reached store_bytes_max: no records, topics or partitions are taken until something is deleted.";
 
 /// Refuses a command that adds what only deleting takes away again: records, topics and partitions. All others go on.
 pub(in crate::engines) fn refuse_growth(command: &Command, message: &str) -> Result<(), Refused> {

@@ -38,8 +38,7 @@ impl Fetched {
         for batch in &batches {
             // The magic byte is at the same offset in every format.
             match batch.bytes().get(16) {
-                Some(2) if batch.crc_fits() => {}
-                Some(2) => return Err(format!("a record batch whose CRC does not fit, in {place}")),
+                Some(2) => {}
                 other => return Err(format!("a record batch of format {other:?} and not 2, in {place}")),
             }
         }
@@ -78,6 +77,11 @@ impl Fetched {
                 "the batch at offset {offset} of partition {partition} of topic {topic:?} cannot be read: {cause}"
             ))
         };
+        if !batch.crc_fits() {
+            let damaged =
+                "it is damaged, its CRC does not fit; `--from` an offset behind it goes on".to_owned();
+            return Box::new(std::iter::once(Err(unreadable(damaged))));
+        }
         match batch.records(BATCH_BYTES_MAX) {
             Ok(records) => Box::new(records.map(move |record| record.map_err(&unreadable))),
             Err(error) => Box::new(std::iter::once(Err(unreadable(error.to_string())))),

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::schema::{is_damage, offset_of, rows_of};
+use super::batches::is_row_of;
+use super::schema::{damaged, is_damage, number_of, offset_of, pack, rows_of};
 
 /// How often the range before a key is halved: to 16 bytes behind what two keys have in common.
 const HALVINGS: usize = 128;
@@ -47,7 +48,7 @@ pub(super) fn first_readable_id(
 ) -> Option<i64> {
     let (mut low, mut step) = (from, 1_i64);
     let mut high = loop {
-        let Some(next) = from.checked_add(step).filter(|next| *next < end) else { break end };
+        let Some(next) = low.checked_add(step).filter(|next| *next < end) else { break end };
         if is_readable(next) {
             break next;
         }
@@ -118,22 +119,35 @@ impl<'a> Batches<'a> {
         if self.at > self.last {
             return Ok(None);
         }
-        let sql = "SELECT id, data FROM batches WHERE id >= ?1 AND id <= ?2 ORDER BY id LIMIT 1";
-        let read = self.connection.prepare_cached(sql).and_then(|mut statement| {
-            let row = statement.query_row(params![self.at, self.last], |row| {
-                Ok((row.get::<_, i64>(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
-            });
-            row.optional()
-        });
-        match read {
+        match first_row(self.connection, self.at, self.last) {
             Ok(None) => Ok(None),
-            Ok(Some((id, data))) => {
+            Ok(Some((id, data))) if is_own_row(id, &data) => {
                 self.at = id + 1;
                 Ok(Some(ReadBatch::Batch(offset_of(id), data)))
             }
+            Ok(Some((id, data))) => Ok(Some(self.step_over_row(id, data))),
             Err(error) if is_damage(&error) => Ok(Some(ReadBatch::Damaged(self.step_over(), error))),
             Err(error) => Err(error),
         }
+    }
+
+    /// Steps over a row whose id is not that of its batch: one of the two is damaged, and it may be far from its place.
+    fn step_over_row(&mut self, id: i64, data: Bytes) -> ReadBatch {
+        let from = self.at;
+        let is_sound = |probe| match first_row(self.connection, probe, self.last) {
+            Ok(row) => row.is_none_or(|(id, data)| is_own_row(id, &data)),
+            Err(_) => false,
+        };
+        // If the batch is the next one, only the id is wrong.
+        let (base, own) = (offset_of(from), pack(number_of(from), base_offset(&data)));
+        if own == from && is_row_of(base, &data, data.len()) {
+            self.at = from + 1;
+            return ReadBatch::Batch(base, data);
+        }
+        self.at = first_readable_id(from, self.last + 1, is_sound).unwrap_or(self.last + 1);
+        let why =
+            damaged(format!("the row of the batch at offset {} has the id of another one", offset_of(id)));
+        ReadBatch::Damaged(base, why)
     }
 
     /// Steps over what cannot be read; returns the offset where it begins.
@@ -151,6 +165,25 @@ impl<'a> Batches<'a> {
         self.at = next.unwrap_or(end);
         offset_of(begins)
     }
+}
+
+/// The first row of `batches` in a range.
+fn first_row(connection: &Connection, from: i64, last: i64) -> rusqlite::Result<Option<(i64, Bytes)>> {
+    let sql = "SELECT id, data FROM batches WHERE id >= ?1 AND id <= ?2 ORDER BY id LIMIT 1";
+    let row = connection.prepare_cached(sql)?.query_row(params![from, last], |row| {
+        Ok((row.get::<_, i64>(0)?, Bytes::copy_from_slice(row.get_ref(1)?.as_blob()?)))
+    });
+    row.optional()
+}
+
+/// Whether a row's id is that of its batch, as far as the batch can tell.
+fn is_own_row(id: i64, data: &[u8]) -> bool {
+    base_offset(data) == offset_of(id)
+}
+
+/// What a batch says of its base offset.
+fn base_offset(data: &[u8]) -> i64 {
+    data.get(..8).and_then(|bytes| bytes.try_into().ok()).map_or(-1, i64::from_be_bytes)
 }
 
 /// The first row id of `batches` in a range.
@@ -198,5 +231,8 @@ mod tests {
             assert_eq!(first_readable_id(from, end, |id| id >= good), Some(good));
         }
         assert_eq!(first_readable_id(3, 5_000, |_| false), None);
+        // The rows of a journal may have negative numbers.
+        assert_eq!(first_readable_id(-(1 << 60), i64::MAX, |_| false), None);
+        assert_eq!(first_readable_id(-(1 << 60), i64::MAX, |id| id >= 7), Some(7));
     }
 }

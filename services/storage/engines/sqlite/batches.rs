@@ -1,6 +1,7 @@
 //! Reading batches from an offset: from the file, and the small ones that are not in it yet from memory.
 
 use bytes::Bytes;
+use kernel::records::PREFIX_BYTES;
 use rules::documents::PartitionDocument;
 use rusqlite::{Connection, params};
 
@@ -12,6 +13,9 @@ use crate::engines::resident::{Fit, ReadBudget, empty};
 
 /// Where a batch's header has the offset of its last record, relative to its first.
 pub(super) const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
+
+/// How long the base offset is that a batch begins with; its length follows.
+const BASE_OFFSET_BYTES: usize = 8;
 
 /// A partition at the moment of a read.
 pub(super) struct View {
@@ -133,7 +137,12 @@ impl View {
                 Err(error) if !reading.batches.is_empty() && is_damage(&error) => return Ok(false),
                 Err(error) => return Err(error),
             };
-            let (base, data) = (offset_of(row.get(0)?), row.get_ref(1)?.as_blob_or_null()?);
+            let parts = row.get(0).and_then(|id| Ok((offset_of(id), row.get_ref(1)?.as_blob_or_null()?)));
+            let (base, data) = match parts {
+                // As above.
+                Err(_) if !reading.batches.is_empty() => return Ok(false),
+                parts => parts?,
+            };
             if base > reading.at {
                 break;
             }
@@ -141,7 +150,11 @@ impl View {
                 reading.has_later = true;
                 return Ok(false);
             };
-            let next = next_offset(base, data)?;
+            let next = match next_offset(base, data, data.len()) {
+                // As above.
+                Err(_) if !reading.batches.is_empty() => return Ok(false),
+                next => next?,
+            };
             if next > reading.at && !reading.add(data, next, budget) {
                 return Ok(false);
             }
@@ -203,11 +216,23 @@ pub(super) fn few<'a, T: Clone + 'a>(
     few.cloned().collect()
 }
 
-/// The offset after a stored batch.
-pub(super) fn next_offset(base: i64, data: &[u8]) -> rusqlite::Result<i64> {
-    let delta = data.get(LAST_OFFSET_DELTA).and_then(|bytes| bytes.try_into().ok());
+/// The offset after a stored batch of `length` bytes, by the first of them. Clients go by its base offset and its length, so these must be those of its row: with
+/// others a client would see no more of the log, and no error.
+pub(super) fn next_offset(base: i64, head: &[u8], length: usize) -> rusqlite::Result<i64> {
+    let delta = head.get(LAST_OFFSET_DELTA).and_then(|bytes| bytes.try_into().ok());
     let delta = delta.ok_or_else(|| damaged(format!("the batch at offset {base} is cut short")))?;
+    if !is_row_of(base, head, length) {
+        return Err(damaged(format!("the batch at offset {base} says that it is another one")));
+    }
     Ok(base + i64::from(i32::from_be_bytes(delta)) + 1)
+}
+
+/// Whether a batch says that it has this base offset and this length.
+pub(super) fn is_row_of(base: i64, head: &[u8], length: usize) -> bool {
+    let said = head.get(BASE_OFFSET_BYTES..PREFIX_BYTES).and_then(|bytes| bytes.try_into().ok());
+    let said = said.and_then(|bytes| usize::try_from(i32::from_be_bytes(bytes)).ok());
+    let has_base = head.get(..BASE_OFFSET_BYTES) == Some(&base.to_be_bytes()[..]);
+    has_base && said.is_some_and(|said| said + PREFIX_BYTES == length)
 }
 
 /// The result of a read at an offset if no batch has to be read for it.

@@ -11,6 +11,8 @@ use rules::commands::{Append, Command};
 use rules::documents::{DocumentKind, PartitionDocument, TopicDocument};
 use rusqlite::{Connection, params};
 
+use super::logs::Log;
+use super::schema::pack;
 use super::writer::{Job, ask};
 use super::{Sqlite, salvage, verify};
 use crate::engines::model_tests::{Dice, small_settings};
@@ -256,6 +258,40 @@ async fn a_killed_store_is_salvaged_with_its_journal() {
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
     assert!(left.iter().all(|file| !file.contains("salvaging") && file != "killed.db-shm"), "{left:?}");
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// A flipped bit in the length of a batch, and in the id of a row.
+#[tokio::test]
+async fn a_batch_that_is_not_that_of_its_row_is_damaged() {
+    let home = folder("rows");
+    let path = home.join("y.db");
+    filled(&path).await;
+    let [one, other] = [1, 2].map(|nth| all().nth(nth).unwrap());
+    let file = Connection::open(&path).unwrap();
+    let number = |at: TopicPartition| Log::load(&file, at).unwrap().unwrap().number;
+    let id = |at, offset| pack(number(at), offset);
+    let cut = "UPDATE batches SET data = CAST(substr(data, 1, 8) || x'00000064' || substr(data, 13) AS BLOB) WHERE id = ?1";
+    assert_eq!(file.execute(cut, [id(one, 5)]), Ok(1));
+    let moved = "UPDATE batches SET id = ?2 WHERE id = ?1";
+    assert_eq!(file.execute(moved, [id(other, 5), id(other, 5) + (1 << 20)]), Ok(1));
+    drop(file);
+    let engine = Sqlite::open(&path, &small_settings()).unwrap();
+    let read = async |partition, offset| {
+        let spec = ReadSpec { partition, from: ReadFrom::Offset(offset), bytes_max: 1 << 20 };
+        engine.read(vec![spec], ReadLimits::all_now(1 << 20)).await.unwrap().remove(0)
+    };
+    for at in [one, other] {
+        let before = read(at, 0).await;
+        let ReadOutcome::Read { batches, .. } = before else { panic!("{at:?}: {before:?}") };
+        assert_eq!(batches.len(), 5);
+        assert!(matches!(read(at, 5).await, ReadOutcome::Failed(_)), "{at:?}");
+        assert!(matches!(read(at, 6).await, ReadOutcome::Read { batches, .. } if !batches.is_empty()));
+    }
+    engine.close().await.unwrap();
+    let report = salvage(&path, &home.join("saved.db"), &mut |_, _| {}).unwrap();
+    assert_eq!(report.lost.len(), 2, "{report}");
+    assert!(report.lost.iter().all(|lost| lost.contains("offsets 5 to 5")), "{report}");
     std::fs::remove_dir_all(&home).unwrap();
 }
 

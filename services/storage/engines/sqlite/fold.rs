@@ -173,7 +173,7 @@ impl Committer {
             self.restore()?;
         }
         // What is parked takes memory and is not folded.
-        while self.fold.has_rows() && self.fold.is_full(self.unfolding()) {
+        while self.fold.has_rows() && self.fold.is_full(self.unfolding()) && !self.lacks_room_to_fold() {
             let folded = self.fold_step(0);
             // On a full disk no records are added, and what frees room must not wait for a fold that needs some.
             if folded.is_err() && self.room.is_disk_full() && !self.fold.is_relaxed {

@@ -41,6 +41,8 @@ struct Garbage {
     number: u32,
     before: i64,
     since_ms: i64,
+    /// Whether rows of it may still come, with the next fold.
+    is_unfolded: bool,
 }
 
 impl Garbage {
@@ -58,6 +60,7 @@ impl Committer {
             self.shared.health.fail(lost.clone());
             return Err(lost);
         }
+        self.purged_early.clear();
         if let Err(error) = self.note_garbage_in_a_transaction(now_ms) {
             self.roll_back()?;
             let failure = self.failure("noting garbage", &error);
@@ -105,7 +108,9 @@ impl Committer {
     fn purge_step(&mut self, garbage: &Garbage, until_ms: i64) -> rusqlite::Result<Purged> {
         self.begin()?;
         let (bytes, mut numbers) = (self.purge_batches(garbage)?, self.numbers);
-        if bytes.is_none() && !self.purge_index(garbage)? {
+        if bytes.is_none() && garbage.is_unfolded {
+            self.purged_early.insert(garbage.number);
+        } else if bytes.is_none() && !self.purge_index(garbage)? {
             self.finish(garbage, &mut numbers)?;
         }
         self.connection.execute_batch("COMMIT")?;
@@ -115,15 +120,18 @@ impl Committer {
         Ok(Purged { bytes: bytes.unwrap_or(0), rest })
     }
 
-    /// Garbage whose log is folded: otherwise its rows are still to come.
+    /// Garbage whose log is folded: otherwise rows of it are still to come. On a full disk, where a fold may have no room,
+    /// those that are there go before that, and the rest once it is folded.
     fn oldest(&self, until_ms: i64) -> rusqlite::Result<Option<Garbage>> {
         let sql = "SELECT number, before_offset, since_ms, seq FROM garbage WHERE since_ms <= ?1";
         let mut statement = self.connection.prepare_cached(sql)?;
         let mut rows = statement.query([until_ms])?;
         while let Some(row) = rows.next()? {
             let (number, before, since_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            if !self.fold.has_unfolded(row.get(3)?) && !self.stuck_garbage.contains(&number) {
-                return Ok(Some(Garbage { number, before, since_ms }));
+            let is_unfolded = self.fold.has_unfolded(row.get(3)?);
+            let must_wait = is_unfolded && (!self.room.is_disk_full() || self.purged_early.contains(&number));
+            if !must_wait && !self.stuck_garbage.contains(&number) {
+                return Ok(Some(Garbage { number, before, since_ms, is_unfolded }));
             }
         }
         Ok(None)
@@ -164,7 +172,10 @@ impl Committer {
             None => {
                 let sql = "SELECT data FROM batches WHERE id = ?1";
                 let mut statement = self.connection.prepare_cached(sql)?;
-                statement.query_row([id], |row| next_offset(offset_of(id), row.get_ref(0)?.as_blob()?))?
+                statement.query_row([id], |row| {
+                    let data = row.get_ref(0)?.as_blob()?;
+                    next_offset(offset_of(id), data, data.len())
+                })?
             }
         };
         Ok(next <= garbage.before)

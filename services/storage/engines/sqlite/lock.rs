@@ -13,6 +13,7 @@ use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -173,12 +174,23 @@ pub(super) struct StoreLock {
     path: PathBuf,
     database: LockedFile,
     beside: File,
+    /// The write-ahead log, once it has been looked at.
+    wal: OnceLock<Inode>,
 }
 
 impl StoreLock {
-    /// Whether the store's path still leads to the file that is locked. What cannot be told counts as yes.
+    /// Whether the store's path still leads to the file that is locked, and the write-ahead log is the one that it was. If
+    /// that cannot be told, it is assumed.
     pub(super) fn has_its_name(&self) -> bool {
-        self.database.file.is_at(&self.path).unwrap_or(true)
+        self.database.file.is_at(&self.path).unwrap_or(true) && self.has_its_wal()
+    }
+
+    /// SQLite keeps its write-ahead log as long as a connection is open, and the latest commits may be nowhere else.
+    fn has_its_wal(&self) -> bool {
+        match std::fs::metadata(beside(&real_path(&self.path), "-wal")) {
+            Ok(metadata) => *self.wal.get_or_init(|| Inode::of(&metadata)) == Inode::of(&metadata),
+            Err(error) => error.kind() != ErrorKind::NotFound || self.wal.get().is_none(),
+        }
     }
 
     /// The store's path.
@@ -277,24 +289,47 @@ impl LockBeside {
 
     /// Locks the store itself, which is created if it is not there.
     pub(super) fn with_database(self, path: &Path) -> Result<StoreLock, StoreError> {
-        let locked = Self::lock_database(path).inspect_err(|_| {
+        let locked = Self::lock_database(path, self.made.is_some()).inspect_err(|_| {
             if let Some(made) = &self.made {
                 // The store may have another one, beside another name.
                 let _ = std::fs::remove_file(made);
             }
         });
-        Ok(StoreLock { path: path.to_owned(), database: locked?, beside: self.file })
+        Ok(StoreLock { path: path.to_owned(), database: locked?, beside: self.file, wal: OnceLock::new() })
     }
 
-    fn lock_database(path: &Path) -> Result<LockedFile, StoreError> {
+    fn lock_database(path: &Path, is_new_here: bool) -> Result<LockedFile, StoreError> {
+        refuse_lost(path)?;
         let opened = DatabaseFile::open_or_create(path)
             .map_err(|error| StoreError(format!("the store {} cannot be opened: {error}", path.display())))?;
-        if opened.names().is_ok_and(|names| names > 1) {
-            let shown = path.display();
-            warn!("{shown} has other names (hard links); open it by this one only: its WAL is beside it");
+        let names = opened.names().unwrap_or(1);
+        let locked = opened.lock().map_err(|error| refused(path, &error))?;
+        if names > 1 && is_new_here {
+            return Err(StoreError(format!(
+                "the store {} has {names} names (hard links), and was not used by this one before: its latest commits may be in a \
+                 write-ahead log beside another name; use that name, or start a broker on it once, stop it, and remove it",
+                path.display()
+            )));
         }
-        opened.lock().map_err(|error| refused(path, &error))
+        Ok(locked)
     }
+}
+
+/// Refuses a store that is not there although something of it is: it was removed or moved, and an empty one in its place
+/// would pass for it.
+fn refuse_lost(path: &Path) -> Result<(), StoreError> {
+    let real = real_path(path);
+    let is_left = |suffix| std::fs::metadata(beside(&real, suffix)).is_ok_and(|left| left.len() > 0);
+    let Some(left) = ["-wal", "-reserve"].into_iter().find(|suffix| is_left(suffix)) else { return Ok(()) };
+    if real.exists() {
+        return Ok(());
+    }
+    let (shown, left) = (path.display(), beside(&real, left));
+    Err(StoreError(format!(
+        "the store {shown} is missing, but {} is there: put the store back, or restore a backup after removing {shown}-wal \
+         and {shown}-shm; to begin with an empty store, remove these and {shown}-reserve",
+        left.display()
+    )))
 }
 
 fn refused(path: &Path, error: &TryLockError) -> StoreError {
@@ -342,6 +377,23 @@ mod tests {
         let inode = reader.0;
         drop((reader, locked));
         assert!(!FILES.lock().contains_key(&inode), "it is closed");
+        std::fs::remove_dir_all(&home).unwrap();
+    }
+
+    #[test]
+    fn a_store_that_was_removed_is_not_begun_anew() {
+        let home = std::env::temp_dir().join(format!("yagura-lost-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&home);
+        std::fs::create_dir_all(&home).unwrap();
+        let path = home.join("y.db");
+        let open = || LockBeside::take(&path)?.with_database(&path).map(drop);
+        for left in ["-wal", "-reserve"] {
+            std::fs::write(beside(&path, left), "x").unwrap();
+            let refusal = open().unwrap_err().0;
+            assert!(refusal.contains("is missing, but") && refusal.contains(left), "{refusal}");
+            std::fs::remove_file(beside(&path, left)).unwrap();
+        }
+        open().unwrap();
         std::fs::remove_dir_all(&home).unwrap();
     }
 

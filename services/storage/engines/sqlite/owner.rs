@@ -125,7 +125,7 @@ pub(super) fn taken_over(path: &Path) -> StoreError {
 /// The error for a store whose path leads elsewhere.
 fn name_lost(path: &Path) -> StoreError {
     StoreError(format!(
-        "the store {} was removed, replaced or moved while it was in use, and what is written to it would be found by \
+        "the store {} or its -wal was removed, replaced or moved while it was in use, and what is written to it would be found by \
          nobody; put the file back, with its -wal, and start again",
         path.display()
     ))

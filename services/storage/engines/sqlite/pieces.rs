@@ -242,7 +242,7 @@ impl Piece {
             return Ok(Some(false));
         }
         if let Some(data) = row.get_ref(2)?.as_blob_or_null()? {
-            return Ok(Some(self.add(data, next_offset(base, data)?)));
+            return Ok(Some(self.add(data, next_offset(base, data, length)?)));
         }
         let blob = match large {
             Some(blob) => {
@@ -254,7 +254,7 @@ impl Piece {
         let from = self.data.len();
         self.reserve();
         append(blob, length, &mut self.data)?;
-        match next_offset(base, &self.data[from..]) {
+        match next_offset(base, &self.data[from..], length) {
             Ok(next) => {
                 self.room -= length;
                 self.at = next;
@@ -304,7 +304,7 @@ fn part_in_file(connection: &Connection, place: Place, bytes: usize) -> rusqlite
     let blob = connection.blob_open(MAIN_DB, "batches", "data", id, true).map_err(missing)?;
     let mut head = [0; HEAD_BYTES];
     blob.read_at_exact(&mut head, 0)?;
-    let next = next_offset(place.base, &head)?;
+    let next = next_offset(place.base, &head, blob.len())?;
     let mut part = vec![0; blob.len().saturating_sub(place.sent).min(bytes)];
     blob.read_at_exact(&mut part, place.sent)?;
     Ok(part_of(place, bytes, next, blob.len(), |_, _| part.into()))

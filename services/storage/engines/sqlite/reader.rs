@@ -18,7 +18,7 @@ use super::lane::{Lane, Work};
 use super::logs::Log;
 use super::owner::check_name;
 use super::pieces::{Found, Place};
-use super::schema::{damaged, failed, is_about_damage};
+use super::schema::{damaged, failed, is_about_damage, is_damage};
 use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
@@ -478,6 +478,8 @@ impl Drop for Snapshot<'_> {
         // A page that the disk could not read has ended it.
         if !self.0.is_autocommit()
             && let Err(error) = self.0.execute_batch("COMMIT")
+            // Whoever met damage names it.
+            && !is_damage(&error)
         {
             warn!("a read of the store did not end: {error}");
         }

@@ -199,13 +199,17 @@ impl Writer {
         batch.answer(result);
         // After the answer: nobody waits for it but the next commit.
         let bytes_after = self.committer.fold.bytes();
-        if can_go_on && self.committer.fold.is_due(self.committer.unfolding()) {
+        let is_due = can_go_on && self.committer.fold.is_due(self.committer.unfolding());
+        if is_due && !self.committer.lacks_room_to_fold() {
             let folded = self.committer.fold_step(bytes_after.saturating_sub(bytes_before));
             self.log_fold(folded.err());
         }
     }
 
     fn fold_step(&mut self) -> Result<(i64, i64), StoreError> {
+        if self.committer.lacks_room_to_fold() {
+            return Ok((self.committer.fold.last_seq(), self.committer.fold.last_seq()));
+        }
         if self.committer.fold.has_rows() {
             self.committer.fold_step(0)?;
         }

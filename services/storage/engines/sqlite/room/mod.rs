@@ -35,7 +35,8 @@ const LOOK_BYTES: u64 = if cfg!(test) { 32 << 10 } else { 1 << 20 };
 const LOOK_BYTES_AT_EASE: u64 = 16 << 20;
 
 /// What a client is told on a full disk.
-const DISK_FULL: &str = "The disk of the store is full: it takes no more until there is room.";
+const DISK_FULL: &str =
+    "The disk of the store is full: no records, topics or partitions are taken until there is room.";
 
 /// Whether there is room for records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -230,6 +231,14 @@ impl Committer {
             self.room.lacks_disk = true;
             self.look();
         }
+    }
+
+    /// Whether the disk is full and has less room than a fold of the journal may need. It would use up what deletions need,
+    /// and get nowhere.
+    pub(super) fn lacks_room_to_fold(&self) -> bool {
+        let needed = (self.fold.bytes() as u64).saturating_add(LOG_BYTES);
+        let has_room = |sizes: Sizes| sizes.free.saturating_add(sizes.log) >= needed;
+        self.room.is_disk_full() && self.sizes().is_ok_and(|sizes| !has_room(sizes))
     }
 
     /// Decides commands and makes them durable. If there is no room for all of them, those that add are refused, and the
