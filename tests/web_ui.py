@@ -177,7 +177,7 @@ class Calls:
 
 def put_in(bootstrap):
     """A topic with records in three of four partitions, one of them a tombstone, and an empty one."""
-    admin = AdminClient({"bootstrap.servers": bootstrap})
+    admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
     for future in admin.create_topics([NewTopic("orders", len(COUNTS), 1), NewTopic("empty", 2, 1)]).values():
         future.result(30)
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd", "enable.idempotence": True})

@@ -93,7 +93,7 @@ async fn while_full(broker: &Broker) {
 
 /// Frees garbage, periodically, and notes what was trimmed: it is garbage from then on.
 async fn free_garbage(broker: &Broker, trimmed: &Notify) {
-    let mut ticks = ticks(broker);
+    let (mut ticks, mut is_failing) = (ticks(broker), false);
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
@@ -102,13 +102,16 @@ async fn free_garbage(broker: &Broker, trimmed: &Notify) {
         }
         let Some(engine) = broker.store.engine_if_open() else { continue };
         // How long garbage is kept, for replies that are being sent, is a wait.
-        match engine.maintain(broker.time.now_ms()).await {
+        let freed = engine.maintain(broker.time.now_ms()).await;
+        match &freed {
             Ok(0) => {}
             Ok(bytes_freed) => info!(bytes_freed, "what was deleted was freed"),
-            Err(error) => {
-                let every = ticks.period();
-                warn!(%error, "what was deleted could not be freed; it is tried again in {every:?}");
+            // Said once: while the store is full, it is tried each second.
+            Err(error) if !is_failing => {
+                warn!(%error, "what was deleted could not be freed; it is tried again and again");
             }
+            Err(_) => {}
         }
+        is_failing = freed.is_err();
     }
 }

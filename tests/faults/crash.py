@@ -23,7 +23,7 @@ PARTITIONS = 3
 
 
 def create_topic(address, topic):
-    admin = AdminClient({"bootstrap.servers": address})
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     for future in admin.create_topics([NewTopic(topic, PARTITIONS, 1)]).values():
         future.result(30)
 

@@ -228,7 +228,7 @@ def check_small_disk(binary, folder, disk):
     filler.until_full()
     assert broker.shows_full("no free space"), (broker.get("/readyz"), broker.get("/metrics"))
     assert broker.stderr().count("no free space") == 1, f"the operator is told once: {broker.stderr()}"
-    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
     filler.check(broker.address, "while full")
     committed = consume_and_commit(broker.address, "readers", 40)
     assert committed_offsets(broker.address, "readers") == committed
@@ -277,7 +277,7 @@ def check_store_bytes_max(binary, folder, store):
     filler.until_full()
     assert broker.shows_full("store_bytes_max of 32MiB"), (broker.get("/readyz"), broker.get("/metrics"))
     filler.check(broker.address, "at the limit")
-    delete_topic(AdminClient({"bootstrap.servers": broker.address}), "full")
+    delete_topic(AdminClient({"bootstrap.servers": broker.address, "log_level": 0}), "full")
     kept.until_room()
     wait_until(broker.shows_room, "room below the limit", broker)
     kept.check(broker.address, "though it was not deleted")

@@ -263,7 +263,7 @@ def run(options, folder):
 
 
 def check_all(broker, kills):
-    admin = AdminClient({"bootstrap.servers": broker.address})
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
     admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
     load = Load(broker.address)
     members, gone = check_scaling(broker.address, load)

@@ -81,7 +81,7 @@ def shrink(members):
 
 
 def check(address, mode):
-    admin = AdminClient({"bootstrap.servers": address})
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     for one in admin.create_topics([NewTopic(name, PARTITIONS, 1) for name in TOPICS]).values():
         one.result(30)
     groups = [Members("librdkafka", address, f"from-{one}", one, mode, LOGS / f"chain-{mode}-{one}.log", following)

@@ -131,7 +131,7 @@ def check_committed(address, ends, has_metadata):
 
 def check(address, broker, client, mode, options, dice):
     """One client in one mode; a sentence of what was seen."""
-    admin = AdminClient({"bootstrap.servers": address})
+    admin = AdminClient({"bootstrap.servers": address, "log_level": 0})
     admin.create_topics([NewTopic(TOPIC, PARTITIONS, 1)])[TOPIC].result(30)
     protocol = CONSUMER if CONSUMER in mode else "cooperative" if mode == "cooperative" else "eager"
     is_static, instances = STATIC in mode, {}
