@@ -3,6 +3,8 @@
 //! What requests and replies take is bounded by their budgets, but what they have freed is not: the allocator keeps it
 //! for the next ones, in pieces that may fit none of them. So the process looks at its own size as well.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -20,14 +22,14 @@ const LOOK_INTERVAL_WHEN_LARGE: Duration = Duration::from_millis(100);
 /// What a large process keeps.
 const FREE_BYTES_KEPT_WHEN_LARGE: usize = 4 << 20;
 
-/// Returns free memory periodically, as long as the process runs: it never ends. `bytes_max` is what requests and replies
-/// may take.
+/// Returns free memory periodically, and never itself; a `String` is what a watchdog asks for. `bytes_max` is what requests
+/// and replies may take.
 pub(super) async fn give_back(bytes_max: usize) -> String {
     // Before it is at its bound, because it grows until the next look.
     let large_bytes = bytes_max / 4 * 3 + FREE_BYTES_KEPT;
-    let mut given_back = Instant::now();
+    let (size, mut given_back) = (Size::open(), Instant::now());
     loop {
-        let is_large = resident_bytes() > large_bytes;
+        let is_large = size.resident_bytes() > large_bytes;
         let is_due = given_back.elapsed() >= GIVE_BACK_INTERVAL;
         let kept = if is_large { FREE_BYTES_KEPT_WHEN_LARGE } else { FREE_BYTES_KEPT };
         // To count free memory costs more than to look at the size.
@@ -41,10 +43,22 @@ pub(super) async fn give_back(bytes_max: usize) -> String {
     }
 }
 
-/// Bytes of the process in memory; 0 where the system does not say.
-fn resident_bytes() -> usize {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok().and_then(|text| pages_in_memory(&text));
-    pages.map_or(0, |pages| pages.saturating_mul(PAGE_BYTES))
+/// The size of the process, as the system counts it.
+struct Size(Option<File>);
+
+impl Size {
+    fn open() -> Self {
+        // Kept open: a broker at rest does little else than to look at this.
+        Self(File::open("/proc/self/statm").ok())
+    }
+
+    /// Bytes of the process in memory; 0 where the system does not say.
+    fn resident_bytes(&self) -> usize {
+        let mut text = [0; 128];
+        let read = self.0.as_ref().and_then(|file| file.read_at(&mut text, 0).ok());
+        let pages = read.and_then(|length| pages_in_memory(std::str::from_utf8(&text[..length]).ok()?));
+        pages.map_or(0, |pages| pages.saturating_mul(PAGE_BYTES))
+    }
 }
 
 /// Linux counts in pages of 4 KiB on all systems that we build for, but for a few that use larger ones: there the
@@ -70,6 +84,6 @@ mod tests {
     #[test]
     #[cfg(target_os = "linux")]
     fn a_process_has_a_size() {
-        assert!(resident_bytes() > 100 << 10);
+        assert!(Size::open().resident_bytes() > 100 << 10);
     }
 }
