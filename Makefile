@@ -30,7 +30,7 @@ install:
 test:
 	tests/all.sh
 
-# The long forms of what depends on chance: an hour or so.
+# The long forms of what depends on chance.
 soak:
 	tests/soak.sh
 

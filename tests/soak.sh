@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The long forms of the tests that depend on chance, for an hour or so: `make soak`. Each round has another seed, which
+# The long forms of the tests that depend on chance: `make soak`. Each round has another seed, which
 # it prints, and tries what `make test` tries for a minute. Ends at the first failure.
 #
 #     tests/soak.sh [ROUNDS]      3 by default

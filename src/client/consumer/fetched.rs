@@ -25,7 +25,8 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// Splits a response into batches and validates them; brokers may truncate the last batch.
+    /// Splits a response into batches and checks their format; brokers may truncate the last batch. Their CRCs are checked
+    /// when they are opened, so that what comes before a damaged one is read.
     pub(super) fn read(topic: Arc<str>, at: Assignment, data: PartitionData) -> Result<Fetched, String> {
         let partition = data.partition_index;
         let records = data.records.unwrap_or_default();
