@@ -197,25 +197,30 @@ impl Drop for CallLine {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::collections::BTreeMap;
     use std::fmt::Debug;
+    use std::sync::Once;
 
     use bytes::Bytes;
-    use parking_lot::Mutex;
     use tracing::field::{Field, Visit};
     use tracing::span::{Attributes, Id, Record};
+    use tracing::subscriber::Interest;
     use tracing::{Event, Metadata, Subscriber};
 
     use super::*;
 
     type Fields = BTreeMap<String, String>;
 
-    /// Records the lines, if the level is enabled.
-    #[derive(Clone)]
-    struct Log {
-        level: Level,
-        lines: Arc<Mutex<Vec<Fields>>>,
+    thread_local! {
+        /// The level that a thread records, and its lines.
+        static LOG: RefCell<Option<(Level, Vec<Fields>)>> = const { RefCell::new(None) };
     }
+
+    /// Records the lines of each thread that wants them. There is one for all threads, because whether a line is of
+    /// interest to anybody is remembered for the process: by subscribers of threads it would be what the thread says that
+    /// comes to the line first, and that may be another test's.
+    struct Logs;
 
     struct Reading(Fields);
 
@@ -229,15 +234,20 @@ mod tests {
         }
     }
 
-    impl Subscriber for Log {
+    impl Subscriber for Logs {
+        fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
+            Interest::sometimes()
+        }
+
         fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-            metadata.target() == TARGET && *metadata.level() <= self.level
+            let is_wanted = |level: Level| metadata.target() == TARGET && *metadata.level() <= level;
+            LOG.with_borrow(|log| log.as_ref().is_some_and(|(level, _)| is_wanted(*level)))
         }
 
         fn event(&self, event: &Event<'_>) {
             let mut reading = Reading(Fields::new());
             event.record(&mut reading);
-            self.lines.lock().push(reading.0);
+            LOG.with_borrow_mut(|log| log.as_mut().expect("an enabled log").1.push(reading.0));
         }
 
         fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -253,8 +263,9 @@ mod tests {
     /// The log at `level` of Metadata calls with these bodies, which are answered, unanswered, hung up and
     /// dropped in turn.
     async fn logged(level: Level, bodies: [&'static [u8]; 4]) -> Vec<Fields> {
-        let log = Log { level, lines: Arc::default() };
-        let _subscribed = tracing::subscriber::set_default(log.clone());
+        static SUBSCRIBED: Once = Once::new();
+        SUBSCRIBED.call_once(|| tracing::subscriber::set_global_default(Logs).expect("no other subscriber"));
+        LOG.set(Some((level, Vec::new())));
         let outcomes: [fn() -> CallOutcome; 3] =
             [|| Ok(Some(Reply::new(&b"four"[..]))), || Ok(None), || Err(Hangup::because("no\nmore"))];
         for (outcome, body) in outcomes.into_iter().zip(bodies) {
@@ -265,7 +276,7 @@ mod tests {
         let never = Door::from_fn(|_| Box::pin(std::future::pending::<CallOutcome>()));
         let call = Call::for_tests_raw(Api::METADATA, 1, Bytes::from_static(bodies[3]));
         drop(tower::Layer::layer(&Trace, never).call(call));
-        std::mem::take(&mut *log.lines.lock())
+        LOG.take().expect("the log of this thread").1
     }
 
     const NONE: &[u8] = b"\xff\xff\xff\xff";
