@@ -14,6 +14,7 @@ use rusqlite::{Connection, params};
 use super::Shared;
 use super::damage::Part;
 use super::fold::Fold;
+use super::garbage::Passed;
 use super::index::Span;
 use super::journal::Row;
 use super::logs::{Log, LogChange, Numbers, check};
@@ -35,8 +36,8 @@ pub(super) struct Committer {
     pub(super) room: StoreRoom,
     /// Partition numbers whose garbage cannot be deleted, because something of it is damaged.
     pub(super) stuck_garbage: HashSet<u32>,
-    /// Partition numbers of garbage whose rows were deleted in this run before the log was folded.
-    pub(super) purged_early: HashSet<u32>,
+    /// Garbage that has to wait for the next run.
+    pub(super) passed_garbage: Passed,
     /// A large batch that is being stored, reused so that a commit allocates nothing per batch.
     scratch: Vec<u8>,
 }
@@ -92,8 +93,8 @@ impl Committer {
     ) -> Self {
         // Room for all prepared statements: three dozen.
         connection.set_prepared_statement_cache_capacity(64);
-        let (stuck_garbage, purged_early, scratch) = (HashSet::new(), HashSet::new(), Vec::new());
-        Self { connection, shared, numbers, fold, owner, room, stuck_garbage, purged_early, scratch }
+        let (stuck_garbage, passed_garbage, scratch) = (HashSet::new(), Passed::NOTHING, Vec::new());
+        Self { connection, shared, numbers, fold, owner, room, stuck_garbage, passed_garbage, scratch }
     }
 
     /// Decides commands and makes them durable. One that needs what is damaged is refused by itself; any other failure

@@ -28,6 +28,11 @@ const REST_OF_VACUUM: u32 = 40;
 const REST_IF_LATE: u32 = 3;
 const LATE_AFTER_MS: i64 = 5 * 60_000;
 
+/// What a run has not passed, and is due.
+pub(super) const OLDEST: &str = "SELECT number, before_offset, since_ms, seq FROM garbage
+    WHERE since_ms <= ?1 AND (since_ms, number, before_offset) > (?2, ?3, ?4)
+    ORDER BY since_ms, number, before_offset";
+
 /// What one step has done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Purged {
@@ -45,7 +50,24 @@ struct Garbage {
     is_unfolded: bool,
 }
 
+/// Where a run is, in the order of the index `garbage_by_time`: what is at or before it waits for the next run. So a run
+/// passes over a row that has to wait once, and not in each of its steps.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Passed {
+    since_ms: i64,
+    number: i64,
+    before: i64,
+}
+
+impl Passed {
+    pub(super) const NOTHING: Self = Self { since_ms: i64::MIN, number: -1, before: 0 };
+}
+
 impl Garbage {
+    fn place(&self) -> Passed {
+        Passed { since_ms: self.since_ms, number: i64::from(self.number), before: self.before }
+    }
+
     /// The greatest row id that may go.
     fn last(&self) -> i64 {
         if self.before == WHOLE_LOG { rows_of(self.number).1 } else { pack(self.number, self.before) }
@@ -60,7 +82,7 @@ impl Committer {
             self.shared.health.fail(lost.clone());
             return Err(lost);
         }
-        self.purged_early.clear();
+        self.passed_garbage = Passed::NOTHING;
         if let Err(error) = self.note_garbage_in_a_transaction(now_ms) {
             self.roll_back()?;
             let failure = self.failure("noting garbage", &error);
@@ -109,7 +131,7 @@ impl Committer {
         self.begin()?;
         let (bytes, mut numbers) = (self.purge_batches(garbage)?, self.numbers);
         if bytes.is_none() && garbage.is_unfolded {
-            self.purged_early.insert(garbage.number);
+            self.passed_garbage = garbage.place();
         } else if bytes.is_none() && !self.purge_index(garbage)? {
             self.finish(garbage, &mut numbers)?;
         }
@@ -122,17 +144,19 @@ impl Committer {
 
     /// Garbage whose log is folded: otherwise rows of it are still to come. On a full disk, where a fold may have no room,
     /// those that are there go before that, and the rest once it is folded.
-    fn oldest(&self, until_ms: i64) -> rusqlite::Result<Option<Garbage>> {
-        let sql = "SELECT number, before_offset, since_ms, seq FROM garbage WHERE since_ms <= ?1";
-        let mut statement = self.connection.prepare_cached(sql)?;
-        let mut rows = statement.query([until_ms])?;
+    fn oldest(&mut self, until_ms: i64) -> rusqlite::Result<Option<Garbage>> {
+        let mut statement = self.connection.prepare_cached(OLDEST)?;
+        let Passed { since_ms, number, before } = self.passed_garbage;
+        let mut rows = statement.query(params![until_ms, since_ms, number, before])?;
         while let Some(row) = rows.next()? {
-            let (number, before, since_ms) = (row.get(0)?, row.get(1)?, row.get(2)?);
             let is_unfolded = self.fold.has_unfolded(row.get(3)?);
-            let must_wait = is_unfolded && (!self.room.is_disk_full() || self.purged_early.contains(&number));
-            if !must_wait && !self.stuck_garbage.contains(&number) {
-                return Ok(Some(Garbage { number, before, since_ms, is_unfolded }));
+            let garbage =
+                Garbage { number: row.get(0)?, before: row.get(1)?, since_ms: row.get(2)?, is_unfolded };
+            let must_wait = is_unfolded && !self.room.is_disk_full();
+            if !must_wait && !self.stuck_garbage.contains(&garbage.number) {
+                return Ok(Some(garbage));
             }
+            self.passed_garbage = garbage.place();
         }
         Ok(None)
     }

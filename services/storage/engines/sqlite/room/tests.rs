@@ -16,8 +16,11 @@ use crate::engines::model_tests::small_settings;
 use crate::engines::resident::CommitStats;
 use crate::engines::room::RoomStatus;
 use crate::engines::sqlite::damage::Damage;
+use crate::engines::sqlite::fold::Fold;
+use crate::engines::sqlite::garbage::OLDEST;
 use crate::engines::sqlite::health::Health;
 use crate::engines::sqlite::open::open;
+use crate::engines::sqlite::parked::Parked;
 use crate::engines::sqlite::state::Clean;
 use crate::engines::sqlite::{Shared, Sqlite};
 use crate::engines::{Engine, Watchers};
@@ -124,6 +127,48 @@ fn what_frees_room_goes_on_when_the_file_cannot_grow() {
     committer.room.looked = None;
     committer.tend_room();
     assert!(!committer.shared.room.is_full());
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[test]
+fn a_run_passes_once_over_garbage_that_has_to_wait() {
+    let home = folder("waits");
+    let mut committer = committer(&home.join("y.db"));
+    let insert = |committer: &Committer, first: i64, last: i64, seq: i64| {
+        let sql = "WITH RECURSIVE numbers (n) AS (SELECT ?1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?2)
+             INSERT INTO garbage SELECT n, 10, ?3, NULL FROM numbers";
+        committer.connection.execute(sql, [first, last, seq]).unwrap();
+    };
+    let left = |committer: &Committer| -> i64 {
+        committer.connection.query_row("SELECT count(*) FROM garbage", [], |row| row.get(0)).unwrap()
+    };
+    const UNFOLDED: i64 = 1_000;
+    insert(&committer, 1, 100, UNFOLDED);
+    insert(&committer, 101, 110, 0);
+
+    // A run that meets what waits does the rest, and comes to its end.
+    committer.note_garbage(1_000).unwrap();
+    let mut steps = 0;
+    while committer.purge(1_000).unwrap().is_some() {
+        steps += 1;
+        assert!(steps < 100, "it does not end");
+    }
+    assert_eq!(left(&committer), 100);
+    // It does not come back to them, whatever has changed; the next one does.
+    committer.fold = Fold::of(UNFOLDED, 0, 0, Parked::after_replay(false));
+    assert!(committer.purge(1_000).unwrap().is_none());
+    committer.note_garbage(2_000).unwrap();
+    while committer.purge(2_000).unwrap().is_some() {}
+    assert_eq!(left(&committer), 0);
+
+    // A step looks up where it goes on.
+    let plan = format!("EXPLAIN QUERY PLAN {OLDEST}");
+    let mut statement = committer.connection.prepare(&plan).unwrap();
+    let plan = statement.query_map([0_i64; 4], |row| row.get::<_, String>(3)).unwrap();
+    let plan: Vec<_> = plan.map(Result::unwrap).collect();
+    assert!(plan.len() == 1 && plan[0].starts_with("SEARCH garbage USING INDEX garbage_by_time"), "{plan:?}");
+    drop(statement);
+    drop(committer);
     std::fs::remove_dir_all(&home).unwrap();
 }
 
