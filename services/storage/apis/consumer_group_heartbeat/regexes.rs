@@ -47,7 +47,7 @@ pub(super) async fn resolve(
     let others = all.iter().filter(|regex| Some(*regex) != sent.as_ref() && !is_done(regex)).cloned();
     for regex in sent.iter().cloned().chain(others) {
         let is_sent = sent.as_ref() == Some(&regex);
-        if resolved.matched.len() == MATCHED_MAX || started.elapsed() > TIME_MAX {
+        if resolved.matched.len() == MATCHED_MAX || (!is_sent && started.elapsed() > TIME_MAX) {
             is_current = false;
             break;
         }
