@@ -253,7 +253,9 @@ mod tests {
         assert_eq!(directory.asked.load(Ordering::Relaxed), 1);
         directory.version.store(4, Ordering::Relaxed);
         // It may rest for a moment, and says so.
-        while regexes.matching(&directory, &regex, true).await.unwrap().unwrap().version == 3 {}
+        while regexes.matching(&directory, &regex, true).await.unwrap().unwrap().version == 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
         assert_eq!(regexes.matching(&directory, &regex, true).await.unwrap().unwrap().topics.len(), 3);
         assert_eq!(directory.asked.load(Ordering::Relaxed), 2);
     }
@@ -298,9 +300,12 @@ mod tests {
         let (regexes, directory) = (Regexes::default(), directory(3));
         let regex = Arc::from("topic-1");
         let too_long = Outcome::TookTooLong(refused("too long".to_owned()));
-        regexes.remember(&regex, too_long, 3, Duration::from_millis(20));
+        let took = Duration::from_secs(3_600);
+        regexes.remember(&regex, too_long.clone(), 3, took);
         assert!(regexes.matching(&directory, &regex, true).await.is_err(), "it rests");
-        tokio::time::sleep(Duration::from_millis(250)).await;
+        let rests = regexes.remembered.lock()[&regex].rests_until.saturating_duration_since(Instant::now());
+        assert!(rests > took * (REST_FACTOR / 2), "{rests:?}");
+        regexes.remember(&regex, too_long, 3, Duration::ZERO);
         assert_eq!(regexes.matching(&directory, &regex, true).await.unwrap().unwrap().topics.len(), 1);
     }
 

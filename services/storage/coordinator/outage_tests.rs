@@ -180,7 +180,7 @@ async fn the_timeouts_learn_of_a_stop_at_once() {
         world.time.pause();
     };
     let learnt = async { tokio::join!(learns, stops) };
-    tokio::time::timeout(Duration::from_secs(10), learnt).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(60), learnt).await.unwrap();
 }
 
 #[tokio::test]

@@ -124,6 +124,8 @@ async fn memory_tells_what_a_scan_tells() {
 #[tokio::test]
 async fn sqlite_tells_what_a_scan_tells() {
     let home = std::env::temp_dir().join(format!("yagura-look-ups-{}", std::process::id()));
+    // A run that failed may have left one of the same number.
+    let _ = std::fs::remove_dir_all(&home);
     for seed in 0..6 {
         let folder = home.join(seed.to_string());
         std::fs::create_dir_all(&folder).unwrap();

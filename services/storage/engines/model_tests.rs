@@ -463,6 +463,8 @@ async fn same_look_ups(model: &Memory, engine: &dyn Engine, dice: &mut Dice, id:
 #[tokio::test]
 async fn every_engine_does_what_memory_does() {
     let all = std::env::temp_dir().join(format!("yagura-model-{}", std::process::id()));
+    // A run that failed may have left one of the same number.
+    let _ = std::fs::remove_dir_all(&all);
     let seeds = std::env::var("YAGURA_MODEL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
     for tested in &TESTED {
         for seed in 1..=seeds {

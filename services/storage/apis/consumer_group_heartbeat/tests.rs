@@ -237,7 +237,7 @@ async fn members_that_join_at_once_share_the_partitions() {
     assert_eq!(all, Vec::from_iter(0..MEMBERS as i32));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_of_a_new_group_is_answered_before_the_first_target_is_there() {
     let broker = broker().await;
     topic(&broker, "red-1", 1, &[]).await;
@@ -251,7 +251,7 @@ async fn a_member_of_a_new_group_is_answered_before_the_first_target_is_there() 
 }
 
 /// A classic group in its first rebalance is in generation 0, and keeps that as its epoch when it is upgraded.
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_member_without_any_epoch_is_told_to_ask_again() {
     let broker = broker().await;
     topic(&broker, "red-1", 1, &[]).await;

@@ -43,7 +43,7 @@ async fn has_topic(engine: &Sqlite, name: &str) -> bool {
 
 /// Why the engine cannot go on, which it says soon.
 async fn failure(engine: &Sqlite) -> StoreError {
-    tokio::time::timeout(Duration::from_secs(10), engine.failed()).await.unwrap()
+    tokio::time::timeout(Duration::from_secs(60), engine.failed()).await.unwrap()
 }
 
 #[tokio::test]

@@ -354,6 +354,9 @@ async fn a_migration_that_was_interrupted_is_ended() {
     std::fs::remove_dir_all(&home).unwrap();
 }
 
+/// Longer than a reply can be under way here.
+const HOUR: Duration = Duration::from_secs(3_600);
+
 /// A partition with a batch of a megabyte, and a small one after it.
 async fn large_and_small(home: &Path, delete_delay: Duration) -> (Sqlite, TopicPartition) {
     std::fs::create_dir_all(home).unwrap();
@@ -387,7 +390,7 @@ fn records_of(outcome: ReadOutcome) -> RecordsLater {
 #[tokio::test]
 async fn a_reply_is_sent_whole_though_its_records_are_deleted_meanwhile() {
     let home = folder("meanwhile");
-    let (engine, at) = large_and_small(&home, Duration::from_secs(60)).await;
+    let (engine, at) = large_and_small(&home, HOUR).await;
     let RecordsLater { bytes, source } = records_of(located(&engine, at, 0).await);
     let (first, source) = source.read(400_000).await.unwrap();
     let trim = Command::AdvanceLogStart { partition: at, offset: 2 };
@@ -422,7 +425,7 @@ async fn a_reply_that_outlives_its_records_ends() {
 #[tokio::test]
 async fn what_could_not_be_read_for_a_reply_is_named_by_the_next() {
     let home = folder("damage");
-    let (engine, at) = large_and_small(&home, Duration::from_secs(60)).await;
+    let (engine, at) = large_and_small(&home, HOUR).await;
     let RecordsLater { source, .. } = records_of(located(&engine, at, 0).await);
     let file = Connection::open(home.join("y.db")).unwrap();
     file.execute("DELETE FROM batches", []).unwrap();
