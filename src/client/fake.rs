@@ -104,7 +104,7 @@ pub(crate) async fn cluster(address: &str) -> Arc<Cluster> {
     let settings = Settings {
         bootstrap: vec![address.to_owned()],
         client_id: "test".to_owned(),
-        timeout: Duration::from_secs(20),
+        timeout: Duration::from_secs(60),
     };
     Arc::new(Cluster::connect(settings).await.unwrap())
 }

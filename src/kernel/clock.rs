@@ -215,12 +215,16 @@ mod tests {
     #[test]
     fn a_steady_clock_begins_at_the_wall_clock_and_leaves_it() {
         let wall = ManualClock::at(5_000);
+        let start = Instant::now();
         let clock = SteadyClock::start(&wall).unwrap();
         let first = clock.now_ms();
-        assert!((5_000..5_000 + 2_000).contains(&first), "{first}");
+        // A test may stand still at any place, on a machine that is busy with others.
+        let passed_ms = start.elapsed().as_millis() as i64;
+        assert!((5_000..=5_000 + passed_ms).contains(&first), "{first} after {passed_ms} ms");
         wall.advance(-3_600_000);
         assert!(clock.now_ms() >= first);
-        assert_eq!(*clock.pauses().borrow(), 0);
+        let pauses = *clock.pauses().borrow();
+        assert!(pauses == 0 || start.elapsed() > SPAN_MAX, "{pauses} pauses in {:?}", start.elapsed());
     }
 
     #[test]

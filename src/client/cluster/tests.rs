@@ -45,7 +45,7 @@ async fn the_first_bootstrap_broker_that_answers_is_taken() {
     })
     .await;
     let bootstrap = vec!["127.0.0.1:1".to_owned(), address.clone()];
-    let mut settings = Settings { bootstrap, client_id: "test".to_owned(), timeout: Duration::from_secs(20) };
+    let mut settings = Settings { bootstrap, client_id: "test".to_owned(), timeout: Duration::from_secs(60) };
     let cluster = Cluster::connect(settings.clone()).await.unwrap();
     assert_eq!(cluster.any().await.unwrap().address(), address);
     settings.bootstrap.truncate(1);

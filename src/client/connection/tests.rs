@@ -6,7 +6,7 @@ use super::super::error::ErrorKind;
 use super::super::fake::{self, Act};
 use super::*;
 
-const TIMEOUT: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 async fn connect(address: &str) -> Connection {
     Connection::connect(address, "test", TIMEOUT).await.unwrap()
