@@ -11,12 +11,15 @@ use kernel::Api;
 use kernel::schema::value::Value;
 
 use crate::support::dice::Dice;
-use crate::support::{Broker, Client, fields, frame, produce_request, text};
+use crate::support::{Broker, Client, PATIENCE, fields, frame, produce_request, text};
 
 const CROWD: usize = 1_000;
 const RSS_BYTES_MAX: u64 = 64 << 20;
 const TRIES: usize = 50;
+/// What an honest client may wait, and how many times as long as at a broker without a crowd: on a machine that is busy with
+/// others both take long.
 const MEDIAN_MAX: Duration = Duration::from_millis(50);
+const TIMES_AS_LONG_MAX: u32 = 20;
 
 const CONFIG: &str = r#"
 [node]
@@ -25,6 +28,10 @@ request_memory = "32MiB"
 [listeners.main]
 bind = "127.0.0.1:0"
 stack = ["limits", "framing", "metrics", "trace", "route"]
+
+# The crowd is not to be closed for its silence before all of it has come.
+[layers.framing]
+stall_timeout = "1h"
 
 [services.local]
 kind = "storage"
@@ -55,7 +62,7 @@ const WAITING: usize = CROWD / 5 * 2;
 
 fn shout(address: SocketAddr, index: usize, dice: &mut Dice) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
     // The broker may close before all is said, which is its good right.
     let _ = stream.write_all(&rant(index, dice));
     stream
@@ -85,8 +92,12 @@ fn honest_visit(address: SocketAddr, produce: &Value) -> Duration {
     start.elapsed()
 }
 
-/// Only the median is held to the bound: on a busy machine a few of fifty may be late for reasons that are not the
-/// broker's.
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+/// Only medians are compared: on a busy machine a few of fifty may be late for reasons that are not the broker's.
 #[test]
 fn a_crowd_of_a_thousand_neither_fills_the_memory_nor_holds_up_an_honest_client() {
     let limit = rlimit::increase_nofile_limit(4 * CROWD as u64).unwrap();
@@ -98,6 +109,8 @@ fn a_crowd_of_a_thousand_neither_fills_the_memory_nor_holds_up_an_honest_client(
     let address = broker.address;
     let id = broker.client().create_topic("honest");
     let produce = produce_request("honest", id, -1, &[7; 512]);
+    let quiet = broker.another_with_config("quiet", CONFIG);
+    let produce_there = produce_request("honest", quiet.client().create_topic("honest"), -1, &[7; 512]);
 
     let mut dice = Dice::new(1);
     let held: Vec<_> = (0..CROWD).map(|index| shout(address, index, &mut dice)).collect();
@@ -108,7 +121,7 @@ fn a_crowd_of_a_thousand_neither_fills_the_memory_nor_holds_up_an_honest_client(
         |broker| format!("{} connections wait, {} bytes are reserved", waiting(broker), reserved(broker)),
     );
     let mut rss_bytes_max = broker.rss_bytes();
-    let mut times = Vec::new();
+    let (mut times, mut quiet_times) = (Vec::new(), Vec::new());
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         // Those who were closed come again, and again.
@@ -122,14 +135,20 @@ fn a_crowd_of_a_thousand_neither_fills_the_memory_nor_holds_up_an_honest_client(
         let _end = End(&is_over);
         for _ in 0..TRIES {
             times.push(honest_visit(address, &produce));
+            quiet_times.push(honest_visit(quiet.address, &produce_there));
             rss_bytes_max = rss_bytes_max.max(broker.rss_bytes());
         }
     });
-    times.sort();
-    let median = times[TRIES / 2];
-    println!("honest: median {median:?}, slowest {:?}; resident: {rss_bytes_max} bytes", times[TRIES - 1]);
+    let (median, quiet_median) = (median(&mut times), median(&mut quiet_times));
+    let slowest = times[TRIES - 1];
+    println!("honest: median {median:?}, slowest {slowest:?}; without a crowd: {quiet_median:?}");
+    println!("resident: {rss_bytes_max} bytes");
     assert!(rss_bytes_max < RSS_BYTES_MAX, "the broker has grown to {rss_bytes_max} bytes");
-    assert!(median < MEDIAN_MAX, "an honest client is answered in {median:?}: {times:?}");
+    let median_max = MEDIAN_MAX.max(TIMES_AS_LONG_MAX * quiet_median);
+    assert!(
+        median < median_max,
+        "an honest client is answered in {median:?}, without a crowd in {quiet_median:?}: {times:?}"
+    );
     drop(held);
     broker.assert_unharmed();
 }

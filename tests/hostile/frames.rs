@@ -1,12 +1,14 @@
 //! Frames that are none: impossible keys and lengths, other protocols, senders that dawdle.
 
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::Api;
 use kernel::schema::value::Value;
 
-use crate::support::{Broker, Client, Heard, decoded, encoded, fields, frame, produce_request, served, text};
+use crate::support::{
+    Broker, Client, Heard, PATIENCE, decoded, encoded, fields, frame, produce_request, served, text,
+};
 
 /// An ApiVersions request with everything in it that its flexible header and body can have.
 fn api_versions(correlation_id: i32) -> Vec<u8> {
@@ -165,6 +167,23 @@ url = "memory://"
 bind = "127.0.0.1:0"
 "#;
 
+/// The answer to a large Produce, and how many connections it was sent on in vain: on a machine that is busy with others an
+/// honest client, too, may stand still for longer than the broker waits, and then comes again.
+fn answer_to_honest(broker: &Broker, request: &Value) -> (Value, f64) {
+    let (deadline, mut lost) = (Instant::now() + PATIENCE, 0.0);
+    let sent = frame(Api::PRODUCE, 9, 1, &encoded(Api::PRODUCE, 9, request));
+    loop {
+        let mut client = broker.client();
+        client.send(&sent);
+        match client.hear("a large Produce") {
+            Heard::Reply(1, rest) => return (decoded(Api::PRODUCE, 9, &rest), lost),
+            Heard::Reply(id, _) => panic!("the correlation id is {id}"),
+            Heard::Closed => lost += 1.0,
+        }
+        assert!(Instant::now() < deadline, "it was closed {lost} times in {PATIENCE:?}");
+    }
+}
+
 #[test]
 fn half_frames_that_hold_request_memory_do_not_hold_up_others_for_long() {
     let mut broker = Broker::with_config("hurried", HURRIED);
@@ -177,12 +196,14 @@ fn half_frames_that_hold_request_memory_do_not_hold_up_others_for_long() {
     // A small request does not wait for them. A large one waits for its memory behind them, and gets it.
     assert_eq!(broker.client().metadata(&["large"]).get("Topics").unwrap().elements().len(), 1);
     let request = produce_request("large", id, -1, &[7; 900_000]);
-    let answer = broker.client().ask(Api::PRODUCE, 9, &request);
+    let (answer, lost) = answer_to_honest(&broker, &request);
     let partition =
         &answer.get("Responses").unwrap().elements()[0].get("PartitionResponses").unwrap().elements()[0];
     assert_eq!(partition.get("ErrorCode"), Some(&Value::Int(0)), "{answer:?}");
+    // A connection that ends gives its memory back before it is counted.
     let closed = |broker: &Broker| broker.metric("yagura_connections_ended_total{reason=\"stalled\"}");
-    assert!(closed(&broker) > 0.0, "those who did not move gave way");
+    let show = |broker: &Broker| format!("{} were closed, {lost} of them honest", closed(broker));
+    broker.wait_until(|broker| closed(broker) > lost, show);
     drop(dawdlers);
     let held = |broker: &Broker| broker.metric("yagura_request_memory_used_bytes");
     broker.wait_until(|broker| held(broker) == 0.0, |broker| format!("{} bytes are held", held(broker)));

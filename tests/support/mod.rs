@@ -36,6 +36,8 @@ static TURN: RwLock<()> = RwLock::new(());
 enum Turn {
     Shared { _guard: RwLockReadGuard<'static, ()> },
     Alone { _guard: RwLockWriteGuard<'static, ()> },
+    /// That of another broker of the same test.
+    OfAnother,
 }
 
 fn shared() -> Turn {
@@ -71,6 +73,11 @@ impl Broker {
     pub(crate) fn alone_with_config(name: &str, toml: &str) -> Self {
         let turn = Turn::Alone { _guard: TURN.write().unwrap_or_else(PoisonError::into_inner) };
         Self::run(name, toml, turn)
+    }
+
+    /// Another one, for a test that has this one for all the other's life.
+    pub(crate) fn another_with_config(&self, name: &str, toml: &str) -> Self {
+        Self::run(name, toml, Turn::OfAnother)
     }
 
     fn run(name: &str, toml: &str, turn: Turn) -> Self {
