@@ -232,10 +232,15 @@ impl Worker {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
 
+    /// An order whose record is no other's, also of the same target.
     fn order(target: &str, inputs_max: Option<u64>) -> Order {
-        let name = format!("yagura-fuzz-worker-{target}-{}", std::process::id());
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("yagura-fuzz-worker-{target}-{}-{number}", std::process::id());
         let record = std::env::temp_dir().join(name);
         Order { target: target.to_owned(), seed: 1, ms_max: None, inputs_max, record }
     }
