@@ -24,12 +24,13 @@ import wire  # setting knows where it is
 
 PUSHED = re.compile(r"^(yagura_client_org_\w+)\{(.*)\} \S+$", re.M)
 GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY = 71, 72
+CALL_SECONDS_MAX = 120
 JAVA, LIBRDKAFKA = ("m1", "apache-kafka-java"), ("writer", "confluent-kafka-python")
 
 
 def pushed(admin):
     """Names of metrics, by client id and software."""
-    with urllib.request.urlopen(f"http://{admin}/metrics", timeout=10) as page:
+    with urllib.request.urlopen(f"http://{admin}/metrics", timeout=CALL_SECONDS_MAX) as page:
         found = {}
         for name, labels in PUSHED.findall(page.read().decode()):
             labels = dict(re.findall(r'(\w+)="([^"]*)"', labels))
@@ -40,7 +41,9 @@ def pushed(admin):
 def subscribe(bootstrap, *options, action="--alter"):
     """With the tool that Kafka has for it."""
     java = ["java", "-cp", f"{TOOLS}/java/libs/*", "org.apache.kafka.tools.ClientMetricsCommand"]
-    subprocess.run([*java, "--bootstrap-server", bootstrap, action, *options], check=True, capture_output=True)
+    done = subprocess.run([*java, "--bootstrap-server", bootstrap, action, *options], capture_output=True, text=True,
+                          timeout=CALL_SECONDS_MAX)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def is_offered(bootstrap):
@@ -59,7 +62,7 @@ def check_offer(broker):
         assert is_offered(broker.address), f"{name} asks for metrics"
     broker.stop()
     broker.start()
-    wait_until(lambda: is_offered(broker.address), lambda: "offered after a new start", 10)
+    wait_until(lambda: is_offered(broker.address), "offered after a new start")
     for name, rest in (("one", True), ("two", False)):
         subscribe(broker.address, "--name", name, action="--delete")
         assert is_offered(broker.address) == rest, f"{name} is deleted"
@@ -68,30 +71,36 @@ def check_offer(broker):
 
 def check(broker, admin):
     topics = AdminClient({"bootstrap.servers": broker.address, "enable.metrics.push": False})
-    topics.create_topics([NewTopic("t", 1, 1)])["t"].result(30)
+    topics.create_topics([NewTopic("t", 1, 1)], request_timeout=CALL_SECONDS_MAX)["t"].result(CALL_SECONDS_MAX)
     subscribe(broker.address, "--name", "java", "--metrics", "org.apache.kafka.consumer.", "--interval", "300",
               "--match", "client_id=m.*")
     consumers = Members("java", broker.address, "g", "t", "eager", LOGS / "client-metrics-java.log")
     producer = Producer({"bootstrap.servers": broker.address, "client.id": "writer"})
 
-    def write():
-        producer.produce("t", b"record")
-        producer.poll(0.01)
-        return True
+    def wait_for(who):
+        """What is pushed when this client pushes. What it has pushed is forgotten when it is silent, so look once."""
+        found = {}
+
+        def is_pushed():
+            producer.produce("t", b"record")
+            producer.poll(0.01)
+            found.clear()
+            found.update(pushed(admin))
+            return who in found
+        consumers.wait(is_pushed, lambda: f"{who} pushes: {found}")
+        return found
 
     try:
         consumers.add()
-        wait_until(lambda: write() and JAVA in pushed(admin), lambda: f"the Java client pushes: {pushed(admin)}", 30)
-        found = pushed(admin)
+        found = wait_for(JAVA)
         assert all(name.startswith("yagura_client_org_apache_kafka_consumer_") for name in found[JAVA]), found
         assert LIBRDKAFKA not in found, f"it was not asked: {found}"
         print(f"ok: the Java client pushes {len(found[JAVA])} metrics")
         subscribe(broker.address, "--name", "all", "--metrics", "*", "--interval", "300")
         # A client that is asked for nothing asks again after five minutes: another one asks at once.
         producer = Producer({"bootstrap.servers": broker.address, "client.id": "writer"})
-        wait_until(lambda: write() and LIBRDKAFKA in pushed(admin), lambda: f"librdkafka pushes: {pushed(admin)}", 30)
-        print(f"ok: librdkafka pushes {len(pushed(admin)[LIBRDKAFKA])} metrics")
-        producer.flush(10)
+        print(f"ok: librdkafka pushes {len(wait_for(LIBRDKAFKA)[LIBRDKAFKA])} metrics")
+        assert producer.flush(CALL_SECONDS_MAX) == 0, "not all was produced"
         consumers.end()
     finally:
         consumers.kill()

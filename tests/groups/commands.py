@@ -4,12 +4,13 @@ import sys
 
 
 def serve(member):
-    """`member(name, instance)` makes a thread with an event `stopped`."""
+    """`member(name, session_ms, instance)` makes a thread with an event `stopped`."""
     members = {}
     for line in sys.stdin:
-        word, name, *instance = line.split()
+        word, name, *more = line.split()
         if word == "add":
-            members[name] = member(name, instance[0] if instance else None)
+            session_seconds, *instance = more
+            members[name] = member(name, int(session_seconds) * 1000, instance[0] if instance else None)
             members[name].start()
         else:
             members[name].stopped.set()

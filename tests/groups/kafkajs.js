@@ -7,6 +7,7 @@ const range = require('./range_assigner')
 
 const [bootstrap, groupId, topic] = process.argv.slice(2)
 const members = new Map()
+const sessions = new Map() // how long each may be silent, in ms
 
 function say(member, what) {
   process.stdout.write(JSON.stringify({ member, ...what }) + '\n')
@@ -29,16 +30,20 @@ async function add(name) {
   }
 }
 
+// What was read is certain once the group has it. kafkajs does not say so in what it returns: a consumer that stops gives
+// up a commit that is refused, and its promise holds nevertheless. It tells it by an event.
 function member(name) {
   const retry = { initialRetryTime: 20, maxRetryTime: 200, retries: 1000 }
   const kafka = new Kafka({ clientId: name, brokers: [bootstrap], logLevel: logLevel.NOTHING, retry })
   const consumer = kafka.consumer({
-    groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000, maxWaitTimeInMs: 100, retry,
-    partitionAssigners: [PartitionAssigners.roundRobin, range]
+    groupId, sessionTimeout: sessions.get(name), heartbeatInterval: 500, rebalanceTimeout: 60000, maxWaitTimeInMs: 100,
+    retry, partitionAssigners: [PartitionAssigners.roundRobin, range]
   })
   consumer.on(consumer.events.GROUP_JOIN, ({ payload }) => say(name, { assigned: payload.memberAssignment[topic] || [] }))
   consumer.on(consumer.events.REBALANCING, () => say(name, { assigned: [] }))
   consumer.on(consumer.events.CRASH, ({ payload }) => {
+    console.error(name, 'has crashed:', payload.error)
+    say(name, { lost: [] })
     say(name, { assigned: [] })
     if (!payload.restart && members.get(name) === consumer) {
       console.error(name, 'starts again after', payload.error)
@@ -51,14 +56,23 @@ function member(name) {
 async function start(name, consumer) {
   await consumer.connect()
   await consumer.subscribe({ topic, fromBeginning: true })
+  const committed = new Map() // by partition
+  consumer.on(consumer.events.COMMIT_OFFSETS, ({ payload: { topics } }) => {
+    for (const { partition, offset } of topics.flatMap(one => one.partitions)) committed.set(partition, String(offset))
+  })
   await consumer.run({
     autoCommit: false,
     eachBatchAutoResolve: true,
     eachBatch: async ({ batch, heartbeat, isStale, isRunning }) => {
       if (isStale() || !isRunning()) return
-      say(name, { read: batch.messages.map(one => [batch.partition, Number(one.offset)]) })
       const next = (BigInt(batch.lastOffset()) + 1n).toString()
-      await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next, metadata: name }])
+      committed.delete(batch.partition)
+      try {
+        await consumer.commitOffsets([{ topic, partition: batch.partition, offset: next, metadata: name }])
+      } finally {
+        const what = committed.get(batch.partition) === next ? 'read' : 'uncertain'
+        say(name, { [what]: batch.messages.map(one => [batch.partition, Number(one.offset)]) })
+      }
       await heartbeat()
     }
   })
@@ -74,7 +88,8 @@ async function leave(name) {
 
 const lines = readline.createInterface({ input: process.stdin })
 lines.on('line', line => {
-  const [word, name] = line.split(' ')
+  const [word, name, seconds] = line.split(' ')
+  if (word === 'add') sessions.set(name, Number(seconds) * 1000)
   const done = word === 'add' ? add(name) : leave(name)
   done.catch(error => { console.error(error); process.exitCode = 1 })
 })

@@ -8,9 +8,13 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "faults"), str(HERE.parent / "clients")]
 
 import kafka_server  # noqa: E402
-from broker import Broker, free_port  # noqa: E402, F401
+from broker import Broker  # noqa: E402
 
 LOGS = HERE.parent.parent / "target/test-logs"
+# Of the consumer protocol. A client that gets no time for so long is rightly evicted, so it is long unless a test wants
+# to see that.
+SESSION_SECONDS = 45
+LOG_CHARACTERS = 4000
 CONFIG = """
 [admin]
 bind = "{admin}"
@@ -22,29 +26,40 @@ kind = "storage"
 url = "sqlite://{folder}/y.db"
 group_initial_rebalance_delay = "100ms"
 group_consumer_heartbeat_interval = "500ms"
-group_consumer_session_timeout = "6s"
+group_consumer_session_timeout = "{session_seconds}s"
 """
-KAFKA_SETTINGS = [
-    "group.initial.rebalance.delay.ms=100", "group.consumer.min.heartbeat.interval.ms=500",
-    "group.consumer.heartbeat.interval.ms=500", "group.consumer.min.session.timeout.ms=6000",
-    "group.consumer.session.timeout.ms=6000"]
+
+
+def free_port():
+    """A port that is free, and that no connection from this machine gets while the broker is down."""
+    (port,) = kafka_server.free_ports(1)
+    return port
 
 
 @contextmanager
-def yagura(binary, folder, admin="off", config=CONFIG):
+def yagura(binary, folder, admin="off", config=CONFIG, session_seconds=SESSION_SECONDS):
     """A broker on SQLite, which may be killed and started again."""
     broker = Broker(binary, "")
+    broker.port = free_port()
+    broker.address = f"127.0.0.1:{broker.port}"
     file = Path(folder, "y.toml")
-    file.write_text(config.format(address=broker.address, folder=folder, admin=admin))
+    file.write_text(config.format(address=broker.address, folder=folder, admin=admin, session_seconds=session_seconds))
     broker.command = [binary, "run", str(file)]
     broker.start()
     try:
         yield broker
         broker.stop()
+    except BaseException:
+        print(f"the broker said: {broker.stderr()[-LOG_CHARACTERS:]}", file=sys.stderr, flush=True)
+        raise
     finally:
         broker.process.kill()
+        broker.process.wait()
 
 
-def kafka(libs, folder):
+def kafka(libs, folder, session_seconds=SESSION_SECONDS):
     """Apache Kafka with the same settings."""
-    return kafka_server.KafkaServer(Path(libs), Path(folder), KAFKA_SETTINGS)
+    return kafka_server.KafkaServer(Path(libs), Path(folder), [
+        "group.initial.rebalance.delay.ms=100", "group.consumer.min.heartbeat.interval.ms=500",
+        "group.consumer.heartbeat.interval.ms=500", "group.consumer.min.session.timeout.ms=6000",
+        f"group.consumer.session.timeout.ms={session_seconds * 1000}"])
