@@ -22,14 +22,19 @@ import tempfile
 import time
 import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent / "faults"))
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "faults"), str(HERE / "clients")]
 
 from confluent_kafka import Consumer, Producer, TopicPartition  # noqa: E402
 from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
-from broker import Broker, free_port  # noqa: E402
+import kafka_server  # noqa: E402
+from broker import Broker  # noqa: E402
 
-TOOLS = pathlib.Path(__file__).resolve().parent.parent / "target/test-tools/web-ui"
+TOOLS = HERE.parent / "target/test-tools/web-ui"
+# What waits ends when there is what it waits for; these are for a machine that has no time for the test.
+START_SECONDS_MAX, CALL_SECONDS_MAX, SETTLE_SECONDS_MAX, STOP_SECONDS_MAX = 1200, 300, 180, 120
+STARTED_MS = time.time() * 1000
 EXTENSION = "quarkus-kafka-client"
 COUNTS = [7, 5, 0, 4]  # what is put into each partition of "orders"
 COMMITTED = [3, 5, 0, 1]  # where the group "billing" stands in it
@@ -39,7 +44,7 @@ class WebUi:
     """Maven, and under it the JVM that serves the UI."""
 
     def __init__(self, tools, folder, bootstrap):
-        self.port = free_port()
+        (self.port,) = kafka_server.free_ports(1)
         self.log = pathlib.Path(folder) / "log"
         # A copy, since Quarkus writes beside it.
         pom = shutil.copy(pathlib.Path(tools) / "pom.xml", folder)
@@ -65,7 +70,7 @@ class WebUi:
             self.process = subprocess.Popen(
                 self.command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=environment
             )
-        deadline = time.monotonic() + 180
+        deadline = time.monotonic() + START_SECONDS_MAX
         while time.monotonic() < deadline:
             assert self.process.poll() is None, f"the UI ended with {self.process.returncode}: {self.said()}"
             try:
@@ -78,7 +83,7 @@ class WebUi:
         return self.log.read_text(errors="replace")[-5000:]
 
     def get(self, path):
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=CALL_SECONDS_MAX) as response:
             return response.read().decode()
 
     def children(self):
@@ -92,7 +97,7 @@ class WebUi:
         children = self.children()
         self.process.terminate()
         try:
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             children += self.children()
             self.process.kill()
@@ -116,7 +121,7 @@ class Calls:
     """What the UI's components ask its server, over a WebSocket of the standard library's making."""
 
     def __init__(self, port):
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=60)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=CALL_SECONDS_MAX)
         self.stream = self.socket.makefile("rb")
         self.last = 0
         head = [
@@ -178,8 +183,9 @@ class Calls:
 def put_in(bootstrap):
     """A topic with records in three of four partitions, one of them a tombstone, and an empty one."""
     admin = AdminClient({"bootstrap.servers": bootstrap, "log_level": 0})
-    for future in admin.create_topics([NewTopic("orders", len(COUNTS), 1), NewTopic("empty", 2, 1)]).values():
-        future.result(30)
+    topics = [NewTopic("orders", len(COUNTS), 1), NewTopic("empty", 2, 1)]
+    for future in admin.create_topics(topics, request_timeout=CALL_SECONDS_MAX).values():
+        future.result(CALL_SECONDS_MAX)
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": "zstd", "enable.idempotence": True})
     records = {}
     for partition, count in enumerate(COUNTS):
@@ -188,7 +194,7 @@ def put_in(bootstrap):
             records[partition, offset] = (f"key-{partition}-{offset}", value, {"origin": f"test-{offset}"})
             key, value, headers = records[partition, offset]
             producer.produce("orders", value, key, partition, headers=list(headers.items()))
-    assert producer.flush(30) == 0
+    assert producer.flush(CALL_SECONDS_MAX) == 0, "not all was produced"
     return records
 
 
@@ -201,7 +207,7 @@ def join(bootstrap, group, name):
 
 def wait_for_members(consumers):
     """Until each has its half; from then on they heartbeat by themselves."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
     while time.monotonic() < deadline:
         for consumer in consumers:
             consumer.poll(0.1)
@@ -233,7 +239,7 @@ def check_messages(_ui, calls, _bootstrap, records):
     }
     assert len(page) == len(records) and shown == records, f"{shown}\nis not\n{records}"
     now = time.time() * 1000
-    assert all(now - 300_000 < message["timestamp"] <= now + 1000 for message in page), page
+    assert all(STARTED_MS - 1000 < message["timestamp"] <= now + 1000 for message in page), page
     assert calls("topicMessages", topicName="empty")["messages"] == []
 
 
@@ -262,7 +268,7 @@ def check_groups(_ui, calls, bootstrap, _records):
     finally:
         for consumer in consumers:
             consumer.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + SETTLE_SECONDS_MAX
     while billing["state"] != "EMPTY" and time.monotonic() < deadline:
         (billing,) = calls("getInfo")["consumerGroups"]
     assert (billing["state"], billing["members"]) == ("EMPTY", []), billing
@@ -285,7 +291,7 @@ def check_changes(_ui, calls, bootstrap, _records):
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "unused", "enable.auto.commit": False})
     try:
         consumer.assign([TopicPartition("made", 1, 0)])
-        message = consumer.poll(30)
+        message = consumer.poll(CALL_SECONDS_MAX)
         assert message and not message.error(), message and message.error()
         assert (message.key(), message.value(), message.headers()) == (b"k", b"written in the UI", [("a", b"b")])
     finally:

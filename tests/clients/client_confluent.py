@@ -7,6 +7,7 @@ compared byte by byte. Watermarks, offsets_for_times, describe_configs and delet
 """
 
 import sys
+import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, version, libversion
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
@@ -14,15 +15,17 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic
 import checking
 import dataset
 
+REQUESTS = {"socket.timeout.ms": checking.SECONDS_MAX * 1000}
 DELIVERY = {"enable.idempotence": True}, {"enable.idempotence": False, "acks": 1}
 
 
 def create_topic(admin, topic):
     new = NewTopic(topic, num_partitions=dataset.PARTITIONS, replication_factor=1, config=checking.TOPIC_CONFIG)
-    admin.create_topics([new])[topic].result(30)
-    checking.wait_until(lambda: topic in admin.list_topics(timeout=30).topics, f"{topic} is not listed")
+    admin.create_topics([new], request_timeout=checking.SECONDS_MAX)[topic].result(checking.SECONDS_MAX)
+    checking.wait_until(lambda: topic in admin.list_topics(timeout=checking.SECONDS_MAX).topics, f"{topic} is not listed")
     resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
-    configs = admin.describe_configs([resource])[resource].result(30)
+    described = admin.describe_configs([resource], request_timeout=checking.SECONDS_MAX)
+    configs = described[resource].result(checking.SECONDS_MAX)
     if configs["retention.ms"].value != "-1" or configs["cleanup.policy"].value != "delete":
         raise checking.Mismatch(f"{topic}: configs read back as {configs}")
 
@@ -30,7 +33,8 @@ def create_topic(admin, topic):
 def produce(bootstrap, topic, codec, records, delivery):
     failures = []
     producer = Producer({"bootstrap.servers": bootstrap, "compression.type": codec, "linger.ms": 50,
-                         "queue.buffering.max.kbytes": 256 * 1024, **delivery})
+                         "queue.buffering.max.kbytes": 256 * 1024, "request.timeout.ms": checking.SECONDS_MAX * 1000,
+                         **REQUESTS, **delivery})
     for r in records:
         while True:
             try:
@@ -39,7 +43,7 @@ def produce(bootstrap, topic, codec, records, delivery):
                 break
             except BufferError:  # its queue is full: wait for deliveries
                 producer.poll(0.1)
-    left = producer.flush(60)
+    left = producer.flush(2 * checking.SECONDS_MAX)
     if left or failures:
         raise checking.Mismatch(f"{topic}: {left} records not delivered, failures: {failures[:3]}")
 
@@ -47,13 +51,15 @@ def produce(bootstrap, topic, codec, records, delivery):
 def consume(bootstrap, topic, records):
     # A group id is mandatory here, but with assign() and no commits no group comes to be.
     consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": f"{topic}-unused", "check.crcs": True,
-                         "enable.auto.commit": False, "enable.partition.eof": False})
+                         "enable.auto.commit": False, "enable.partition.eof": False, **REQUESTS})
     consumer.assign([TopicPartition(topic, p, 0) for p in range(dataset.PARTITIONS)])
     check = checking.Checker(topic, records)
-    while check.missing:
-        batch = consumer.consume(10_000, timeout=10)
-        if not batch:
-            break
+    deadline = time.monotonic() + checking.SECONDS_MAX
+    while check.missing and time.monotonic() < deadline:
+        # It waits that long unless there are so many.
+        batch = consumer.consume(min(check.missing, 10_000), timeout=1)
+        if batch:
+            deadline = time.monotonic() + checking.SECONDS_MAX
         for m in batch:
             if m.error():
                 raise KafkaException(m.error())
@@ -67,27 +73,29 @@ def consume(bootstrap, topic, records):
 def check_offsets(consumer, topic, expected):
     """Low and high watermark, and the first record at or after a timestamp."""
     for partition, records in enumerate(expected):
-        ends = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=30)
+        ends = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=checking.SECONDS_MAX)
         if ends != (0, len(records)):
             raise checking.Mismatch(f"{topic}-{partition}: watermarks {ends}, produced {len(records)}")
         moment = records[len(records) // 2].timestamp
         first = next(offset for offset, r in enumerate(records) if r.timestamp >= moment)
-        found = consumer.offsets_for_times([TopicPartition(topic, partition, moment)], timeout=30)[0].offset
+        place = TopicPartition(topic, partition, moment)
+        found = consumer.offsets_for_times([place], timeout=checking.SECONDS_MAX)[0].offset
         if found != first:
             raise checking.Mismatch(f"{topic}-{partition}: offset {found} for time {moment}, expected {first}")
 
 
 def check_delete(admin, topic):
     create_topic(admin, topic)
-    admin.delete_topics([topic])[topic].result(30)
-    checking.wait_until(lambda: topic not in admin.list_topics(timeout=30).topics,
+    deleted = admin.delete_topics([topic], request_timeout=checking.SECONDS_MAX)[topic]
+    deleted.result(checking.SECONDS_MAX)
+    checking.wait_until(lambda: topic not in admin.list_topics(timeout=checking.SECONDS_MAX).topics,
                         f"{topic} is still listed after its deletion")
 
 
 def main():
     args = checking.arguments(__doc__)
     summary = checking.Summary(f"confluent-kafka {version()}, librdkafka {libversion()[0]}")
-    admin = AdminClient({"bootstrap.servers": args.bootstrap})
+    admin = AdminClient({"bootstrap.servers": args.bootstrap, **REQUESTS})
     for codec, records in checking.parts(dataset.read(args.dataset), args.codecs):
         topic = f"{args.prefix}-{codec}"
         create_topic(admin, topic)

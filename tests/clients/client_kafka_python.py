@@ -18,6 +18,7 @@ from kafka.errors import KafkaError
 import checking
 import dataset
 
+MS_MAX = checking.SECONDS_MAX * 1000
 DELIVERY = {}, {"enable_idempotence": False, "acks": 1}
 
 
@@ -34,21 +35,23 @@ def sendable(record):
 
 def produce(bootstrap, topic, codec, records, delivery):
     producer = KafkaProducer(bootstrap_servers=bootstrap, compression_type=None if codec == "none" else codec,
-                             linger_ms=50, batch_size=200_000, **delivery)
+                             linger_ms=50, batch_size=200_000, request_timeout_ms=MS_MAX,
+                             delivery_timeout_ms=2 * MS_MAX, max_block_ms=MS_MAX, bootstrap_timeout_ms=MS_MAX, **delivery)
     futures = [producer.send(topic, r.value, r.key, r.headers, r.partition, r.timestamp) for r in records]
-    producer.flush(60)
+    producer.flush(2 * checking.SECONDS_MAX)
     for future in futures:
-        future.get(10)
-    producer.close(10)
+        future.get(checking.SECONDS_MAX)
+    producer.close(checking.SECONDS_MAX)
 
 
 def consume(bootstrap, topic, records):
-    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest", check_crcs=True)
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, group_id=None, auto_offset_reset="earliest", check_crcs=True,
+                             request_timeout_ms=MS_MAX, bootstrap_timeout_ms=MS_MAX)
     partitions = [TopicPartition(topic, p) for p in range(dataset.PARTITIONS)]
     consumer.assign(partitions)
     check = checking.Checker(topic, records)
     while check.missing:
-        batch = consumer.poll(10_000, max_records=10_000)
+        batch = consumer.poll(MS_MAX, max_records=10_000)
         if not batch:
             break
         for tp, messages in batch.items():
@@ -87,7 +90,7 @@ def check_delete(admin, topic):
 def main():
     args = checking.arguments(__doc__)
     summary = checking.Summary(f"kafka-python {__version__}")
-    admin = KafkaAdminClient(bootstrap_servers=args.bootstrap)
+    admin = KafkaAdminClient(bootstrap_servers=args.bootstrap, request_timeout_ms=MS_MAX, bootstrap_timeout_ms=MS_MAX)
     everything = [sendable(r) for r in dataset.read(args.dataset)]
     for codec, records in checking.parts(everything, args.codecs):
         topic = f"{args.prefix}-{codec}"

@@ -19,7 +19,9 @@ import checking
 import dataset
 import wire
 
+TIMEOUTS = ["-X", f"socket.timeout.ms={checking.SECONDS_MAX * 1000}"]
 RECORD_END, KEY_END = b"\x1e", b"\x1f"
+RUN_SECONDS_MAX = 600
 DELIMITERS = ["-D", r"\x1e", "-K", r"\x1f"]
 # kcat's options, the headers they make, and how kcat prints those.
 RUNS = [
@@ -31,7 +33,8 @@ RUNS = [
 
 
 def kcat(bootstrap, *args, stdin=None):
-    done = subprocess.run(["kcat", "-b", bootstrap, *args], input=stdin, capture_output=True, timeout=120)
+    done = subprocess.run(["kcat", "-b", bootstrap, *TIMEOUTS, *args], input=stdin, capture_output=True,
+                          timeout=RUN_SECONDS_MAX)
     if done.returncode:
         raise checking.Mismatch(f"kcat {' '.join(args)}: exit {done.returncode}: {done.stderr.decode()[-2000:]}")
     return done.stdout
@@ -60,6 +63,7 @@ def produce(bootstrap, topic, codec, partition, records):
         pairs = [as_sent(r, nulls) for r in half]
         compression = [] if codec == "none" else ["-z", codec]
         kcat(bootstrap, "-P", "-t", topic, "-p", str(partition), *compression, *DELIMITERS, "-X", "linger.ms=50",
+             "-X", f"request.timeout.ms={checking.SECONDS_MAX * 1000}",
              *options, stdin=b"".join(line(key, value, nulls) for key, value in pairs))
         expected += [(key, value, printed) for key, value in pairs]
     return expected

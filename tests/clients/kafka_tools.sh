@@ -20,7 +20,7 @@ get_offsets() { server org.apache.kafka.tools.GetOffsetShell "$@"; }
 
 # produce TOPIC CODEC LINES
 produce() {
-    server org.apache.kafka.tools.ConsoleProducer --topic "$1" --compression-codec "$2" --batch-size 131072 \
+    server org.apache.kafka.tools.ConsoleProducer --request-timeout-ms 60000 --topic "$1" --compression-codec "$2" --batch-size 131072 \
         --reader-property parse.key=true --reader-property parse.headers=true --reader-property null.marker=NULL \
         <"$3" >"$work/out" 2>&1 || fail "console producer: $(cat "$work/out")"
     # It reports lost records in its log only.
@@ -30,7 +30,7 @@ produce() {
 # consume TOPIC PARTITION COUNT
 consume() {
     server org.apache.kafka.tools.consumer.ConsoleConsumer --topic "$1" --partition "$2" --offset earliest \
-        --max-messages "$3" --timeout-ms 20000 \
+        --max-messages "$3" --timeout-ms 120000 \
         --formatter-property print.timestamp=true --formatter-property print.partition=true --formatter-property print.offset=true \
         --formatter-property print.headers=true --formatter-property print.key=true --formatter-property null.literal=NULL 2>"$work/err" ||
         fail "console consumer: $(cat "$work/err")"

@@ -30,7 +30,8 @@ from checking import CODECS
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "target"
 TOOLS, LOGS, DATA = TARGET / "test-tools", TARGET / "test-logs", TARGET / "test-data"
-CLIENT_SECONDS_MAX, STOP_SECONDS_MAX, TAIL_LINES = 600, 30, 40
+# What waits ends when there is what it waits for; these are for a machine that has no time for the test.
+CLIENT_SECONDS_MAX, START_SECONDS_MAX, STOP_SECONDS_MAX, TAIL_LINES = 3600, 180, 180, 40
 PYTHON = str(TOOLS / "venv/bin/python")
 
 
@@ -125,7 +126,7 @@ def yagura(binary, storage, results):
         try:
             bootstrap = f"127.0.0.1:{port}"
             try:
-                kafka_server.wait_until_it_answers(bootstrap, lambda: process.poll() is None, 30)
+                kafka_server.wait_until_it_answers(bootstrap, lambda: process.poll() is None, START_SECONDS_MAX)
             except RuntimeError as error:
                 raise RuntimeError(f"{error}\n{tail(log)}") from None
             yield bootstrap
@@ -154,7 +155,7 @@ def stop_yagura(process, log):
 def broker(args, results):
     """Yields the bootstrap address of the broker that the arguments name."""
     if args.bootstrap:
-        kafka_server.wait_until_it_answers(args.bootstrap, lambda: True, 10)
+        kafka_server.wait_until_it_answers(args.bootstrap, lambda: True, START_SECONDS_MAX)
         yield args.bootstrap
     elif args.kafka:
         with tempfile.TemporaryDirectory(prefix="kafka-clients-") as folder:
@@ -197,7 +198,7 @@ def arguments():
 
 def run_client(results, name, bootstrap, data):
     # Clients wait for minutes for a broker that is gone; so ask first.
-    kafka_server.wait_until_it_answers(bootstrap, lambda: True, 10)
+    kafka_server.wait_until_it_answers(bootstrap, lambda: True, START_SECONDS_MAX)
     # Unlike any earlier prefix, for a broker that keeps its topics; no underscore, Kafka's tools warn of it.
     client, prefix = CLIENTS[name], f"{name.replace('_', '-')}-{int(time.time()):x}"
     if results.run(name, client_command(client, bootstrap, data, prefix), client.env):

@@ -13,6 +13,17 @@ server() { local main=$1; shift; tool "$main" --bootstrap-server "$bootstrap" "$
 
 fail() { echo "kafka tools: $*" >&2; exit 1; }
 
+# What waits ends when there is what it waits for; this is for a machine that has no time for the test.
+wait_seconds_max=180
+# until_true COMMAND...: again and again until it succeeds
+until_true() {
+    local deadline=$((SECONDS + wait_seconds_max))
+    until "$@" >"$work/out" 2>&1; do
+        [ $SECONDS -lt $deadline ] || fail "not within $wait_seconds_max s: $*"$'\n'"$(tail -20 "$work/out")"
+        sleep 0.1
+    done
+}
+
 checks=0
 # expect EXIT PATTERN COMMAND...: its exit code, and a line of its output that matches (- for no output at all)
 expect() {

@@ -13,7 +13,7 @@ from kafka.errors import KafkaError
 
 BOOTSTRAP, GROUP, TOPIC, MODE = sys.argv[1:5]
 ASSIGNORS = {"eager": RangePartitionAssignor, "cooperative": CooperativeStickyAssignor}
-COMMIT_MS_MAX = 15_000
+COMMIT_MS_MAX, BOOTSTRAP_MS_MAX = 15_000, 120_000
 SAYS = threading.Lock()
 
 
@@ -84,7 +84,8 @@ class Member(threading.Thread, ConsumerRebalanceListener):
             bootstrap_servers=BOOTSTRAP, group_id=GROUP, client_id=self.name, group_instance_id=self.instance,
             enable_auto_commit=False, auto_offset_reset="earliest", session_timeout_ms=self.session_ms,
             heartbeat_interval_ms=500, partition_assignment_strategy=[ASSIGNORS[MODE]], retry_backoff_ms=20,
-            reconnect_backoff_ms=10, reconnect_backoff_max_ms=100, fetch_max_wait_ms=100)
+            reconnect_backoff_ms=10, reconnect_backoff_max_ms=100, fetch_max_wait_ms=100,
+            bootstrap_timeout_ms=BOOTSTRAP_MS_MAX)
         self.consumer.subscribe([TOPIC], listener=self)
         while not self.stopped.is_set():
             try:

@@ -14,7 +14,8 @@ here=$(cd "$(dirname "$0")" && pwd)
 . "$here/../clients/tools.sh"
 
 topics() { server org.apache.kafka.tools.TopicCommand "$@"; }
-groups() { server org.apache.kafka.tools.consumer.group.ConsumerGroupCommand "$@"; }
+# By itself it waits 5 s for an answer.
+groups() { server org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --timeout 120000 "$@"; }
 console() { server org.apache.kafka.tools.consumer.ConsoleConsumer --topic jobs "$@"; }
 verifiable_consumer() {
     server org.apache.kafka.tools.VerifiableConsumer --topic jobs --max-messages 3000 --reset-policy earliest "$@"
@@ -40,18 +41,27 @@ check_programs() {
     done
     expect 0 '"name":"tool_data","sent":3000,"acked":3000,' \
         server org.apache.kafka.tools.VerifiableProducer --topic verified-jobs --max-messages 3000 --acks -1
-    seq 10 | server org.apache.kafka.tools.ConsoleProducer --topic idempotent >"$work/out" 2>&1
+    seq 10 | server org.apache.kafka.tools.ConsoleProducer --request-timeout-ms 60000 --topic idempotent >"$work/out" 2>&1
     for partition in 0 1 2; do seq 1000 | kcat -P -b "$bootstrap" -t jobs -p $partition; done
     expect 0 '"name":"records_consumed".*"count"' verifiable_consumer --group-id verified
     expect 0 '"name":"records_consumed".*"count"' verifiable_consumer --group-id verified-by-broker --group-protocol consumer
     for protocol in classic consumer; do
         expect 0 "^Processed a total of 100 messages$" console --group "console-$protocol" --from-beginning \
-            --max-messages 100 --timeout-ms 20000 --command-property "group.protocol=$protocol"
+            --max-messages 100 --timeout-ms 120000 --command-property "group.protocol=$protocol"
     done
-    expect 0 "^[0-9]+$" timeout 60 kcat -b "$bootstrap" -G kcat -X auto.offset.reset=earliest -c 3000 jobs
+    expect 0 "^[0-9]+$" timeout 180 kcat -b "$bootstrap" -G kcat -X auto.offset.reset=earliest -c 3000 jobs
+}
+
+# has_state GROUP STATE MEMBERS
+has_state() { groups --describe --group "$1" --state | grep -qE "$2 +$3[[:space:]]*$"; }
+
+# A client that has no time to leave is here until its session is over.
+nobody_is_left() {
+    groups --list --state >"$work/states" && grep -q "Empty" "$work/states" && ! grep -vE "^GROUP|Empty" "$work/states"
 }
 
 check_list_and_describe() {
+    until_true nobody_is_left
     expect 0 "^verified$" groups --list
     expect 0 "^verified +Empty$" groups --list --state
     expect 0 "^verified +Empty$" groups --list --state Empty
@@ -71,12 +81,10 @@ check_list_and_describe() {
 check_members() {
     local protocol
     for protocol in classic consumer; do
-        console --group "members-$protocol" --command-property "group.protocol=$protocol" --timeout-ms 60000 \
+        console --group "members-$protocol" --command-property "group.protocol=$protocol" --timeout-ms 900000 \
             >"$work/members" 2>&1 &
         local member=$!
-        for _ in $(seq 40); do
-            groups --describe --group "members-$protocol" --state 2>/dev/null | grep -q "Stable +1" -E && break
-        done
+        until_true has_state "members-$protocol" Stable 1
         expect 0 "^members-$protocol +.* +Stable +1$" groups --describe --group "members-$protocol" --state
         expect 0 "^members-$protocol +[^ ]+ +/127.0.0.1 +console-consumer +3" \
             groups --describe --group "members-$protocol" --members
@@ -138,8 +146,8 @@ check_cluster() {
 check_group_configs() {
     configs() { server org.apache.kafka.tools.ConfigCommand --entity-type groups "$@"; }
     expect 0 "^Completed updating" configs --entity-name configured --alter \
-        --add-config consumer.session.timeout.ms=10000,consumer.heartbeat.interval.ms=1000
-    expect 0 "consumer.session.timeout.ms=10000 .*GROUP_CONFIG:consumer.session.timeout.ms=10000" \
+        --add-config consumer.session.timeout.ms=50000,consumer.heartbeat.interval.ms=1000
+    expect 0 "consumer.session.timeout.ms=50000 .*GROUP_CONFIG:consumer.session.timeout.ms=50000" \
         configs --entity-name configured --describe
     expect 0 "consumer.heartbeat.interval.ms=1000 " configs --describe
     expect 1 "InvalidConfiguration" configs --entity-name configured --alter --add-config consumer.session.timeout.ms=60001

@@ -15,7 +15,8 @@ from members import TOOLS  # noqa: E402
 from setting import LOGS  # noqa: E402
 
 PARTITIONS = 3
-ANSWER_SECONDS_MAX = 25
+ANSWER_SECONDS_MAX = 400  # more than the programs allow for each of their steps
+TAIL_LINES = 30
 PROGRAMS = {
     "java": [*MEMBERS["java"][:-1], "RoutedClient"],
     "librdkafka": [MEMBERS["librdkafka"][0], str(HERE / "confluent.py")],
@@ -47,10 +48,15 @@ class Client:
             said = ""
         finally:
             timer.cancel()
-        assert said, f"{self.name} ended, or took {ANSWER_SECONDS_MAX} s, over {line!r}; see {self.log.name}"
+        assert said, f"{self.name} ended, or took {ANSWER_SECONDS_MAX} s, over {line!r}\n{self.said()}"
         answer = json.loads(said)
-        assert "error" not in answer, f"{self.name}: {line}: {answer['error']}"
+        assert "error" not in answer, f"{self.name}: {line}: {answer['error']}\n{self.said()}"
         return answer
+
+    def said(self):
+        """The end of its log."""
+        last = Path(self.log.name).read_text(errors="replace").splitlines()[-TAIL_LINES:]
+        return "\n".join([*(f"    | {line}" for line in last), f"    whole log: {self.log.name}"])
 
     def create(self, topic):
         self.ask("create", topic)

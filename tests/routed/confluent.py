@@ -9,20 +9,21 @@ from confluent_kafka import Consumer, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
 
 BOOTSTRAP, PARTITIONS = sys.argv[1], int(sys.argv[2])
-SECONDS_MAX = 10
-UNACKED_SECONDS = 0.5  # nothing says that the broker has read what it need not acknowledge
-BASE = {"bootstrap.servers": BOOTSTRAP, "log_level": 0}
+SECONDS_MAX = 120  # for a machine that has no time for the test
+UNACKED_SECONDS = 0.5  # before the connection is closed: the driver waits until the broker has read it all
+BASE = {"bootstrap.servers": BOOTSTRAP, "log_level": 0, "socket.timeout.ms": SECONDS_MAX * 1000}
 
 
 def create(topic):
     admin = AdminClient(BASE)  # it must live until there is a result
-    admin.create_topics([NewTopic(topic, PARTITIONS, 1)])[topic].result(SECONDS_MAX)
+    admin.create_topics([NewTopic(topic, PARTITIONS, 1)], request_timeout=SECONDS_MAX)[topic].result(SECONDS_MAX)
     return {}
 
 
 def send(config, first, count, topics):
     first, count, failures = int(first), int(count), []
-    producer = Producer(BASE | config | {"linger.ms": 20, "message.timeout.ms": SECONDS_MAX * 1000})
+    producer = Producer(BASE | config | {"linger.ms": 20, "message.timeout.ms": SECONDS_MAX * 1000,
+                                         "request.timeout.ms": SECONDS_MAX * 1000})
 
     def delivered(error, _):
         if error:

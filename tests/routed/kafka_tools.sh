@@ -15,7 +15,7 @@ console() { server org.apache.kafka.tools.consumer.ConsoleConsumer "$@"; }
 
 for topic in kept.tools scratch.tools; do
     expect 0 "^Created topic $topic\.$" topics --create --topic "$topic" --partitions 2 --replication-factor 1
-    seq 10 | server org.apache.kafka.tools.ConsoleProducer --topic "$topic" >"$work/out" 2>&1
+    seq 10 | server org.apache.kafka.tools.ConsoleProducer --request-timeout-ms 60000 --topic "$topic" >"$work/out" 2>&1
 done
 for topic in kept.tools scratch.tools; do
     expect 0 "^$topic$" topics --list
@@ -26,8 +26,8 @@ for topic in kept.tools scratch.tools; do
     expect 0 "^Dynamic configs for topic $topic are:" configs --describe
 done
 expect 0 "^Processed a total of 20 messages$" console --include "(kept|scratch)\.tools" --from-beginning --max-messages 20 \
-    --timeout-ms 20000 --group tools
-expect 0 "^tools +scratch.tools +0 " server org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --describe --group tools
+    --timeout-ms 120000 --group tools
+expect 0 "^tools +scratch.tools +0 " server org.apache.kafka.tools.consumer.group.ConsumerGroupCommand --timeout 120000 --describe --group tools
 expect 0 - topics --delete --topic "scratch\.tools"
 expect 1 "does not exist" topics --describe --topic "scratch\.tools"
 echo "kafka command-line tools on two services: $checks outputs as expected ($SECONDS s)"

@@ -7,8 +7,11 @@ const { setTimeout: sleep } = require('timers/promises')
 
 const [bootstrap, partitionCount] = process.argv.slice(2)
 const PARTITIONS = Number(partitionCount)
-const MS_MAX = 10000
-const kafka = new Kafka({ clientId: 'routed', brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { retries: 3 } })
+const MS_MAX = 120000 // for a machine that has no time for the test
+const kafka = new Kafka({
+  clientId: 'routed', brokers: [bootstrap], logLevel: logLevel.NOTHING, retry: { retries: 3 }, connectionTimeout: MS_MAX,
+  requestTimeout: MS_MAX
+})
 
 async function create(topic) {
   const admin = kafka.admin()
@@ -49,7 +52,7 @@ async function send(config, acks, first, count, topics) {
 
 async function consume(groupId, count, ...topics) {
   const read = []
-  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100 })
+  const consumer = kafka.consumer({ groupId, maxWaitTimeInMs: 100, sessionTimeout: 45000 })
   await consumer.connect()
   try {
     await consumer.subscribe({ topics, fromBeginning: true })

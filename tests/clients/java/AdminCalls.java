@@ -39,7 +39,7 @@ import org.apache.kafka.common.record.TimestampType;
 
 /** Calls what the AdminClient offers for topics, and checks that each answer and each effect is Kafka's. */
 class AdminCalls {
-    private static final Duration PATIENCE = Duration.ofSeconds(10);
+    private static final Duration PATIENCE = Duration.ofSeconds(RoundTrip.SECONDS_MAX);
     private final Admin admin;
     private final String bootstrap;
     private final String topic;

@@ -28,7 +28,9 @@ class ClientTest {
     private static void run(String bootstrap, Dataset data, String[] codecs, String prefix) throws Exception {
         long start = System.nanoTime();
         int size = data.records().size();
-        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap))) {
+        int requestMax = RoundTrip.SECONDS_MAX * 1000;
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", bootstrap, "request.timeout.ms", requestMax,
+            "default.api.timeout.ms", 2 * requestMax))) {
             for (int i = 0; i < codecs.length; i++) {
                 var part = data.records().subList(size * i / codecs.length, size * (i + 1) / codecs.length);
                 String topic = prefix + "-" + codecs[i];

@@ -18,6 +18,11 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /** Produces records to a topic and reads them back by assign(), every byte, offset and timestamp checked. */
 class RoundTrip {
+    /**
+     * How long a request, the next records or a change may take: for a machine that has no time for the test. A request
+     * that the client gives up is sent again: a plain producer would then write records twice.
+     */
+    static final int SECONDS_MAX = 120;
     /** The default producer is idempotent with acks=all; the others are what older programs use. */
     static final Map<String, Object> IDEMPOTENT = Map.of();
     static final Map<String, Object> PLAIN = Map.of("enable.idempotence", false, "acks", "1");
@@ -38,13 +43,16 @@ class RoundTrip {
     static KafkaProducer<byte[], byte[]> producer(String bootstrap, String codec, Map<String, Object> delivery) {
         Map<String, Object> config = new HashMap<>(delivery);
         config.putAll(Map.of("bootstrap.servers", bootstrap, "compression.type", codec, "linger.ms", 20,
-            "batch.size", 128 * 1024));
+            "batch.size", 128 * 1024, "request.timeout.ms", SECONDS_MAX * 1000, "max.block.ms", SECONDS_MAX * 1000,
+            "delivery.timeout.ms", 5 * SECONDS_MAX * 1000));
         return new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
     }
 
     static KafkaConsumer<byte[], byte[]> consumer(String bootstrap, Map<String, Object> more) {
         Map<String, Object> config = new HashMap<>(more);
         config.put("bootstrap.servers", bootstrap);
+        config.put("request.timeout.ms", SECONDS_MAX * 1000);
+        config.put("default.api.timeout.ms", 2 * SECONDS_MAX * 1000);
         return new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
     }
 
@@ -75,7 +83,7 @@ class RoundTrip {
             int[] seen = new int[partitions.size()];
             int missing = expected.stream().mapToInt(List::size).sum();
             while (missing > 0) {
-                var batch = consumer.poll(Duration.ofSeconds(10));
+                var batch = consumer.poll(Duration.ofSeconds(SECONDS_MAX));
                 Mismatch.require(!batch.isEmpty(),
                     topic + ": read " + Arrays.toString(seen) + " records of its partitions, " + missing + " missing");
                 for (ConsumerRecord<byte[], byte[]> record : batch) {
@@ -128,7 +136,7 @@ class RoundTrip {
             for (int offset : new int[] {size - 1, size / 2 + 1, 3}) {
                 consumer.assign(List.of(partition));
                 consumer.seek(partition, offset);
-                var batch = consumer.poll(Duration.ofSeconds(10)).records(partition);
+                var batch = consumer.poll(Duration.ofSeconds(SECONDS_MAX)).records(partition);
                 Mismatch.require(!batch.isEmpty(), partition + ": nothing at offset " + offset);
                 check(batch.get(0), offset);
             }
