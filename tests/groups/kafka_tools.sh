@@ -53,7 +53,11 @@ check_programs() {
 }
 
 # has_state GROUP STATE MEMBERS
-has_state() { groups --describe --group "$1" --state | grep -qE "$2 +$3[[:space:]]*$"; }
+has_state() {
+    groups --describe --group "$1" --state >"$work/states" 2>&1 || true
+    cat "$work/states"
+    grep -qE "$2 +$3[[:space:]]*$" "$work/states"
+}
 
 # A client that has no time to leave is here until its session is over.
 nobody_is_left() {

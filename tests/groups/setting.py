@@ -8,7 +8,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "faults"), str(HERE.parent / "clients")]
 
 import kafka_server  # noqa: E402
-from broker import Broker  # noqa: E402
+from broker import Broker, free_port  # noqa: E402, F401
 
 LOGS = HERE.parent.parent / "target/test-logs"
 # Of the consumer protocol. A client that gets no time for so long is rightly evicted, so it is long unless a test wants
@@ -30,18 +30,10 @@ group_consumer_session_timeout = "{session_seconds}s"
 """
 
 
-def free_port():
-    """A port that is free, and that no connection from this machine gets while the broker is down."""
-    (port,) = kafka_server.free_ports(1)
-    return port
-
-
 @contextmanager
 def yagura(binary, folder, admin="off", config=CONFIG, session_seconds=SESSION_SECONDS):
     """A broker on SQLite, which may be killed and started again."""
     broker = Broker(binary, "")
-    broker.port = free_port()
-    broker.address = f"127.0.0.1:{broker.port}"
     file = Path(folder, "y.toml")
     file.write_text(config.format(address=broker.address, folder=folder, admin=admin, session_seconds=session_seconds))
     broker.command = [binary, "run", str(file)]

@@ -42,7 +42,7 @@ async function send(config, acks, first, count, topics) {
         .map(n => ({ key: String(n), value: `record ${n} of ${topic}`, partition: n % PARTITIONS }))
     }))
     await producer.sendBatch({ topicMessages, acks, timeout: MS_MAX })
-    // Nothing says that the broker has read what it need not acknowledge.
+    // Before it is closed: the driver waits until the broker has read it all.
     if (acks === 0) await sleep(500)
   } finally {
     await producer.disconnect()

@@ -66,7 +66,7 @@ class RoutedClient {
                 one.get();
             }
             if (acks.equals("0")) {
-                Thread.sleep(500); // Nothing says that the broker has read what it need not acknowledge.
+                Thread.sleep(500); // Before it is closed: the driver waits until the broker has read it all.
             }
         }
         return "{}";
