@@ -61,7 +61,7 @@ has_state() {
 
 # A client that has no time to leave is here until its session is over.
 nobody_is_left() {
-    groups --list --state >"$work/states" && grep -q "Empty" "$work/states" && ! grep -vE "^GROUP|Empty" "$work/states"
+    groups --list --state >"$work/states" && ! grep -E "Stable|Rebalance|Assigning|Reconciling" "$work/states"
 }
 
 check_list_and_describe() {
