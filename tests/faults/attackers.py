@@ -91,6 +91,11 @@ class Attack:
             self.process.kill()
             self.process.join()
 
+    def has_begun(self):
+        """Whether all are there who leave answers unread, so that memory is short."""
+        wanted = {"fetches": FETCHERS, "metadata": READERS_OF_METADATA}
+        return all(self.done[part].value >= wanted[part] for part in self.parts if part in wanted)
+
     def figures(self):
         return {part: count.value for part, count in self.done.items()}
 
@@ -186,7 +191,6 @@ class Attack:
                 connection.socket.sendall(heartbeat_request(member, expression(number)))
                 measure.receive(connection.socket)
                 self._count("expressions")
-
 
 
 class Unread:

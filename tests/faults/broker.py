@@ -1,23 +1,48 @@
 """Starts the real binary for a test, and ends it the way the test wants."""
 
+import atexit
 import os
-import re
 import resource
 import signal
 import socket
 import subprocess
+import sys
+import tempfile
 import time
+
+# For whatever must happen in the end. It costs nothing when all is well, and a machine that is busy with other work may
+# need much of it.
+SECONDS_MAX = 120
+TAIL_LINES = 30
+_reserved = []
 
 
 def free_port():
-    """A port nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that is this test's alone until it ends.
+
+    It is kept by a socket that is bound to it and does not listen. While there is one, the kernel gives the port to
+    nobody who asks for any, neither to listen on nor to connect from. A broker may bind it again and again, since both
+    set SO_REUSEADDR.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    _reserved.append(reserved)
+    return reserved.getsockname()[1]
+
+
+def wait_until(condition, what, seconds=SECONDS_MAX):
+    """Waits for what can be seen; `what` says what was not, or is called to say it."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what() if callable(what) else what}"
+        time.sleep(0.02)
 
 
 class Broker:
     """One broker process on one store, which may be started again and again on the same port."""
+
+    all = []
 
     def __init__(self, binary, store, wrapper=(), file_bytes_max=None, admin="off"):
         self.port = free_port()
@@ -25,7 +50,9 @@ class Broker:
         self.command = [*wrapper, binary, "broker", "--storage", store, "--admin", admin, "--listen", self.address]
         self.file_bytes_max = file_bytes_max
         self.process = None
-        self.log = b""
+        # A file and no pipe, which would stop the broker whenever it is full and the test does not read it.
+        self._log = tempfile.TemporaryFile()
+        Broker.all.append(self)
 
     def start(self):
         limit = self.file_bytes_max
@@ -34,32 +61,27 @@ class Broker:
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-        self.process = subprocess.Popen(
-            self.command, stderr=subprocess.PIPE, preexec_fn=lower_limit
-        )
-        os.set_blocking(self.process.stderr.fileno(), False)
+        self.process = subprocess.Popen(self.command, stderr=self._log, preexec_fn=lower_limit)
         self._wait_until_it_listens()
         return self
 
     def _wait_until_it_listens(self):
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + SECONDS_MAX
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the broker ended with {self.process.returncode}: {self.stderr()}")
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
                 return
             except OSError:
                 time.sleep(0.01)
-        raise AssertionError("the broker does not listen")
+        raise AssertionError(f"the broker does not listen: {self.stderr()}")
 
     def stderr(self):
-        """What the broker has said so far."""
-        while True:
-            piece = self.process.stderr.read() if self.process.stderr else None
-            if not piece:
-                return self.log.decode(errors="replace")
-            self.log += piece
+        """What the broker has said so far, since it was first started."""
+        file = self._log.fileno()
+        # Not by seek and read: the place in the file is the broker's, too.
+        return os.pread(file, os.fstat(file).st_size, 0).decode(errors="replace")
 
     def pid(self):
         """The broker's own, under whatever wraps it: strace keeps signals to itself."""
@@ -69,17 +91,39 @@ class Broker:
 
     def kill(self):
         """As a power cut would: no handler runs."""
-        self.process.send_signal(signal.SIGKILL)
+        if self.process.poll() is None:
+            os.kill(self.pid(), signal.SIGKILL)
         self.process.wait()
-        self.stderr()
 
     def stop(self):
         """As an operator would; it must end by itself, and well."""
         os.kill(self.pid(), signal.SIGTERM)
-        code = self.process.wait(timeout=30)
+        try:
+            code = self.process.wait(SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{SECONDS_MAX} s after SIGTERM the broker still runs: {self.stderr()}") from None
         log = self.stderr()
         assert code == 0, f"exit code {code}: {log}"
-        assert not re.search("panicked", log), log
+        assert "panicked" not in log, log
 
     def set_file_limit(self, size):
         resource.prlimit(self.process.pid, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+
+
+@atexit.register
+def _end_all():
+    """A test that fails leaves no broker behind."""
+    for broker in Broker.all:
+        if broker.process:
+            broker.kill()
+
+
+def _show_failure(kind, error, traceback):
+    """What each broker said last stands above the test's own words."""
+    for broker in Broker.all:
+        for line in broker.stderr().splitlines()[-TAIL_LINES:]:
+            print(f"{broker.address} | {line}", file=sys.stderr)
+    sys.__excepthook__(kind, error, traceback)
+
+
+sys.excepthook = _show_failure

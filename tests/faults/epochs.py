@@ -20,7 +20,7 @@ from pathlib import Path
 
 from confluent_kafka import Consumer, TopicPartition
 
-from broker import Broker
+from broker import SECONDS_MAX, Broker
 
 sys.path.append(str(Path(__file__).resolve().parent.parent / "routed"))
 
@@ -30,13 +30,19 @@ import records  # noqa: E402
 TOPIC = "epochs"
 AT_BACKUP, AT_RESTORE, AT_LAST = 60, 110, 160
 FENCED, UNKNOWN_EPOCH = 74, 75
-SECONDS_MAX = 60
 LATEST, EARLIEST = -1, -2
+
+
+def caller_of(address):
+    """With as much time as all else has here."""
+    caller = calls.Caller(address)
+    caller.socket.settimeout(SECONDS_MAX)
+    return caller
 
 
 def append(address, word, first, count):
     """Batches of ten records that say when they were produced, and at which offset."""
-    caller = calls.Caller(address)
+    caller = caller_of(address)
     for base in range(first, first + count, 10):
         values = [f"{word} {offset}".encode() for offset in range(base, base + 10)]
         batch = records.batch(int(time.time() * 1000), values)
@@ -80,7 +86,7 @@ class LibrdkafkaReader(threading.Thread):
         super().__init__(daemon=True)
         self.values, self.is_over = queue.Queue(), threading.Event()
         self.consumer = Consumer({"bootstrap.servers": address, "group.id": "unused", "enable.auto.commit": False,
-                                  "auto.offset.reset": "earliest", "log_level": 3})
+                                  "auto.offset.reset": "earliest", "log_level": 0})
         self.consumer.assign([TopicPartition(TOPIC, 0, 0)])
         self.start()
 
@@ -93,7 +99,7 @@ class LibrdkafkaReader(threading.Thread):
 
     def stop(self):
         self.is_over.set()
-        self.join(10)
+        self.join(SECONDS_MAX)
         self.consumer.close()
 
 
@@ -115,7 +121,7 @@ class JavaReader(threading.Thread):
 
     def stop(self):
         self.process.terminate()
-        self.process.wait(20)
+        self.process.wait(SECONDS_MAX)
 
 
 def expect(reader, wanted):
@@ -131,7 +137,7 @@ def expect(reader, wanted):
 
 def check_calls(address, first, second):
     """The answers once the restored store was appended to; `second` is an epoch that it has never seen."""
-    caller = calls.Caller(address)
+    caller = caller_of(address)
     third = current_epoch(caller)
     assert third > second, f"the epoch is {third} after {first} and {second}"
     ends = {epoch: end_of_epoch(caller, epoch) for epoch in (first, second, third, third + 1)}
@@ -151,7 +157,7 @@ def check_calls(address, first, second):
 
 def check_without_append(address, second):
     """A client that knows a later epoch than the backup need not wait until somebody appends."""
-    caller = calls.Caller(address)
+    caller = caller_of(address)
     # The readers may have asked already.
     assert fetch(caller, AT_RESTORE, current=second)["ErrorCode"] in (UNKNOWN_EPOCH, FENCED)
     current = current_epoch(caller)
@@ -161,15 +167,15 @@ def check_without_append(address, second):
 
 def check_restart(broker, path):
     """A start that nothing is appended after changes nothing; the first append begins an epoch."""
-    first = current_epoch(calls.Caller(broker.address))
+    first = current_epoch(caller_of(broker.address))
     for _ in range(2):
         broker.stop()
         size = os.path.getsize(path)
         broker.start()
-        assert current_epoch(calls.Caller(broker.address)) == first
+        assert current_epoch(caller_of(broker.address)) == first
         assert os.path.getsize(path) == size
     append(broker.address, "old", AT_RESTORE - 10, 10)
-    second = current_epoch(calls.Caller(broker.address))
+    second = current_epoch(caller_of(broker.address))
     assert second > first, f"the epoch is {second} after {first}"
     return first, second
 
@@ -179,7 +185,7 @@ def restore(binary, path, copy):
         if os.path.exists(path + suffix):
             os.remove(path + suffix)
     os.rename(copy, path)
-    verified = subprocess.run([binary, "store", "verify", path], capture_output=True, text=True, timeout=60)
+    verified = subprocess.run([binary, "store", "verify", path], capture_output=True, text=True, timeout=SECONDS_MAX)
     assert verified.returncode == 0, verified
 
 
@@ -192,11 +198,12 @@ def main():
     with tempfile.TemporaryDirectory() as folder, open(logs / "epochs-java.log", "w") as log:
         path, copy = f"{folder}/y.db", f"{folder}/copy.db"
         broker = Broker(binary, f"sqlite://{path}").start()
-        calls.Log(calls.Caller(broker.address), TOPIC)
+        calls.Log(caller_of(broker.address), TOPIC)
         append(broker.address, "old", 0, AT_BACKUP)
         readers = [LibrdkafkaReader(broker.address), JavaReader(broker.address, log)]
         try:
-            made = subprocess.run([binary, "store", "backup", path, copy], capture_output=True, text=True, timeout=60)
+            backup = [binary, "store", "backup", path, copy]
+            made = subprocess.run(backup, capture_output=True, text=True, timeout=SECONDS_MAX)
             assert made.returncode == 0, made.stderr
             append(broker.address, "old", AT_BACKUP, AT_RESTORE - 10 - AT_BACKUP)
             first, second = check_restart(broker, path)

@@ -17,13 +17,13 @@ import tempfile
 
 from confluent_kafka import Producer
 
-from broker import Broker
+from broker import SECONDS_MAX, Broker
 
 
 def refused(binary, path, *expected):
-    """Starting on this file fails, soon, with these words."""
+    """Starting on this file fails, by itself, with these words."""
     command = [binary, "broker", "--storage", f"sqlite://{path}", "--listen", "127.0.0.1:0", "--admin", "off"]
-    ended = subprocess.run(command, capture_output=True, timeout=20, text=True)
+    ended = subprocess.run(command, capture_output=True, timeout=SECONDS_MAX, text=True)
     assert ended.returncode == 1, f"exit code {ended.returncode}: {ended.stderr}"
     for words in expected:
         assert words in ended.stderr, f"{words!r} is not in {ended.stderr!r}"
@@ -38,14 +38,14 @@ def leaves_nothing(binary, path, *expected):
 
 
 def fill(address, count=2_000):
-    producer = Producer({"bootstrap.servers": address})
+    producer = Producer({"bootstrap.servers": address, "log_level": 0})
     for number in range(count):
         producer.produce("t", f"value {number}".encode() * 20)
-    assert producer.flush(30) == 0
+    assert producer.flush(SECONDS_MAX) == 0
 
 
 def store(binary, *arguments):
-    return subprocess.run([binary, "store", *arguments], capture_output=True, text=True, timeout=60)
+    return subprocess.run([binary, "store", *arguments], capture_output=True, text=True, timeout=SECONDS_MAX)
 
 
 def check_backup(binary, folder, path, broker):
