@@ -1,26 +1,55 @@
 #!/usr/bin/env bash
-# All that CI runs, in the order in which faults are cheapest to find. Each part says how long it took.
+# All that CI runs, in the order in which faults are cheapest to find. Each part says how long it took, and the end says
+# which took longest.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
 tools=$root/target/test-tools
 logs=$root/target/test-logs
 mkdir -p "$logs"
+export CARGO_TERM_QUIET=true # warnings and errors are still shown
+took=()                      # "SECONDS NAME" of each part
+running=                     # the name of the one that runs
 
 part() {
-    local started=$SECONDS
-    echo "== $1"
+    running=$1 started=$SECONDS
     shift
+    echo "== $running"
     "$@"
+    took+=("$((SECONDS - started)) $running")
+    running=
     echo "== done in $((SECONDS - started)) s"
 }
+
+# quietly NAME COMMAND... -- its output goes to NAME.log; a failure shows the part that matters.
+quietly() {
+    local log=$logs/$1.log code=0
+    shift
+    "$@" >"$log" 2>&1 || code=$?
+    if [ "$code" != 0 ]; then
+        # From the messages of the first tests that failed, or what stands last: a compiler's errors, say.
+        if grep -q '^failures:$' "$log"; then sed -n '/^failures:$/,$p' "$log"; else tail -n 100 "$log"; fi >&2
+        echo "all of it is in $log" >&2
+        return "$code"
+    fi
+    awk '/^test result: ok/ {passed += $4} /^fuzz: seeds/ {print} END {if (passed) print passed " tests passed"}' "$log"
+}
+
+table() {
+    [ -z "$running" ] || took+=("$((SECONDS - started)) $running: FAILED")
+    [ ${#took[@]} -gt 0 ] || return 0
+    echo "== seconds by part"
+    printf '%s\n' "${took[@]}" | sort -k 1,1nr | while read -r seconds name; do printf '%6s  %s\n' "$seconds" "$name"; done
+    echo "== $SECONDS s in all"
+}
+trap table EXIT
 
 part "set-up" tests/setup.sh
 export PATH="$tools/venv/bin:$PATH"
 part "format" cargo fmt --all --check
 part "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
-part "unit and integration tests" cargo test --workspace --locked
-part "fuzzing" env FUZZ_SECONDS=60 cargo test --workspace --locked --test campaign
+part "unit and integration tests" quietly cargo-test cargo test --workspace --locked -q
+part "fuzzing" quietly fuzzing env FUZZ_SECONDS=60 cargo test --workspace --locked -q --test campaign
 part "release build" cargo build --release --locked
 binary=$root/target/release/yagura
 

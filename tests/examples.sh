@@ -12,7 +12,8 @@ root=$PWD
 tools=$root/target/test-tools
 built=$root/target/examples
 languages=(java python node go rust)
-seconds_max=60 # for one example; each takes 3 to 6, of which 3 are the new group's wait for more members
+seconds_max=300 # for one example; each takes 3 to 6, of which 3 are the new group's wait for more members
+. tests/broker.sh
 
 for needed in "$tools/java/libs" "$tools/venv" "$tools/node/node_modules"; do
     [ -e "$needed" ] || { echo "tests/examples.sh: run tests/setup.sh first: there is no $needed" >&2; exit 1; }
@@ -34,18 +35,15 @@ run_rust() { "$built/rust/debug/example"; }
 
 broker=
 trap '[ -z "$broker" ] || kill "$broker" 2>/dev/null || true' EXIT
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+reserve_port
 export BOOTSTRAP=127.0.0.1:$port YAGURA_BOOTSTRAP=127.0.0.1:$port
 "$binary" broker --storage memory:// --admin off --listen "$BOOTSTRAP" 2>"$built/broker.log" &
 broker=$!
-for _ in $(seq 100); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
-    sleep 0.1
-done
+wait_until_it_listens "$port" "$built/broker.log"
 
 fail() {
     echo "examples/$1: $2" >&2
-    cat "$built/$1.log" "$built/broker.log" >&2
+    tail -n 60 "$built/$1.log" "$built/broker.log" >&2
     exit 1
 }
 

@@ -5,6 +5,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
+. tests/broker.sh
 
 if [ "${1:-}" != inside ]; then
     folder=$(mktemp -d)
@@ -25,14 +26,11 @@ mkdir "$folder/work"
 cd "$folder/work"
 yagura 2>log &
 broker=$!
-for _ in $(seq 100); do
-    (exec 3<>/dev/tcp/127.0.0.1/9092) 2>/dev/null && break
-    sleep 0.1
-done
+wait_until_it_listens 9092 log
 awk '/<!-- run -->/ {wanted = 1} /^```sh/ && wanted {inside = 1; next} /^```/ {if (inside) wanted = 0; inside = 0} inside' \
     "$root/README.md" >commands.sh
 [ -s commands.sh ] || { echo "README.md has no commands to run"; exit 1; }
-bash -euxo pipefail commands.sh || { cat log; exit 1; }
+bash -euxo pipefail commands.sh >said 2>&1 || { tail -n 60 said log; exit 1; }
 kill "$broker"
 wait "$broker"
 broker=

@@ -2,6 +2,7 @@
 # The static release binary runs in a chroot that holds nothing else, and resolves a host name there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+. tests/broker.sh
 make -s static
 binary=target/x86_64-unknown-linux-gnu/release/yagura
 if ldd "$binary" 2>&1 | grep -q '=>'; then
@@ -19,18 +20,17 @@ cp "$binary" "$jail/yagura"
 mkdir "$jail/etc" "$jail/data"
 # The one file that a name needs when there is no name server.
 echo "127.0.0.1 broker.test" >"$jail/etc/hosts"
-port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+reserve_port
 chroot "$jail" /yagura broker --storage sqlite:///data/y.db --listen "127.0.0.1:$port" \
     --advertise "broker.test:$port" --admin off 2>"$jail/log" &
 broker=$!
-for _ in $(seq 100); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
-    sleep 0.1
-done
-chroot "$jail" /yagura topic create jailed --bootstrap "broker.test:$port"
-echo hello | chroot "$jail" /yagura produce jailed --bootstrap "broker.test:$port"
-said=$(chroot "$jail" /yagura consume jailed --bootstrap "broker.test:$port")
-[ "$said" = hello ] || { echo "consumed '$said'"; cat "$jail/log"; exit 1; }
+wait_until_it_listens "$port" "$jail/log"
+fail() { echo "$1"; cat "$jail/log"; exit 1; }
+jailed() { chroot "$jail" /yagura "$@" --bootstrap "broker.test:$port" --timeout 120s; }
+jailed topic create jailed >"$jail/said" 2>&1 || fail "topic create: $(cat "$jail/said")"
+echo hello | jailed produce jailed >"$jail/said" 2>&1 || fail "produce: $(cat "$jail/said")"
+said=$(jailed consume jailed) || fail "consume ended with $?"
+[ "$said" = hello ] || fail "consumed '$said'"
 kill "$broker"
 wait "$broker"
 broker=

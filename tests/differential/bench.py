@@ -12,7 +12,7 @@ import records
 import schema
 from broker import Link, SetupFailed
 
-ANSWER_SECONDS_MAX, IMPATIENT_SECONDS = 30, 3
+ANSWER_SECONDS_MAX, IMPATIENT_SECONDS = 120, 3
 CLIENT_ID = "differential"
 API_VERSIONS_KEY = 18
 SHORT_BYTES = 24  # a reply so short is shown, but for its correlation id
@@ -24,7 +24,8 @@ class Bench:
 
     def __init__(self, broker, api, version, case):
         self.broker, self.api, self.version = broker, api, version
-        readable = f"{api}-{version}-{case}".lower().replace(": -", ": minus ").replace(": ", "--")
+        again = f" again {broker.attempt}" if broker.attempt else ""
+        readable = f"{api}-{version}-{case}{again}".lower().replace(": -", ": minus ").replace(": ", "--")
         self.prefix = re.sub(r"[^a-z0-9-]+", "-", readable)
         self.now = broker.now_ms
         self.node = broker.node_id
@@ -220,9 +221,10 @@ class Bench:
     # --- the wire
 
     def be_impatient(self):
-        """For the next answer only: there may be none."""
+        """For the next answer only: Kafka may give none. If it should have, it is asked again, and has longer."""
         self.hang_up()
-        self.patience_seconds = IMPATIENT_SECONDS
+        if self.broker.is_kafka:
+            self.patience_seconds = IMPATIENT_SECONDS * (10 if self.broker.attempt else 1)
 
     def link(self):
         if not self._link:

@@ -4,7 +4,7 @@ import socket
 import struct
 import time
 
-START_SECONDS_MAX = 30
+START_SECONDS_MAX = 120
 SHARE_KEY = "group:AAAAAAAAAAAAAAAAAAAAAQ:0"
 
 
@@ -58,8 +58,9 @@ class Link:
 class Broker:
     """One of the two that are compared."""
 
-    def __init__(self, name, bootstrap, apis, now_ms):
-        self.name, self.bootstrap, self.apis, self.now_ms = name, bootstrap, apis, now_ms
+    def __init__(self, name, bootstrap, apis, now_ms, attempt=0):
+        """`attempt`: how often the cases were asked before, under other names."""
+        self.name, self.bootstrap, self.apis, self.now_ms, self.attempt = name, bootstrap, apis, now_ms, attempt
         self.is_kafka = name == "kafka"
         self.topic_names, self.topic_ids = {}, {}  # each by the other
         self.shared_topics = {}
