@@ -81,7 +81,10 @@ class Resident:
         pid = self.broker.process.pid
         while True:
             # What may come and go between two looks is allowed: this thread may wait long between them.
-            before, used, after = sockets(pid), measure.status(pid, "VmRSS"), sockets(pid)
+            try:
+                before, used, after = sockets(pid), measure.status(pid, "VmRSS"), sockets(pid)
+            except (FileNotFoundError, KeyError):
+                return  # the broker has ended, which the honest clients find
             connections = max(before, after)
             self.samples.append((used, bound(connections), connections))
             if self.over.wait(0.5):

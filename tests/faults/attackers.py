@@ -94,10 +94,12 @@ class Attack:
     def has_begun(self):
         """Whether all are there who leave answers unread, so that memory is short."""
         wanted = {"fetches": FETCHERS, "metadata": READERS_OF_METADATA}
-        return all(self.done[part].value >= wanted[part] for part in self.parts if part in wanted)
+        done = self.figures()
+        return all(done[part] >= wanted[part] for part in self.parts if part in wanted)
 
     def figures(self):
-        return {part: count.value for part, count in self.done.items()}
+        # Without the locks: the process may have been killed while it held one.
+        return {part: count.get_obj().value for part, count in self.done.items()}
 
     def _count(self, part):
         with self.done[part].get_lock():
