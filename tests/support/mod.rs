@@ -34,8 +34,12 @@ pub(crate) fn served() -> kernel::Served {
 static TURN: RwLock<()> = RwLock::new(());
 
 enum Turn {
-    Shared { _guard: RwLockReadGuard<'static, ()> },
-    Alone { _guard: RwLockWriteGuard<'static, ()> },
+    Shared {
+        _guard: RwLockReadGuard<'static, ()>,
+    },
+    Alone {
+        _guard: RwLockWriteGuard<'static, ()>,
+    },
     /// That of another broker of the same test.
     OfAnother,
 }
