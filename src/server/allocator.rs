@@ -11,7 +11,7 @@
 const MAPPED_BYTES_MIN: i32 = 4 << 20;
 /// The free memory kept at the end of a thread's arena.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const KEPT_BYTES_MAX: i32 = 16 << 20;
+const KEPT_BYTES_MAX: i32 = 4 << 20;
 /// On one core, too, a thread that waits for memory should not hold up all others.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const ARENAS_MIN: i32 = 2;
@@ -49,17 +49,18 @@ pub(super) fn give_back() {
     }
 }
 
-/// Bytes that are free and that the system has not got back.
+/// Bytes of all allocations.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-pub(super) fn free_bytes() -> usize {
+pub(super) fn bytes_in_use() -> usize {
     // SAFETY: mallinfo2 has no arguments, and locks what it reads; any thread may call it at any time.
-    unsafe { libc::mallinfo2() }.fordblks
+    let info = unsafe { libc::mallinfo2() };
+    info.uordblks + info.hblkhd
 }
 
-/// Other C libraries do not say.
+/// Other C libraries do not say, and return free memory on their own.
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
-pub(super) fn free_bytes() -> usize {
-    0
+pub(super) fn bytes_in_use() -> usize {
+    usize::MAX / 2
 }
 
 /// Other C libraries have no such settings.

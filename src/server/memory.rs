@@ -5,11 +5,11 @@
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
-use std::time::Duration;
-
-use tokio::time::{Instant, sleep};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::allocator;
+use super::watchdog::Watchdog;
 
 /// How often free memory is returned whatever the size of the process.
 const GIVE_BACK_INTERVAL: Duration = Duration::from_secs(10);
@@ -18,28 +18,42 @@ const FREE_BYTES_KEPT: usize = 24 << 20;
 /// How often the size of the process is looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// The same while it is large.
-const LOOK_INTERVAL_WHEN_LARGE: Duration = Duration::from_millis(100);
+const LOOK_INTERVAL_WHEN_LARGE: Duration = Duration::from_millis(50);
 /// What a large process keeps.
-const FREE_BYTES_KEPT_WHEN_LARGE: usize = 4 << 20;
+const FREE_BYTES_KEPT_WHEN_LARGE: usize = 2 << 20;
+/// What is in memory of the program itself under load.
+const PROGRAM_BYTES: usize = 8 << 20;
 
-/// Returns free memory periodically, and never itself; a `String` is what a watchdog asks for. `bytes_max` is what requests
-/// and replies may take.
-pub(super) async fn give_back(bytes_max: usize) -> String {
+/// Starts to return free memory periodically, and goes on as long as the process does. `bytes_max` is what requests and
+/// replies may take.
+///
+/// It has a thread of its own: a task would wait its turn, for most of a second beside the very load that it is there for.
+///
+/// # Errors
+/// The thread cannot be started.
+pub(super) fn start(bytes_max: usize, watchdog: &Watchdog) -> std::io::Result<()> {
+    watchdog.spawn_thread("memory", move || give_back(bytes_max))
+}
+
+fn give_back(bytes_max: usize) -> String {
     // Before it is at its bound, because it grows until the next look.
     let large_bytes = bytes_max / 4 * 3 + FREE_BYTES_KEPT;
     let (size, mut given_back) = (Size::open(), Instant::now());
     loop {
-        let is_large = size.resident_bytes() > large_bytes;
+        let resident_bytes = size.resident_bytes();
+        let is_large = resident_bytes > large_bytes;
         let is_due = given_back.elapsed() >= GIVE_BACK_INTERVAL;
         let kept = if is_large { FREE_BYTES_KEPT_WHEN_LARGE } else { FREE_BYTES_KEPT };
-        // To count free memory costs more than to look at the size.
+        // To count what is in use costs more than to look at the size.
         if is_large || is_due {
             given_back = Instant::now();
-            if allocator::free_bytes() > kept {
+            // What the allocator counts as free is not that: some of it the system has already got back.
+            let free_bytes = resident_bytes.saturating_sub(allocator::bytes_in_use() + PROGRAM_BYTES);
+            if free_bytes > kept {
                 allocator::give_back();
             }
         }
-        sleep(if is_large { LOOK_INTERVAL_WHEN_LARGE } else { LOOK_INTERVAL }).await;
+        thread::sleep(if is_large { LOOK_INTERVAL_WHEN_LARGE } else { LOOK_INTERVAL });
     }
 }
 

@@ -123,7 +123,8 @@ impl Server {
         let node = &config.node;
         let bytes_max = node.request_memory.as_usize().saturating_add(node.reply_memory.as_usize());
         let process = Process::start(config, watchdog.clone()).await?;
-        watchdog.spawn("the task that returns free memory", memory::give_back(bytes_max));
+        memory::start(bytes_max, &watchdog)
+            .map_err(|error| format!("the thread that returns free memory cannot be started: {error}"))?;
         tokio::spawn(watchdog.guard("the task that follows the start", async {
             tokio::time::sleep(STARTED_AFTER).await;
             image::forget_the_start();

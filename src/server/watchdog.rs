@@ -34,6 +34,23 @@ impl Watchdog {
         }))
     }
 
+    /// Starts the same in a thread.
+    ///
+    /// # Errors
+    /// The thread cannot be started.
+    pub(super) fn spawn_thread(
+        &self,
+        name: &'static str,
+        work: impl FnOnce() -> String + Send + 'static,
+    ) -> std::io::Result<()> {
+        let watchdog = self.clone();
+        let run = move || match panics::caught(work) {
+            Ok(why) => watchdog.failed(&format!("the thread {name} has ended: {why}")),
+            Err(panic) => watchdog.panicked(&format!("the thread {name}"), &panic),
+        };
+        std::thread::Builder::new().name(name.to_owned()).spawn(run).map(drop)
+    }
+
     /// Work that may end, but must not panic.
     pub(super) fn guard<F>(&self, what: &str, work: F) -> impl Future<Output = ()> + Send + use<F>
     where
@@ -42,10 +59,13 @@ impl Watchdog {
         let (watchdog, what) = (self.clone(), what.to_owned());
         async move {
             if let Err(panic) = panics::catch(work).await {
-                watchdog
-                    .failed(&format!("{what} panicked: {panic}; this is a bug in Yagura, please report it"));
+                watchdog.panicked(&what, &panic);
             }
         }
+    }
+
+    fn panicked(&self, what: &str, panic: &str) {
+        self.failed(&format!("{what} panicked: {panic}; this is a bug in Yagura, please report it"));
     }
 
     /// Something cannot go on. This logs it; the first one is why the process ends.
@@ -109,5 +129,17 @@ mod tests {
         let failure = watchdog.failure().unwrap();
         assert!(failure.starts_with("the accept loop of listener main panicked: "), "{failure}");
         assert!(failure.contains("no socket") && failure.ends_with("please report it"), "{failure}");
+    }
+
+    #[tokio::test]
+    async fn a_thread_is_watched_as_well() {
+        let ended = Watchdog::new();
+        ended.spawn_thread("memory", || "nothing is left".to_owned()).unwrap();
+        ended.has_failed().await;
+        assert_eq!(ended.failure().as_deref(), Some("the thread memory has ended: nothing is left"));
+        let panicked = Watchdog::new();
+        panicked.spawn_thread("memory", || panic!("a bug")).unwrap();
+        panicked.has_failed().await;
+        assert!(panicked.failure().unwrap().starts_with("the thread memory panicked: a bug"));
     }
 }

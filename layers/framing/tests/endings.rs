@@ -181,7 +181,7 @@ fn a_frame_that_the_request_memory_cannot_hold_is_a_fault_if_it_was_asked_for() 
     assert!(Framing::check(&settings(7 << 17), &node).is_empty());
     assert_eq!(Framing::check(&settings((7 << 17) + 1), &node).len(), 1);
     let faults = Framing::check(&settings(2 << 20), &node);
-    let message = "2MiB is more than seven eighths of node.request_memory (1MiB), so a frame of that size could never be \
+    let message = "2MiB is more than four fifths of node.request_memory (1MiB), so a frame of that size could never be \
                    read; lower the one or raise the other";
     let fault =
         SettingFault { setting: "frame_bytes_max", message: message.to_owned(), concerns_default: false };
