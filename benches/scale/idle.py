@@ -35,7 +35,7 @@ def scraped(address):
     assert len(pages) > 1, "metrics were not read again"
 
 
-ROUNDS, ROUND_SECONDS = 10, 2
+ROUNDS, ROUND_SECONDS = 8, 3
 
 
 def produces(bench, groups):

@@ -55,7 +55,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kernel::budget::{Budget, drawn_within};
+use kernel::budget::Budget;
 use kernel::layer::{Framer, Layer, LayerParts, Plane, RegisterLayer};
 use kernel::settings::{NodeLimits, SOME_TIME, Setting, SettingFault, ValueKind};
 use kernel::stream::Connection;
@@ -106,7 +106,7 @@ impl RegisterLayer for Framing {
             "frame_bytes_max",
             // Kafka's length prefix is a signed 32-bit number.
             ValueKind::Bytes { min: 1 << 10, below: 1 << 31 },
-            "The largest request; a larger one closes its connection. At most four fifths of `node.request_memory`.",
+            "The largest request; a larger one closes its connection. At most seven eighths of `node.request_memory`.",
         ),
         Setting::new(
             "stall_timeout",
@@ -119,12 +119,12 @@ impl RegisterLayer for Framing {
     /// A frame larger than the request memory, of which an eighth is for small ones, could never be read. If the config omits
     /// `frame_bytes_max`, framing takes half of a request memory that is too small for the default.
     fn check(settings: &Settings, node: &NodeLimits) -> Vec<SettingFault> {
-        let possible = Budget::for_requests(drawn_within(node.request_memory.as_usize())).frame_bytes_max();
+        let possible = Budget::for_requests(node.request_memory.as_usize()).frame_bytes_max();
         if settings.frame_bytes_max.as_usize() <= possible {
             return Vec::new();
         }
         let message = format!(
-            "{} is more than four fifths of node.request_memory ({}), so a frame of that size could never be read; lower \
+            "{} is more than seven eighths of node.request_memory ({}), so a frame of that size could never be read; lower \
              the one or raise the other",
             settings.frame_bytes_max, node.request_memory
         );

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use config::{Config, LayerConfig};
-use kernel::budget::{Budget, drawn_within};
+use kernel::budget::{Budget, replies_within};
 use kernel::clock::{SharedStoreClock, SteadyClock, SystemClock};
 use kernel::ids::RandomIds;
 use kernel::layer::{Framer, Layer, LayerParts, Shared};
@@ -33,8 +33,8 @@ impl Common {
             format!("the thread of the clock cannot start: {error}; raise the limit on threads (`ulimit -u`)")
         })?;
         Ok(Self {
-            requests: Budget::for_requests(drawn_within(config.node.request_memory.as_usize())),
-            replies: Budget::for_replies(drawn_within(config.node.reply_memory.as_usize())),
+            requests: Budget::for_requests(config.node.request_memory.as_usize()),
+            replies: Budget::for_replies(replies_within(config.node.reply_memory.as_usize())),
             shared: Shared::default(),
             time,
         })

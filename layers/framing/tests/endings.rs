@@ -178,10 +178,10 @@ fn the_documented_settings_are_the_defaults() {
 fn a_frame_that_the_request_memory_cannot_hold_is_a_fault_if_it_was_asked_for() {
     let node = NodeLimits { request_memory: ByteSize(1 << 20), reply_memory: ByteSize(1 << 30) };
     let settings = |bytes| Settings { frame_bytes_max: ByteSize(bytes), ..Settings::default() };
-    assert!(Framing::check(&settings((4 << 20) / 5), &node).is_empty());
+    assert!(Framing::check(&settings(7 << 17), &node).is_empty());
     assert_eq!(Framing::check(&settings((7 << 17) + 1), &node).len(), 1);
     let faults = Framing::check(&settings(2 << 20), &node);
-    let message = "2MiB is more than four fifths of node.request_memory (1MiB), so a frame of that size could never be \
+    let message = "2MiB is more than seven eighths of node.request_memory (1MiB), so a frame of that size could never be \
                    read; lower the one or raise the other";
     let fault =
         SettingFault { setting: "frame_bytes_max", message: message.to_owned(), concerns_default: false };

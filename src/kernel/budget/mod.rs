@@ -38,13 +38,13 @@ pub const STEP_BYTES_MAX: usize = 1 << 20;
 /// it draws for its body: who holds memory never waits for more, so replies cannot wait for each other.
 pub const PIECE_BYTES_MIN: usize = 64 << 10;
 
-/// The part of the memory that a setting allows that is not drawn on: the allocator keeps some beside what is in use, in
-/// pieces that fit nothing. Beside an attack that was up to a twelfth; what is free in larger pieces is given back.
-const KEPT_BY_ALLOCATOR: usize = 12;
+/// The part of the memory for replies that is not drawn on. Replies come and go, and beside an attack the allocator keeps about
+/// as much of them, in pieces that fit nothing; what is free in larger pieces is given back.
+const KEPT_OF_REPLIES: usize = 4;
 
-/// What can be drawn, so that a process stays within the memory that a setting allows.
-pub fn drawn_within(memory_bytes: usize) -> usize {
-    memory_bytes - memory_bytes / KEPT_BY_ALLOCATOR
+/// What replies can draw, so that a process stays within the memory that a setting allows them.
+pub fn replies_within(memory_bytes: usize) -> usize {
+    memory_bytes - memory_bytes / KEPT_OF_REPLIES
 }
 
 /// A bounded pool of bytes. Cloning shares it.
