@@ -33,7 +33,7 @@ pub(crate) static NODE: Section = Section {
         Setting::new(
             "reply_memory",
             POOL,
-            "Bytes that replies of all connections may hold at once; further replies wait.",
+            "Bytes that replies of all connections may hold at once, of which a quarter is left for what the allocator keeps beside them; further replies wait.",
         ),
         Setting::new("shutdown_grace", ANY_TIME, "How long calls under way may take after SIGTERM."),
         Setting::new(

@@ -30,6 +30,7 @@ from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 
 import kafka_server  # noqa: E402
 from broker import Broker  # noqa: E402
+from ports import free_port  # noqa: E402
 
 TOOLS = HERE.parent / "target/test-tools/web-ui"
 # What waits ends when there is what it waits for; these are for a machine that has no time for the test.
@@ -44,7 +45,7 @@ class WebUi:
     """Maven, and under it the JVM that serves the UI."""
 
     def __init__(self, tools, folder, bootstrap):
-        (self.port,) = kafka_server.free_ports(1)
+        self.port = free_port()
         self.log = pathlib.Path(folder) / "log"
         # A copy, since Quarkus writes beside it.
         pom = shutil.copy(pathlib.Path(tools) / "pom.xml", folder)

@@ -11,20 +11,17 @@ against it to prove the tests themselves, and the differential tests to compare 
 
 import argparse
 import os
-import random
 import signal
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from pathlib import Path
 
 import wire
+from ports import free_port
 
 CLUSTER_ID = "eWFndXJhLXRlc3RzLWthZg"  # any 16 bytes in base64url
 START_SECONDS_MAX, STOP_SECONDS_MAX, ANSWER_SECONDS_MAX = 300, 120, 30
-PORTS_FROM, PORT_TRIES_MAX = 10_000, 1000
 
 # Kafka's own defaults, but for what one node cannot do (three replicas) and what only costs time.
 PROPERTIES = """\
@@ -51,35 +48,6 @@ Configuration:
   Loggers:
     Root: {level: INFO, AppenderRef: [{ref: STDOUT}]}
 """
-
-
-def first_ephemeral_port():
-    """From here on connections from this machine get theirs."""
-    try:
-        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    except (OSError, ValueError):
-        return 32768
-
-
-def free_ports(count):
-    """
-    Ports that were free a moment ago; all held open at once so that no two are the same. No connection from this machine
-    gets one of them before the broker does, or while it is down: not those of other tests, nor that of a client that
-    tries whether the broker is back, which would then be connected to itself.
-    """
-    first = first_ephemeral_port()
-    with ExitStack() as held:
-        sockets = []
-        for _ in range(PORT_TRIES_MAX):
-            if len(sockets) == count:
-                return [one.getsockname()[1] for one in sockets]
-            one = held.enter_context(socket.socket())
-            try:
-                one.bind(("127.0.0.1", random.randrange(PORTS_FROM, first) if first > PORTS_FROM + 1000 else 0))
-            except OSError:
-                continue  # it is in use
-            sockets.append(one)
-    raise RuntimeError(f"no {count} free ports from {PORTS_FROM} on")
 
 
 def wait_until_it_answers(bootstrap, alive, seconds):
@@ -128,7 +96,7 @@ class KafkaServer:
 
     def _configure(self):
         self.folder.mkdir(parents=True, exist_ok=True)
-        broker, controller = free_ports(2)
+        broker, controller = free_port(), free_port()
         text = PROPERTIES.format(broker=broker, controller=controller, folder=self.folder)
         (self.folder / "server.properties").write_text(text + "\n".join(self.settings) + "\n")
         if not (self.folder / "log4j2.yaml").exists():

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import dataset
 import kafka_server
 from checking import CODECS
+from ports import free_port
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "target"
@@ -116,7 +117,7 @@ def tail(log):
 def yagura(binary, storage, results):
     """The broker under test, on free ports and a store of its own."""
     with tempfile.TemporaryDirectory(prefix="yagura-clients-") as folder:
-        port, admin = kafka_server.free_ports(2)
+        port, admin = free_port(), free_port()
         log = LOGS / "yagura.log"
         with open(log, "wb") as out:
             process = subprocess.Popen(

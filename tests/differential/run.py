@@ -57,7 +57,7 @@ url = "sqlite://{folder}/y.db"
 group_initial_rebalance_delay = "0ms"
 """
 START_SECONDS_MAX, STOP_SECONDS_MAX, SLOW_SECONDS, TAIL_LINES = 120, 120, 60, 20
-ATTEMPTS, PORT_ATTEMPTS = 8, 5
+ATTEMPTS = 8
 LISTENS = re.compile(r"^\s*listens\s+(\S+:\d+) \(main", re.MULTILINE)
 
 
@@ -195,25 +195,6 @@ def where_it_listens(process, log):
     raise RuntimeError("Yagura does not listen")
 
 
-@contextmanager
-def kafka_at(libs, folder):
-    """A fresh Kafka. Its ports are chosen before it binds them: if somebody else was given one meanwhile, on others."""
-    for attempt in range(PORT_ATTEMPTS):
-        server = kafka_server.KafkaServer(libs, folder.with_name(f"{folder.name}-{attempt}"), KAFKA_SETTINGS)
-        try:
-            server.start()
-            break
-        except RuntimeError:
-            log = server.folder / "kafka.log"
-            said = log.read_text(errors="replace") if log.exists() else ""
-            if "Address already in use" not in said or attempt + 1 == PORT_ATTEMPTS:
-                raise
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
 def tail(log):
     """The end of a log, as its folder is about to go."""
     lines = log.read_text(errors="replace").splitlines()[-TAIL_LINES:]
@@ -235,10 +216,10 @@ def run_all(args, folder):
     """The results of each broker, at the same time."""
     now_ms = int(time.time() * 1000)
     with ExitStack() as stack:
-        kafka = stack.enter_context(kafka_at(args.kafka_libs, folder / "kafka"))
+        kafka = stack.enter_context(kafka_server.KafkaServer(args.kafka_libs, folder / "kafka", KAFKA_SETTINGS))
         addresses = [("kafka", kafka.bootstrap)]
         if args.self_check:
-            other = stack.enter_context(kafka_at(args.kafka_libs, folder / "other"))
+            other = stack.enter_context(kafka_server.KafkaServer(args.kafka_libs, folder / "other", KAFKA_SETTINGS))
             addresses.append(("kafka", other.bootstrap))
         elif not args.kafka_only:
             addresses.append(("yagura", stack.enter_context(yagura(args.binary, folder))))

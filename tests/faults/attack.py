@@ -4,10 +4,9 @@ served.
 
 Beside 100 clients that ask for 50 MiB and stop reading, 3 uploads of 99 MiB that stall, 60 connections with unread
 Metadata, an OffsetFetch of 24 MB, joins without an id and long regular expressions, resident memory stays within
-`request_memory` + `reply_memory` + `cache_memory` + 24 KiB a connection + 16 MiB (within SPREAD_MIB), and every honest
-request is answered correctly. When the attackers are gone, the memory of requests and replies is free again, the broker
-stops well, and nothing in its store is damaged. The times of honest clients are shown beside those without attackers, and
-fail only if an answer does not come at all: they are those of the machine, too.
+`request_memory` + `reply_memory` + `cache_memory` + 24 KiB a connection + 16 MiB, and every honest
+request is answered correctly within ANSWER_SECONDS_MAX. When the attackers are gone, the memory of requests and replies is free again, the broker
+stops well, and nothing in its store is damaged. The times of honest clients are shown beside those without attackers.
 
     attack.py --binary PATH [--seconds 8] [--json FILE] [--parts "fetches,uploads"]
 
@@ -52,9 +51,6 @@ url = "sqlite://{folder}/y.db"
 cache_memory = "{cache}MiB"
 """
 REQUEST_MIB, REPLY_MIB, CACHE_MIB, OTHER_MIB = 128, 32, 8, 16
-# By how much the worst of many runs went beyond it: what the allocator keeps depends on which thread did what. The test fails
-# beyond that; what is shown is held against the bound.
-SPREAD_MIB = 16
 CONNECTION_BYTES = 24 << 10
 LONG_TOPIC, LONG_BATCHES, TOPICS = "long", 60, 10_000
 LAST_VALUE = b"the last record"
@@ -180,7 +176,7 @@ class Measured:
         used, allowed, connections = resident.peak()
         self.figures[when] = {"resident": used, "bound": allowed, "connections": connections, "VmHWM": peak}
         self.figures[when]["samples"] = [sample[0] for sample in resident.samples]
-        over = [sample for sample in resident.samples if sample[0] > sample[1] + SPREAD_MIB * MIB]
+        over = [sample for sample in resident.samples if sample[0] > sample[1]]
         if over:
             self.faults.append(
                 f"resident {when}: {len(over)} of {len(resident.samples)} samples above the bound, the most"

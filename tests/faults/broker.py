@@ -2,6 +2,7 @@
 
 import atexit
 import os
+import pathlib
 import resource
 import signal
 import socket
@@ -10,25 +11,14 @@ import sys
 import tempfile
 import time
 
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "clients"))
+
+from ports import free_port  # noqa: E402
+
 # For whatever must happen in the end. It costs nothing when all is well, and a machine that is busy with other work may
 # need much of it.
 SECONDS_MAX = 120
 TAIL_LINES = 30
-_reserved = []
-
-
-def free_port():
-    """A port that is this test's alone until it ends.
-
-    It is kept by a socket that is bound to it and does not listen. While there is one, the kernel gives the port to
-    nobody who asks for any, neither to listen on nor to connect from. A broker may bind it again and again, since both
-    set SO_REUSEADDR.
-    """
-    reserved = socket.socket()
-    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    reserved.bind(("127.0.0.1", 0))
-    _reserved.append(reserved)
-    return reserved.getsockname()[1]
 
 
 def wait_until(condition, what, seconds=SECONDS_MAX):

@@ -8,6 +8,10 @@ use super::group::Group;
 use super::protocols;
 use crate::documents::{Deadline, GroupState, InitialDelay};
 
+/// How long a generation waits for SyncGroup at least, in ms, however short the rebalance timeout is: nobody can be told of one
+/// that has ended. Kafka has sent its answers before the time begins to run.
+const SYNC_MS_MIN: i64 = 1_000;
+
 impl Group<'_> {
     /// Removes a member and starts the rebalance that this causes.
     pub(super) fn remove(&mut self, id: &Arc<str>, now_ms: i64) {
@@ -112,7 +116,7 @@ impl Group<'_> {
         }
         self.document.protocol = protocols::select(&self.documents());
         self.enter(GroupState::CompletingRebalance);
-        let at_ms = now_ms + self.rebalance_timeout_ms();
+        let at_ms = now_ms + self.rebalance_timeout_ms().max(SYNC_MS_MIN);
         self.document.deadline = Some(Deadline { at_ms, initial: None });
         self.each(|member| {
             (member.has_joined, member.has_synced) = (false, false);

@@ -505,6 +505,20 @@ fn a_member_that_does_not_rejoin_in_time_is_removed() {
 }
 
 #[test]
+fn members_are_told_of_a_generation_however_short_their_rebalance_timeout_is() {
+    for rebalance_timeout_ms in [0, -1, i32::MIN] {
+        let mut store = Store::new();
+        let join =
+            Join { requires_known_id: false, rebalance_timeout_ms, ..known_id_join("a", store.now_ms) };
+        store.run(GroupCommand::Join(Box::new(join))).unwrap();
+        store.pass(999, &[]);
+        assert_eq!(store.state(), (GroupState::CompletingRebalance, 1), "{rebalance_timeout_ms}");
+        store.pass(1, &[]);
+        assert_eq!(store.state(), (GroupState::Empty, 2), "{rebalance_timeout_ms}: it has not synced");
+    }
+}
+
+#[test]
 fn a_member_is_removed_after_its_session_timeout() {
     let mut store = Store::stable();
     store.pass(9_000, &["a"]);
