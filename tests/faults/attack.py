@@ -4,9 +4,9 @@ served.
 
 Beside 100 clients that ask for 50 MiB and stop reading, 3 uploads of 99 MiB that stall, 60 connections with unread
 Metadata, an OffsetFetch of 24 MB, joins without an id and long regular expressions, resident memory stays within
-`request_memory` + `reply_memory` + `cache_memory` + 24 KiB a connection + 16 MiB, and every honest
-request is answered correctly within ANSWER_SECONDS_MAX. When the attackers are gone, the memory of requests and replies is free again, the broker
-stops well, and nothing in its store is damaged. The times of honest clients are shown beside those without attackers.
+`request_memory` + `reply_memory` + `cache_memory` + 24 KiB a connection + 16 MiB, and every honest request is answered
+correctly within ANSWER_SECONDS_MAX. When the attackers are gone, the memory of requests and replies is free again, the
+broker stops well, and nothing in its store is damaged. The times of honest clients are shown beside those without attackers.
 
     attack.py --binary PATH [--seconds 8] [--json FILE] [--parts "fetches,uploads"]
 

@@ -17,7 +17,7 @@ LARGE_PARTITIONS = 5
 MIB = 1 << 20
 PAUSE = 0.05
 BEGIN_SECONDS_MAX = 120
-# Within seconds, on a machine that is busy with other work as well: a tenth of it is usual beside the attackers.
+# Within seconds, on a machine that is busy with other work as well. On an idle one the slowest take about a quarter of it.
 ANSWER_SECONDS_MAX = 30
 # A client that gets no processor for so long cannot keep the broker's `stall_timeout`, and is closed with good reason.
 STARVED_SECONDS = 1.5
