@@ -23,13 +23,15 @@
 //!   ConsumerGroupHeartbeat goes on the listener), client metrics of that of GetTelemetrySubscriptions; all others are of
 //!   the service of what names no topic.
 //! - *Groups and transactions*: rules with topics do not apply to their APIs, whatever topics they name,
-//!   because one service coordinates a group. Rules with only listeners and APIs do.
+//!   because one service coordinates a group. Rules with only listeners and APIs do. A transaction has topics of the service
+//!   of its transactional id only: that service refuses to add others, and the others refuse to append for it, both with
+//!   INVALID_TXN_STATE. Offsets that it commits may be of any topics.
 //! - *Producer ids* are of the service that answers InitProducerId on the listener. A Produce to another service says
 //!   which that is (`Call::origin`), so that it does not take them for its own.
 //! - *Fetch* waits for its parts together, and route has the sessions: see `fetch/mod.rs`.
 //!
-//! **How it refuses.** What cannot be split is every other API that names topics: ElectLeaders and
-//! AlterPartitionReassignments. With topics of several services they are refused with INVALID_REQUEST and a message
+//! **How it refuses.** What cannot be split is every other API that names topics: ElectLeaders,
+//! AlterPartitionReassignments and WriteTxnMarkers. With topics of several services they are refused with INVALID_REQUEST and a message
 //! that says so. A body that cannot be read closes the connection, as Kafka does.
 //!
 //! ```toml

@@ -10,7 +10,7 @@
 //! partitions, first asks all parts for what there is.
 //!
 //! *Parked parts.* In a session, a part that still waits when the client is answered is kept, and is this part of the
-//! client's next request if that changes nothing of it; else it is dropped and asked anew, in a new session with its
+//! client's next request if that changes nothing of it, and has the same isolation level; else it is dropped and asked anew, in a new session with its
 //! service, because nobody can say whether the dropped call has advanced the old one. A kept part is polled by the next
 //! request, never by a task of its own.
 //!
@@ -169,7 +169,7 @@ fn full(
     replaced: Option<FetchSession>,
     ids: &IdOwners,
 ) -> Plan {
-    let mut session = FetchSession::new(request.is_by_id);
+    let mut session = FetchSession::new(request.is_by_id, request.terms.clone());
     let mut order = HashMap::with_capacity(request.wanted.len());
     // Both epochs close the session with the service that is named.
     let epoch = request.session.epoch;
@@ -195,6 +195,7 @@ fn incremental(
     mut session: FetchSession,
     ids: &IdOwners,
 ) -> Result<Plan, ErrorCode> {
+    session.read_as(&request.terms);
     for (place, position) in request.wanted {
         let known = session.service_of(&place);
         let service = known.unwrap_or_else(|| owner_of(candidates, ids, &place.topic));

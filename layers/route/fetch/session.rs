@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use kernel::split::fetch::{FetchRequest, Place, Position, SessionFields, TopicKey};
+use kernel::split::fetch::{FetchRequest, FetchTerms, Place, Position, SessionFields, TopicKey};
 use kernel::{ErrorCode, Session, TopicId};
 use parking_lot::Mutex;
 
@@ -25,6 +25,8 @@ pub(super) struct FetchSession {
     /// The epoch that the client's next request must have.
     epoch: i32,
     is_by_id: bool,
+    /// What the last request said of all partitions.
+    terms: FetchTerms,
     /// The parts, one for each service that has partitions of it.
     pub(super) shares: Vec<Share>,
     held: Held,
@@ -109,9 +111,17 @@ impl FetchSessions {
 
 impl FetchSession {
     /// A session without partitions.
-    pub(super) fn new(is_by_id: bool) -> Self {
-        let held = Held::default();
-        Self { id: 0, epoch: INITIAL_EPOCH, is_by_id, shares: Vec::new(), held, is_too_large: false }
+    pub(super) fn new(is_by_id: bool, terms: FetchTerms) -> Self {
+        let (shares, held) = (Vec::new(), Held::default());
+        Self { id: 0, epoch: INITIAL_EPOCH, is_by_id, terms, shares, held, is_too_large: false }
+    }
+
+    /// Takes over the terms of a request. A part that was kept for another reader is of no use to it.
+    pub(super) fn read_as(&mut self, terms: &FetchTerms) {
+        if !self.terms.is_same_reader(terms) {
+            self.shares.iter_mut().for_each(Share::drop_pending);
+        }
+        self.terms = terms.clone();
     }
 
     fn check(&self, request: &FetchRequest) -> Result<(), ErrorCode> {

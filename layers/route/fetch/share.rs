@@ -99,7 +99,7 @@ impl Share {
     }
 
     /// A call that is dropped may or may not have advanced the session: the next one opens another.
-    fn drop_pending(&mut self) {
+    pub(super) fn drop_pending(&mut self) {
         if self.pending.take().is_some() && self.session.epoch != FINAL_EPOCH {
             self.session.epoch = INITIAL_EPOCH;
         }

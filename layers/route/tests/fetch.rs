@@ -14,6 +14,7 @@ struct Client {
     session: Arc<Session>,
     id: i64,
     epoch: i64,
+    isolation: i64,
 }
 
 /// What a fetch brought: records by topic id.
@@ -25,7 +26,7 @@ impl Client {
         let rules = vec![rule(&[], &[], &["legacy.*"], "legacy")];
         let settings = Settings { default: "local".to_owned(), rules };
         let route = Route::new(&settings, vec![local.named(), legacy.named()]).unwrap();
-        Self { route, local, legacy, session: Session::for_tests(), id: 0, epoch: 0 }
+        Self { route, local, legacy, session: Session::for_tests(), id: 0, epoch: 0, isolation: 0 }
     }
 
     fn call(&self, topics: &[TopicId], forgotten: &[TopicId], min_bytes: i64) -> Call {
@@ -41,6 +42,7 @@ impl Client {
             ("MaxWaitMs", Value::Int(WAIT_MS)),
             ("MinBytes", Value::Int(min_bytes)),
             ("MaxBytes", Value::Int(1 << 20)),
+            ("IsolationLevel", Value::Int(self.isolation)),
             ("SessionId", Value::Int(self.id)),
             ("SessionEpoch", Value::Int(self.epoch)),
             ("Topics", Value::Array(topics.iter().map(topic).collect())),
@@ -162,6 +164,21 @@ async fn a_kept_part_that_changes_is_dropped_and_asked_for_everything() {
     let id = asked[0].request.get("SessionId").unwrap().as_int().unwrap();
     assert_eq!((asked.len(), epoch(&asked[0]), topics(&asked[0])), (1, 0, 1), "a new session");
     assert_ne!(id, 0, "which closes the old one");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_kept_part_of_another_isolation_level_is_dropped() {
+    let mut client = Client::opened().await;
+    client.legacy.append(LEGACY_ORDERS, b"one");
+    client.fetch(&[]).await.unwrap();
+    let kept = client.local.take_asked();
+    client.isolation = 1;
+    client.legacy.append(LEGACY_ORDERS, b"two");
+    client.fetch(&[LEGACY_ORDERS]).await.unwrap();
+    assert!(*kept[0].is_dropped.lock());
+    let asked = client.local.take_asked();
+    let level = asked[0].request.get("IsolationLevel").unwrap().as_int();
+    assert_eq!((asked.len(), level, topics(&asked[0])), (1, Some(1), 1), "for everything, as the new reader");
 }
 
 #[tokio::test(start_paused = true)]

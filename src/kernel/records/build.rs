@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{Batch, CODEC_MASK, CRC_FROM, Codec, CodecError, HEADER_BYTES, NO_PRODUCER_ID};
+use super::{Batch, CODEC_MASK, CRC_FROM, Codec, CodecError, HEADER_BYTES, NO_PRODUCER_ID, TRANSACTIONAL};
 
 /// A record to append to a batch.
 #[derive(Debug, Clone, Copy, Default)]
@@ -22,6 +22,7 @@ pub struct NewRecord<'a> {
 pub struct BatchBuilder {
     codec: Codec,
     producer: (i64, i16, i32),
+    is_transactional: bool,
     base_timestamp: i64,
     max_timestamp: i64,
     count: i32,
@@ -35,6 +36,7 @@ impl BatchBuilder {
         Self {
             codec,
             producer: (NO_PRODUCER_ID, -1, -1),
+            is_transactional: false,
             base_timestamp: 0,
             max_timestamp: i64::MIN,
             count: 0,
@@ -46,6 +48,12 @@ impl BatchBuilder {
     /// Makes it a batch of an idempotent producer.
     pub fn producer(mut self, id: i64, epoch: i16, base_sequence: i32) -> Self {
         self.producer = (id, epoch, base_sequence);
+        self
+    }
+
+    /// Makes it a batch in a transaction of its producer.
+    pub fn transactional(mut self) -> Self {
+        self.is_transactional = true;
         self
     }
 
@@ -89,7 +97,8 @@ impl BatchBuilder {
         let mut batch = vec![0; HEADER_BYTES];
         batch[12..16].copy_from_slice(&(-1i32).to_be_bytes());
         batch[16] = 2;
-        batch[21..23].copy_from_slice(&self.codec.bits().to_be_bytes());
+        let attributes = self.codec.bits() | if self.is_transactional { TRANSACTIONAL } else { 0 };
+        batch[21..23].copy_from_slice(&attributes.to_be_bytes());
         batch[23..27].copy_from_slice(&(self.count - 1).to_be_bytes());
         batch[27..35].copy_from_slice(&self.base_timestamp.to_be_bytes());
         batch[35..43].copy_from_slice(&self.max_timestamp.to_be_bytes());
@@ -102,7 +111,7 @@ impl BatchBuilder {
     }
 }
 
-fn put_varint(output: &mut Vec<u8>, value: i64) {
+pub(super) fn put_varint(output: &mut Vec<u8>, value: i64) {
     let mut rest = ((value << 1) ^ (value >> 63)) as u64;
     while rest >= 0x80 {
         output.push(rest as u8 | 0x80);
@@ -122,7 +131,7 @@ fn put_nullable(output: &mut Vec<u8>, bytes: Option<&[u8]>) {
 }
 
 /// Writes length and CRC.
-fn seal(mut batch: Vec<u8>) -> Bytes {
+pub(super) fn seal(mut batch: Vec<u8>) -> Bytes {
     let length = (batch.len() - super::PREFIX_BYTES) as i32;
     batch[8..12].copy_from_slice(&length.to_be_bytes());
     let crc = crc32c::crc32c(&batch[CRC_FROM..]);

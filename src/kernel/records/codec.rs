@@ -41,7 +41,7 @@ impl std::error::Error for CodecError {}
 
 /// The first bytes of the stream format that Java's snappy writes: its name, version and oldest reader.
 pub(super) const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
-const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
+pub(super) const XERIAL_BLOCK_BYTES: usize = 32 * 1024;
 
 impl Codec {
     /// All codecs, in the order of their bits.

@@ -6,16 +6,23 @@
 
 mod build;
 mod codec;
+pub mod control;
+mod fields;
 mod iterate;
 mod open;
+mod pack;
 mod pieces;
+mod retain;
 mod snappy;
+mod stored;
 mod walk;
 
 pub use build::{BatchBuilder, NewRecord, recompress};
 pub use codec::{Codec, CodecError};
 use iterate::BatchHeader;
 pub use iterate::{Record, RecordHeader, Records};
+pub use retain::Selection;
+pub use stored::StoredRecord;
 pub use walk::{BadRecords, RecordTimes, WalkedRecord};
 
 use std::fmt;
@@ -41,6 +48,8 @@ pub const LOG_APPEND_TIME: i16 = 0x08;
 pub(crate) const CODEC_MASK: i16 = 0x07;
 const TRANSACTIONAL: i16 = 0x10;
 const CONTROL: i16 = 0x20;
+/// The attribute bit of a batch whose base timestamp is its delete horizon (KIP-534). A cleaner sets it.
+pub const DELETE_HORIZON: i16 = 0x40;
 
 /// Why a batch cannot be accepted. Each is one Kafka error code.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -215,6 +224,12 @@ impl Batch {
     /// Whether it is a control batch.
     pub fn is_control(&self) -> bool {
         self.attributes() & CONTROL != 0
+    }
+
+    /// When tombstones in the batch, or the marker that it is, may go, in ms since the epoch; `None` until a cleaning has
+    /// found that one could go (KIP-534).
+    pub fn delete_horizon_ms(&self) -> Option<i64> {
+        (self.attributes() & DELETE_HORIZON != 0).then(|| self.base_timestamp())
     }
 
     /// Offset of the last record, counted from the base offset.

@@ -183,8 +183,14 @@ fn a_walk_sees_every_record_wherever_pieces_end() {
             let value =
                 vec![index as u8; (index * index % 701) as usize * if index % 97 == 0 { 400 } else { 1 }];
             let timestamp = if index % 5 == 0 { NO_TIMESTAMP } else { 1_000 + index * 7 % 1_009 };
-            builder.push(NewRecord { timestamp, value: Some(&value), ..NewRecord::default() });
-            sent.push(WalkedRecord { index: index as i32, timestamp });
+            let key = (index % 3 > 0).then(|| vec![b'k'; (index % 3 - 1) as usize]);
+            builder.push(NewRecord {
+                timestamp,
+                key: key.as_deref(),
+                value: Some(&value),
+                ..NewRecord::default()
+            });
+            sent.push(WalkedRecord { index: index as i32, timestamp, has_key: key.is_some() });
         }
         let batch = Batch::check_header(builder.build().unwrap()).unwrap();
         let mut seen = Vec::new();

@@ -13,6 +13,7 @@ use std::fmt;
 use std::io::{self, BufRead};
 
 use super::CodecError;
+use super::fields::{Divided, Fault, Fields, Stopped, int, long, skip_nullable};
 
 /// A record, as a walk sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub struct WalkedRecord {
     pub index: i32,
     /// Milliseconds since the epoch, or [`NO_TIMESTAMP`](super::NO_TIMESTAMP).
     pub timestamp: i64,
+    /// Whether it has a key, which may be empty.
+    pub has_key: bool,
 }
 
 /// The timestamps of all records of a batch.
@@ -122,7 +125,7 @@ impl<E: FnMut(WalkedRecord)> Walk<'_, E> {
             };
             let Some(mut record) = ahead.split_off(..length) else { break };
             match fields(&mut record, self.index) {
-                Ok(timestamp_delta) => self.count(timestamp_delta, length),
+                Ok(found) => self.count(found, length),
                 Err(fault) => return Err(self.wrong(fault.what())),
             }
             rest = ahead;
@@ -139,7 +142,7 @@ impl<E: FnMut(WalkedRecord)> Walk<'_, E> {
         };
         divided.left = length;
         match fields(&mut divided, self.index) {
-            Ok(timestamp_delta) => self.count(timestamp_delta, length),
+            Ok(found) => self.count(found, length),
             Err(fault) => return Err(self.stopped(fault, divided.stopped)),
         }
         Ok(())
@@ -154,14 +157,14 @@ impl<E: FnMut(WalkedRecord)> Walk<'_, E> {
         Ok(length)
     }
 
-    fn count(&mut self, timestamp_delta: i64, length: usize) {
+    fn count(&mut self, (timestamp_delta, has_key): (i64, bool), length: usize) {
         let timestamp = self.announced.base_timestamp.wrapping_add(timestamp_delta);
         if timestamp < 0 {
             self.has_undated = true;
         } else {
             self.latest = self.latest.max(timestamp);
         }
-        (self.each)(WalkedRecord { index: self.index, timestamp });
+        (self.each)(WalkedRecord { index: self.index, timestamp, has_key });
         // Its length has at least a byte.
         self.bytes += length + 1;
         self.index += 1;
@@ -183,124 +186,15 @@ impl<E: FnMut(WalkedRecord)> Walk<'_, E> {
     }
 }
 
-/// Why a record cannot be read.
-enum Fault {
-    /// It ends within a number.
-    End,
-    Wrong(&'static str),
-}
-
-impl Fault {
-    fn what(&self) -> &'static str {
-        match self {
-            Fault::End => "ends within a number",
-            Fault::Wrong(what) => what,
-        }
-    }
-}
-
-/// Where the fields of one record are read from.
-trait Fields {
-    /// The next byte; `None` at the end.
-    fn byte(&mut self) -> Option<u8>;
-
-    /// Skips bytes; `false` if they are not all there.
-    fn skip(&mut self, bytes: usize) -> bool;
-
-    fn is_at_end(&self) -> bool;
-}
-
-impl Fields for &[u8] {
-    #[inline]
-    fn byte(&mut self) -> Option<u8> {
-        self.split_off_first().copied()
-    }
-
-    #[inline]
-    fn skip(&mut self, bytes: usize) -> bool {
-        self.split_off(..bytes).is_some()
-    }
-
-    #[inline]
-    fn is_at_end(&self) -> bool {
-        self.is_empty()
-    }
-}
-
-/// A record that does not lie in one piece of its source.
-struct Divided<'a> {
-    source: &'a mut dyn BufRead,
-    /// Bytes of the record that are still to be read.
-    left: usize,
-    stopped: Option<Stopped>,
-}
-
-/// Why a source gives no more bytes.
-enum Stopped {
-    Ended,
-    Failed(io::Error),
-}
-
-impl Divided<'_> {
-    /// The bytes at hand, at least one.
-    fn piece(&mut self) -> Option<&[u8]> {
-        match self.source.fill_buf() {
-            Ok([]) => {
-                self.stopped = Some(Stopped::Ended);
-                None
-            }
-            Ok(piece) => Some(piece),
-            Err(error) => {
-                self.stopped = Some(Stopped::Failed(error));
-                None
-            }
-        }
-    }
-
-    fn consume(&mut self, bytes: usize) {
-        self.source.consume(bytes);
-        self.left -= bytes;
-    }
-}
-
-impl Fields for Divided<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        if self.left == 0 {
-            return None;
-        }
-        let byte = self.piece()?.first().copied()?;
-        self.consume(1);
-        Some(byte)
-    }
-
-    fn skip(&mut self, bytes: usize) -> bool {
-        if bytes > self.left {
-            return false;
-        }
-        let mut rest = bytes;
-        while rest > 0 {
-            let Some(piece) = self.piece() else { return false };
-            let step = piece.len().min(rest);
-            self.consume(step);
-            rest -= step;
-        }
-        true
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.left == 0
-    }
-}
-
-/// Checks the fields of a record, and returns how much its timestamp differs from that of the batch.
+/// Checks the fields of a record, and returns how much its timestamp differs from that of the batch, and whether it has a key.
 #[inline]
-fn fields(record: &mut impl Fields, index: i32) -> Result<i64, Fault> {
+fn fields(record: &mut impl Fields, index: i32) -> Result<(i64, bool), Fault> {
     record.byte().ok_or(Fault::Wrong("is empty"))?; // The attributes of a record are unused.
     let timestamp_delta = long(record)?;
     if int(record)? != index {
         return Err(Fault::Wrong("has an offset that is not its place"));
     }
-    skip_nullable(record)?; // Key.
+    let has_key = skip_nullable(record)?;
     skip_nullable(record)?; // Value.
     let headers = int(record)?;
     if headers < 0 {
@@ -314,50 +208,9 @@ fn fields(record: &mut impl Fields, index: i32) -> Result<i64, Fault> {
         }
         skip_nullable(record)?;
     }
-    if record.is_at_end() { Ok(timestamp_delta) } else { Err(Fault::Wrong("is longer than what is in it")) }
-}
-
-/// Returns whether there was a value, which may be empty.
-#[inline]
-fn skip_nullable(record: &mut impl Fields) -> Result<bool, Fault> {
-    match int(record)? {
-        -1 => Ok(false),
-        length => {
-            let length =
-                usize::try_from(length).map_err(|_| Fault::Wrong("has a field of negative length"))?;
-            if record.skip(length) { Ok(true) } else { Err(Fault::Wrong("has a field that passes its end")) }
-        }
-    }
-}
-
-/// A zigzag varint of 32 bits, in at most five bytes: clients fail at longer ones.
-#[inline]
-fn int(record: &mut impl Fields) -> Result<i32, Fault> {
-    const TOO_LONG: Fault = Fault::Wrong("has a number of more than 32 bits");
-    let value = u32::try_from(varint(record, 28, TOO_LONG)?).map_err(|_| TOO_LONG)?;
-    Ok((value >> 1) as i32 ^ -((value & 1) as i32))
-}
-
-/// A zigzag varint of 64 bits, in at most ten bytes.
-#[inline]
-fn long(record: &mut impl Fields) -> Result<i64, Fault> {
-    let value = varint(record, 63, Fault::Wrong("has a number of more than 64 bits"))?;
-    Ok((value >> 1) as i64 ^ -((value & 1) as i64))
-}
-
-/// A varint whose last byte may be shifted so far.
-#[inline]
-fn varint(record: &mut impl Fields, shift_max: u32, too_long: Fault) -> Result<u64, Fault> {
-    let (mut value, mut shift) = (0_u64, 0);
-    loop {
-        let byte = record.byte().ok_or(Fault::End)?;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-        shift += 7;
-        if shift > shift_max {
-            return Err(too_long);
-        }
+    if record.is_at_end() {
+        Ok((timestamp_delta, has_key))
+    } else {
+        Err(Fault::Wrong("is longer than what is in it"))
     }
 }

@@ -16,6 +16,9 @@ use crate::malformed::Malformed;
 /// smallest form on the wire, so the size of the frame alone does not bound what decoding allocates.
 pub const ELEMENTS_MAX: usize = 250_000;
 
+/// The longest string. Kafka holds compact strings, whose length may be any number, to the same.
+const STRING_BYTES_MAX: i64 = i16::MAX as i64;
+
 /// A value found by the walk.
 #[derive(Debug, Clone)]
 pub struct Found<'a> {
@@ -368,6 +371,9 @@ impl<'a, V: Visit> Walker<'a, V> {
             Kind::String => i64::from(i16::from_be_bytes(self.array()?)),
             _ => i64::from(i32::from_be_bytes(self.array()?)),
         };
+        if matches!(kind, Kind::String) && length > STRING_BYTES_MAX {
+            return Err(Malformed(format!("{} has length {length}", field.name)));
+        }
         match usize::try_from(length) {
             Ok(length) => Ok(RawValue::Bytes(self.take(length)?)),
             Err(_) if length == -1 && self.may_be_null(field) => Ok(RawValue::Null),

@@ -154,6 +154,20 @@ fn the_number_of_elements_is_bounded_however_small_they_are() {
 }
 
 #[test]
+fn a_compact_string_is_no_longer_than_others() {
+    let find_coordinator = schema::message(10, Direction::Request).unwrap();
+    let body = |length: usize| {
+        let mut body = Vec::new();
+        put_varint(&mut body, length as u32 + 1);
+        body.extend([&b"x".repeat(length)[..], &[0, 0]].concat());
+        body
+    };
+    assert!(walk::check(find_coordinator, 3, &body(32_767)).is_ok());
+    let Malformed(why) = walk::check(find_coordinator, 3, &body(32_768)).unwrap_err();
+    assert!(why.contains("length 32768"), "{why}");
+}
+
+#[test]
 fn the_marker_of_a_nullable_struct_is_one_or_minus_one() {
     let message = schema::message(75, Direction::Request).unwrap();
     let default = value::default_struct(message.fields, 0);

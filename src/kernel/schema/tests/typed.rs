@@ -22,7 +22,8 @@ macro_rules! for_each_request {
             FindCoordinatorRequest JoinGroupRequest HeartbeatRequest LeaveGroupRequest SyncGroupRequest
             DescribeGroupsRequest ListGroupsRequest SaslHandshakeRequest ApiVersionsRequest CreateTopicsRequest
             DeleteTopicsRequest DeleteRecordsRequest InitProducerIdRequest OffsetForLeaderEpochRequest
-            AddPartitionsToTxnRequest AddOffsetsToTxnRequest EndTxnRequest TxnOffsetCommitRequest
+            AddPartitionsToTxnRequest AddOffsetsToTxnRequest EndTxnRequest WriteTxnMarkersRequest
+            TxnOffsetCommitRequest DescribeTransactionsRequest ListTransactionsRequest
             DescribeAclsRequest DescribeConfigsRequest AlterConfigsRequest DescribeLogDirsRequest
             SaslAuthenticateRequest CreatePartitionsRequest DeleteGroupsRequest IncrementalAlterConfigsRequest
             OffsetDeleteRequest DescribeClientQuotasRequest DescribeClusterRequest DescribeProducersRequest

@@ -142,10 +142,15 @@ impl FetchAnswer {
         Ok(reply)
     }
 
-    /// Lets go of the records, as if there were none, and of the reply memory that they hold. The client asks for them
-    /// again.
+    /// Lets go of the records, as if there were none, and of what a reader of committed records would skip of them, and of
+    /// the reply memory that they hold. The client asks for them again.
     pub fn release_records(&mut self) {
-        self.partitions.iter_mut().for_each(|partition| partition.records = Records::default());
+        for FetchedPartition { data, records, .. } in &mut self.partitions {
+            *records = Records::default();
+            if let Some(aborted) = &mut data.aborted_transactions {
+                *aborted = Vec::new();
+            }
+        }
         self.rest.lease = Lease::default();
     }
 
@@ -154,5 +159,40 @@ impl FetchAnswer {
         self.release_records();
         self.partitions.clear();
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::fetch_response::AbortedTransaction;
+
+    use super::*;
+
+    /// A response of a partition that has records of an aborted transaction.
+    fn answer() -> FetchAnswer {
+        let aborted = AbortedTransaction::default().with_producer_id(7.into()).with_first_offset(3);
+        let data = PartitionData::default()
+            .with_last_stable_offset(5)
+            .with_aborted_transactions(Some(vec![aborted]))
+            .with_records(Some(Bytes::from_static(b"records")));
+        let topic = FetchableTopicResponse::default().with_partitions(vec![data]);
+        let body = encode(&FetchResponse::default().with_responses(vec![topic]), 12).unwrap();
+        FetchAnswer::read(12, Reply::new(body)).unwrap()
+    }
+
+    fn told(answer: FetchAnswer) -> PartitionData {
+        let reply = answer.write(12).unwrap();
+        let response: FetchResponse = decode(&reply.body, 12).unwrap();
+        response.responses[0].partitions[0].clone()
+    }
+
+    #[test]
+    fn aborted_transactions_go_with_the_records_that_they_are_about() {
+        let data = told(answer());
+        assert_eq!((data.last_stable_offset, data.aborted_transactions.map(|list| list.len())), (5, Some(1)));
+        let mut released = answer();
+        released.release_records();
+        let data = told(released);
+        assert_eq!((data.last_stable_offset, data.aborted_transactions), (5, Some(Vec::new())));
     }
 }

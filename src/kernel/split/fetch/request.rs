@@ -43,6 +43,15 @@ impl FetchTerms {
     pub fn waiting(&self, min_bytes: i32, max_wait_ms: i32) -> Self {
         Self { max_wait_ms, min_bytes, ..self.clone() }
     }
+
+    /// Whether both are of the same reader. An answer to the one is no answer to the other if not: with another isolation
+    /// level a log ends elsewhere.
+    pub fn is_same_reader(&self, other: &Self) -> bool {
+        let reader = |terms: &Self| {
+            (terms.isolation_level, terms.replica_id, terms.replica_epoch, Arc::clone(&terms.rack))
+        };
+        reader(self) == reader(other)
+    }
 }
 
 /// Where a client is in a partition, and how much it wants of it.
