@@ -7,11 +7,11 @@ use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use kernel::records::Record;
 
 use crate::client::consumer::{Assignment, Fetched, Outage, Settings};
-use crate::client::{Cluster, Consumer};
+use crate::client::{Cluster, Consumer, Isolation};
 
 use super::connect::Connect;
 use super::json::Outgoing;
@@ -26,6 +26,7 @@ const BUFFER_BYTES: usize = 64 << 10;
 #[command(after_help = "Examples:\n  \
     yagura consume greetings\n  \
     yagura consume scores --from -10 --key-separator : --follow\n  \
+    yagura consume payments --isolation read_committed\n  \
     yagura consume orders --format json --from @1767225600000 | jq .value")]
 pub(crate) struct Consume {
     /// The topic.
@@ -42,6 +43,9 @@ pub(crate) struct Consume {
     /// Wait for new records at the end until interrupted.
     #[arg(long, short)]
     follow: bool,
+    /// Read all records, or only those that are committed: up to the first open transaction, without aborted ones.
+    #[arg(long, value_enum, value_name = "LEVEL", default_value_t = IsolationArg::ReadUncommitted)]
+    isolation: IsolationArg,
     /// Print the key and this before the value. \t is a tab.
     #[arg(long, value_name = "S", value_parser = output::separator)]
     key_separator: Option<String>,
@@ -58,6 +62,23 @@ pub(crate) struct Consume {
     connect: Connect,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum IsolationArg {
+    #[value(name = "read_uncommitted")]
+    ReadUncommitted,
+    #[value(name = "read_committed")]
+    ReadCommitted,
+}
+
+impl From<IsolationArg> for Isolation {
+    fn from(level: IsolationArg) -> Self {
+        match level {
+            IsolationArg::ReadUncommitted => Isolation::ReadUncommitted,
+            IsolationArg::ReadCommitted => Isolation::ReadCommitted,
+        }
+    }
+}
+
 impl Consume {
     pub(crate) async fn run(self) -> Result<ExitCode, Failure> {
         if self.format == LineFormat::Json && (self.key_separator.is_some() || self.header) {
@@ -67,7 +88,8 @@ impl Consume {
         let cluster = self.connect.cluster().await?;
         let assignments = self.assignments(&cluster).await?;
         let name = cluster.name();
-        let mut consumer = Consumer::open(cluster, &self.topic, assignments, Settings::default()).await?;
+        let settings = Settings { isolation: self.isolation.into(), ..Settings::default() };
+        let mut consumer = Consumer::open(cluster, &self.topic, assignments, settings).await?;
         consumer.on_outage(move |outage| match outage {
             Outage::Began => output::print_error(format!("{name} does not answer; trying again")),
             Outage::Ended => output::print_error(format!("{name} answers again")),
@@ -91,22 +113,49 @@ impl Consume {
         }
         partitions.sort_unstable();
         partitions.dedup();
-        let ends = cluster.ends(&self.topic, &partitions).await?;
+        let isolation = Isolation::from(self.isolation);
+        let all = cluster.ends(&self.topic, &partitions).await?;
+        let ends = match isolation {
+            Isolation::ReadUncommitted => all.clone(),
+            Isolation::ReadCommitted => cluster.ends_as(&self.topic, &partitions, isolation).await?,
+        };
+        if let Some(sentence) = self.held_back(&partitions, &ends, &all) {
+            output::print_error(sentence);
+        }
+        // An offset behind the last stable one is there, too: what follows it comes once it is committed.
+        let bounds = if matches!(self.from, Start::Offset(_)) { all } else { ends.clone() };
         let times = match self.from {
             Start::Timestamp(at) => {
                 let asked: Vec<(i32, i64)> = partitions.iter().map(|partition| (*partition, at)).collect();
-                cluster.list_offsets(&self.topic, &asked).await?
+                cluster.list_offsets_as(&self.topic, &asked, isolation).await?
             }
             _ => vec![None; partitions.len()],
         };
         let mut assignments = Vec::with_capacity(partitions.len());
-        for ((partition, (earliest, latest)), at_time) in partitions.into_iter().zip(ends).zip(times) {
+        let places = partitions.into_iter().zip(ends).zip(bounds).zip(times);
+        for (((partition, (_, end)), (earliest, latest)), at_time) in places {
             let offset = self.from.offset(earliest, latest, at_time).map_err(|reason| {
                 Failure::Failed(format!("partition {partition} of topic {:?}: {reason}", self.topic))
             })?;
-            assignments.push(Assignment { partition, offset, until: (!self.follow).then_some(latest) });
+            assignments.push(Assignment { partition, offset, until: (!self.follow).then_some(end) });
         }
         Ok(assignments)
+    }
+
+    /// Says that an open transaction holds records back, if so: silence would look as if they were not there.
+    fn held_back(&self, partitions: &[i32], ends: &[(i64, i64)], all: &[(i64, i64)]) -> Option<String> {
+        let places = partitions.iter().zip(ends).zip(all);
+        let mut held = places.filter(|((_, (_, stable)), (_, latest))| stable < latest);
+        let ((partition, (_, stable)), (_, latest)) = held.next()?;
+        let more = match held.count() {
+            0 => String::new(),
+            more => format!(", and so in {more} more"),
+        };
+        let topic = &self.topic;
+        Some(format!(
+            "offsets {stable} to {} of partition {partition} are held back by an open transaction{more}; `yagura txn open --topic {topic}` shows whose",
+            latest - 1
+        ))
     }
 
     async fn copy(&self, consumer: &mut Consumer, output: &mut impl Write) -> Result<(), Failure> {
@@ -187,6 +236,32 @@ mod tests {
         let mut output = Vec::new();
         line.consume.write(3, record, &mut output).unwrap();
         String::from_utf8(output).unwrap()
+    }
+
+    #[test]
+    fn all_records_are_read_unless_committed_ones_are_asked_for() {
+        let level = |words: &str| {
+            let line = Line::try_parse_from(words.split_whitespace()).ok()?;
+            Some(Isolation::from(line.consume.isolation))
+        };
+        assert_eq!(level("consume t"), Some(Isolation::ReadUncommitted));
+        assert_eq!(level("consume t --isolation read_uncommitted"), Some(Isolation::ReadUncommitted));
+        assert_eq!(level("consume t --isolation read_committed"), Some(Isolation::ReadCommitted));
+        assert_eq!(level("consume t --isolation serializable"), None);
+    }
+
+    #[test]
+    fn what_a_transaction_holds_back_is_said() {
+        let line = Line::try_parse_from("consume orders".split_whitespace()).unwrap();
+        let said = |stable: [i64; 3]| {
+            let ends = stable.map(|stable| (0, stable));
+            line.consume.held_back(&[0, 1, 2], &ends, &[(0, 10), (0, 10), (0, 10)])
+        };
+        assert_eq!(said([10, 10, 10]), None);
+        let one = "offsets 8 to 9 of partition 1 are held back by an open transaction";
+        let rest = "; `yagura txn open --topic orders` shows whose";
+        assert_eq!(said([10, 8, 10]), Some(format!("{one}{rest}")));
+        assert_eq!(said([10, 8, 0]), Some(format!("{one}, and so in 1 more{rest}")));
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod produce;
 mod start;
 mod store;
 mod topic;
+mod txn;
 
 use output::Failure;
 
@@ -57,6 +58,7 @@ enum Command {
     Explain(Explain),
     Topic(topic::Topic),
     Group(group::GroupArgs),
+    Txn(txn::Txn),
     Produce(produce::Produce),
     Consume(consume::Consume),
     Perf(perf::Perf),
@@ -173,6 +175,7 @@ impl Cli {
             Some(Command::Explain(args)) => args.run(),
             Some(Command::Topic(args)) => output::block_on(args.run()),
             Some(Command::Group(args)) => output::block_on(args.run()),
+            Some(Command::Txn(args)) => output::block_on(args.run()),
             Some(Command::Produce(args)) => output::block_on(args.run()),
             Some(Command::Consume(args)) => output::block_on(args.run()),
             Some(Command::Perf(args)) => output::block_on(args.run()),
@@ -224,6 +227,13 @@ mod tests {
             "yagura group describe a b",
             "yagura group reset g --topic t --partition 1 --to -5 --execute",
             "yagura group delete a b",
+            "yagura txn list --state Ongoing --state Empty --producer-id 7 --duration 1m --id-pattern a.* --format json",
+            "yagura txn describe a b --format json",
+            "yagura txn open --topic t --partition 0 --partition 1 --format json",
+            "yagura txn terminate a --execute",
+            "yagura txn find-hanging --topic t --partition 0 --partition 1 --max-transaction-timeout 1h",
+            "yagura txn abort --topic t --partition 0 --start-offset 17 --execute",
+            "yagura txn abort --topic t --partition 0 --producer-id 7",
             "yagura produce t --key-separator : --header a=b --partition 1 --acks all --compression zstd",
             "yagura produce t --format json",
             "yagura produce t --null-value NULL --quiet",
@@ -261,6 +271,13 @@ mod tests {
             "yagura topic list --timeout 5",
             "yagura group reset g --topic t",
             "yagura group reset g --topic t --to yesterday",
+            "yagura txn list --duration 5",
+            "yagura txn describe",
+            "yagura txn open --partition 0",
+            "yagura txn terminate",
+            "yagura txn find-hanging --partition 0",
+            "yagura txn abort --topic t --partition 0",
+            "yagura txn abort --topic t --start-offset 17",
             "yagura perf consume t --format json --json",
             "yagura perf consume t --format value",
             "yagura produce t --acks 2",

@@ -7,9 +7,11 @@ use clap::{Args, Subcommand};
 use kernel::ErrorCode;
 use serde_json::json;
 
-use crate::client::Cluster;
 use crate::client::admin::Config;
 use crate::client::cluster;
+use crate::client::error::ErrorKind;
+use crate::client::transactions::ActiveProducer;
+use crate::client::{Cluster, Error, Isolation};
 
 use super::connect::Connect;
 use super::output::{self, Failure, Format};
@@ -62,9 +64,12 @@ struct List {
     connect: Connect,
 }
 
-/// Show partitions, leaders, offsets, and the configs that were set.
+/// Show partitions, leaders, offsets, open transactions, and the configs that were set.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  yagura topic describe orders")]
+#[command(
+    after_help = "Readers of committed records get what is before the last stable offset; `yagura txn list` and `yagura txn find-hanging` tell what holds it up. What compaction has done is in the broker's metrics (yagura_cleaner_*, yagura_partition_clean_end_offset).\n\n\
+    Example:\n  yagura topic describe orders"
+)]
 struct Describe {
     /// The topics.
     #[arg(required = true, value_name = "NAME")]
@@ -186,12 +191,46 @@ impl Describe {
     }
 }
 
+/// Where a partition is, and its offsets.
+struct Place {
+    /// The address of its leader.
+    address: String,
+    /// Log start offset.
+    earliest: i64,
+    /// Log end offset.
+    latest: i64,
+    /// Last stable offset: before the log end offset while a transaction is open.
+    last_stable: i64,
+    /// Transactions that are open here; `None` if the broker does not tell.
+    open: Option<usize>,
+}
+
 /// The description of a topic.
 struct Description {
     topic: Arc<cluster::Topic>,
-    /// For each partition: its leader's address, log start offset and log end offset.
-    places: Vec<(String, i64, i64)>,
+    /// For each partition.
+    places: Vec<Place>,
     configs: Vec<Config>,
+}
+
+/// How many transactions are open in each partition. A broker before Kafka 2.8 does not tell, nor does one that does not let
+/// this user read the topic.
+async fn open_transactions(
+    cluster: &Cluster,
+    topic: &str,
+    partitions: &[i32],
+) -> Result<Vec<Option<usize>>, Error> {
+    let is_open = |producer: &&ActiveProducer| producer.start_offset.is_some();
+    match cluster.producers(topic, partitions).await {
+        Ok(all) => Ok(all.iter().map(|producers| Some(producers.iter().filter(is_open).count())).collect()),
+        Err(error)
+            if error.kind() == ErrorKind::Unsupported
+                || error.code() == Some(ErrorCode::TopicAuthorizationFailed) =>
+        {
+            Ok(vec![None; partitions.len()])
+        }
+        Err(error) => Err(error),
+    }
 }
 
 impl Description {
@@ -199,27 +238,35 @@ impl Description {
         let topic = cluster.topic(name).await?;
         let partitions: Vec<i32> = topic.partitions.iter().map(|at| at.index).collect();
         let ends = cluster.ends(name, &partitions).await?;
-        let places = topic.partitions.iter().zip(ends).map(|(at, (earliest, latest))| {
+        // After them, so that without transactions it is not before them, whatever is appended meanwhile.
+        let stable = cluster.ends_as(name, &partitions, Isolation::ReadCommitted).await?;
+        let open = open_transactions(cluster, name, &partitions).await?;
+        let mut places = Vec::with_capacity(partitions.len());
+        let ends = ends.into_iter().zip(stable).zip(open);
+        for (at, (((earliest, latest), (_, last_stable)), open)) in topic.partitions.iter().zip(ends) {
             let address = cluster.address(at.leader).map_or("none".to_owned(), |address| address.to_string());
-            (address, earliest, latest)
-        });
-        let places = places.collect();
+            places.push(Place { address, earliest, latest, last_stable: last_stable.min(latest), open });
+        }
         let mut configs = cluster.topic_configs(name).await?;
         configs.retain(|config| config.is_of_topic);
         Ok(Description { topic, places, configs })
     }
 
     fn text(&self) -> String {
-        let header = ["partition", "leader", "address", "earliest", "latest", "records"];
+        let header =
+            ["partition", "leader", "address", "earliest", "last stable", "latest", "offsets", "open txns"];
         let mut rows = vec![header.map(str::to_owned).to_vec()];
-        for (at, (address, earliest, latest)) in self.topic.partitions.iter().zip(&self.places) {
+        for (at, place) in self.topic.partitions.iter().zip(&self.places) {
+            let Place { address, earliest, latest, last_stable, open } = place;
             rows.push(vec![
                 at.index.to_string(),
                 at.leader.to_string(),
                 address.clone(),
                 earliest.to_string(),
+                last_stable.to_string(),
                 latest.to_string(),
                 (latest - earliest).to_string(),
+                open.map_or("unknown".to_owned(), |open| open.to_string()),
             ]);
         }
         let configs = self.configs.iter().map(|config| {
@@ -237,18 +284,19 @@ impl Description {
     }
 
     fn json(&self) -> serde_json::Value {
-        let partitions =
-            self.topic.partitions.iter().zip(&self.places).map(|(at, (address, earliest, latest))| {
-                json!({
-                    "partition": at.index,
-                    "leader": at.leader,
-                    "address": address,
-                    "replicas": at.replicas,
-                    "in_sync_replicas": at.in_sync_replicas,
-                    "earliest": earliest,
-                    "latest": latest,
-                })
-            });
+        let partitions = self.topic.partitions.iter().zip(&self.places).map(|(at, place)| {
+            json!({
+                "partition": at.index,
+                "leader": at.leader,
+                "address": place.address,
+                "replicas": at.replicas,
+                "in_sync_replicas": at.in_sync_replicas,
+                "earliest": place.earliest,
+                "latest": place.latest,
+                "last_stable": place.last_stable,
+                "open_transactions": place.open,
+            })
+        });
         let configs = self.configs.iter().map(|config| (config.name.clone(), json!(config.value)));
         let configs: serde_json::Map<String, serde_json::Value> = configs.collect();
         let without = self.configs.iter().filter_map(|config| Some((config, config.no_effect.as_ref()?)));
@@ -344,6 +392,10 @@ mod tests {
 
     use super::*;
 
+    fn place(earliest: i64, latest: i64) -> Place {
+        Place { address: "localhost:9092".to_owned(), earliest, latest, last_stable: latest, open: Some(0) }
+    }
+
     fn description() -> Description {
         let partitions = (0..2).map(|index| cluster::Partition {
             index,
@@ -366,7 +418,7 @@ mod tests {
         };
         Description {
             topic: Arc::new(topic),
-            places: vec![("localhost:9092".to_owned(), 0, 120), ("localhost:9092".to_owned(), 5, 5)],
+            places: vec![place(0, 120), place(5, 5)],
             configs: vec![
                 config("retention.ms", "1000", None),
                 config("segment.ms", "5", Some("there are no segments")),
@@ -381,10 +433,27 @@ mod tests {
             "topic orders  id AAAAAAAAAAAAAAAAAAAAAA  2 partitions\n\
              config retention.ms=1000\n\
              config segment.ms=5  (no effect here, because there are no segments)\n\
-             partition  leader  address         earliest  latest  records\n        \
-             0       1  localhost:9092         0     120      120\n        \
-             1       1  localhost:9092         5       5        0\n"
+             partition  leader  address         earliest  last stable  latest  offsets  open txns\n        \
+             0       1  localhost:9092         0          120     120      120          0\n        \
+             1       1  localhost:9092         5            5       5        0          0\n"
         );
+    }
+
+    #[test]
+    fn what_holds_the_last_stable_offset_up_is_shown_if_it_is_known() {
+        let mut description = description();
+        description.places[0].last_stable = 90;
+        description.places[0].open = Some(2);
+        description.places[1].open = None;
+        let text = description.text();
+        let rows: Vec<Vec<&str>> =
+            text.lines().skip(4).map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(rows[0][4..], ["90", "120", "120", "2"]);
+        assert_eq!(rows[1][4..], ["5", "5", "0", "unknown"]);
+        let json = description.json();
+        let first = &json["partitions"][0];
+        assert_eq!((&first["last_stable"], &first["open_transactions"]), (&json!(90), &json!(2)));
+        assert!(json["partitions"][1]["open_transactions"].is_null());
     }
 
     #[test]

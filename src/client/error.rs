@@ -138,7 +138,8 @@ impl Error {
         match self.kind {
             ErrorKind::Unreachable | ErrorKind::Disconnected | ErrorKind::TimedOut => true,
             ErrorKind::Unsupported | ErrorKind::Malformed | ErrorKind::Misused => false,
-            ErrorKind::Kafka(code) => code.is_retriable(),
+            // Kafka's own clients try again as well when a transaction is being ended.
+            ErrorKind::Kafka(code) => code.is_retriable() || code == ErrorCode::ConcurrentTransactions,
         }
     }
 
@@ -231,7 +232,8 @@ fn advice(code: ErrorCode) -> &'static str {
         }
         ErrorCode::TopicAuthorizationFailed
         | ErrorCode::ClusterAuthorizationFailed
-        | ErrorCode::GroupAuthorizationFailed => "; its ACLs do not allow this to you",
+        | ErrorCode::GroupAuthorizationFailed
+        | ErrorCode::TransactionalIdAuthorizationFailed => "; its ACLs do not allow this to you",
         ErrorCode::UnsupportedCompressionType => "; choose another --compression",
         ErrorCode::InvalidPartitions => "; partitions can be added to a topic, but not taken away",
         ErrorCode::PolicyViolation => {
@@ -239,6 +241,10 @@ fn advice(code: ErrorCode) -> &'static str {
         }
         ErrorCode::InvalidConfig => "; correct the config's name or value",
         ErrorCode::InvalidRecord => "; a compacted topic, for one, takes no record without a key",
+        ErrorCode::InvalidRegularExpression => "; correct the regular expression",
+        ErrorCode::InvalidTxnState => {
+            "; a transaction that its transactional id will end, at its timeout at the latest, is left to it"
+        }
         ErrorCode::ThrottlingQuotaExceeded => "; send more slowly, or have the quota raised",
         ErrorCode::UnsupportedVersion => "; it is too old or too new for this client",
         code if code.is_retriable() => "; try again",

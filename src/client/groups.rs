@@ -21,6 +21,9 @@ use super::connection::Connection;
 use super::error::{About, Error};
 use super::retry::Retry;
 
+/// Kafka's coordinator type of groups.
+const COORDINATES_GROUPS: i8 = 0;
+
 /// A partition of a topic.
 pub type TopicIndex = (String, i32);
 
@@ -70,16 +73,18 @@ impl Cluster {
     async fn coordinator(&self, group: &str) -> Result<Arc<Connection>, Error> {
         let mut retry = Retry::within(self.timeout());
         loop {
-            match self.coordinator_once(group).await {
+            match self.coordinator_once(COORDINATES_GROUPS, group).await {
                 Ok(connection) => return Ok(connection),
                 Err(error) => retry.pause(error).await?,
             }
         }
     }
 
-    async fn coordinator_once(&self, group: &str) -> Result<Arc<Connection>, Error> {
+    /// The coordinator of a group or a transactional id, asked for once.
+    pub(super) async fn coordinator_once(&self, key_type: i8, key: &str) -> Result<Arc<Connection>, Error> {
         let connection = self.any().await?;
-        let response = connection.ask(&FindCoordinatorRequest::default().with_key(text(group))).await?;
+        let request = FindCoordinatorRequest::default().with_key(text(key)).with_key_type(key_type);
+        let response = connection.ask(&request).await?;
         let about = About {
             address: connection.address(),
             message: response.error_message.as_deref(),

@@ -1,11 +1,13 @@
 //! The records of one partition from one fetch.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use kafka_protocol::messages::fetch_response::PartitionData;
-use kernel::records::{Batch, Record};
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData};
+use kernel::records::{Batch, Record, control};
 
 use super::super::error::Error;
+use super::super::isolation::Isolation;
 use super::Assignment;
 
 /// The largest decompressed batch. Brokers do not limit this; the client must.
@@ -21,13 +23,21 @@ pub struct Fetched {
     pub high_watermark: i64,
     from: i64,
     until: Option<i64>,
+    /// The offset after the last record.
+    next: Option<i64>,
+    /// Those with records to be read, and markers.
     batches: Vec<Batch>,
 }
 
 impl Fetched {
     /// Splits a response into batches and checks their format; brokers may truncate the last batch. Their CRCs are checked
     /// when they are opened, so that what comes before a damaged one is read.
-    pub(super) fn read(topic: Arc<str>, at: Assignment, data: PartitionData) -> Result<Fetched, String> {
+    pub(super) fn read(
+        topic: Arc<str>,
+        at: Assignment,
+        data: PartitionData,
+        isolation: Isolation,
+    ) -> Result<Fetched, String> {
         let partition = data.partition_index;
         let records = data.records.unwrap_or_default();
         let is_empty = records.is_empty();
@@ -44,12 +54,17 @@ impl Fetched {
             }
         }
         let (from, until) = (at.offset, at.until);
-        Ok(Fetched { topic, partition, high_watermark: data.high_watermark, from, until, batches })
+        let next = batches.last().map(Batch::next_offset);
+        let batches = match isolation {
+            Isolation::ReadUncommitted => batches,
+            Isolation::ReadCommitted => committed(batches, data.aborted_transactions.unwrap_or_default()),
+        };
+        Ok(Fetched { topic, partition, high_watermark: data.high_watermark, from, until, next, batches })
     }
 
     /// The offset after the last record.
     pub(super) fn next_offset(&self) -> Option<i64> {
-        self.batches.last().map(Batch::next_offset)
+        self.next
     }
 
     /// Whether it is empty.
@@ -88,4 +103,21 @@ impl Fetched {
             Err(error) => Box::new(std::iter::once(Err(unreadable(error.to_string())))),
         }
     }
+}
+
+/// The batches without those of aborted transactions: such a transaction begins at the offset that the broker has told, and
+/// ends at the next marker of its producer.
+fn committed(batches: Vec<Batch>, mut aborted: Vec<AbortedTransaction>) -> Vec<Batch> {
+    aborted.sort_unstable_by_key(|aborted| aborted.first_offset);
+    let (mut aborted, mut skipped) = (aborted.into_iter().peekable(), HashSet::new());
+    let is_committed = |batch: &Batch| {
+        while let Some(begun) = aborted.next_if(|begun| begun.first_offset < batch.next_offset()) {
+            skipped.insert(begun.producer_id.0);
+        }
+        if control::read_marker(batch).is_some_and(|marker| !marker.commit) {
+            skipped.remove(&batch.producer_id());
+        }
+        !batch.is_transactional() || !skipped.contains(&batch.producer_id())
+    };
+    batches.into_iter().filter(is_committed).collect()
 }

@@ -21,6 +21,7 @@ use tokio::time::Instant;
 use super::cluster::{Cluster, Leaders};
 use super::connection::Connection;
 use super::error::{About, Error};
+use super::isolation::Isolation;
 
 mod fetched;
 
@@ -46,6 +47,8 @@ pub struct Settings {
     pub bytes_max: i32,
     /// Most bytes of one partition in one response.
     pub partition_bytes_max: i32,
+    /// Which records are read.
+    pub isolation: Isolation,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             wait_max: Duration::from_millis(500),
             bytes_max: 16 << 20,
             partition_bytes_max: 4 << 20,
+            isolation: Isolation::default(),
         }
     }
 }
@@ -322,6 +326,7 @@ impl Consumer {
             .with_max_wait_ms(i32::try_from(self.settings.wait_max.as_millis()).unwrap_or(i32::MAX))
             .with_min_bytes(self.settings.bytes_min)
             .with_max_bytes(self.settings.bytes_max)
+            .with_isolation_level(self.settings.isolation.level())
             .with_topics(vec![topic])
     }
 
@@ -361,7 +366,8 @@ impl Consumer {
                 format!("records of partition {partition}, which was not asked for"),
             ));
         };
-        let fetched = Fetched::read(topic, *at, data).map_err(|cause| Error::malformed(address, cause))?;
+        let fetched = Fetched::read(topic, *at, data, self.settings.isolation);
+        let fetched = fetched.map_err(|cause| Error::malformed(address, cause))?;
         if let Some(next) = fetched.next_offset() {
             at.offset = at.offset.max(next);
         }

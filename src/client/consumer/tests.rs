@@ -2,10 +2,10 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
-use kafka_protocol::messages::fetch_response::FetchableTopicResponse;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, FetchableTopicResponse};
 use kafka_protocol::protocol::Decodable;
 use kernel::call::Header;
-use kernel::records::{BatchBuilder, Codec, NewRecord};
+use kernel::records::{BatchBuilder, Codec, NewRecord, StoredHeader, control, settle};
 use kernel::{Api, ErrorCode};
 use parking_lot::Mutex;
 
@@ -155,7 +155,8 @@ fn a_flipped_bit_and_an_old_format_are_noticed() {
     let at = assignment(0, 0, 10);
     let read = |bytes: Vec<u8>| {
         let data = PartitionData::default().with_records(Some(bytes.into()));
-        Fetched::read(Arc::from("t"), at, data).map(|fetched| fetched.records().count())
+        let fetched = Fetched::read(Arc::from("t"), at, data, Isolation::ReadUncommitted);
+        fetched.map(|fetched| fetched.records().count())
     };
     let good = batch(0).to_vec();
     assert_eq!(read(good.clone()), Ok(10));
@@ -164,11 +165,63 @@ fn a_flipped_bit_and_an_old_format_are_noticed() {
     flipped[70] ^= 1;
     // What comes before it in the same answer is read.
     let data = PartitionData::default().with_records(Some(flipped.into()));
-    let fetched = Fetched::read(Arc::from("t"), at, data).unwrap();
+    let fetched = Fetched::read(Arc::from("t"), at, data, Isolation::ReadUncommitted).unwrap();
     let error = fetched.records().next().unwrap().unwrap_err().to_string();
     assert!(error.contains("the batch at offset 0 of partition") && error.contains("CRC"), "{error}");
     let mut old = good.clone();
     old[16] = 1;
     assert!(read(old).unwrap_err().contains("format"));
     assert!(read(good[..40].to_vec()).unwrap_err().contains("less than one"));
+}
+
+/// The attribute bit of a batch in a transaction.
+const TRANSACTIONAL: i16 = 0x10;
+
+/// A batch of a record, or a marker, as it is stored at an offset.
+fn stored(batch: Bytes, offset: i64, attributes: i16) -> Vec<u8> {
+    let mut batch = batch.to_vec();
+    let header = StoredHeader { base_offset: offset, leader_epoch: 0, attributes, max_timestamp: 5 };
+    settle(&mut batch, &header);
+    batch
+}
+
+fn record(producer: i64, offset: i64, attributes: i16) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Codec::None).producer(producer, 0, 0);
+    builder.push(NewRecord { timestamp: 5, value: Some(b"v"), ..NewRecord::default() });
+    stored(builder.build().unwrap(), offset, attributes)
+}
+
+fn marker(producer: i64, offset: i64, commit: bool) -> Vec<u8> {
+    stored(control::marker(producer, 0, commit, 0, 5), offset, TRANSACTIONAL | 0x20)
+}
+
+#[test]
+fn records_of_aborted_transactions_are_not_read() {
+    let batches = [
+        record(1, 10, TRANSACTIONAL),
+        record(2, 11, TRANSACTIONAL),
+        record(1, 12, 0),
+        marker(1, 13, false),
+        record(1, 14, TRANSACTIONAL),
+        record(2, 15, TRANSACTIONAL),
+        marker(1, 16, true),
+        marker(2, 17, false),
+        record(3, 18, 0),
+        record(2, 19, TRANSACTIONAL),
+        marker(2, 20, false),
+    ];
+    let aborted = |producer: i64, first_offset| {
+        AbortedTransaction::default().with_producer_id(producer.into()).with_first_offset(first_offset)
+    };
+    let read = |isolation| {
+        let data = PartitionData::default()
+            .with_records(Some(batches.concat().into()))
+            .with_aborted_transactions(Some(vec![aborted(2, 11), aborted(1, 4), aborted(2, 19)]));
+        let at = Assignment { partition: 0, offset: 10, until: None };
+        let fetched = Fetched::read(Arc::from("t"), at, data, isolation).unwrap();
+        let offsets: Vec<i64> = fetched.records().map(|record| record.unwrap().offset).collect();
+        (offsets, fetched.next_offset())
+    };
+    assert_eq!(read(Isolation::ReadCommitted), (vec![12, 14, 18], Some(21)), "the position passes them all");
+    assert_eq!(read(Isolation::ReadUncommitted), (vec![10, 11, 12, 14, 15, 18, 19], Some(21)));
 }
