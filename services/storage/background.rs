@@ -1,4 +1,4 @@
-//! Background tasks: what is due, garbage, and timeouts of groups; and whether the engine can go on.
+//! Background tasks: what is due, compaction, garbage, and timeouts of groups and transactions; and whether the engine can go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,9 +8,11 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use tracing::{info, warn};
 
 use crate::broker::Broker;
+use crate::cleaner;
 use crate::coordinator::timeouts;
 use crate::due::{DueRuns, Maintained};
 use crate::engines::StoreError;
+use crate::transaction_timeouts;
 
 /// Runs until it is dropped; returns why the broker cannot go on.
 pub(crate) async fn run(broker: Arc<Broker>) -> String {
@@ -20,6 +22,8 @@ pub(crate) async fn run(broker: Arc<Broker>) -> String {
         failure = failed(&broker) => failure.0,
         () = timeouts::run(Arc::clone(&broker)) => "nobody looks at the timeouts of groups".to_owned(),
         () = look_at_what_is_due(&broker, &trimmed) => "nobody looks at what is due".to_owned(),
+        () = transaction_timeouts::run(&broker) => "nobody looks at the timeouts of transactions".to_owned(),
+        () = cleaner::run(&broker) => "nobody compacts topics".to_owned(),
         () = free_garbage(&broker, &trimmed) => "nobody frees what was deleted".to_owned(),
     }
 }

@@ -10,12 +10,14 @@ use kernel::{IdSource, NodeId, TopicId, TopicPartition};
 use parking_lot::RwLock;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::cleaner::Cleaner;
 use crate::coordinator::Coordinator;
 use crate::regexes::Regexes;
 use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
 use crate::targets::Targets;
 use crate::telemetry::Telemetry;
+use crate::transaction_metrics::TransactionMetrics;
 
 /// What the broker tells clients about itself.
 #[derive(Debug, Clone)]
@@ -60,6 +62,8 @@ pub(crate) struct Broker {
     surveys: Arc<Semaphore>,
     pub(crate) coordinator: Arc<Coordinator>,
     pub(crate) telemetry: Telemetry,
+    pub(crate) cleaner: Cleaner,
+    pub(crate) transaction_metrics: TransactionMetrics,
     pub(crate) regexes: Regexes,
     pub(crate) targets: Targets,
     /// Owns the broker's state in sessions.
@@ -87,6 +91,8 @@ impl Broker {
             surveys: Arc::new(Semaphore::new(SURVEYS_MAX)),
             coordinator,
             telemetry: Telemetry::default(),
+            cleaner: Cleaner::default(),
+            transaction_metrics: TransactionMetrics::default(),
             regexes: Regexes::default(),
             targets: Targets::default(),
             owner: Owner::new(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use kernel::served::{Feature, Served, ServedApi};
+use kernel::served::{Served, ServedApi};
 use kernel::{Api, Call, Door, ErrorCode, Hangup, Malformed, Reply, ReplyFuture};
 use tracing::debug;
 
@@ -67,6 +67,11 @@ const TABLE: &[Row] = rows! {
     DELETE_RECORDS => delete_records;
     INIT_PRODUCER_ID => init_producer_id;
     OFFSET_FOR_LEADER_EPOCH => offset_for_leader_epoch;
+    ADD_PARTITIONS_TO_TXN => add_partitions_to_txn;
+    ADD_OFFSETS_TO_TXN => add_offsets_to_txn;
+    END_TXN => end_txn;
+    WRITE_TXN_MARKERS => write_txn_markers;
+    TXN_OFFSET_COMMIT => txn_offset_commit;
     DESCRIBE_ACLS => describe_acls;
     DESCRIBE_CONFIGS => describe_configs, per_element(6_000);
     ALTER_CONFIGS => alter_configs;
@@ -85,6 +90,8 @@ const TABLE: &[Row] = rows! {
     DESCRIBE_CLUSTER => describe_cluster;
     DESCRIBE_PRODUCERS => describe_producers, all();
     UNREGISTER_BROKER => unregister_broker;
+    DESCRIBE_TRANSACTIONS => describe_transactions, all();
+    LIST_TRANSACTIONS => list_transactions, all();
     CONSUMER_GROUP_HEARTBEAT => consumer_group_heartbeat;
     CONSUMER_GROUP_DESCRIBE => consumer_group_describe, all();
     GET_TELEMETRY_SUBSCRIPTIONS => get_telemetry_subscriptions;
@@ -103,9 +110,7 @@ impl Row {
 /// What the broker can serve. Clients are offered some of it only at times.
 pub fn served() -> Served {
     let mut served = Served::new(TABLE.iter().map(Row::served));
-    let feature =
-        |(name, level): &(&'static str, i16)| Feature { name, min: *level, max: *level, finalized: *level };
-    served.features = FEATURES.iter().map(feature).collect();
+    served.features = FEATURES.to_vec();
     served.features_epoch = EPOCH;
     served
 }
@@ -149,6 +154,13 @@ fn finish(call: &Call, answer: Answer) -> Result<Option<Reply>, Hangup> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clients_are_told_of_the_newest_transactions() {
+        let features = served().features;
+        let own = features.iter().find(|feature| feature.name == "transaction.version");
+        assert_eq!(own.map(|own| (own.min, own.max, own.finalized)), Some((1, 2, 2)));
+    }
 
     #[test]
     fn no_api_is_served_twice() {

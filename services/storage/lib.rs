@@ -7,6 +7,8 @@
 mod apis;
 mod background;
 mod broker;
+mod cleaner;
+pub mod compaction;
 mod coordinator;
 mod dispatch;
 mod due;
@@ -21,6 +23,8 @@ mod settings;
 mod store;
 mod targets;
 mod telemetry;
+mod transaction_metrics;
+mod transaction_timeouts;
 
 pub use dispatch::served;
 pub use port::Storage;

@@ -121,6 +121,7 @@ impl Service for Storage {
                 warn!(%error, "the metrics lack what the store holds");
             }
             *self.gauges.lock() = gauges.ok();
+            self.broker.transaction_metrics.refresh(&self.broker).await;
         })
     }
 
@@ -145,6 +146,8 @@ impl Collect for Storage {
         if let Some(gauges) = &*self.gauges.lock() {
             gauges.write(page);
         }
+        self.broker.transaction_metrics.collect(page);
+        self.broker.cleaner.collect(page);
         self.broker.telemetry.collect(page, self.broker.time.now_ms());
     }
 }

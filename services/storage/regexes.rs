@@ -1,4 +1,4 @@
-//! The topics that match the regular expressions of members (KIP-848), worked out aside.
+//! The topics that match the regular expressions of members (KIP-848), worked out aside; and other names that match one.
 //!
 //! An expression is matched against every topic, which may take a while for ten thousand. So it happens once per
 //! expression and change of topics, on a thread of its own, one expression at a time, and for at most [`TIME_MAX`]. As
@@ -51,6 +51,8 @@ pub(crate) enum RegexError {
 pub(crate) struct Regexes {
     remembered: Mutex<HashMap<Arc<str>, Remembered>>,
     turn: Arc<Semaphore>,
+    /// The turn of what is not about topics, which must not hold up groups.
+    other_turn: Arc<Semaphore>,
 }
 
 struct Remembered {
@@ -85,7 +87,8 @@ type Answer = Result<Option<Matching>, RegexError>;
 
 impl Default for Regexes {
     fn default() -> Self {
-        Self { remembered: Mutex::default(), turn: Arc::new(Semaphore::new(1)) }
+        let turn = || Arc::new(Semaphore::new(1));
+        Self { remembered: Mutex::default(), turn: turn(), other_turn: turn() }
     }
 }
 
@@ -126,6 +129,22 @@ impl Regexes {
         let outcome = matched.await.map_err(|error| RegexError::Failed(error.to_string()))?;
         self.remember(regex, outcome.clone(), version, started.elapsed());
         outcome.answer(version)
+    }
+
+    /// Those of some names that match an expression, one expression at a time. Nothing is remembered.
+    pub(crate) async fn filter(&self, regex: &str, names: Vec<Arc<str>>) -> Result<Names, RegexError> {
+        let compiled = compile(regex).map_err(RegexError::Refused)?;
+        let turn = Arc::clone(&self.other_turn).acquire_owned().await;
+        let turn = turn.map_err(|_| RegexError::Failed("the broker is closing".to_owned()))?;
+        let matched = tokio::task::spawn_blocking(move || {
+            let matched = match_all(&compiled, names, TIME_MAX);
+            drop(turn);
+            matched
+        });
+        match matched.await.map_err(|error| RegexError::Failed(error.to_string()))? {
+            Outcome::Matches(names) => Ok(names),
+            Outcome::TookTooLong(refused) => Err(RegexError::Refused(refused)),
+        }
     }
 
     fn recall(&self, regex: &Arc<str>, version: u64) -> Option<Answer> {
@@ -293,6 +312,15 @@ mod tests {
             }
             other => panic!("{other:?}"),
         }
+    }
+
+    #[tokio::test]
+    async fn names_that_are_no_topics_are_matched_as_a_whole() {
+        let regexes = Regexes::default();
+        let names = || ["payments-1", "payments-22", "x-payments-1"].map(Arc::from).to_vec();
+        let matching = regexes.filter("payments-.", names()).await.unwrap();
+        assert_eq!(matching.iter().map(|name| &**name).collect::<Vec<_>>(), ["payments-1"]);
+        assert!(matches!(regexes.filter("(", names()).await, Err(RegexError::Refused(_))));
     }
 
     #[tokio::test]

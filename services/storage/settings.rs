@@ -21,6 +21,9 @@ pub struct Settings {
     /// Partitions of a topic whose creator sets no number.
     #[serde(default = "default_partitions")]
     pub default_partitions: i32,
+    /// The greatest replication factor that a topic may be created with.
+    #[serde(default = "default_replication_factor_max")]
+    pub replication_factor_max: i16,
     /// How the records of a produced batch are checked.
     #[serde(default)]
     pub check_records: CheckRecords,
@@ -48,6 +51,9 @@ pub struct Settings {
     /// How long committed offsets are kept after their group was last in use.
     #[serde(default = "default_offsets_retention")]
     pub offsets_retention: Span,
+    /// The longest transaction timeout that a producer may request.
+    #[serde(default = "default_transaction_max_timeout")]
+    pub transaction_max_timeout: Span,
     /// Bytes of record batches that go into one commit.
     #[serde(default = "default_commit_bytes_max")]
     pub commit_bytes_max: ByteSize,
@@ -57,6 +63,9 @@ pub struct Settings {
     /// Memory for what can be read again from the store.
     #[serde(default = "default_cache_memory")]
     pub cache_memory: ByteSize,
+    /// Memory for the keys of a partition that is compacted, taken only meanwhile.
+    #[serde(default = "default_compaction_memory")]
+    pub compaction_memory: ByteSize,
     /// How long the bytes of deleted records are kept, so that a read under way is not cut.
     #[serde(default = "default_delete_delay")]
     pub delete_delay: Span,
@@ -97,11 +106,20 @@ pub(crate) const REFERENCE: &[Setting] = &[
         "Partitions of a topic that is made without saying how many.",
     ),
     Setting::new(
+        "replication_factor_max",
+        ValueKind::Number { min: 1, max: i16::MAX as i64 },
+        "The greatest replication factor that topics may be made with. Whatever it is, there is one copy, in the store: 3 is for programs that insist on it.",
+    ),
+    Setting::new(
         "check_records",
         ValueKind::OneOf(&["full", "header"]),
         "`full` opens every batch and checks its records, as Kafka does; `header` believes the header of a compressed one, which spares CPU where all producers are trusted.",
     ),
-    Setting::new("retention_interval", SOME_TIME, "How often records past their retention are deleted."),
+    Setting::new(
+        "retention_interval",
+        SOME_TIME,
+        "How often records past their retention are deleted, and compacted topics looked at.",
+    ),
     Setting::new(
         "group_initial_rebalance_delay",
         ANY_TIME,
@@ -134,6 +152,11 @@ pub(crate) const REFERENCE: &[Setting] = &[
         "How long committed offsets are kept after their group was last in use.",
     ),
     Setting::new(
+        "transaction_max_timeout",
+        SOME_TIME,
+        "The longest transaction timeout that a producer may request. A transaction that is open for longer than its timeout is aborted; until then it holds up those who read committed records.",
+    ),
+    Setting::new(
         "commit_bytes_max",
         ValueKind::Bytes { min: 1, below: 1 << 32 },
         "Bytes that are committed together at most; one larger batch still fits alone.",
@@ -147,6 +170,11 @@ pub(crate) const REFERENCE: &[Setting] = &[
         "cache_memory",
         ValueKind::Bytes { min: 1 << 16, below: 1 << 40 },
         "Memory for documents that can be read again from the store.",
+    ),
+    Setting::new(
+        "compaction_memory",
+        ValueKind::Bytes { min: 1 << 10, below: 1 << 40 },
+        "Memory for the keys of the partition that is being compacted, 24 bytes each; with more keys it is read several times. It is taken only meanwhile.",
     ),
     Setting::new(
         "delete_delay",
@@ -171,6 +199,10 @@ fn default_auto_create_topics() -> bool {
 }
 
 fn default_partitions() -> i32 {
+    1
+}
+
+fn default_replication_factor_max() -> i16 {
     1
 }
 
@@ -206,6 +238,10 @@ fn default_offsets_retention() -> Span {
     Span(Duration::from_secs(7 * 24 * 60 * 60))
 }
 
+fn default_transaction_max_timeout() -> Span {
+    Span(Duration::from_secs(15 * 60))
+}
+
 fn default_commit_bytes_max() -> ByteSize {
     ByteSize(4 << 20)
 }
@@ -216,6 +252,10 @@ fn default_queue_bytes_max() -> ByteSize {
 
 fn default_cache_memory() -> ByteSize {
     ByteSize(8 << 20)
+}
+
+fn default_compaction_memory() -> ByteSize {
+    ByteSize(64 << 20)
 }
 
 fn default_delete_delay() -> Span {
@@ -233,6 +273,7 @@ impl Settings {
             url: url.into(),
             auto_create_topics: default_auto_create_topics(),
             default_partitions: default_partitions(),
+            replication_factor_max: default_replication_factor_max(),
             check_records: CheckRecords::default(),
             retention_interval: default_retention_interval(),
             group_initial_rebalance_delay: default_group_initial_rebalance_delay(),
@@ -242,9 +283,11 @@ impl Settings {
             group_consumer_session_timeout: default_group_consumer_session_timeout(),
             group_consumer_heartbeat_interval: default_group_consumer_heartbeat_interval(),
             offsets_retention: default_offsets_retention(),
+            transaction_max_timeout: default_transaction_max_timeout(),
             commit_bytes_max: default_commit_bytes_max(),
             queue_bytes_max: default_queue_bytes_max(),
             cache_memory: default_cache_memory(),
+            compaction_memory: default_compaction_memory(),
             delete_delay: default_delete_delay(),
             store_bytes_max: None,
             disk_reserve: default_disk_reserve(),

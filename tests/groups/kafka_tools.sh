@@ -5,7 +5,7 @@
 #
 # kafka-verifiable-producer and -consumer, kafka-console-consumer --group by both protocols, kafka-consumer-groups (list,
 # describe, reset-offsets in all its forms, delete-offsets, delete) and kafka-groups; kafka-features,
-# kafka-configs of groups, kafka-client-metrics, kafka-metadata-quorum, kafka-transactions describe-producers, kafka-cluster,
+# kafka-configs of groups, kafka-client-metrics, kafka-metadata-quorum, kafka-transactions, kafka-cluster,
 # kafka-broker-api-versions; kcat -G.
 set -euo pipefail
 
@@ -133,18 +133,39 @@ check_deletion() {
 check_cluster() {
     expect 0 "Feature: group.version.*FinalizedVersionLevel: 1" \
         server org.apache.kafka.tools.FeatureCommand describe
+    expect 0 "Feature: transaction.version.*SupportedMaxVersion: 2.*FinalizedVersionLevel: 2" \
+        server org.apache.kafka.tools.FeatureCommand describe
     expect 0 "group.version was (upgraded|updated) to 1|.*group.version.*1" \
         server org.apache.kafka.tools.FeatureCommand upgrade --feature group.version=1
     expect 1 "Could not (upgrade|update)" server org.apache.kafka.tools.FeatureCommand upgrade --feature group.version=9
     expect 0 "^LeaderId: +[0-9]+$" server org.apache.kafka.tools.MetadataQuorumCommand describe --status
     expect 0 "^[0-9]+.*Leader" server org.apache.kafka.tools.MetadataQuorumCommand describe --replication
-    expect 0 "^[0-9]+[[:space:]]+0[[:space:]]+-1[[:space:]]+9[[:space:]]" server org.apache.kafka.tools.TransactionsCommand describe-producers \
-        --topic idempotent --partition 0
     expect 0 "^Cluster ID: " tool org.apache.kafka.tools.ClusterTool cluster-id --bootstrap-server "$bootstrap"
     expect 0 "^[0-9]+ +127.0.0.1 +[0-9]+" \
         tool org.apache.kafka.tools.ClusterTool list-endpoints --bootstrap-server "$bootstrap"
     expect 0 "ConsumerGroupHeartbeat\(68\): 0 to 1 \[usable: 1\]" server org.apache.kafka.tools.BrokerApiVersionsCommand
 }
+
+check_transactions() {
+    local s="[[:space:]]+"
+    transactions() { server org.apache.kafka.tools.TransactionsCommand "$@"; }
+    expect 0 "^100 records sent" server org.apache.kafka.tools.ProducerPerformance --topic idempotent --num-records 100 \
+        --record-size 10 --throughput -1 --transactional-id tool-id --transaction-duration-ms 100
+    expect 0 "^[0-9]+${s}0${s}-1${s}9$s[0-9]+${s}None" transactions describe-producers --topic idempotent --partition 0
+    expect 0 "^TransactionalId${s}Coordinator${s}ProducerId${s}TransactionState" transactions list
+    expect 0 "^tool-id$s[0-9]+$s[0-9]+${s}CompleteCommit" transactions list
+    expect 0 "^tool-id" transactions list --transactional-id-pattern "tool-.*"
+    expect 0 "^CoordinatorId${s}TransactionalId${s}ProducerId${s}ProducerEpoch${s}TransactionState" \
+        transactions describe --transactional-id tool-id
+    expect 0 "^[0-9]+${s}tool-id$s[0-9]+$s[0-9]+${s}CompleteCommit$s" transactions describe --transactional-id tool-id
+    expect 1 "Failed to describe transaction state.*nobody" transactions describe --transactional-id nobody
+    expect 0 "^Topic${s}Partition${s}ProducerId" transactions find-hanging --broker-id "$(node)"
+    expect 1 "Could not find any open transactions starting at offset 0 on partition idempotent-0" \
+        transactions abort --topic idempotent --partition 0 --start-offset 0
+}
+
+# The id of the broker.
+node() { server org.apache.kafka.tools.MetadataQuorumCommand describe --status | awk '/^LeaderId/ {print $2}'; }
 
 # Kept before there is such a group. The bounds include the broker's own timeouts, which are shorter here than Kafka's.
 check_group_configs() {
@@ -180,6 +201,7 @@ check_members
 check_resets
 check_deletion
 check_cluster
+check_transactions
 check_group_configs
 check_client_metrics
 echo "ok: Kafka's tools for groups and clusters, kcat -G: $checks outputs as expected ($SECONDS s)"

@@ -14,6 +14,7 @@ use rules::groups::{GroupView, subscribed_names};
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::{check_group_id, store_failed};
 use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
+use crate::apis::common::repeats::without_repeats;
 use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
 use crate::engines::StoreError;
@@ -28,8 +29,9 @@ const UNTOLD: i8 = -1;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ConsumerGroupDescribeRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let mut groups = Vec::with_capacity(request.group_ids.len());
-    for group in request.group_ids {
+    let asked = without_repeats(request.group_ids, GroupId::clone);
+    let mut groups = Vec::with_capacity(asked.len());
+    for group in asked {
         let described = describe(broker, call, group).await;
         let is_asked = request.include_authorized_operations && described.error_code == 0;
         let operations = if is_asked { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };

@@ -27,7 +27,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let topics = broker.store.find_topics_to_write(&call.ticket, places.clone()).await?;
     let (mut commands, mut errors) = (Vec::new(), Vec::new());
     for ((topic, index), offset) in wanted {
-        let place = topics.at(&topic, index);
+        let place = topics.at_to_delete(&topic, index);
         errors.push(place.as_ref().err().copied());
         commands.extend(place.map(|partition| Command::AdvanceLogStart { partition, offset }));
     }
@@ -125,6 +125,19 @@ mod tests {
         assert_eq!(delete(&broker, "orders", &[(0, -2)]).await, [(0, -1, out_of_range)]);
         assert_eq!(delete(&broker, "orders", &[(9, 0), (0, -1)]).await, [(9, -1, unknown), (0, 7, 0)]);
         assert_eq!(delete(&broker, "nope", &[(0, 0)]).await, [(0, -1, unknown)]);
+    }
+
+    #[tokio::test]
+    async fn not_of_what_is_only_compacted() {
+        let broker = broker().await;
+        for (name, policy, told) in [
+            ("compacted", "compact", (0, -1, 44)),
+            ("both", "compact,delete", (0, 0, 0)),
+            ("none", "", (0, 0, 0)),
+        ] {
+            topic(&broker, name, 1, &[("cleanup.policy", policy)]).await;
+            assert_eq!(delete(&broker, name, &[(0, 0)]).await, [told], "{name}");
+        }
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use rules::groups::GroupView;
 use crate::apis::common::answer::Answer;
 use crate::apis::common::groups::store_failed;
 use crate::apis::common::operations::{GROUP_OPERATIONS, OPERATIONS_NOT_ASKED};
+use crate::apis::common::repeats::without_repeats;
 use crate::apis::common::text::{self, to_arc, to_wire, to_wire_nullable};
 use crate::broker::Broker;
 
@@ -24,8 +25,9 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     call.ticket.after_writes().await;
     let operations =
         if request.include_authorized_operations { GROUP_OPERATIONS } else { OPERATIONS_NOT_ASKED };
-    let mut groups = Vec::with_capacity(request.groups.len());
-    for group in request.groups {
+    let asked = without_repeats(request.groups, GroupId::clone);
+    let mut groups = Vec::with_capacity(asked.len());
+    for group in asked {
         groups.push(describe(broker, call, group, operations).await);
     }
     let response = DescribeGroupsResponse::default().with_groups(groups);

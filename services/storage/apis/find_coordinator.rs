@@ -1,4 +1,4 @@
-//! FindCoordinator: this broker is the coordinator of every group.
+//! FindCoordinator: this broker is the coordinator of every group and of every transactional id.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -43,16 +43,13 @@ fn coordinator(broker: &Broker, call: &Call, key_type: i8) -> Coordinator {
     // The Java client treats INVALID_REQUEST as fatal and shows the message; it would retry every "not
     // available" error until the application times out.
     let refused = match key_type {
-        GROUP => {
+        GROUP | TRANSACTION => {
             let advertised = &call.session.advertised;
             return Coordinator::default()
                 .with_node_id(BrokerId(broker.node.node_id.0))
                 .with_host(text::str_bytes(&advertised.host))
                 .with_port(i32::from(advertised.port));
         }
-        TRANSACTION => requests::invalid_request(
-            "Yagura has no transactions yet: use a producer without transactional.id (an idempotent one works)",
-        ),
         SHARE => requests::invalid_request("Yagura has no share groups yet: use a consumer group"),
         other => requests::invalid_request(format!("{other} is not a type of coordinator")),
     };
@@ -82,11 +79,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn groups_are_coordinated_here() {
+    async fn groups_and_transactional_ids_are_coordinated_here() {
         let broker = testing::broker().await;
         let node = BrokerId(broker.node.node_id.0);
-        for version in versions(Api::FIND_COORDINATOR) {
-            let request = request(version, GROUP, &["g", "", "g"]);
+        let of_groups = versions(Api::FIND_COORDINATOR).map(|version| (version, GROUP));
+        let of_transactions = versions(Api::FIND_COORDINATOR).skip(1).map(|version| (version, TRANSACTION));
+        for (version, key_type) in of_groups.chain(of_transactions) {
+            let request = request(version, key_type, &["g", "", "g"]);
             let response: FindCoordinatorResponse =
                 ask(&broker, Api::FIND_COORDINATOR, version, &request).await;
             if version < BATCHED_SINCE {
@@ -110,7 +109,7 @@ mod tests {
     async fn other_coordinators_are_refused_for_good() {
         let broker = testing::broker().await;
         for version in versions(Api::FIND_COORDINATOR).skip(1) {
-            for key_type in [TRANSACTION, SHARE, 3, -1] {
+            for key_type in [SHARE, 3, -1] {
                 let request = request(version, key_type, &["k"]);
                 let response: FindCoordinatorResponse =
                     ask(&broker, Api::FIND_COORDINATOR, version, &request).await;

@@ -2,27 +2,23 @@
 
 use std::sync::Arc;
 
-use kafka_protocol::messages::offset_commit_request::{
-    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-};
+use kafka_protocol::messages::offset_commit_request::OffsetCommitRequestPartition;
 use kafka_protocol::messages::offset_commit_response::{
     OffsetCommitResponsePartition, OffsetCommitResponseTopic,
 };
 use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use kernel::{Call, ErrorCode};
 use rules::commands::{CommittedOffset, GroupCommand};
-use rules::documents::{GroupDocument, OffsetDocument};
+use rules::documents::GroupDocument;
 
 use crate::apis::common::answer::Answer;
-use crate::apis::common::directory::DirectoryTopics;
 use crate::apis::common::groups::{commit, identity, store_failed};
+use crate::apis::common::offsets::{AskedOffset, Dates, Row, find_all};
 use crate::apis::common::requests::by_topic;
 use crate::apis::common::text::to_arc;
 use crate::broker::Broker;
 use crate::store::TopicRef;
 
-/// Kafka's `offset.metadata.max.bytes`, which counts Java's UTF-16 code units.
-const METADATA_UNITS_MAX: usize = 4096;
 /// From this version on topics are named by id (KIP-848).
 const BY_ID_FROM: i16 = 10;
 /// From this version on a client understands member epoch errors (KIP-848).
@@ -31,9 +27,6 @@ const EPOCHS_FROM: i16 = 9;
 const UNKNOWN_GROUP_FROM: i16 = 9;
 /// Kafka's "use the broker's offset retention".
 const BROKERS_RETENTION: i64 = -1;
-
-/// A partition, as the request names it, and its result.
-type Row = (TopicRef, i32, Result<(), ErrorCode>);
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: OffsetCommitRequest = call.decode()?;
@@ -54,30 +47,15 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 
 async fn commit_rows(broker: &Broker, call: &Call, request: &OffsetCommitRequest) -> Vec<Row> {
     let version = call.header.version;
-    let named =
-        |topic: &OffsetCommitRequestTopic| TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id);
-    let asked: Vec<(TopicRef, &OffsetCommitRequestPartition)> = request
-        .topics
-        .iter()
-        .flat_map(|topic| topic.partitions.iter().map(move |partition| (named(topic), partition)))
-        .collect();
-    let places: Vec<_> =
-        asked.iter().map(|(topic, partition)| (topic.clone(), partition.partition_index)).collect();
-    let topics = match DirectoryTopics::find_to_write(broker, &call.ticket, &places).await {
-        Ok(topics) => topics,
-        Err(error) => return refuse_all(&asked, store_failed(call, &error)),
-    };
+    let mut asked = Vec::new();
+    for topic in &request.topics {
+        let named = TopicRef::new(version >= BY_ID_FROM, &topic.name, topic.topic_id);
+        asked.extend(topic.partitions.iter().map(|partition| asked_offset(named.clone(), partition)));
+    }
     let now_ms = broker.clock.now_ms();
     let expires_ms = (request.retention_time_ms != BROKERS_RETENTION && version < 5)
         .then(|| now_ms.saturating_add(request.retention_time_ms));
-    let mut offsets = Vec::new();
-    let mut rows: Vec<Row> = Vec::with_capacity(asked.len());
-    for (topic, partition) in &asked {
-        tokio::task::consume_budget().await;
-        let offset = offset(&topics, topic, partition, now_ms, expires_ms);
-        let result = offset.map(|offset| offsets.push(offset));
-        rows.push((topic.clone(), partition.partition_index, result));
-    }
+    let (mut rows, offsets) = find_all(broker, call, asked, Dates { now_ms, expires_ms }).await;
     if !offsets.is_empty()
         && let Err(error) = commit_all(broker, call, request, offsets, now_ms).await
     {
@@ -87,34 +65,14 @@ async fn commit_rows(broker: &Broker, call: &Call, request: &OffsetCommitRequest
     rows
 }
 
-fn refuse_all(asked: &[(TopicRef, &OffsetCommitRequestPartition)], error: ErrorCode) -> Vec<Row> {
-    asked.iter().map(|(topic, partition)| (topic.clone(), partition.partition_index, Err(error))).collect()
-}
-
-fn offset(
-    topics: &DirectoryTopics,
-    topic: &TopicRef,
-    partition: &OffsetCommitRequestPartition,
-    now_ms: i64,
-    expires_ms: Option<i64>,
-) -> Result<CommittedOffset, ErrorCode> {
-    let facts = topics.partition(topic, partition.partition_index)?;
-    let metadata = partition.committed_metadata.as_ref().map(to_arc).unwrap_or_default();
-    if metadata.encode_utf16().count() > METADATA_UNITS_MAX {
-        return Err(ErrorCode::OffsetMetadataTooLarge);
-    }
-    Ok(CommittedOffset {
-        topic: Arc::clone(&facts.name),
+fn asked_offset(topic: TopicRef, partition: &OffsetCommitRequestPartition) -> AskedOffset<'_> {
+    AskedOffset {
+        topic,
         partition: partition.partition_index,
-        document: OffsetDocument {
-            topic_id: facts.id,
-            offset: partition.committed_offset,
-            leader_epoch: partition.committed_leader_epoch,
-            metadata,
-            committed_ms: now_ms,
-            expires_ms,
-        },
-    })
+        offset: partition.committed_offset,
+        leader_epoch: partition.committed_leader_epoch,
+        metadata: partition.committed_metadata.as_ref(),
+    }
 }
 
 async fn commit_all(

@@ -13,7 +13,10 @@ use kernel::parts::{self, Part};
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::{Api, Call, Hangup, Header, NodeId, Reply, Session, Ticket, TopicPartition};
-use rules::commands::{Append, Applied, Command};
+use rules::commands::{
+    Append, Applied, Command, EndTransaction, IfNotAdded, InitTransaction, ProducerIdAndEpoch,
+    TransactionCommand, TransactionOfAppend,
+};
 use rules::documents::TopicDocument;
 
 use crate::broker::{Broker, BrokerParts, NodeFacts};
@@ -50,6 +53,15 @@ pub(crate) fn broker_over(
     reply_bytes: usize,
 ) -> Arc<Broker> {
     build_broker(Settings::at("memory://"), store, (clock.clone(), clock), reply_bytes)
+}
+
+/// The same with other settings.
+pub(crate) fn broker_of(
+    settings: Settings,
+    store: Arc<impl Engine + 'static>,
+    clock: Arc<ManualClock>,
+) -> Arc<Broker> {
+    build_broker(settings, store, (clock.clone(), clock), 1 << 20)
 }
 
 /// The same, with a wall clock and a store time of the test's.
@@ -116,6 +128,62 @@ pub(crate) async fn append(broker: &Broker, partition: TopicPartition, batch: By
         Ok(Applied::Appended { base_offset, .. }) => base_offset,
         other => panic!("the batch was not appended: {other:?}"),
     }
+}
+
+async fn commit_transaction(broker: &Broker, id: &str, command: TransactionCommand) -> Applied {
+    let command = Command::Transaction { id: Arc::from(id), command };
+    let outcome = broker.store.commit_one(&Ticket::only(), command).await.expect("the store is open");
+    outcome.expect("the command is not refused")
+}
+
+/// The next producer of a transactional id.
+pub(crate) async fn transactional_producer(broker: &Broker, id: &str) -> ProducerIdAndEpoch {
+    let init = InitTransaction {
+        timeout_ms: 60_000,
+        producer: None,
+        version: 1,
+        seed: 1,
+        now_ms: NOW_MS,
+        leader_epoch: 0,
+    };
+    match commit_transaction(broker, id, TransactionCommand::Init(init)).await {
+        Applied::TransactionalProducer(producer) => producer,
+        other => panic!("{id} has no producer: {other:?}"),
+    }
+}
+
+/// The same, with an open transaction that has the group `g` in it.
+pub(crate) async fn open_transaction(broker: &Broker, id: &str) -> ProducerIdAndEpoch {
+    let producer = transactional_producer(broker, id).await;
+    let add = TransactionCommand::AddGroup { producer, group: Arc::from("g"), now_ms: NOW_MS };
+    commit_transaction(broker, id, add).await;
+    producer
+}
+
+/// Ends a transaction; its producer keeps its epoch.
+pub(crate) async fn end_transaction(broker: &Broker, id: &str, producer: ProducerIdAndEpoch, commit: bool) {
+    let end = EndTransaction { producer, commit, version: 1, now_ms: NOW_MS, leader_epoch: 0 };
+    commit_transaction(broker, id, TransactionCommand::End(end)).await;
+}
+
+/// Appends the first batch of a producer, of one record, in a transaction that the partition joins.
+pub(crate) async fn produce_in_transaction(
+    broker: &Broker,
+    id: &str,
+    producer: ProducerIdAndEpoch,
+    partition: TopicPartition,
+) {
+    let batch = Batch::check(transactional_batch(producer, 0)).expect("a test's batch is whole");
+    let transaction = TransactionOfAppend { id: Arc::from(id), if_not_added: IfNotAdded::Join };
+    let append = Append { transaction: Some(transaction), ..Append::new(partition, &batch, NOW_MS) };
+    let outcome = broker.store.commit_one(&Ticket::only(), Command::Append(append)).await;
+    outcome.expect("the store is open").expect("the batch is appended");
+}
+
+/// A batch of one record in a transaction.
+pub(crate) fn transactional_batch(producer: ProducerIdAndEpoch, sequence: i32) -> Bytes {
+    let builder = BatchBuilder::new(Codec::None).producer(producer.id.0, producer.epoch, sequence);
+    build(builder.transactional(), &[NOW_MS])
 }
 
 /// A batch of records with these timestamps; the values count up from `v0`.

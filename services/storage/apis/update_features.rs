@@ -43,12 +43,13 @@ pub(crate) async fn handle(_: &Broker, call: &mut Call) -> Answer {
 /// Why a feature cannot have the requested level; `None` if it already has it.
 fn refusal(update: &FeatureUpdateKey, version: i16) -> Option<String> {
     let (name, level) = (update.feature.as_str(), update.max_version_level);
-    let Some((_, own_level)) = FEATURES.iter().find(|(own, _)| *own == name) else {
+    let Some(own) = FEATURES.iter().find(|own| own.name == name) else {
         return Some(format!("this broker does not have the feature {name:?}"));
     };
+    let own_level = own.finalized;
     if version >= KINDS_FROM && !KINDS.contains(&update.upgrade_type) {
         return Some(format!("there is no upgrade type {}", update.upgrade_type));
     }
-    (level != *own_level)
+    (level != own_level)
         .then(|| format!("{name} is at level {own_level} in this release, and cannot be at {level}"))
 }

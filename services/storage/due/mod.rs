@@ -1,4 +1,4 @@
-//! What is due: retention of partitions, expiry of producers and of committed offsets.
+//! What is due: retention and compaction of partitions, expiry of producers and of committed offsets.
 //!
 //! A run reads the due index ([`Due`]) from its beginning to now, a page at a time, so that its cost grows with what is
 //! due. If nothing is, it reads one entry, however much is stored. The subjects of a page are
@@ -11,6 +11,7 @@
 //!
 //! Any broker may run it at any time: a look that is repeated finds what is left.
 
+mod cleaning;
 mod complete;
 mod deleted_topics;
 mod offsets;
@@ -36,7 +37,8 @@ const PAGE: usize = 64;
 const AGAIN_MS: i64 = 5 * 60 * 1_000;
 
 /// The kinds whose subjects are looked at page by page.
-static OF_PAGE: [Kind; 4] = [retention::PARTITIONS, retention::TOPICS, producers::KIND, offsets::KIND];
+static OF_PAGE: [Kind; 5] =
+    [retention::PARTITIONS, retention::TOPICS, cleaning::KIND, producers::KIND, offsets::KIND];
 /// The kinds whose subjects are looked at once a run, all together.
 static AT_THE_END: [Kind; 1] = [deleted_topics::KIND];
 
@@ -113,6 +115,8 @@ impl DueRuns {
         let run = Run { broker, now_ms: broker.clock.now_ms() };
         let mut done = Maintained::default();
         let looked = run.look_at_all(&mut done).await;
+        broker.cleaner.run_has_ended();
+        broker.cleaner.forget_gone(broker).await;
         (done, completed.and(looked))
     }
 }

@@ -5,18 +5,19 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Instant;
 
 use kernel::TopicPartition;
-use rules::commands::{Command, Retain};
-use rules::documents::{DueKey, DueSubject};
+use rules::commands::{Applied, Command, Outcome, Retain};
+use rules::documents::{DueKey, DueSubject, TopicDocument};
 
-use super::{Kind, Maintained, PAGE, Run, Taken, put};
+use super::{Kind, Maintained, PAGE, Run, Taken, cleaning, put, rest_after};
 use crate::engines::{RetentionLimits, RetentionLook, StoreError};
 
 pub(super) const PARTITIONS: Kind =
     Kind { name: DueSubject::PARTITION, look: |run, taken| Box::pin(look_at_partitions(run, taken)) };
 
-/// Topics whose limits have changed. One that has got none needs no look: its partitions are looked at in their time.
+/// Topics whose limits have changed, also those of compaction. One that has got none needs no look: its partitions are looked at in their time.
 pub(super) const TOPICS: Kind =
     Kind { name: DueSubject::TOPIC, look: |run, taken| Box::pin(look_at_topics(run, taken)) };
 
@@ -53,14 +54,26 @@ async fn look_at_partitions(run: Run<'_>, taken: Vec<Taken>) -> Result<Maintaine
     let topics = run.broker.store.topics_by_id(ids.into_iter().collect()).await?;
     let (mut limited, mut commands) = (Vec::new(), Vec::new());
     for taken in taken {
+        let topic = partition(&taken).and_then(|partition| topics.get(&partition.topic).zip(Some(partition)));
+        commands.extend(topic.and_then(|(topic, partition)| cleaning::begin(topic, partition)));
         let found = partition(&taken).and_then(|partition| {
             let limits = RetentionLimits::of(topics.get(&partition.topic)?);
             (!limits.is_unlimited()).then_some((partition, limits))
         });
         match found {
             Some((partition, limits)) => limited.push(Limited { partition, limits, taken: Some(taken) }),
-            // Its topic was deleted, or keeps everything until its configs change.
-            None => commands.push(taken.done(None, run)),
+            // Its topic was deleted, or keeps everything until its configs change. What was aborted before its log start may
+            // still have to be deleted.
+            None => commands.extend(partition(&taken).map(|partition| {
+                Command::Retain(Retain {
+                    partition,
+                    taken_ms: Some(taken.at_ms),
+                    end: 0,
+                    log_start: None,
+                    next_ms: None,
+                    after_append: false,
+                })
+            })),
         }
     }
     retain(run, limited, commands).await
@@ -74,6 +87,7 @@ async fn look_at_topics(run: Run<'_>, taken: Vec<Taken>) -> Result<Maintained, S
     let topics = run.broker.store.topics_by_name(taken.iter().filter_map(name).collect()).await?;
     let (mut done, mut page) = (Maintained::default(), Vec::with_capacity(PAGE));
     for topic in topics.into_values() {
+        begin_cleaning(&topic, run).await?;
         let limits = RetentionLimits::of(&topic);
         if limits.is_unlimited() {
             continue;
@@ -88,6 +102,18 @@ async fn look_at_topics(run: Run<'_>, taken: Vec<Taken>) -> Result<Maintained, S
     let commands = taken.into_iter().map(|taken| taken.done(None, run)).collect();
     done.add(retain(run, page, commands).await?);
     Ok(done)
+}
+
+/// Has all partitions of a topic looked at for compaction, if it is compacted.
+async fn begin_cleaning(topic: &TopicDocument, run: Run<'_>) -> Result<(), StoreError> {
+    let mut page = Vec::with_capacity(PAGE);
+    for partition in topic.all_partitions() {
+        page.extend(cleaning::begin(topic, partition));
+        if page.len() == PAGE {
+            run.commit(std::mem::take(&mut page)).await?;
+        }
+    }
+    run.commit(page).await.map(drop)
 }
 
 /// Looks at partitions, and commits what was found, after other commands. Each partition fails by itself.
@@ -120,6 +146,30 @@ async fn retain(
             }
         }
     }
-    run.commit(commands).await?;
+    let partition = |command: &Command| match command {
+        Command::Retain(retain) => Some(retain.partition),
+        _ => None,
+    };
+    let partitions: Vec<Option<TopicPartition>> = commands.iter().map(partition).collect();
+    let outcomes = run.commit(commands).await?;
+    let left = partitions.into_iter().zip(&outcomes).filter(|(_, outcome)| has_more(outcome));
+    forget_aborted(run, left.filter_map(|(partition, _)| partition).collect()).await?;
     Ok(done)
+}
+
+fn has_more(outcome: &Outcome) -> bool {
+    matches!(outcome, Ok(Applied::Retained { has_more: true }))
+}
+
+/// Deletes what is left of aborted transactions whose records were deleted, a commit of each partition at a time.
+async fn forget_aborted(run: Run<'_>, mut left: Vec<TopicPartition>) -> Result<(), StoreError> {
+    while !left.is_empty() {
+        let started = Instant::now();
+        let forget = |partition: &TopicPartition| Command::ForgetAborted { partition: *partition };
+        let outcomes = run.commit(left.iter().map(forget).collect()).await?;
+        let left_before = std::mem::take(&mut left).into_iter().zip(outcomes);
+        left = left_before.filter(|(_, outcome)| has_more(outcome)).map(|(at, _)| at).collect();
+        rest_after(started).await;
+    }
+    Ok(())
 }

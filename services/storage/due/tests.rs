@@ -21,8 +21,8 @@ use rules::commands::{
     NewConfigs, Outcome,
 };
 use rules::documents::{
-    Document, DocumentKind, Due, DueComplete, DueKey, DueSubject, GroupDocument, Key, OffsetDocument, Prefix,
-    ProducerKey, TopicDocument,
+    AbortedTransaction, Document, DocumentKind, Due, DueComplete, DueKey, DueSubject, GroupDocument, Key,
+    OffsetDocument, Prefix, ProducerKey, TopicDocument,
 };
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -30,13 +30,15 @@ use uuid::Uuid;
 use super::{AT_THE_END, DueRuns, Maintained, OF_PAGE, put};
 use crate::apis::common::text::topic_name;
 use crate::apis::testing::{NOW_MS, ask, batch, broker_over, idempotent_batch, topic};
+use crate::apis::testing_transactions::Transactional;
 use crate::broker::Broker;
+use crate::cleaner::clean_all;
 use crate::coordinator::timeouts::Timeouts;
 use crate::engines::memory::Memory;
 use crate::engines::sqlite::{Sqlite, verify};
 use crate::engines::{
-    Engine, Gauges, Holds, Pending, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits, RetentionOutcome,
-    StoreError, Subject, Watch, WhyFull,
+    DirtyLook, Engine, Gauges, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits,
+    RetentionOutcome, StoreError, Subject, Watch, WhyFull,
 };
 use crate::settings::Settings;
 
@@ -54,6 +56,8 @@ struct Spy {
     damaged: Mutex<Option<TopicPartition>>,
     /// What is committed while logs are looked at, after they were read.
     meanwhile: Mutex<Vec<Command>>,
+    /// What is committed before the next step of compaction.
+    before_clean: Mutex<Vec<Command>>,
 }
 
 impl Spy {
@@ -70,7 +74,13 @@ impl Spy {
 impl Engine for Spy {
     fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>> {
         self.called();
-        self.inner.commit(commands, holds)
+        let cleans = commands.iter().any(|command| matches!(command, Command::Clean(_)));
+        let before = if cleans { std::mem::take(&mut *self.before_clean.lock()) } else { Vec::new() };
+        let inner = Arc::clone(&self.inner);
+        Box::pin(async move {
+            inner.commit(before, Vec::new()).await?;
+            inner.commit(commands, holds).await
+        })
     }
 
     fn read(&self, specs: Vec<ReadSpec>, limits: ReadLimits) -> Pending<Vec<ReadOutcome>> {
@@ -137,6 +147,11 @@ impl Engine for Spy {
         })
     }
 
+    fn dirty(&self, partition: TopicPartition, young_after_ms: Option<i64>) -> Pending<Option<DirtyLook>> {
+        self.called();
+        self.inner.dirty(partition, young_after_ms)
+    }
+
     fn maintain(&self, now_ms: i64) -> Pending<u64> {
         self.called();
         self.inner.maintain(now_ms)
@@ -187,6 +202,7 @@ impl World {
             documents: Arc::default(),
             damaged: Mutex::default(),
             meanwhile: Mutex::default(),
+            before_clean: Mutex::default(),
         });
         let clock = Arc::new(ManualClock::at(NOW_MS));
         let broker = broker_over(Arc::clone(&engine), Arc::clone(&clock), 1 << 20);
@@ -244,6 +260,9 @@ impl World {
             metadata: Arc::from(""),
             committed_ms: now_ms,
             expires_ms: None,
+            revision: 0,
+            sent_after: None,
+            sent_as: 0,
         };
         let offsets = vec![CommittedOffset { topic: Arc::clone(&topic.name), partition: 0, document }];
         let command = GroupCommand::CommitOffsets { member, offsets, knows_epochs: true, now_ms };
@@ -310,6 +329,7 @@ fn every_kind_of_subject_is_looked_at() {
     let partition = TopicPartition { topic: TopicId(Uuid::nil()), partition: 0 };
     let subjects = [
         DueSubject::Partition(partition),
+        DueSubject::Cleaning(partition),
         DueSubject::Topic(Arc::from("t")),
         DueSubject::Producer(ProducerKey { partition, producer: ProducerId(1), origin: None }),
         DueSubject::Offsets(Arc::from("g")),
@@ -374,6 +394,24 @@ async fn records_beyond_the_size_of_a_partition_are_deleted_after_the_next_appen
         assert_eq!(world.log(at).await, (3, 5));
         assert_eq!(world.run().await, trimmed(1), "it was not lost");
         assert_eq!((world.log(at).await, world.due().await.len()), ((4, 5), 0));
+        world.end().await;
+    }
+}
+
+#[tokio::test]
+async fn aborted_transactions_go_with_their_records_however_many_they_are() {
+    for mut world in World::all("aborted") {
+        let at = topic(&world.broker, "t", 1, &[]).await.partition(0).unwrap();
+        let mut producer = Transactional::new(&world.broker, "x").await;
+        for _ in 0..700 {
+            producer.append(at, 1).await;
+            producer.end(false).await;
+        }
+        world.commit(Command::AdvanceLogStart { partition: at, offset: -1 }).await;
+        let aborted = AbortedTransaction::of_partition(at);
+        assert!(!world.engine.scan(aborted.clone(), None, 1).await.unwrap().is_empty());
+        world.run().await;
+        assert!(world.engine.scan(aborted, None, 1).await.unwrap().is_empty(), "a run takes all");
         world.end().await;
     }
 }
@@ -623,5 +661,40 @@ async fn a_start_finds_the_groups_with_timeouts() {
         Timeouts::default().find_all(&world.broker).await.unwrap();
         assert_eq!(world.engine.cost(), (2, 1), "no group has any");
         world.end().await;
+    }
+}
+
+/// The log is not any more as a step of compaction has read it.
+#[tokio::test]
+async fn a_step_of_compaction_survives_what_was_done_meanwhile() {
+    let configs = [("cleanup.policy", "compact"), ("min.cleanable.dirty.ratio", "0")];
+    for trim_to in [Some(0), Some(1), Some(33), Some(60), None] {
+        for mut world in World::all("step") {
+            let document = topic(&world.broker, "t", 1, &configs).await;
+            let at = document.partition(0).unwrap();
+            for _ in 0..60 {
+                world.produce(at, NOW_MS).await;
+            }
+            *world.engine.before_clean.lock() = vec![match trim_to {
+                Some(offset) => Command::AdvanceLogStart { partition: at, offset },
+                None => Command::DeleteTopic { id: document.id },
+            }];
+            for _ in 0..4 {
+                world.clock.advance(10 * MINUTE_MS);
+                world.run().await;
+                clean_all(&world.broker).await;
+            }
+            assert!(world.engine.before_clean.lock().is_empty(), "a step was made");
+            if let Some(log_start) = trim_to {
+                assert_eq!(world.log(at).await, (log_start, 60));
+                let spec = ReadSpec::uncommitted(at, ReadFrom::Offset(log_start), 1 << 20);
+                let read = world.broker.store.read(vec![spec], ReadLimits::all_now(1 << 20)).await.unwrap();
+                let Some(ReadOutcome::Read { batches, .. }) = read.into_iter().next() else { panic!() };
+                let count = |mut bytes: Bytes| Batch::split_first(&mut bytes).unwrap().record_count();
+                let left: i32 = batches.into_iter().map(count).sum();
+                assert_eq!(left, i32::from(log_start < 60), "trimmed to {log_start}");
+            }
+            world.end().await;
+        }
     }
 }

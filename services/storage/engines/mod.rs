@@ -4,16 +4,22 @@
 //! an engine keeps besides documents and batches (partition numbers, packed keys, sizes) is private to it,
 //! and so are the limits that follow from it.
 
+mod dirty;
 pub mod memory;
+#[cfg(test)]
+mod model_cleaning;
 #[cfg(test)]
 mod model_groups;
 #[cfg(test)]
 mod model_look_ups;
 #[cfg(test)]
 mod model_tests;
+#[cfg(test)]
+mod model_transactions;
 mod resident;
 mod retention;
 mod room;
+mod searched;
 pub mod sqlite;
 mod watch;
 
@@ -27,9 +33,10 @@ use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 use kernel::records_later::RecordsLater;
 use rules::commands::{Command, Outcome};
-use rules::documents::{Document, Key, Prefix};
+use rules::documents::{Document, Key, PartitionDocument, Prefix};
 
 use crate::settings::Settings;
+pub use dirty::DirtyLook;
 pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
 pub use room::WhyFull;
@@ -99,6 +106,25 @@ pub type Pending<T> = BoxFuture<'static, Result<T, StoreError>>;
 /// Memory that commands hold. It is released once they are durable, even if the caller no longer waits.
 pub type Holds = Vec<Arc<Lease>>;
 
+/// Which records a reader sees (KIP-98).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// All.
+    ReadUncommitted,
+    /// Those before the last stable offset. Aborted ones are among them: a client skips them by a list that it gets.
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// Where the log ends for such a reader: at the high watermark, or at the last stable offset.
+    pub fn end_of(self, log: &PartitionDocument) -> i64 {
+        match self {
+            Isolation::ReadUncommitted => log.end,
+            Isolation::ReadCommitted => log.last_stable(),
+        }
+    }
+}
+
 /// A read from one partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadSpec {
@@ -108,6 +134,15 @@ pub struct ReadSpec {
     pub from: ReadFrom,
     /// Whole batches up to this many bytes, and at least one (KIP-74).
     pub bytes_max: usize,
+    /// Whom it is for. It ends where the log ends for such a reader.
+    pub isolation: Isolation,
+}
+
+impl ReadSpec {
+    /// A read of all records.
+    pub fn uncommitted(partition: TopicPartition, from: ReadFrom, bytes_max: usize) -> Self {
+        Self { partition, from, bytes_max, isolation: Isolation::ReadUncommitted }
+    }
 }
 
 /// Where a read begins.
@@ -162,7 +197,13 @@ pub enum ReadOutcome {
         log_start: i64,
         /// The high watermark: the offset after the last record that can be read.
         high_watermark: i64,
-        /// Whole batches in offset order; empty at the end of the log.
+        /// The last stable offset: no transaction is open before it.
+        last_stable: i64,
+        /// The offset of the last marker that has aborted a transaction, of the moment of the read.
+        last_aborted: Option<i64>,
+        /// How often compaction has replaced batches, of the moment of the read or earlier.
+        cleaning_steps: u64,
+        /// Whole batches in offset order; empty where the log ends for the reader.
         batches: Vec<Bytes>,
         /// Those that follow them.
         rest: Option<Rest>,
@@ -211,6 +252,10 @@ pub trait Engine: Send + Sync {
         partitions: Vec<(TopicPartition, RetentionLimits)>,
         now_ms: i64,
     ) -> Pending<Vec<RetentionOutcome>>;
+
+    /// Looks at how much of a partition is dirty, without batches that are younger than a time in ms; `None` if it does not
+    /// exist. It costs a few look-ups, however long its log is.
+    fn dirty(&self, partition: TopicPartition, young_after_ms: Option<i64>) -> Pending<Option<DirtyLook>>;
 
     /// Frees garbage, as of this time in ms, and returns how many bytes.
     fn maintain(&self, now_ms: i64) -> Pending<u64>;

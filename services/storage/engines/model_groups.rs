@@ -66,7 +66,7 @@ impl Dice {
         Command::Group { group: Arc::from(self.pick(&GROUPS)), command }
     }
 
-    fn member(&mut self) -> MemberIdentity {
+    pub(super) fn member(&mut self) -> MemberIdentity {
         let instance_id = (self.roll(4) == 0).then(|| Arc::from(self.pick(&["i1", "i2"])));
         MemberIdentity {
             id: Arc::from(self.pick(&MEMBERS)),
@@ -174,7 +174,7 @@ impl Dice {
         }
     }
 
-    fn offset(&mut self, ids: &[TopicId], now_ms: i64) -> CommittedOffset {
+    pub(super) fn offset(&mut self, ids: &[TopicId], now_ms: i64) -> CommittedOffset {
         let document = OffsetDocument {
             topic_id: self.pick(ids),
             offset: self.roll(100) as i64,
@@ -182,6 +182,9 @@ impl Dice {
             metadata: Arc::from(self.pick(&["", "words"])),
             committed_ms: now_ms,
             expires_ms: (self.roll(4) == 0).then_some(now_ms + 50),
+            revision: 0,
+            sent_after: None,
+            sent_as: 0,
         };
         CommittedOffset { topic: self.topic(), partition: self.roll(2) as i32, document }
     }

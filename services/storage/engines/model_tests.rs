@@ -8,11 +8,11 @@ use std::time::Duration;
 use kernel::records::{Batch, BatchBuilder, Codec, NO_TIMESTAMP, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::{ProducerId, TopicId, TopicPartition};
-use rules::commands::{Append, Command, ConfigOperation, DueCommand, NewConfigs, Retain};
+use rules::commands::{Append, AwaitCleaning, Command, ConfigOperation, DueCommand, NewConfigs, Retain};
 use rules::configs::group::GroupDefaults;
 use rules::documents::{
     AnyKind, DocumentKind, DueSubject, KINDS, OffsetDocument, OffsetKey, PartitionDocument, Prefix,
-    ProducerDocument, ProducerKey,
+    ProducerDocument, ProducerKey, deleted_with_log,
 };
 use uuid::Uuid;
 
@@ -20,9 +20,13 @@ use crate::settings::Settings;
 use kernel::units::{ByteSize, Span};
 
 use super::memory::Memory;
+use super::model_cleaning::clean;
 use super::model_groups::GROUPS;
+use super::model_transactions::same_committed;
 use super::sqlite::{Sqlite, verify};
-use super::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits, RetentionLook};
+use super::{
+    Engine, Isolation, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits, RetentionLook,
+};
 
 /// Topic names; one of them is invalid.
 pub(super) const TOPICS: [&str; 6] = ["a", "b", "a.b", "a_b", "bad name", "c"];
@@ -50,7 +54,7 @@ impl Dice {
         Self(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1)
     }
 
-    fn partition(&mut self, ids: &[TopicId]) -> TopicPartition {
+    pub(super) fn partition(&mut self, ids: &[TopicId]) -> TopicPartition {
         TopicPartition { topic: self.pick(ids), partition: self.roll(4) as i32 }
     }
 
@@ -114,6 +118,13 @@ impl Dice {
                 partitions: 1,
                 configs: self.configs(),
             })),
+            10 if self.roll(3) == 0 => Command::AwaitCleaning(AwaitCleaning {
+                partition: self.partition(ids),
+                taken_ms: self.due_time(),
+                end: self.roll(10) as i64,
+                next_ms: self.due_time(),
+            }),
+            10 if self.roll(4) == 0 => Command::ForgetAborted { partition: self.partition(ids) },
             10 => Command::Retain(self.retain(ids)),
             11 => Command::Due(self.due_command(ids)),
             _ => {
@@ -158,7 +169,8 @@ impl Dice {
     }
 
     fn due_command(&mut self, ids: &[TopicId]) -> DueCommand {
-        let subject = match self.roll(5) {
+        let subject = match self.roll(6) {
+            5 => DueSubject::Cleaning(self.partition(ids)),
             0 => DueSubject::Partition(self.partition(ids)),
             1 => DueSubject::Topic(self.topic()),
             2 => DueSubject::Producer(self.producer(ids)),
@@ -227,7 +239,13 @@ impl Dice {
             1 => ReadFrom::MaxTimestamp,
             _ => ReadFrom::Offset(self.roll(60) as i64 - 1),
         };
-        ReadSpec { partition: self.partition(ids), from, bytes_max: self.pick(&[0, 1, 50_000, 1 << 20]) }
+        let isolation = self.isolation();
+        let bytes_max = self.pick(&[0, 1, 50_000, 1 << 20]);
+        ReadSpec { partition: self.partition(ids), from, bytes_max, isolation }
+    }
+
+    fn isolation(&mut self) -> Isolation {
+        self.pick(&[Isolation::ReadUncommitted, Isolation::ReadCommitted])
     }
 }
 
@@ -246,7 +264,7 @@ fn fresh(ids: &mut Vec<TopicId>) -> TopicId {
 }
 
 /// All records of a read: those that were read, and those that are read later, in pieces.
-async fn records_of(outcome: ReadOutcome, piece: usize) -> Vec<u8> {
+pub(super) async fn records_of(outcome: ReadOutcome, piece: usize) -> Vec<u8> {
     let ReadOutcome::Read { batches, rest, .. } = outcome else { return Vec::new() };
     let mut all = batches.concat();
     let Some(Rest { records: RecordsLater { bytes, mut source }, .. }) = rest else { return all };
@@ -281,10 +299,11 @@ pub(super) async fn same_everything(
         ids.iter().flat_map(|id| (0..4).map(|partition| TopicPartition { topic: *id, partition })).collect();
     let sizes = model.sizes(partitions.clone()).await;
     assert_eq!(engine.sizes(partitions.clone()).await, sizes, "{context}");
+    same_committed(model, engine, dice, ids, context).await;
     let keys: Vec<_> = partitions.iter().map(PartitionDocument::key).collect();
     assert_eq!(engine.get(keys.clone()).await, model.get(keys).await, "{context}");
     let mut prefixes: Vec<Prefix> = KINDS.iter().map(AnyKind::key_prefix).collect();
-    prefixes.extend(partitions.iter().map(|at| ProducerDocument::of_partition(*at)));
+    prefixes.extend(partitions.iter().flat_map(|at| deleted_with_log(*at)));
     for prefix in prefixes {
         same_scans(model, engine, &prefix, dice.pick(&[1, 3, 1_000]), context).await;
     }
@@ -347,10 +366,21 @@ async fn run(tested: &Tested, seed: u64, folder: &Path) {
     let mut engine = (tested.open)(folder);
     for step in 0..120 {
         let context = format!("{}, seed {seed}, step {step}", tested.name);
-        let commands: Vec<Command> = (0..=dice.roll(4)).map(|_| dice.command(&mut ids, step)).collect();
+        let mut commands = Vec::new();
+        for _ in 0..=dice.roll(4) {
+            commands.push(if dice.roll(3) == 0 {
+                dice.transaction_command(&model, &ids, step).await
+            } else {
+                dice.command(&mut ids, step)
+            });
+        }
         let expected = model.commit(commands.clone(), Vec::new()).await.unwrap();
         let got = engine.commit(commands.clone(), Vec::new()).await.unwrap();
         assert_eq!(got, expected, "{context}: {commands:?}");
+        if dice.roll(6) == 0 {
+            let partition = dice.partition(&ids);
+            clean(&model, &*engine, &mut dice, partition, &context).await;
+        }
         if dice.roll(6) == 0 {
             same_retention(&model, &*engine, &mut dice, &ids, step as i64, &context).await;
         }
@@ -381,6 +411,10 @@ async fn run_long(tested: &Tested, seed: u64, folder: &Path) {
         let context = format!("{}, long, seed {seed}, step {step}", tested.name);
         let commands = (0..=dice.roll(12)).map(|_| dice.long_command(id, step)).collect();
         both(&model, &*engine, commands).await;
+        if dice.roll(4) == 0 {
+            let partition = TopicPartition { topic: id, partition: dice.roll(2) as i32 };
+            clean(&model, &*engine, &mut dice, partition, &context).await;
+        }
         if dice.roll(4) == 0 {
             same_retention(&model, &*engine, &mut dice, &[id], step, &context).await;
         }
@@ -444,7 +478,8 @@ async fn same_look_ups(model: &Memory, engine: &dyn Engine, dice: &mut Dice, id:
             1 => ReadFrom::Offset(dice.roll(1_500) as i64),
             _ => ReadFrom::Timestamp(dice.roll(2_000) as i64 - 100),
         };
-        ReadSpec { partition: TopicPartition { topic: id, partition }, from, bytes_max: 4_000 }
+        let isolation = dice.isolation();
+        ReadSpec { partition: TopicPartition { topic: id, partition }, from, bytes_max: 4_000, isolation }
     };
     let specs: Vec<ReadSpec> = [0, 1, 0, 1, 0, 1].into_iter().map(&mut spec).collect();
     for spec in specs {

@@ -1,9 +1,10 @@
 //! What retention asks of a log: the limits of its topic, and what a look at the log finds. Shared by all engines.
 
-use rules::documents::TopicDocument;
+use rules::documents::{PartitionDocument, TopicDocument};
 
 use super::StoreError;
 use super::resident::Times;
+use super::searched::{IsOver, Searched};
 
 /// A topic's retention limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +45,31 @@ impl RetentionLimits {
         times.youngest().map(|_| self.expires_ms(times).is_some_and(|expires_ms| expires_ms <= now_ms))
     }
 
+    /// Looks at a log of so many bytes. `search` begins at the batch that holds an offset.
+    pub(in crate::engines) fn look<E>(
+        &self,
+        document: &PartitionDocument,
+        bytes: u64,
+        now_ms: i64,
+        mut search: impl FnMut(i64, &mut IsOver<'_>) -> Result<Option<Searched>, E>,
+    ) -> Result<RetentionLook, E> {
+        let PartitionDocument { log_start, end, .. } = *document;
+        let mut sweep = Sweep { limits: *self, now_ms, bytes, expired_to: None };
+        let mut first_kept = search(log_start, &mut |batches| sweep.passes(batches))?;
+        if let Some(first) = first_kept.filter(|first| sweep.expires(first).is_none()) {
+            // The size limit is reached within this batch of unknown age: it expires with a later one that is too old.
+            sweep.bytes = sweep.bytes.saturating_sub(first.bytes);
+            first_kept = search(first.next, &mut |batches| sweep.passes(batches))?;
+        }
+        let from = sweep.expired_to.filter(|from| *from > log_start);
+        let next_ms = match first_kept {
+            Some(first) => self.expires_ms(first.times),
+            // Those of unknown age, if any, expire with what follows them.
+            None => self.expires_ms(Times::read(now_ms, -1)).filter(|_| from.unwrap_or(log_start) < end),
+        };
+        Ok(RetentionLook { end, log_start: from, next_ms })
+    }
+
     /// Whether a log is larger than its limit, so that small batches at its start may expire by size. Once it is not, none
     /// that follows does.
     pub(in crate::engines) fn is_exceeded(&self, log_bytes: u64) -> bool {
@@ -54,6 +80,35 @@ impl RetentionLimits {
     pub(in crate::engines) fn expires_ms(&self, times: Times) -> Option<i64> {
         let (limit_ms, youngest) = (self.retention_ms?, times.youngest()?);
         Some(youngest.saturating_add(limit_ms).saturating_add(1))
+    }
+}
+
+/// Retention's search for the oldest batch that stays.
+struct Sweep {
+    limits: RetentionLimits,
+    now_ms: i64,
+    /// Bytes of the log from where the search has come to.
+    bytes: u64,
+    /// Where the last batch ends that expires.
+    expired_to: Option<i64>,
+}
+
+impl Sweep {
+    /// What all batches of a span do together, the oldest of them do as well.
+    fn expires(&self, batches: &Searched) -> Option<bool> {
+        self.limits.expires(batches.times, self.bytes, batches.bytes, self.now_ms)
+    }
+
+    fn passes(&mut self, batches: &Searched) -> bool {
+        match self.expires(batches) {
+            Some(false) => return false,
+            // The oldest of these batches of unknown age may exceed the size, although not all together do.
+            None if self.limits.is_exceeded(self.bytes) => return false,
+            None => {}
+            Some(true) => self.expired_to = Some(batches.next),
+        }
+        self.bytes = self.bytes.saturating_sub(batches.bytes);
+        true
     }
 }
 

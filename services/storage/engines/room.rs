@@ -32,19 +32,24 @@ pub(in crate::engines) fn why_at_limit(bytes_max: u64) -> Arc<str> {
 }
 
 /// What a client is told at the limit.
-pub(in crate::engines) const AT_LIMIT: &str = "The store has reached store_bytes_max: no records, topics or partitions are taken until something is deleted.";
+pub(in crate::engines) const AT_LIMIT: &str = "The store has reached store_bytes_max: no records, topics or partitions are taken, and nothing is added to transactions, until something is deleted.";
 
-/// Refuses a command that adds what only deleting takes away again: records, topics and partitions. All others go on.
+/// Refuses a command that adds what only deleting takes away again: records, topics, partitions, and what the end of a
+/// transaction will write of. All others go on.
 pub(in crate::engines) fn refuse_growth(command: &Command, message: &str) -> Result<(), Refused> {
-    if grows(command) { Err(Refused::new(ErrorCode::KafkaStorageError, message)) } else { Ok(()) }
+    growth(command).map_or(Ok(()), |error| Err(Refused::new(error, message)))
 }
 
-/// Whether a command adds what only deleting takes away again.
-pub(in crate::engines) fn grows(command: &Command) -> bool {
+/// The error for a command that adds what only deleting takes away again. A client tries each of them again.
+pub(in crate::engines) fn growth(command: &Command) -> Option<ErrorCode> {
     match command {
-        Command::Append(_) | Command::CreateTopic { .. } | Command::CreatePartitions { .. } => true,
-        Command::Check(inner) => grows(inner),
-        _ => false,
+        Command::Append(_) | Command::CreateTopic { .. } | Command::CreatePartitions { .. } => {
+            Some(ErrorCode::KafkaStorageError)
+        }
+        // The marker of a partition is a record. Clients take KAFKA_STORAGE_ERROR from a coordinator for the end.
+        Command::Transaction { command, .. } if command.adds() => Some(ErrorCode::CoordinatorNotAvailable),
+        Command::Check(inner) => growth(inner),
+        _ => None,
     }
 }
 
@@ -110,7 +115,8 @@ impl RoomStatus {
 
 #[cfg(test)]
 mod tests {
-    use kernel::{TopicId, TopicPartition};
+    use kernel::{ProducerId, TopicId, TopicPartition};
+    use rules::commands::{EndTransaction, ProducerIdAndEpoch, TransactionCommand};
 
     use super::*;
 
@@ -133,6 +139,13 @@ mod tests {
             assert_eq!(refuse_growth(&frees, AT_LIMIT), Ok(()));
         }
         assert_eq!(refuse_growth(&Command::AllocateProducerId { seed: 1 }, AT_LIMIT), Ok(()));
+        let of_transaction = |command| Command::Transaction { id: Arc::from("x"), command };
+        let producer = ProducerIdAndEpoch { id: ProducerId(1), epoch: 0 };
+        let add = TransactionCommand::AddGroup { producer, group: Arc::from("g"), now_ms: 0 };
+        let refused = refuse_growth(&of_transaction(add), AT_LIMIT).unwrap_err();
+        assert_eq!(refused.error, ErrorCode::CoordinatorNotAvailable);
+        let end = EndTransaction { producer, commit: true, version: 2, now_ms: 0, leader_epoch: 0 };
+        assert_eq!(refuse_growth(&of_transaction(TransactionCommand::End(end)), AT_LIMIT), Ok(()));
     }
 
     #[test]

@@ -1,11 +1,11 @@
 //! The two calls of an engine: which documents a command needs, and its decision.
 
-use crate::commands::{Applied, Command, Outcome};
+use crate::commands::{Applied, Command, Outcome, Retain};
 use crate::documents::{
     Counters, GroupConfigs, PartitionDocument, ProducerDocument, Subscription, TopicDocument,
 };
 use crate::working_set::{Needs, Wanted, WorkingSet};
-use crate::{client_metrics, due, group_configs, groups, log, producers, topics};
+use crate::{cleaning, client_metrics, due, group_configs, groups, log, producers, topics, transactions};
 
 /// The documents that `command` needs and that are not in the set yet.
 ///
@@ -26,20 +26,22 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
             wanted.write::<GroupConfigs>(group);
         }
         Command::Append(append) => log::needs_to_append(&mut wanted, append, set),
-        Command::AdvanceLogStart { partition, .. } => {
-            wanted.write::<PartitionDocument>(partition);
-        }
+        Command::AdvanceLogStart { partition, .. } => log::needs_to_trim(&mut wanted, *partition),
         Command::AllocateProducerId { .. } | Command::RecordEpoch { .. } => {
             wanted.write::<Counters>(&());
         }
-        Command::Retain(retain) => {
-            wanted.write::<PartitionDocument>(&retain.partition);
+        Command::Retain(Retain { partition, .. }) | Command::ForgetAborted { partition } => {
+            log::needs_to_trim(&mut wanted, *partition);
         }
+        Command::Clean(clean) => cleaning::needs(&mut wanted, clean),
+        Command::AwaitCleaning(wait) => cleaning::needs_to_wait(&mut wanted, wait),
         Command::ExpireProducer { producer, .. } => {
             wanted.write::<PartitionDocument>(&producer.partition).write::<ProducerDocument>(producer);
         }
         Command::Due(command) => due::needs(&mut wanted, command),
         Command::Group { group, command } => groups::needs(&mut wanted, group, command, set),
+        Command::Transaction { id, command } => transactions::needs(&mut wanted, id, command, set),
+        Command::WriteMarker(marker) => transactions::needs_to_write_marker(&mut wanted, marker, set),
         Command::Check(inner) => return needs(inner, set),
     }
     wanted.missing_in(set)
@@ -69,11 +71,16 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::AdvanceLogStart { partition, offset } => log::advance_log_start(set, *partition, *offset),
         Command::AllocateProducerId { seed } => producers::allocate_id(set, *seed),
         Command::Retain(retain) => log::retain(set, retain),
+        Command::ForgetAborted { partition } => log::forget_aborted(set, *partition),
+        Command::Clean(clean) => cleaning::clean(set, clean),
+        Command::AwaitCleaning(wait) => cleaning::wait(set, wait),
         Command::ExpireProducer { producer, taken_ms, now_ms } => {
             producers::expire(set, producer, *taken_ms, *now_ms)
         }
         Command::Due(command) => due::decide(set, command),
         Command::Group { group, command } => groups::decide(set, group, command),
+        Command::Transaction { id, command } => transactions::decide(set, id, command),
+        Command::WriteMarker(marker) => transactions::write_marker(set, marker),
         Command::Check(inner) => decide(&mut set.scratch(), inner),
     }
 }

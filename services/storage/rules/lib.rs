@@ -6,9 +6,10 @@
 //! so that all behave alike.
 //!
 //! [`documents`] is what a store keeps, [`commands`] are the changes and their outcomes, [`configs`] are
-//! Kafka's configs as tables. On these stand `log`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`
-//! and [`groups`], which decide commands, each on its own documents; `decide` dispatches to them.
+//! Kafka's configs as tables. On these stand `log`, `cleaning`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`,
+//! [`groups`] and `transactions`, which decide commands, each on its own documents; `decide` dispatches to them.
 
+mod cleaning;
 mod client_metrics;
 pub mod commands;
 pub mod configs;
@@ -20,6 +21,7 @@ pub mod groups;
 mod log;
 mod producers;
 pub mod topics;
+mod transactions;
 mod working_set;
 
 #[cfg(test)]
@@ -28,4 +30,4 @@ mod testing;
 mod tests;
 
 pub use decide::{decide, needs};
-pub use working_set::{Changes, Documents, Lookup, Needs, WorkingSet};
+pub use working_set::{Changes, Documents, FirstKeys, Lookup, Missing, Needs, WorkingSet};

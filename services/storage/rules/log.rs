@@ -2,21 +2,39 @@
 
 use kernel::{ErrorCode, TopicPartition};
 
-use crate::commands::{Append, Applied, BatchFacts, Effect, Outcome, Refused, Retain};
-use crate::documents::{Counters, DueSubject, EpochHistory, PartitionDocument, ProducerDocument};
+use crate::cleaning;
+use crate::commands::{Append, Applied, BatchFacts, Effect, Outcome, Payload, Refused, Retain};
+use crate::documents::{
+    AbortedTransaction, Counters, DocumentKind, DueSubject, EpochHistory, LogTransactionKey, OpenTransaction,
+    PartitionDocument, ProducerDocument,
+};
 use crate::due;
 use crate::producers::{self, Sequence};
+use crate::transactions;
 use crate::working_set::{Wanted, WorkingSet};
+
+/// Aborted transactions that are deleted with the records that they are about, in one commit.
+const ABORTED_AT_ONCE: usize = 256;
 
 pub(crate) fn needs_to_append(wanted: &mut Wanted, append: &Append, set: &WorkingSet<'_>) {
     wanted.write::<PartitionDocument>(&append.partition);
-    let log = set.get::<PartitionDocument>(&append.partition);
-    if log.is_some_and(|log| append.leader_epoch > log.leader_epoch) {
-        // Once for a partition and an opening of the store.
-        wanted.write::<EpochHistory>(&append.partition).write::<Counters>(&());
-    }
+    needs_to_begin_epoch(wanted, append.partition, append.leader_epoch, set);
     if append.batch.is_idempotent() {
         wanted.write::<ProducerDocument>(&append.producer());
+    }
+    transactions::needs_to_append(wanted, append);
+}
+
+/// What [`store`] needs beside the partition's document.
+pub(crate) fn needs_to_begin_epoch(
+    wanted: &mut Wanted,
+    at: TopicPartition,
+    leader_epoch: i32,
+    set: &WorkingSet<'_>,
+) {
+    if set.get::<PartitionDocument>(&at).is_some_and(|log| leader_epoch > log.leader_epoch) {
+        // Once for a partition and an opening of the store.
+        wanted.write::<EpochHistory>(&at).write::<Counters>(&());
     }
 }
 
@@ -27,48 +45,84 @@ fn existing(set: &WorkingSet<'_>, partition: TopicPartition) -> Result<Partition
 }
 
 pub(crate) fn append(set: &mut WorkingSet<'_>, append: &Append) -> Outcome {
-    let Append { partition, payload, now_ms, .. } = append;
+    let Append { partition, payload, now_ms, leader_epoch, .. } = append;
     let mut log = existing(set, *partition)?;
+    let joins = transactions::check_append(set, append)?;
     let batch = with_time(append.batch, &mut log, *now_ms);
     let (base_offset, log_start, max_timestamp) = (log.end, log.log_start, batch.max_timestamp);
     if batch.is_idempotent() {
         let key = append.producer();
-        let known = set.get::<ProducerDocument>(&key);
-        if let Sequence::Duplicate(original) = producers::sequence(known, &batch)? {
+        let known = set.get_arc::<ProducerDocument>(&key);
+        if let Sequence::Duplicate(original) = producers::sequence(known.as_deref(), &batch, joins.is_some())?
+        {
             let base_offset = original.base_offset;
             return Ok(Applied::Appended { base_offset, log_start, max_timestamp, is_duplicate: true });
         }
-        let is_new = known.is_none();
-        let remembered = producers::remember(known, &batch, base_offset, *now_ms);
-        if is_new {
+        producers::check_transactional(known.as_deref(), &batch)?;
+        let mut remembered = producers::remember(known.as_deref(), &batch, base_offset, *now_ms);
+        if let Some(transaction) = append.transaction.as_ref().filter(|_| batch.is_transactional())
+            && remembered.transaction.is_none()
+        {
+            remembered.transaction = Some(base_offset);
+            log.first_unstable = log.first_unstable.or(Some(base_offset));
+            let key =
+                LogTransactionKey { partition: *partition, offset: base_offset, producer: key.producer };
+            let open = OpenTransaction {
+                transactional_id: transaction.id.clone(),
+                epoch: batch.producer_epoch,
+                started_ms: *now_ms,
+            };
+            set.put::<OpenTransaction>(&key, open);
+        }
+        if known.is_none() {
             producers::look_when_expired(set, &key, &remembered, *now_ms);
         }
         set.put::<ProducerDocument>(&key, remembered);
     }
+    if let Some(joins) = joins {
+        transactions::join(set, joins, *now_ms);
+    }
+    let new = NewBatch { batch, payload: payload.clone(), now_ms: *now_ms, leader_epoch: *leader_epoch };
+    store(set, *partition, log, new);
+    Ok(Applied::Appended { base_offset, log_start, max_timestamp, is_duplicate: false })
+}
+
+/// A batch that is stored at the end of a log, with its header fields settled.
+pub(crate) struct NewBatch {
+    pub(crate) batch: BatchFacts,
+    pub(crate) payload: Payload,
+    pub(crate) now_ms: i64,
+    pub(crate) leader_epoch: i32,
+}
+
+/// Stores a batch at the end of a log, and the log's document.
+pub(crate) fn store(set: &mut WorkingSet<'_>, at: TopicPartition, mut log: PartitionDocument, new: NewBatch) {
+    let NewBatch { batch, payload, now_ms, leader_epoch } = new;
     // A log with records is in the due index already, at the time of its first batch.
     if log.is_empty() || log.look_after_append {
-        due::look_at_once(set, &DueSubject::Partition(*partition));
+        due::look_at_once(set, &DueSubject::Partition(at));
         log.look_after_append = false;
     }
-    if append.leader_epoch > log.leader_epoch {
-        begin_epoch(set, *partition, &mut log, append.leader_epoch);
+    cleaning::after_append(set, at, &mut log);
+    if leader_epoch > log.leader_epoch {
+        begin_epoch(set, at, &mut log, leader_epoch);
     }
+    let base_offset = log.end;
     log.end = base_offset + i64::from(batch.record_count);
-    set.put::<PartitionDocument>(partition, log);
+    set.put::<PartitionDocument>(&at, log);
     set.effect(Effect::Append {
-        partition: *partition,
+        partition: at,
         base_offset,
         leader_epoch: log.leader_epoch,
         batch,
-        appended_ms: *now_ms,
-        payload: payload.clone(),
+        appended_ms: now_ms,
+        payload,
     });
-    Ok(Applied::Appended { base_offset, log_start, max_timestamp, is_duplicate: false })
 }
 
 /// Settles the log append time of a batch that has one. It never goes back within a partition: consumers that seek by
 /// time, and retention, rely on its order.
-fn with_time(batch: BatchFacts, log: &mut PartitionDocument, now_ms: i64) -> BatchFacts {
+pub(crate) fn with_time(batch: BatchFacts, log: &mut PartitionDocument, now_ms: i64) -> BatchFacts {
     if !batch.has_append_time() {
         return batch;
     }
@@ -99,6 +153,12 @@ pub(crate) fn record_epoch(set: &mut WorkingSet<'_>, epoch: i32) {
     }
 }
 
+/// What advancing the log start offset needs: what it deletes with the records.
+pub(crate) fn needs_to_trim(wanted: &mut Wanted, partition: TopicPartition) {
+    wanted.write::<PartitionDocument>(&partition);
+    wanted.first(AbortedTransaction::of_partition(partition), ABORTED_AT_ONCE);
+}
+
 pub(crate) fn advance_log_start(set: &mut WorkingSet<'_>, partition: TopicPartition, offset: i64) -> Outcome {
     let mut log = existing(set, partition)?;
     let target = if offset == -1 { log.end } else { offset };
@@ -109,7 +169,8 @@ pub(crate) fn advance_log_start(set: &mut WorkingSet<'_>, partition: TopicPartit
     if target > log.log_start {
         trim(set, partition, &mut log, target);
         set.put::<PartitionDocument>(&partition, log);
-        if !log.is_empty() {
+        let has_more = delete_aborted(set, partition, log.log_start);
+        if !log.is_empty() || has_more {
             // The batch that is the first one now may be older than the one that was.
             due::look_at_once(set, &DueSubject::Partition(partition));
         }
@@ -122,17 +183,31 @@ fn trim(set: &mut WorkingSet<'_>, partition: TopicPartition, log: &mut Partition
     set.effect(Effect::Trim { partition, was, log_start });
 }
 
+/// Deletes aborted transactions whose records were all deleted, some at a time; returns whether there may be more of them.
+fn delete_aborted(set: &mut WorkingSet<'_>, partition: TopicPartition, log_start: i64) -> bool {
+    let first = set.first(&AbortedTransaction::of_partition(partition), ABORTED_AT_ONCE).unwrap_or_default();
+    let keys = first.iter().filter_map(AbortedTransaction::parse_key);
+    let gone: Vec<LogTransactionKey> = keys.take_while(|key| key.offset < log_start).collect();
+    gone.iter().for_each(|key| set.delete::<AbortedTransaction>(key));
+    gone.len() == ABORTED_AT_ONCE
+}
+
 /// Applies what a look at the log has found. The log may have been appended to since, or trimmed by a client, who has then
 /// put an entry of its own.
 pub(crate) fn retain(set: &mut WorkingSet<'_>, retain: &Retain) -> Outcome {
     let subject = DueSubject::Partition(retain.partition);
     due::delete(set, &subject, retain.taken_ms);
     let Some(stored) = set.get::<PartitionDocument>(&retain.partition).copied() else {
-        return Ok(Applied::Changed);
+        return Ok(Applied::Retained { has_more: false });
     };
     let mut log = stored;
     if let Some(log_start) = retain.log_start.filter(|start| (log.log_start + 1..=log.end).contains(start)) {
         trim(set, retain.partition, &mut log, log_start);
+    }
+    let has_more = delete_aborted(set, retain.partition, log.log_start);
+    if has_more {
+        // Whoever retains goes on at once; this is for when it cannot.
+        due::look_at_once(set, &subject);
     }
     // Such an append has found a log that was not empty, and no mark to be looked at: it has put no entry.
     let is_newer = log.end != retain.end;
@@ -145,5 +220,11 @@ pub(crate) fn retain(set: &mut WorkingSet<'_>, retain: &Retain) -> Outcome {
     if log != stored {
         set.put::<PartitionDocument>(&retain.partition, log);
     }
-    Ok(Applied::Changed)
+    Ok(Applied::Retained { has_more })
+}
+
+/// Deletes some more of the aborted transactions whose records were deleted.
+pub(crate) fn forget_aborted(set: &mut WorkingSet<'_>, partition: TopicPartition) -> Outcome {
+    let log_start = existing(set, partition)?.log_start;
+    Ok(Applied::Retained { has_more: delete_aborted(set, partition, log_start) })
 }

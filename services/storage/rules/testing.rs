@@ -4,10 +4,22 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::commands::{Command, Effect, Outcome};
 use crate::documents::{
-    Document, DocumentKind, Due, DueKey, Key, LiveGroup, PartitionDocument, Prefix, ProducerDocument,
-    TopicName, lock_root,
+    AbortedTransaction, Document, DocumentKind, Due, DueKey, Key, LiveGroup, OpenTransaction,
+    PartitionDocument, PendingOffset, Prefix, TopicName, TransactionDue, TransactionOffset, lock_root,
+    log_of,
 };
-use crate::{Documents, Lookup, Needs, WorkingSet, decide, needs};
+use crate::{Documents, FirstKeys, Lookup, Missing, WorkingSet, decide, needs};
+
+/// The kinds of documents that rules put or delete without looking at them.
+const LISTS: [&str; 7] = [
+    Due::PREFIX,
+    LiveGroup::PREFIX,
+    TransactionDue::PREFIX,
+    OpenTransaction::PREFIX,
+    AbortedTransaction::PREFIX,
+    TransactionOffset::PREFIX,
+    PendingOffset::PREFIX,
+];
 
 /// Documents in a map, all of them loaded.
 #[derive(Debug, Default)]
@@ -16,6 +28,10 @@ pub(crate) struct MapStore(pub(crate) BTreeMap<Key, Document>);
 impl Documents for MapStore {
     fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
         Some(self.0.keys().filter(|key| prefix.matches(key)).cloned().collect())
+    }
+
+    fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
+        Some(self.0.keys().filter(|key| prefix.matches(key)).take(count).cloned().collect())
     }
 
     fn lookup(&self, key: &Key) -> Lookup<'_> {
@@ -28,16 +44,28 @@ struct Loaded<'a> {
     store: &'a MapStore,
     keys: Vec<Key>,
     scans: Vec<Prefix>,
+    first: BTreeMap<String, FirstKeys>,
+}
+
+impl Loaded<'_> {
+    fn is_scanned(&self, key: &Key) -> bool {
+        self.scans.iter().any(|prefix| prefix.matches(key))
+            || self.first.values().any(|first| first.keys.contains(key))
+    }
 }
 
 impl Documents for Loaded<'_> {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
-        let is_loaded = self.keys.contains(key) || self.scans.iter().any(|prefix| prefix.matches(key));
+        let is_loaded = self.keys.contains(key) || self.is_scanned(key);
         if is_loaded { self.store.lookup(key) } else { Lookup::Unknown }
     }
 
     fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
         if self.scans.contains(prefix) { self.store.keys(prefix) } else { None }
+    }
+
+    fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
+        self.first.get(prefix.as_str())?.first(count)
     }
 }
 
@@ -59,13 +87,11 @@ impl MapStore {
         };
         // Lists are kept without being looked at, under a lock that the command holds anyway.
         let is_listed = |key: &Key| {
-            matches!(key.kind(), Due::PREFIX | LiveGroup::PREFIX)
-                && write.iter().any(|own| lock_root(own) == lock_root(key))
+            LISTS.contains(&key.kind()) && write.iter().any(|own| lock_root(own) == lock_root(key))
         };
         for key in changes.keys() {
-            let is_scanned = loaded.scans.iter().any(|prefix| prefix.matches(key));
             assert!(
-                write.contains(key) || is_scanned || is_new(key) || is_listed(key),
+                write.contains(key) || loaded.is_scanned(key) || is_new(key) || is_listed(key),
                 "{command:?} writes {key} and does not say so"
             );
         }
@@ -77,8 +103,7 @@ impl MapStore {
         }
         for effect in &effects {
             if let Effect::DropLog { partition } = effect {
-                let producers = ProducerDocument::of_partition(*partition);
-                self.0.retain(|key, _| !producers.matches(key));
+                self.0.retain(|key, _| log_of(key) != Some(*partition));
             }
         }
         (outcome, effects)
@@ -87,8 +112,7 @@ impl MapStore {
     /// Runs a command, and returns how many documents it needs, and how many it writes.
     pub(crate) fn cost(&mut self, command: &Command) -> (usize, usize) {
         let loaded = self.needed(command);
-        let is_scanned = |key: &&Key| loaded.scans.iter().any(|prefix| prefix.matches(key));
-        let scanned = self.0.keys().filter(is_scanned).cloned();
+        let scanned = self.0.keys().filter(|key| loaded.is_scanned(key)).cloned();
         let needed = loaded.keys.iter().cloned().chain(scanned).collect::<BTreeSet<Key>>().len();
         let mut set = WorkingSet::new(self);
         decide(&mut set, command).unwrap();
@@ -99,12 +123,16 @@ impl MapStore {
 
     /// What a command needs.
     fn needed(&self, command: &Command) -> Loaded<'_> {
-        let mut loaded = Loaded { store: self, keys: Vec::new(), scans: Vec::new() };
+        let mut loaded = Loaded { store: self, keys: Vec::new(), scans: Vec::new(), first: BTreeMap::new() };
         loop {
-            let needs = needs(command, &WorkingSet::new(&loaded));
-            let Needs::More { keys, scan } = needs else { return loaded };
+            let missing = needs(command, &WorkingSet::new(&loaded)).into_missing();
+            let Some(Missing { keys, scan, first }) = missing else { return loaded };
             loaded.keys.extend(keys);
             loaded.scans.extend(scan);
+            for (prefix, count) in first {
+                let keys = self.first(&prefix, count).unwrap_or_default();
+                loaded.first.insert(prefix.as_str().to_owned(), FirstKeys { keys, count });
+            }
         }
     }
 

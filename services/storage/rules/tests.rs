@@ -7,7 +7,8 @@ use kernel::{ErrorCode, ProducerId, TopicId, TopicPartition};
 use uuid::Uuid;
 
 use crate::commands::{
-    Append, Applied, Command, ConfigOperation, DueCommand, Effect, NewConfigs, Outcome, Retain,
+    Append, Applied, AwaitCleaning, Clean, CleanedBatch, CleanedRun, Command, ConfigOperation, DueCommand,
+    Effect, NewConfigs, Outcome, Payload, Retain,
 };
 use crate::documents::{
     Counters, DueKey, DueSubject, EpochHistory, PartitionDocument, ProducerDocument, ProducerKey,
@@ -353,7 +354,7 @@ fn retention_trims_and_leaves_what_was_appended_meanwhile() {
     }
     let all = Retain { log_start: Some(3), next_ms: None, ..look(3) };
     let (outcome, effects) = bench.0.run(&Command::Retain(Retain { log_start: Some(2), ..look(3) }));
-    assert_eq!((outcome, effects.len()), (Ok(Applied::Changed), 1));
+    assert_eq!((outcome, effects.len()), (Ok(Applied::Retained { has_more: false }), 1));
     assert_eq!(bench.log().log_start, 2);
     assert_eq!(bench.0.due(), [DueKey { at_ms: 5_000, subject: DueSubject::Partition(AT) }]);
     bench.append_one();
@@ -421,4 +422,67 @@ fn entries_are_moved_merged_and_deleted() {
     assert_eq!(bench.0.due(), [entry(9)]);
     bench.run(go(&[9], None)).unwrap();
     assert!(bench.0.due().is_empty());
+}
+
+/// A run that one batch takes the place of.
+fn run(from: i64, until: i64) -> CleanedRun {
+    let payload = Payload(batch(-1, -1, -1, 1).bytes().clone());
+    let batch =
+        CleanedBatch { base_offset: from, next_offset: until, max_timestamp: 7, has_records: true, payload };
+    CleanedRun { from, until, batches: vec![batch] }
+}
+
+fn clean(steps: u64, runs: Vec<CleanedRun>) -> Clean {
+    Clean { partition: AT, steps, log_start: 0, runs, ended: Vec::new(), clean_end: None }
+}
+
+#[test]
+fn a_step_is_made_only_in_the_state_of_the_log_that_was_read() {
+    let mut bench = Bench::with_topic();
+    bench.base_offset(batch(-1, -1, -1, 10));
+    let (outcome, effects) = bench.0.run(&Command::Clean(clean(0, vec![run(0, 4), run(4, 9)])));
+    assert_eq!(outcome, Ok(Applied::Cleaned(true)));
+    let effect = |run| Effect::Clean { partition: AT, run };
+    assert_eq!(effects, [effect(run(0, 4)), effect(run(4, 9))]);
+    for (refused, why) in [
+        (clean(0, vec![run(0, 4)]), "somebody else has made a step"),
+        (clean(1, vec![run(0, 11)]), "behind the end"),
+        (clean(1, vec![run(4, 9), run(0, 4)]), "not in order"),
+        (clean(1, vec![run(4, 4)]), "nothing"),
+        (clean(1, vec![CleanedRun { until: 6, ..run(0, 4) }]), "with a gap at the end"),
+        (Clean { log_start: 1, ..clean(1, vec![run(2, 4)]) }, "before a trim"),
+        (Clean { clean_end: Some(11), ..clean(1, Vec::new()) }, "clean behind the end"),
+        (Clean { partition: TopicPartition { partition: 9, ..AT }, ..clean(1, vec![run(0, 4)]) }, "unknown"),
+    ] {
+        let (outcome, effects) = bench.0.run(&Command::Clean(refused));
+        assert_eq!((outcome, effects), (Ok(Applied::Cleaned(false)), Vec::new()), "{why}");
+    }
+    let last = Clean { clean_end: Some(10), ..clean(1, Vec::new()) };
+    assert_eq!(bench.run(Command::Clean(last)), Ok(Applied::Cleaned(true)));
+    let cleaning = bench.0.get::<PartitionDocument>(&AT).unwrap().cleaning.unwrap();
+    assert_eq!((cleaning.steps, cleaning.clean_end), (2, 10));
+    bench.run(Command::AdvanceLogStart { partition: AT, offset: 5 }).unwrap();
+    assert_eq!(bench.run(Command::Clean(clean(2, vec![run(6, 9)]))), Ok(Applied::Cleaned(false)));
+}
+
+#[test]
+fn an_append_has_a_log_looked_at_that_waits_for_it() {
+    let mut bench = Bench::with_topic();
+    bench.base_offset(batch(-1, -1, -1, 1));
+    let of_cleaning = |bench: &Bench| {
+        let due = bench.0.due().into_iter();
+        due.filter(|key| key.subject == DueSubject::Cleaning(AT)).map(|key| key.at_ms).collect::<Vec<_>>()
+    };
+    bench.base_offset(batch(-1, -1, -1, 1));
+    assert_eq!(of_cleaning(&bench), Vec::<i64>::new(), "nobody waits");
+    let wait = AwaitCleaning { partition: AT, taken_ms: None, end: 1, next_ms: Some(70) };
+    bench.run(Command::AwaitCleaning(wait)).unwrap();
+    assert_eq!(of_cleaning(&bench), [0], "it was appended to since");
+    let wait = AwaitCleaning { taken_ms: Some(0), end: 2, ..wait };
+    bench.run(Command::AwaitCleaning(wait)).unwrap();
+    assert_eq!(of_cleaning(&bench), [70]);
+    for _ in 0..2 {
+        bench.base_offset(batch(-1, -1, -1, 1));
+        assert_eq!(of_cleaning(&bench), [0, 70], "one entry, however many appends");
+    }
 }

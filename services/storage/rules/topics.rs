@@ -130,6 +130,9 @@ fn add_partitions(set: &mut WorkingSet<'_>, topic: TopicId, range: std::ops::Ran
             leader_epoch: 0,
             look_after_append: false,
             append_time_ms: None,
+            first_unstable: None,
+            last_aborted: None,
+            cleaning: None,
         };
         set.put::<PartitionDocument>(&at, log);
         set.effect(Effect::CreateLog { partition: at });
@@ -203,7 +206,11 @@ pub(crate) fn alter_configs(set: &mut WorkingSet<'_>, name: &Arc<str>, change: &
     };
     check_configs(&configs)?;
     let altered = Arc::new(topic.with_configs(configs));
-    let limits = |topic: &TopicDocument| (topic.effective().retention_ms, topic.effective().retention_bytes);
+    let limits = |topic: &TopicDocument| {
+        let config = topic.effective();
+        let compaction = config.cleanup_policy.compacts().then_some(config.compaction);
+        (config.retention_ms, config.retention_bytes, compaction)
+    };
     if limits(&altered) != limits(&topic) {
         // One entry, however many partitions it has.
         due::look_at_once(set, &DueSubject::Topic(Arc::clone(name)));

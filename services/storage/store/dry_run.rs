@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rules::commands::{Applied, Command, GroupCommand};
 use rules::documents::{Document, DocumentKind, GroupDocument, Key, Prefix};
-use rules::{Documents, Lookup, WorkingSet, decide, needs};
+use rules::{Documents, FirstKeys, Lookup, Missing, WorkingSet, decide, needs};
 
 use super::engine::Store;
 use crate::engines::StoreError;
@@ -19,6 +19,7 @@ use crate::engines::StoreError;
 pub(crate) struct GroupSnapshot {
     documents: HashMap<Key, Option<Document>>,
     scanned: HashMap<Prefix, Vec<Key>>,
+    first: HashMap<Prefix, FirstKeys>,
 }
 
 impl Documents for GroupSnapshot {
@@ -28,6 +29,10 @@ impl Documents for GroupSnapshot {
 
     fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
         self.scanned.get(prefix).cloned()
+    }
+
+    fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
+        self.first.get(prefix)?.first(count)
     }
 }
 
@@ -83,8 +88,14 @@ impl Store {
         let mut snapshot = GroupSnapshot::default();
         loop {
             let missing = needs(command, &WorkingSet::new(&snapshot)).into_missing();
-            let Some((mut keys, prefixes)) = missing else { return Ok(Some(snapshot)) };
-            for prefix in prefixes {
+            let Some(Missing { mut keys, scan, first }) = missing else { return Ok(Some(snapshot)) };
+            for (prefix, count) in first {
+                let found = engine.scan(prefix.clone(), None, count).await?;
+                let keys = found.iter().map(|(key, _)| key.clone()).collect();
+                snapshot.first.insert(prefix, FirstKeys { keys, count });
+                snapshot.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+            }
+            for prefix in scan {
                 let found = engine.scan(prefix.clone(), None, usize::MAX).await?;
                 snapshot.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
                 snapshot.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));

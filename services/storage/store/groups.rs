@@ -1,6 +1,6 @@
 //! Look-ups of groups, client metrics subscriptions and producers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use kernel::ports::TopicDirectory;
@@ -8,8 +8,8 @@ use kernel::{ProducerId, TopicId, TopicPartition};
 use rules::commands::MemberIdentity;
 use rules::documents::{
     AssignedKey, AssignedPartition, DocumentKind, GroupConfigs, GroupDocument, GroupState, GroupTopics,
-    InstanceDocument, InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, ProducerDocument,
-    Subscription,
+    InstanceDocument, InstanceKey, MemberDocument, MemberKey, OffsetDocument, OffsetKey, PendingOffset,
+    ProducerDocument, Subscription,
 };
 use rules::groups::{GroupView, MemberView};
 
@@ -138,6 +138,15 @@ impl Store {
         // The order of keys is that of partition numbers as text.
         offsets.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(offsets)
+    }
+
+    /// The partitions whose committed offsets open transactions may change, of those of a group.
+    pub(crate) async fn pending_offsets(
+        &self,
+        group: &Arc<str>,
+    ) -> Result<BTreeSet<(Arc<str>, i32)>, StoreError> {
+        let pending = self.scan::<PendingOffset>(PendingOffset::of_group(group)).await?;
+        Ok(pending.into_iter().map(|(key, _)| (key.topic, key.partition)).collect())
     }
 
     /// The offsets that a group has committed, with the log end offsets. Topics that are in no service are left out.

@@ -76,6 +76,13 @@ impl Topics {
         Ok((document, at))
     }
 
+    /// A partition whose records may be deleted by request: those of a topic that is only compacted may not, as in Kafka.
+    pub(crate) fn at_to_delete(&self, topic: &TopicRef, index: i32) -> Result<TopicPartition, ErrorCode> {
+        let (topic, at) = self.partition(topic, index)?;
+        let policy = topic.effective().cleanup_policy;
+        if policy.compacts() && !policy.deletes() { Err(ErrorCode::PolicyViolation) } else { Ok(at) }
+    }
+
     /// The same, without the topic.
     pub(crate) fn at(&self, topic: &TopicRef, index: i32) -> Result<TopicPartition, ErrorCode> {
         self.partition(topic, index).map(|(_, at)| at)

@@ -1,7 +1,9 @@
 //! Record batches: what producers send, and what the client and the store read.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
-use kernel::records::{self, Batch, BatchBuilder, Codec, NewRecord, StoredHeader};
+use kernel::records::{self, Batch, BatchBuilder, Codec, NewRecord, Selection, StoredHeader};
 
 use super::seeds;
 use super::{Bounds, Target};
@@ -59,6 +61,9 @@ impl Target for Batches {
             // As a consumer reads them, and as a search does.
             batch.records(OPENED_BYTES_MAX).into_iter().flatten().for_each(drop);
             let _ = batch.walk(OPENED_BYTES_MAX, |_| {});
+            // As a cleaner does.
+            let _ = batch.visit(OPENED_BYTES_MAX, |_| ControlFlow::Continue(()));
+            let (_, _) = (records::control::read_marker(&batch), batch.emptied());
         }
         match Batch::check(bytes) {
             Ok(batch) => accepted(&batch),
@@ -90,6 +95,7 @@ fn accepted(batch: &Batch) -> Result<(), String> {
         return Err(format!("{} records were walked over, and {count} read", walked.len()));
     }
     stored(batch)?;
+    cleaned(batch, walked.len())?;
     recompressed(batch, walked.len())
 }
 
@@ -104,6 +110,41 @@ fn stored(batch: &Batch) -> Result<(), String> {
         Ok(_) => Err("it was stored with another header".to_owned()),
         Err(bad) => Err(format!("stored, it is refused: {bad}")),
     }
+}
+
+/// What a cleaner leaves of a batch has the records that stay. One in eight, because compressing takes long.
+fn cleaned(batch: &Batch, count: usize) -> Result<(), String> {
+    let chance = crc32c::crc32c(batch.bytes()) >> 16;
+    if !chance.is_multiple_of(8) {
+        return Ok(());
+    }
+    let failed = |why: &dyn std::fmt::Display| format!("cleaned: {why}");
+    let (mut selection, mut expected) = (Selection::default(), Vec::new());
+    let visited = batch.visit(OPENED_BYTES_MAX, |record| {
+        let stays = record.offset % 3 != 1;
+        selection.push(&record, stays);
+        if stays {
+            expected.push((record.offset, record.timestamp));
+        }
+        ControlFlow::Continue(())
+    });
+    visited.map_err(|bad| failed(&bad))?;
+    if selection.records() != count {
+        return Err(format!("{count} records were walked over, and {} visited", selection.records()));
+    }
+    if selection.selected() == 0 {
+        return Ok(());
+    }
+    let horizon_ms = (chance & 8 == 0).then_some(1_800_000_000_000);
+    let mut bytes = batch.retain(&selection, horizon_ms, OPENED_BYTES_MAX).map_err(|bad| failed(&bad))?;
+    let left = Batch::split_first(&mut bytes).filter(Batch::crc_fits).ok_or("cleaned, it is no batch")?;
+    let mut found = Vec::new();
+    let visited = left.visit(READ_BYTES_MAX, |record| {
+        found.push((record.offset, record.timestamp));
+        ControlFlow::Continue(())
+    });
+    visited.map_err(|bad| failed(&bad))?;
+    if found == expected { Ok(()) } else { Err("cleaned, it has other records".to_owned()) }
 }
 
 /// What a topic's own codec makes of a batch has the same records. One in eight, because compressing takes long.

@@ -319,6 +319,8 @@ impl Target for Request {
             seeds::TOPIC,
             seeds::GROUP,
             seeds::MEMBER,
+            seeds::TRANSACTIONAL_ID,
+            "Ongoing",
             "fuzz",
             "consumer",
             "range",
@@ -416,6 +418,16 @@ fn sequences() -> Vec<Vec<u8>> {
             Api::METADATA,
         ]),
         newest(&[Api::INIT_PRODUCER_ID, Api::PRODUCE, Api::DESCRIBE_PRODUCERS]),
+        newest(&[
+            Api::INIT_PRODUCER_ID,
+            Api::ADD_OFFSETS_TO_TXN,
+            Api::TXN_OFFSET_COMMIT,
+            Api::PRODUCE,
+            Api::DESCRIBE_TRANSACTIONS,
+            Api::LIST_TRANSACTIONS,
+            Api::WRITE_TXN_MARKERS,
+            Api::END_TXN,
+        ]),
         newest(&[Api::INCREMENTAL_ALTER_CONFIGS, Api::DESCRIBE_CONFIGS, Api::PRODUCE, Api::FETCH]),
     ]
 }

@@ -15,6 +15,8 @@ pub(super) const TOPIC: &str = "t";
 pub(super) const TOPIC_ID: Uuid = Uuid::from_u128(1);
 /// A group.
 pub(super) const GROUP: &str = "g";
+/// A transactional id.
+pub(super) const TRANSACTIONAL_ID: &str = "x";
 /// The member id that the first who joins a group gets from such a broker: the second id that it makes.
 pub(super) const MEMBER: &str = "fuzz-00000000-0000-0000-0000-000000000002";
 
@@ -81,6 +83,7 @@ fn tamed(message: &Message, version: i16, body: Bytes, seed: u64) -> Vec<u8> {
             Some(Replacement::Int((partitions + 1) % 2))
         }
         (Mark::GroupId, RawValue::Bytes(_)) => Some(Replacement::Text(GROUP.to_owned())),
+        (Mark::TransactionalId, RawValue::Bytes(_)) => Some(Replacement::Text(TRANSACTIONAL_ID.to_owned())),
         (_, RawValue::Int(_)) => number(found.field.name).map(Replacement::Int),
         (_, RawValue::Bytes(_)) => {
             let text = text(message.api, found.field.name, seed);
@@ -102,7 +105,7 @@ fn number(name: &str) -> Option<i64> {
         "MaxWaitMs" | "NumPartitions" | "Count" | "GenerationId" | "GenerationIdOrMemberEpoch" => 1,
         "MinBytes" | "FetchOffset" | "SessionId" | "MemberEpoch" | "Timestamp" | "ConfigOperation" => 0,
         "MaxBytes" | "PartitionMaxBytes" => 1 << 20,
-        "SessionTimeoutMs" | "RebalanceTimeoutMs" | "TimeoutMs" => 30_000,
+        "SessionTimeoutMs" | "RebalanceTimeoutMs" | "TimeoutMs" | "TransactionTimeoutMs" => 30_000,
         "ReplicationFactor" => -1,
         "ResourceType" | "KeyType" => 2,
         _ => return None,

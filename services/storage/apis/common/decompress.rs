@@ -12,6 +12,10 @@ use crate::engines::StoreError;
 /// Limit on the uncompressed size of a batch.
 pub(crate) const UNCOMPRESSED_BYTES_MAX: usize = 100 << 20;
 
+/// Limit on that of a batch that is stored. A cleaner that gives it a delete horizon makes the times in its records longer,
+/// once: a record of seven bytes becomes one of seventeen at most.
+pub(crate) const STORED_UNCOMPRESSED_BYTES_MAX: usize = 3 * UNCOMPRESSED_BYTES_MAX;
+
 /// A compressed batch up to this size is walked over on the calling thread.
 const SMALL_BYTES: usize = 16 << 10;
 /// But no farther than this: some 0.3 ms of gzip, the slowest codec.

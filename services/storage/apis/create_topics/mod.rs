@@ -107,7 +107,7 @@ fn partitions(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refused> {
         let message = "Number of partitions was set to an invalid non-positive value.";
         return Err(Refused::new(ErrorCode::InvalidPartitions, message));
     }
-    if factor > 1 {
+    if factor > broker.settings.replication_factor_max {
         return invalid_factor(format!(
             "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
              be reached because only 1 broker(s) are registered."

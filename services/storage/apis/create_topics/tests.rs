@@ -109,6 +109,14 @@ async fn counts_that_cannot_be() {
 }
 
 #[tokio::test]
+async fn a_replication_factor_that_is_allowed_makes_one_copy() {
+    let broker = testing::broker_with(|settings| settings.replication_factor_max = 3);
+    let response = create(&broker, 7, vec![new("t", 1, 3)]).await;
+    assert_eq!((response.topics[0].error_code, response.topics[0].replication_factor), (0, 1));
+    assert_eq!(refusal(&broker, new("u", 1, 4)).await.0, 38);
+}
+
+#[tokio::test]
 async fn assignments_that_cannot_be() {
     let broker = testing::broker().await;
     let both = |what| format!("A manual partition assignment was specified, but {what} was not set to -1.");

@@ -152,6 +152,7 @@ fn facts(broker: &Broker, call: &Call) -> BrokerFacts {
         advertised: format!("{}://{host}:{}", call.session.listener, advertised.port),
         storage_url_masked: broker.settings.url_masked(),
         request_bytes_max: call.session.request_bytes_max(),
+        transaction_timeout_max_ms: broker.settings.transaction_max_timeout.0.as_millis(),
         groups: group_facts(&broker.settings),
     }
 }

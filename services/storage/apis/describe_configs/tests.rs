@@ -214,6 +214,17 @@ async fn a_groups_default_is_the_brokers_setting() {
 }
 
 #[tokio::test]
+async fn the_longest_transaction_timeout_is_the_brokers_setting() {
+    let broker = testing::broker_with(|settings| {
+        settings.transaction_max_timeout = Span(Duration::from_secs(60));
+    });
+    let results = describe(&broker, 4, vec![of(4, "1", Some(&["transaction.max.timeout.ms"]))], true).await;
+    let expected = "transaction.max.timeout.ms=60000 4 <- transaction.max.timeout.ms=60000 4 \
+                    <- transaction.max.timeout.ms=900000 5";
+    assert_eq!(all_seen(&results[0]), [expected]);
+}
+
+#[tokio::test]
 async fn what_cannot_be_described() {
     let broker = testing::broker().await;
     let cases = [

@@ -2,12 +2,15 @@
 
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::messages::FetchResponse;
-use kafka_protocol::messages::fetch_response::{EpochEndOffset, FetchableTopicResponse, PartitionData};
+use kafka_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchableTopicResponse, PartitionData,
+};
 use kafka_protocol::protocol::Encodable;
 use kernel::{ErrorCode, Malformed, Records};
 
-use super::partition::{FetchResult, Fetched, PartitionRef};
-use crate::store::TopicRef;
+use super::partition::{FetchResult, Fetched, LogOffsets, PartitionRef};
+use crate::engines::Isolation;
+use crate::store::{Aborted, TopicRef};
 
 /// The body of a reply that only has a fetch session error.
 pub(super) fn session_error(version: i16, error: ErrorCode) -> Result<Bytes, Malformed> {
@@ -19,13 +22,13 @@ pub(super) fn body(
     version: i16,
     session_id: i32,
     fetched: Vec<Fetched>,
-    is_committed: bool,
+    isolation: Isolation,
 ) -> Result<(Bytes, Vec<Records>), Malformed> {
     let mut topics: Vec<FetchableTopicResponse> = Vec::new();
     let mut all = Vec::with_capacity(fetched.len());
     let mut last: Option<TopicRef> = None;
     for Fetched { place: PartitionRef { topic, partition }, found, .. } in fetched {
-        let data = partition_data(partition, &found, is_committed);
+        let data = partition_data(partition, &found, isolation);
         all.push(if let FetchResult::Read { records, .. } = found { records } else { Records::default() });
         // Only adjacent partitions of a topic are joined, as in Kafka: the order of partitions matters.
         if last.as_ref() != Some(&topic) {
@@ -50,22 +53,24 @@ fn topic_response(topic: &TopicRef) -> FetchableTopicResponse {
     FetchableTopicResponse::default().with_topic(topic.wire_name()).with_topic_id(topic.wire_id())
 }
 
-fn partition_data(partition: i32, found: &FetchResult, is_committed: bool) -> PartitionData {
-    let high_watermark = found.high_watermark();
+fn partition_data(partition: i32, found: &FetchResult, isolation: Isolation) -> PartitionData {
+    let LogOffsets { log_start, last_stable, high_watermark } = found.offsets();
     let data = PartitionData::default()
         .with_partition_index(partition)
         .with_error_code(found.error().map_or(0, |error| error.code()))
         .with_high_watermark(high_watermark)
-        .with_last_stable_offset(high_watermark)
-        .with_log_start_offset(found.log_start())
+        .with_last_stable_offset(last_stable)
+        .with_log_start_offset(log_start)
         .with_records(Some(Bytes::new()));
     // Null if not requested, empty if there are none; otherwise as Kafka does.
-    let lists_aborted = match found {
-        FetchResult::Unknown(_) => true,
-        FetchResult::Read { .. } => is_committed,
-        FetchResult::Failed(_) | FetchResult::Diverging { .. } => false,
+    let aborted = match found {
+        FetchResult::Unknown(_) => Some(Vec::new()),
+        FetchResult::Read { aborted, .. } if isolation == Isolation::ReadCommitted => {
+            Some(aborted.iter().map(aborted_transaction).collect())
+        }
+        FetchResult::Read { .. } | FetchResult::Failed(_) | FetchResult::Diverging { .. } => None,
     };
-    let data = data.with_aborted_transactions(lists_aborted.then(Vec::new));
+    let data = data.with_aborted_transactions(aborted);
     match found {
         FetchResult::Diverging { epoch, end_offset, .. } => {
             let diverging = EpochEndOffset::default().with_epoch(*epoch).with_end_offset(*end_offset);
@@ -73,4 +78,10 @@ fn partition_data(partition: i32, found: &FetchResult, is_committed: bool) -> Pa
         }
         _ => data,
     }
+}
+
+fn aborted_transaction(aborted: &Aborted) -> AbortedTransaction {
+    AbortedTransaction::default()
+        .with_producer_id(aborted.producer.0.into())
+        .with_first_offset(aborted.first_offset)
 }

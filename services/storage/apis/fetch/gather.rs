@@ -46,7 +46,8 @@ pub(super) async fn gather(
         if parking.is_over() || pass.is_enough(terms.bytes_min) {
             return Ok((pass.fetched.into_iter().chain(unknown).collect(), pass.lease));
         }
-        let missing = terms.bytes_min as u64 - pass.bytes;
+        // A marker of a few bytes lets a reader of committed records see all that its transaction has written.
+        let missing = if pass.has_unstable { 1 } else { terms.bytes_min as u64 - pass.bytes };
         // The partitions are read again after the wait; the reply memory is released until then.
         drop(pass);
         parking.wait(missing).await;

@@ -1,13 +1,17 @@
 //! Fetch: record batches of many partitions, each from an offset on. A call that finds less than `min_bytes`
 //! waits until the partitions grow.
 //!
-//! `sessions` has the fetch sessions (KIP-227), `gather` waits, `read` reads the partitions once, and
-//! `encode` writes the reply. A few batches are read at once; more are only located, and read while the reply is sent, so
-//! that a client that asks for 50 MiB and does not read them holds none of it. There are no transactions yet, so both isolation
-//! levels read the same records, and the last stable offset is the high watermark.
+//! `sessions` has the fetch sessions (KIP-227), `gather` waits, `read` reads the partitions once, `aborted` finds what a
+//! reader of committed records has to skip, and `encode` writes the reply. A few batches are read at once; more are only
+//! located, and read while the reply is sent, so that a client that asks for 50 MiB and does not read them holds none of
+//! it.
+//!
+//! With `read_committed` a log ends at its last stable offset (KIP-98). A client that is there, or behind it, waits.
 
+mod aborted;
 mod encode;
 mod gather;
+mod outcome;
 mod partition;
 mod read;
 mod sessions;
@@ -23,9 +27,11 @@ use kernel::{Call, ErrorCode, Reply};
 use tracing::warn;
 
 use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::isolation;
 use crate::apis::common::requests::keep_last;
 use crate::broker::Broker;
 use crate::effort::{DECODED_BYTES, LARGE_BYTES};
+use crate::engines::Isolation;
 use crate::store::TopicRef;
 use gather::InSession;
 use partition::{FetchResult, Fetched, PartitionRef, Position};
@@ -70,7 +76,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         (failed(wanted), Lease::default())
     });
     let (session_id, fetched) = sessions.finish(plan, fetched, || broker.fresh_id().as_u128());
-    let (body, records) = encode::body(version, session_id, fetched, terms.is_committed)?;
+    let (body, records) = encode::body(version, session_id, fetched, terms.isolation)?;
     Ok(Some(Reply { body, records, lease, ..Reply::default() }))
 }
 
@@ -80,7 +86,7 @@ struct FetchTerms {
     wait: Duration,
     bytes_min: usize,
     bytes_max: usize,
-    is_committed: bool,
+    isolation: Isolation,
     is_replica: bool,
 }
 
@@ -108,21 +114,13 @@ fn read_request(call: &mut Call) -> Result<OwnedRequest, ApiError> {
 }
 
 fn terms(request: &FetchRequest, version: i16) -> Result<FetchTerms, ApiError> {
-    if !matches!(request.isolation_level, 0 | 1) {
-        return Err(invalid(format!("isolation_level is {}; it must be 0 or 1", request.isolation_level)));
-    }
+    let isolation = isolation::read(request.isolation_level)?;
     let bytes_max = size(request.max_bytes, "max_bytes")?.min(REPLY_BYTES_MAX);
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0).min(bytes_max);
     let replica =
         if version >= REPLICA_STATE_FROM { request.replica_state.replica_id } else { request.replica_id };
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
-    Ok(FetchTerms {
-        wait,
-        bytes_min,
-        bytes_max,
-        is_committed: request.isolation_level == 1,
-        is_replica: replica.0 >= 0,
-    })
+    Ok(FetchTerms { wait, bytes_min, bytes_max, isolation, is_replica: replica.0 >= 0 })
 }
 
 /// The partitions in the request's order.

@@ -1,8 +1,9 @@
 //! One partition of a fetch: its name, the position to read from, and the result.
 
 use kernel::{ErrorCode, Records};
+use rules::documents::PartitionDocument;
 
-use crate::store::TopicRef;
+use crate::store::{Aborted, TopicRef};
 
 /// Kafka's "no offset".
 pub(super) const NO_OFFSET: i64 = -1;
@@ -35,6 +36,24 @@ pub(super) struct Position {
     pub(super) last_fetched_epoch: Option<i32>,
 }
 
+/// What a log is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct LogOffsets {
+    pub(super) log_start: i64,
+    pub(super) last_stable: i64,
+    pub(super) high_watermark: i64,
+}
+
+impl LogOffsets {
+    /// Those of a partition that cannot be read.
+    pub(super) const NONE: Self =
+        Self { log_start: NO_OFFSET, last_stable: NO_OFFSET, high_watermark: NO_OFFSET };
+
+    pub(super) fn of(log: &PartitionDocument) -> Self {
+        Self { log_start: log.log_start, last_stable: log.last_stable(), high_watermark: log.end }
+    }
+}
+
 /// The result for a partition.
 #[derive(Debug)]
 pub(super) enum FetchResult {
@@ -47,11 +66,15 @@ pub(super) enum FetchResult {
         /// The last common leader epoch and its end offset.
         epoch: i32,
         end_offset: i64,
-        high_watermark: i64,
-        log_start: i64,
+        offsets: LogOffsets,
     },
     /// Whole batches, possibly none.
-    Read { high_watermark: i64, log_start: i64, records: Records },
+    Read {
+        offsets: LogOffsets,
+        records: Records,
+        /// What a reader of committed records skips of them.
+        aborted: Vec<Aborted>,
+    },
 }
 
 /// A partition and its result.
@@ -70,20 +93,17 @@ impl FetchResult {
         }
     }
 
-    pub(super) fn high_watermark(&self) -> i64 {
+    pub(super) fn offsets(&self) -> LogOffsets {
         match self {
-            FetchResult::Unknown(_) | FetchResult::Failed(_) => NO_OFFSET,
-            FetchResult::Diverging { high_watermark, .. } | FetchResult::Read { high_watermark, .. } => {
-                *high_watermark
-            }
+            FetchResult::Unknown(_) | FetchResult::Failed(_) => LogOffsets::NONE,
+            FetchResult::Diverging { offsets, .. } | FetchResult::Read { offsets, .. } => *offsets,
         }
     }
 
-    pub(super) fn log_start(&self) -> i64 {
-        match self {
-            FetchResult::Unknown(_) | FetchResult::Failed(_) => NO_OFFSET,
-            FetchResult::Diverging { log_start, .. } | FetchResult::Read { log_start, .. } => *log_start,
-        }
+    /// Whether there are records that a reader of committed ones sees only once a transaction has ended.
+    pub(super) fn has_unstable(&self) -> bool {
+        let offsets = self.offsets();
+        offsets.last_stable < offsets.high_watermark
     }
 
     /// Total size of the batches.

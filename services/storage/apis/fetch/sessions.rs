@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use kernel::{ErrorCode, TopicPartition};
 use parking_lot::Mutex;
 
-use super::partition::{FetchResult, Fetched, NO_OFFSET, PartitionRef, Position};
+use super::partition::{FetchResult, Fetched, LogOffsets, NO_OFFSET, PartitionRef, Position};
 use super::read::KnownPartition;
 use crate::engines::{Engine, Subject, Watch};
 
@@ -344,11 +344,13 @@ impl FetchSession {
             fetched.found = FetchResult::Unknown(ErrorCode::UnknownTopicOrPartition);
         }
         let last_offsets = (cached.high_watermark, cached.log_start);
+        // The last stable offset moves with one of these: a marker is appended, or the log is trimmed.
+        let LogOffsets { high_watermark, log_start, .. } = fetched.found.offsets();
         let has_records = fetched.found.bytes() > 0;
         let must_include = has_records
             || fetched.found.error().is_some()
             || fetched.found.is_urgent()
-            || last_offsets != (fetched.found.high_watermark(), fetched.found.log_start());
+            || last_offsets != (high_watermark, log_start);
         self.record(&fetched.place, &fetched.found);
         if has_records {
             self.move_last(&fetched.place);
@@ -362,15 +364,17 @@ impl FetchSession {
     fn record(&mut self, place: &PartitionRef, found: &FetchResult) {
         if let Some(cached) = self.partitions.get_mut(place) {
             cached.has_name |= found.error() != Some(ErrorCode::UnknownTopicId);
-            (cached.high_watermark, cached.log_start) = (found.high_watermark(), found.log_start());
+            let LogOffsets { high_watermark, log_start, .. } = found.offsets();
+            (cached.high_watermark, cached.log_start) = (high_watermark, log_start);
         }
     }
 
-    /// Lets a partition rest if its client is at its end, and it is watched.
+    /// Lets a partition rest if its client is at its end, and it is watched. One whose client is only at its last stable
+    /// offset does not: the next request may be one for all records.
     fn rest(&mut self, fetched: &Fetched) {
         let is_at_end = fetched.found.error().is_none()
             && !fetched.found.is_urgent()
-            && fetched.position.offset == fetched.found.high_watermark();
+            && fetched.position.offset == fetched.found.offsets().high_watermark;
         let cached = self.partitions.get(&fetched.place);
         if let Some(cached) = cached.filter(|cached| is_at_end && cached.at.is_some()) {
             self.order.remove(&cached.turn);

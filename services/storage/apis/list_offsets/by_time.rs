@@ -7,7 +7,7 @@ use kernel::records::{Batch, CodecError, Record};
 use tracing::warn;
 
 use super::FoundOffset;
-use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, with_records};
+use crate::apis::common::decompress::{STORED_UNCOMPRESSED_BYTES_MAX, with_records};
 use crate::broker::Broker;
 use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
 
@@ -37,7 +37,7 @@ async fn latest_in_cut(
         return Ok(None);
     };
     let left = move |batch: &Batch| {
-        let records = batch.records(UNCOMPRESSED_BYTES_MAX)?.filter_map(Result::ok);
+        let records = batch.records(STORED_UNCOMPRESSED_BYTES_MAX)?.filter_map(Result::ok);
         let left = records.filter(|record| record.offset >= log_start);
         Ok::<_, CodecError>(left.map(|record| record.timestamp).max())
     };
@@ -75,7 +75,7 @@ async fn read(
     from: ReadFrom,
     bytes_max: usize,
 ) -> Result<(i64, Vec<Batch>), StoreError> {
-    let spec = ReadSpec { partition: at, from, bytes_max };
+    let spec = ReadSpec::uncommitted(at, from, bytes_max);
     match broker.store.read(vec![spec], ReadLimits::all_now(bytes_max)).await?.into_iter().next() {
         Some(ReadOutcome::Read { log_start, batches, .. }) => {
             let whole = |mut bytes: Bytes| Batch::split_first(&mut bytes);
@@ -101,6 +101,6 @@ async fn first_in(batch: Batch, time: i64, log_start: i64) -> Result<Option<Foun
 }
 
 fn search(batch: &Batch, time: i64, log_start: i64) -> Result<Option<Record>, CodecError> {
-    let mut records = batch.records(UNCOMPRESSED_BYTES_MAX)?.filter_map(Result::ok);
+    let mut records = batch.records(STORED_UNCOMPRESSED_BYTES_MAX)?.filter_map(Result::ok);
     Ok(records.find(|record| record.timestamp >= time && record.offset >= log_start))
 }

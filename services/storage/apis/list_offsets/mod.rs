@@ -2,6 +2,9 @@
 //!
 //! There is no tiered storage: all records are local. A partition that a request names twice is listed once,
 //! with INVALID_REQUEST.
+//!
+//! With `read_committed` (KIP-98) the latest offset is the last stable one. As in Kafka, a record is searched for among all
+//! records, and not found if it is at that offset or later: so the maximum timestamp may be that of no record.
 
 mod by_time;
 #[cfg(test)]
@@ -18,10 +21,11 @@ use kernel::{Call, ErrorCode, TopicPartition};
 use rules::documents::{EpochHistory, PartitionDocument};
 use uuid::Uuid;
 
-use crate::apis::common::answer::{Answer, ApiError};
+use crate::apis::common::answer::Answer;
 use crate::apis::common::epochs::{self, check_leader_epoch};
+use crate::apis::common::isolation;
 use crate::broker::Broker;
-use crate::engines::StoreError;
+use crate::engines::{Isolation, StoreError};
 use crate::store::{TopicRef, Topics};
 
 /// The offset after the last record.
@@ -41,10 +45,7 @@ const LEADER_EPOCH_FROM: i16 = 4;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ListOffsetsRequest = call.decode()?;
     let version = call.header.version;
-    if !matches!(request.isolation_level, 0 | 1) {
-        let message = format!("isolation_level is {}; it must be 0 or 1", request.isolation_level);
-        return Err(ApiError::Refused(ErrorCode::InvalidRequest, message));
-    }
+    let isolation = isolation::read(request.isolation_level)?;
     call.ticket.after_writes().await;
     let (asked, repeated) = distinct(&request);
     let topics = asked.iter().map(|(topic, _)| topic_ref(topic)).collect();
@@ -67,7 +68,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
                 Err(error) => Err(error),
                 Ok(log) => {
                     let history = histories.get(&at).map(|history| &**history);
-                    let log = KnownLog { at, log, history, current_epoch };
+                    let log = KnownLog { at, log, history, current_epoch, isolation };
                     find(broker, log, partition, version).await
                 }
             },
@@ -145,6 +146,7 @@ struct KnownLog<'a> {
     /// Only if a log start offset was asked for.
     history: Option<&'a EpochHistory>,
     current_epoch: i32,
+    isolation: Isolation,
 }
 
 async fn find(
@@ -153,7 +155,8 @@ async fn find(
     asked: &ListOffsetsPartition,
     version: i16,
 ) -> Result<FoundOffset, ErrorCode> {
-    let KnownLog { at, log, history, current_epoch } = known;
+    let KnownLog { at, log, history, current_epoch, isolation } = known;
+    let end = isolation.end_of(log);
     check_leader_epoch(epochs::known_epoch(asked.current_leader_epoch), current_epoch)?;
     // The engine has logged the error. The other partitions are answered all the same.
     let failed = |_: StoreError| ErrorCode::KafkaStorageError;
@@ -162,15 +165,16 @@ async fn find(
         let epoch = history.and_then(|history| history.at(log.log_start));
         edge(log.log_start, epoch.unwrap_or(log.leader_epoch))
     };
+    // A record that was appended since is readable, unless it has to be committed first.
+    let is_readable = |found: &FoundOffset| isolation == Isolation::ReadUncommitted || found.offset < end;
+    let record = |found: Option<FoundOffset>| found.filter(is_readable).unwrap_or(NOTHING);
     Ok(match asked.timestamp {
-        LATEST => edge(log.end, log.leader_epoch),
+        LATEST => edge(end, log.leader_epoch),
         EARLIEST => log_start(),
-        MAX_TIMESTAMP if version >= 7 => {
-            by_time::latest(broker, at).await.map_err(failed)?.unwrap_or(NOTHING)
-        }
+        MAX_TIMESTAMP if version >= 7 => record(by_time::latest(broker, at).await.map_err(failed)?),
         EARLIEST_LOCAL if version >= 8 => log_start(),
         LATEST_TIERED if version >= 9 => NOTHING,
-        time if time >= 0 => by_time::first_since(broker, at, time).await.map_err(failed)?.unwrap_or(NOTHING),
+        time if time >= 0 => record(by_time::first_since(broker, at, time).await.map_err(failed)?),
         _ => return Err(ErrorCode::UnsupportedVersion),
     })
 }

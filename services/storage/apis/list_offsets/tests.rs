@@ -11,6 +11,7 @@ use rules::documents::TopicDocument;
 use super::*;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, append, batch, broker, topic};
+use crate::apis::testing_transactions::Transactional;
 
 fn part(index: i32, timestamp: i64) -> ListOffsetsPartition {
     ListOffsetsPartition::default().with_partition_index(index).with_timestamp(timestamp)
@@ -199,5 +200,44 @@ async fn isolation_levels_are_0_or_1() {
         let request = ListOffsetsRequest::default().with_isolation_level(level).with_topics(topics);
         let response: ListOffsetsResponse = testing::ask(&broker, Api::LIST_OFFSETS, 10, &request).await;
         assert_eq!(response.topics[0].partitions[0].error_code, code);
+    }
+}
+
+/// Offset and timestamp for each isolation level.
+async fn told_to_each(broker: &Arc<Broker>, time: i64) -> [(i64, i64); 2] {
+    let mut told = [(0, 0); 2];
+    for (level, told) in (0..).zip(&mut told) {
+        let topics = vec![of("orders", vec![part(0, time)])];
+        let request = ListOffsetsRequest::default().with_isolation_level(level).with_topics(topics);
+        let response: ListOffsetsResponse = testing::ask(broker, Api::LIST_OFFSETS, 10, &request).await;
+        let answer = &response.topics[0].partitions[0];
+        assert_eq!(answer.error_code, 0);
+        *told = (answer.offset, answer.timestamp);
+    }
+    told
+}
+
+#[tokio::test]
+async fn readers_of_committed_records_find_none_of_an_open_transaction() {
+    let broker = broker().await;
+    let at = topic(&broker, "orders", 1, &[]).await.partition(0).unwrap();
+    append(&broker, at, batch(Codec::None, &[NOW_MS - 100, NOW_MS - 100])).await;
+    let mut producer = Transactional::new(&broker, "x").await;
+    // Its records have the time of the clock.
+    assert_eq!(producer.append(at, 2).await, 2);
+    append(&broker, at, batch(Codec::None, &[NOW_MS - 100])).await;
+    let nothing = (-1, -1);
+    assert_eq!(told_to_each(&broker, LATEST).await, [(5, -1), (2, -1)]);
+    for time in [EARLIEST, EARLIEST_LOCAL] {
+        assert_eq!(told_to_each(&broker, time).await, [(0, -1); 2]);
+    }
+    assert_eq!(told_to_each(&broker, NOW_MS - 100).await, [(0, NOW_MS - 100); 2]);
+    assert_eq!(told_to_each(&broker, NOW_MS).await, [(2, NOW_MS), nothing]);
+    assert_eq!(told_to_each(&broker, MAX_TIMESTAMP).await, [(2, NOW_MS), nothing]);
+    assert_eq!(told_to_each(&broker, LATEST_TIERED).await, [nothing; 2]);
+    producer.end(false).await;
+    assert_eq!(told_to_each(&broker, LATEST).await, [(6, -1); 2]);
+    for time in [NOW_MS, MAX_TIMESTAMP] {
+        assert_eq!(told_to_each(&broker, time).await, [(2, NOW_MS); 2], "also of an aborted one");
     }
 }

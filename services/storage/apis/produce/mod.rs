@@ -3,7 +3,7 @@
 //! Expensive work (CRC, records, recompression) is done before the batches enter the engine's queue, whose
 //! order is that of the connection's calls. All batches of a request enter together. What changes in the header of a
 //! batch is written where the engine copies it. acks=1 and acks=all are the same here: the response is sent once the
-//! batches are durable. There are no transactions yet: a transactional batch is refused.
+//! batches are durable.
 
 mod checks;
 mod records;
@@ -11,13 +11,14 @@ mod rejected;
 #[cfg(test)]
 mod tests;
 mod timestamps;
+mod transaction;
 
 use bytes::Bytes;
 use kafka_protocol::messages::produce_response::{PartitionProduceResponse, TopicProduceResponse};
 use kafka_protocol::messages::{ProduceRequest, ProduceResponse};
 use kernel::records::{Batch, Codec, NO_TIMESTAMP, recompress};
 use kernel::{Call, ErrorCode, TopicPartition};
-use rules::commands::{Append, Applied, BatchFacts, Command, Outcome, Refused};
+use rules::commands::{Append, Applied, BatchFacts, Command, Outcome, Refused, TransactionOfAppend};
 use rules::configs::{Compression, EffectiveConfig, TimestampType};
 use rules::documents::TopicDocument;
 use tracing::warn;
@@ -49,14 +50,18 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let (version, acks) = (call.header.version, request.acks);
     let now_ms = broker.clock.now_ms();
     let sent = sent(&request, version);
-    // A transactional batch fails the whole request, as in Kafka.
-    let prepared = if has_transactions(&request) {
-        sent.iter().map(|_| Err(Rejected::transactional())).collect()
-    } else {
-        let intake = Intake { version, acks, now_ms, check_records: broker.settings.check_records };
-        prepare_all(broker, call, &sent, intake).await?
+    // What is wrong with its transaction fails the whole request, as in Kafka.
+    let answers: Vec<Result<Appended, Rejected>> = match transaction::of_request(&request, call) {
+        Err(rejected) => sent.iter().map(|_| Err(rejected.clone())).collect(),
+        Ok(transaction) => {
+            let intake = Intake { version, acks, now_ms, check_records: broker.settings.check_records };
+            let prepared = prepare_all(broker, call, &sent, intake).await?;
+            match transaction::check_producers(prepared.iter().flatten().map(|one| &one.facts)) {
+                Err(rejected) => sent.iter().map(|_| Err(rejected.clone())).collect(),
+                Ok(()) => append(broker, call, prepared, transaction.as_ref(), now_ms).await,
+            }
+        }
     };
-    let answers = append(broker, call, prepared, now_ms).await;
     if acks == 0 {
         return without_reply(&answers);
     }
@@ -87,10 +92,6 @@ struct Intake {
     acks: i16,
     now_ms: i64,
     check_records: CheckRecords,
-}
-
-fn has_transactions(request: &ProduceRequest) -> bool {
-    request.topic_data.iter().flat_map(|topic| &topic.partition_data).any(checks::is_transactional)
 }
 
 /// The records of each partition in the request.
@@ -139,7 +140,9 @@ impl Intake {
         let config = topic.effective();
         let batch = checks::check_batch(records, config, name)?;
         let window = self.window(config);
-        let times = RecordChecks { check_records: self.check_records, window }.check(&batch).await?;
+        let is_compacted = config.cleanup_policy.compacts();
+        let checks = RecordChecks { check_records: self.check_records, window, is_compacted };
+        let times = checks.check(&batch, name).await?;
         let bytes_max = usize::try_from(config.max_message_bytes).unwrap_or(0);
         let batch = compressed(batch, config.compression, bytes_max).await?;
         // Recompression may have made it larger.
@@ -190,11 +193,13 @@ async fn append(
     broker: &Broker,
     call: &Call,
     prepared: Vec<Result<Prepared, Rejected>>,
+    transaction: Option<&TransactionOfAppend>,
     now_ms: i64,
 ) -> Vec<Result<Appended, Rejected>> {
     let append = |prepared: &Prepared| {
         let append = Append::new(prepared.at, &prepared.batch, now_ms);
-        Append { batch: prepared.facts, origin: call.origin.clone(), ..append }
+        let transaction = transaction.filter(|_| prepared.facts.is_transactional()).cloned();
+        Append { batch: prepared.facts, origin: call.origin.clone(), transaction, ..append }
     };
     let appends: Vec<Append> = prepared.iter().flatten().map(append).collect();
     let count = appends.len();

@@ -14,6 +14,9 @@ use crate::engines::StoreError;
 /// gigabytes.
 pub(super) const NAMED_RECORDS_MAX: usize = 1000;
 
+/// Records whose errors are in the message of the batch, too.
+const SHOWN_RECORDS_MAX: usize = 3;
+
 /// A refusal of one partition's records.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Rejected {
@@ -41,11 +44,16 @@ impl Rejected {
         Self { records, ..Self::new(ErrorCode::InvalidTimestamp, message) }
     }
 
-    /// There are no transactions yet. This is Kafka's error for a client that may not use its transactional
-    /// id, and the only one that every client library treats as fatal; others are retried for minutes.
-    pub(super) fn transactional() -> Self {
-        let error = ErrorCode::TransactionalIdAuthorizationFailed;
-        Self::new(error, "Transactions are not supported yet: produce without a transactional id.")
+    /// INVALID_RECORD for single records, with Kafka's message.
+    pub(super) fn records(records: Vec<(i32, String)>) -> Self {
+        let shown = records.iter().take(SHOWN_RECORDS_MAX);
+        let shown = shown.map(|(index, why)| format!("RecordError(batchIndex={index}, message='{why}')"));
+        let message = format!(
+            "One or more records have been rejected due to {} record errors in total, and only showing the first three errors at most: [{}]",
+            records.len(),
+            shown.collect::<Vec<_>>().join(", ")
+        );
+        Self { records, ..Self::invalid(message) }
     }
 
     /// The engine returned no matching outcome.

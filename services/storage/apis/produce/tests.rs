@@ -13,7 +13,10 @@ use uuid::Uuid;
 
 use super::*;
 use crate::apis::common::text;
-use crate::apis::testing::{self, NOW_MS, batch, broker, broker_over, broker_with, idempotent_batch, topic};
+use crate::apis::testing::{
+    self, NOW_MS, batch, broker, broker_over, broker_with, end_transaction, idempotent_batch, topic,
+    transactional_batch, transactional_producer,
+};
 use crate::dispatch;
 use crate::engines::memory::Memory;
 use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits};
@@ -55,7 +58,7 @@ async fn error(broker: &Arc<Broker>, records: Bytes) -> i16 {
 
 async fn stored(broker: &Broker, topic: &TopicDocument) -> Vec<Batch> {
     let partition = topic.partition(0).unwrap();
-    let spec = ReadSpec { partition, from: ReadFrom::Offset(0), bytes_max: 1 << 20 };
+    let spec = ReadSpec::uncommitted(partition, ReadFrom::Offset(0), 1 << 20);
     match broker.store.read(vec![spec], ReadLimits::all_now(1 << 20)).await.unwrap().remove(0) {
         ReadOutcome::Read { batches, .. } => {
             batches.into_iter().map(|batch| Batch::check(batch).unwrap()).collect()
@@ -313,6 +316,28 @@ async fn timestamps_out_of_range_are_named() {
 }
 
 #[tokio::test]
+async fn a_compacted_topic_takes_no_record_without_a_key() {
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[("cleanup.policy", "compact")]).await;
+    for codec in [Codec::None, Codec::Gzip] {
+        let mut builder = BatchBuilder::new(codec);
+        for key in [Some(&b"k"[..]), None, Some(&b""[..]), None] {
+            builder.push(NewRecord { timestamp: NOW_MS, key, value: Some(b"v"), headers: &[] });
+        }
+        let answer = produce(&broker, 12, builder.build().unwrap()).await;
+        assert_eq!((answer.error_code, answer.base_offset), (87, -1));
+        let keyless = "Compacted topic cannot accept message without key in topic partition orders-0.";
+        let expected = format!(
+            "One or more records have been rejected due to 2 record errors in total, and only showing the first three errors at most: [RecordError(batchIndex=1, message='{keyless}'), RecordError(batchIndex=3, message='{keyless}')]"
+        );
+        assert_eq!(answer.error_message.unwrap().as_str(), expected);
+        let named: Vec<i32> = answer.record_errors.iter().map(|record| record.batch_index).collect();
+        assert_eq!(named, [1, 3]);
+        assert_eq!(error(&broker, batch(codec, &[NOW_MS])).await, 0);
+    }
+}
+
+#[tokio::test]
 async fn a_bound_on_the_past_is_held_record_by_record() {
     let broker = broker().await;
     topic(&broker, "orders", 1, &[("message.timestamp.before.max.ms", "1000")]).await;
@@ -491,23 +516,107 @@ async fn a_batch_is_not_larger_than_the_topic_allows_before_or_after_recompressi
     assert_eq!(stored(&broker, &orders).await.len(), 1);
 }
 
+/// A request with a transactional id.
+fn transactional(id: &str, topics: Vec<TopicProduceData>) -> ProduceRequest {
+    request(-1, topics).with_transactional_id(Some(TransactionalId(text::str_bytes(id))))
+}
+
+fn codes(response: &ProduceResponse) -> Vec<i16> {
+    let partitions = response.responses.iter().flat_map(|topic| &topic.partition_responses);
+    partitions.map(|partition| partition.error_code).collect()
+}
+
 #[tokio::test]
-async fn a_transactional_batch_refuses_the_whole_request() {
+async fn a_transactional_batch_needs_a_transactional_id() {
     let broker = broker().await;
     let orders = topic(&broker, "orders", 2, &[]).await;
-    let transactional = sealed(&idempotent_batch(7, 0, 0, 1), 21, &[0, 0x10]);
-    let topics = vec![to("orders", vec![partition(0, good()), partition(1, transactional)])];
-    for id in [None, Some(TransactionalId(text::str_bytes("payments")))] {
-        let asked = request(-1, topics.clone()).with_transactional_id(id);
-        let response = ask(&broker, 12, &asked).await;
-        let codes: Vec<i16> =
-            response.responses[0].partition_responses.iter().map(|answer| answer.error_code).collect();
-        assert_eq!(codes, [53, 53]);
+    let producer = transactional_producer(&broker, "payments").await;
+    let topics =
+        vec![to("orders", vec![partition(0, good()), partition(1, transactional_batch(producer, 0))])];
+    for (asked, code) in [(request(-1, topics.clone()), 53), (transactional("", topics), 42)] {
+        assert_eq!(codes(&ask(&broker, 12, &asked).await), [code, code]);
         let asked = asked.with_acks(0);
         let hangup = testing::send(&broker, &Session::for_tests(), Api::PRODUCE, 12, &asked).await;
         assert!(hangup.is_err());
     }
     assert!(stored(&broker, &orders).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_partition_that_was_not_added_joins_with_version_12() {
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
+    let producer = transactional_producer(&broker, "payments").await;
+    let asked = |sequence| {
+        let batch = partition(0, transactional_batch(producer, sequence));
+        transactional("payments", vec![to("orders", vec![batch])])
+    };
+    for (version, sequence, code) in
+        [(3, 0, 48), (10, 0, 48), (11, 0, 120), (12, 0, 0), (11, 1, 0), (3, 2, 0)]
+    {
+        assert_eq!(codes(&ask(&broker, version, &asked(sequence)).await), [code], "version {version}");
+    }
+    end_transaction(&broker, "payments", producer, true).await;
+    assert_eq!(
+        codes(&ask(&broker, 11, &asked(3)).await),
+        [120],
+        "the next transaction has no partitions yet"
+    );
+    let plain = idempotent_batch(producer.id.0, producer.epoch, 3, 1);
+    let beside = transactional("payments", vec![to("orders", vec![partition(0, plain)])]);
+    assert_eq!(codes(&ask(&broker, 12, &beside).await), [0], "no transaction is open");
+    assert_eq!(codes(&ask(&broker, 12, &asked(4)).await), [0]);
+    let plain = idempotent_batch(producer.id.0, producer.epoch, 5, 1);
+    let within = transactional("payments", vec![to("orders", vec![partition(0, plain)])]);
+    assert_eq!(codes(&ask(&broker, 12, &within).await), [48], "a transaction is open");
+}
+
+#[tokio::test]
+async fn only_the_producer_of_a_transactional_id_appends_in_its_transaction() {
+    let broker = broker().await;
+    let orders = topic(&broker, "orders", 2, &[]).await;
+    let old = transactional_producer(&broker, "payments").await;
+    let producer = transactional_producer(&broker, "payments").await;
+    let other = transactional_producer(&broker, "refunds").await;
+    let by =
+        |producer, sequence| vec![to("orders", vec![partition(0, transactional_batch(producer, sequence))])];
+    for version in [3, 11, 12] {
+        for (id, producer, code) in [
+            ("payments", old, 47),
+            ("payments", other, 49),
+            ("refunds", producer, 49),
+            ("unknown", producer, 49),
+        ] {
+            let response = ask(&broker, version, &transactional(id, by(producer, 0))).await;
+            assert_eq!(codes(&response), [code], "version {version}, {id}");
+        }
+    }
+    let two = [(0, producer), (1, other)];
+    let two = two.map(|(index, producer)| partition(index, transactional_batch(producer, 0))).to_vec();
+    let response = ask(&broker, 12, &transactional("payments", vec![to("orders", two)])).await;
+    assert_eq!(codes(&response), [49, 49], "one request has one producer");
+    assert!(stored(&broker, &orders).await.is_empty());
+    assert_eq!(codes(&ask(&broker, 12, &transactional("payments", by(producer, 0))).await), [0]);
+    assert_eq!(stored(&broker, &orders).await.len(), 1);
+}
+
+/// As route sends it: the transactional id is of another service.
+#[tokio::test]
+async fn a_transaction_of_another_service_is_refused_with_a_sentence() {
+    use kafka_protocol::protocol::Decodable;
+
+    let broker = broker().await;
+    topic(&broker, "orders", 1, &[]).await;
+    let producer = transactional_producer(&broker, "payments").await;
+    let batch = partition(0, transactional_batch(producer, 0));
+    let mut call =
+        Call::for_tests(Api::PRODUCE, 12, &transactional("payments", vec![to("orders", vec![batch])]));
+    call.origin = Some(Arc::from("other"));
+    let reply = dispatch::door(&broker).enter(call).await.unwrap().unwrap();
+    let response = ProduceResponse::decode(&mut reply.body.clone(), 12).unwrap();
+    let partition = &response.responses[0].partition_responses[0];
+    assert_eq!(partition.error_code, 48);
+    assert!(partition.error_message.as_ref().unwrap().contains("another service"));
 }
 
 #[tokio::test]

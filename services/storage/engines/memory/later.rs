@@ -83,6 +83,14 @@ impl Source {
         let place = self.places.front_mut().ok_or("nothing is left to read")?;
         let from = place.range.start;
         let until = place.range.end.min(from.saturating_add(bytes));
+        if let Some(own) = &place.own {
+            let piece = own.slice(from..until);
+            place.range.start = until;
+            if place.range.is_empty() {
+                self.places.pop_front();
+            }
+            return Ok(piece);
+        }
         let state = state.lock();
         let log = state.logs.get(&self.partition).filter(|log| log.id == self.log);
         let segment = log.and_then(|log| log.segment(place.segment));

@@ -6,6 +6,7 @@ mod log;
 mod segment;
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -20,11 +21,13 @@ use rules::documents::{Document, Key, Prefix};
 use rules::{WorkingSet, decide};
 use tokio::sync::watch;
 
-use super::resident::{CommitStats, Fit, Gauges, ReadBudget, Table, Times, empty};
+use super::resident::{
+    CommitStats, Fit, Gauges, ReadBudget, Table, Times, empty, outcome_of, outcome_without_log,
+};
 use super::room::{AT_LIMIT, RoomStatus, WhyFull, is_over, refuse_growth, why_at_limit};
 use super::{
-    Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits,
-    RetentionLook, RetentionOutcome, StoreError, Subject, Watch, Watchers,
+    DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest,
+    RetentionLimits, RetentionLook, RetentionOutcome, StoreError, Subject, Watch, Watchers,
 };
 use later::Deleted;
 use log::Log;
@@ -133,12 +136,21 @@ impl State {
                 }
                 watchers.note(partition);
             }
+            Effect::Clean { partition, run } => {
+                if let Some(log) = self.logs.get_mut(&partition) {
+                    let before = log.bytes();
+                    let (id, segments) = (log.id, log.clean(&run));
+                    self.bytes = self.bytes + log.bytes() - before;
+                    // Replies that are being sent go on with the old bytes.
+                    self.deleted.keep(id, segments);
+                }
+            }
             Effect::DropLog { partition } => {
                 if let Some(log) = self.logs.remove(&partition) {
                     self.bytes -= log.bytes();
                     self.deleted.keep(log.id, log.into_segments());
                 }
-                self.table.drop_producers(partition);
+                self.table.drop_documents(partition);
                 watchers.wake(partition, 0);
             }
         }
@@ -155,7 +167,7 @@ impl State {
         let log = self.logs.get(&spec.partition);
         let from = match spec.from {
             ReadFrom::Offset(offset) => {
-                if let Some(outcome) = self.table.outcome_without_log(spec.partition, offset) {
+                if let Some(outcome) = outcome_without_log(document, offset, spec.isolation) {
                     return outcome;
                 }
                 log.map(|log| log.index_of(offset))
@@ -164,9 +176,16 @@ impl State {
             ReadFrom::MaxTimestamp => log.and_then(|log| log.latest(document.log_start)),
         };
         let (Some(log), Some(from)) = (log, from) else { return empty(document) };
-        let mut left = spec.bytes_max;
+        let (mut left, end) = (spec.bytes_max, spec.isolation.end_of(document));
         let (mut batches, mut later, mut later_bytes) = (Vec::new(), from..from, 0);
         for (index, entry) in (from..).zip(log.entries().range(from.min(log.entries().len())..)) {
+            if entry.bytes() == 0 {
+                // It is part of the one before it.
+                continue;
+            }
+            if entry.next_offset > end {
+                break;
+            }
             let fit = if later.is_empty() { budget.take(entry.bytes(), &mut left) } else { Fit::Later };
             if fit == Fit::Now {
                 batches.push(log.read(entry));
@@ -186,7 +205,7 @@ impl State {
             let records = RecordsLater { bytes: later_bytes, source: Box::new(source) };
             Rest { next_offset: log.entries()[last].next_offset, records }
         });
-        ReadOutcome::Read { log_start: document.log_start, high_watermark: document.end, batches, rest }
+        outcome_of(document, batches, rest)
     }
 
     /// What retention does to a partition; `None` if it does not exist.
@@ -197,23 +216,22 @@ impl State {
         now_ms: i64,
     ) -> Option<RetentionLook> {
         let document = self.table.partition(partition)?;
-        let nothing = RetentionLook { end: document.end, log_start: None, next_ms: None };
-        let Some(log) = self.logs.get(&partition) else { return Some(nothing) };
-        let mut bytes = log.bytes();
-        let kept = log.search(|span| {
-            // Every batch here has a time.
-            let expires = limits.expires(span.times, bytes, span.bytes, now_ms) == Some(true);
-            bytes -= if expires { span.bytes } else { 0 };
-            expires
+        let Some(log) = self.logs.get(&partition) else {
+            return Some(RetentionLook { end: document.end, log_start: None, next_ms: None });
+        };
+        let looked: Result<_, Infallible> =
+            limits.look(document, log.bytes(), now_ms, |from, is_over| Ok(log.search_at(from, is_over)));
+        looked.ok()
+    }
+
+    /// How much of a partition is dirty; `None` if it does not exist.
+    fn dirty(&self, partition: TopicPartition, young_after_ms: Option<i64>) -> Option<DirtyLook> {
+        let document = self.table.partition(partition)?;
+        let log = self.logs.get(&partition);
+        let looked: Result<_, Infallible> = DirtyLook::of(document, young_after_ms, |from, is_over| {
+            Ok(log.and_then(|log| log.search_at(from, is_over)))
         });
-        let last_expired = kept.unwrap_or(log.entries().len()).checked_sub(1);
-        let log_start = last_expired.and_then(|last| log.entries().get(last)).map(|last| last.next_offset);
-        let first_kept = kept.and_then(|kept| log.entries().get(kept));
-        Some(RetentionLook {
-            log_start: log_start.filter(|log_start| *log_start > document.log_start),
-            next_ms: first_kept.and_then(|first| limits.expires_ms(first.times)),
-            ..nothing
-        })
+        looked.ok()
     }
 }
 
@@ -267,6 +285,10 @@ impl Engine for Memory {
         let state = self.state.lock();
         let look = |(at, limits): &(TopicPartition, RetentionLimits)| Ok(state.look(*at, limits, now_ms));
         ready(partitions.iter().map(look).collect())
+    }
+
+    fn dirty(&self, partition: TopicPartition, young_after_ms: Option<i64>) -> Pending<Option<DirtyLook>> {
+        ready(self.state.lock().dirty(partition, young_after_ms))
     }
 
     fn maintain(&self, _: i64) -> Pending<u64> {

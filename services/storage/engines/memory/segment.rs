@@ -12,11 +12,15 @@ use memmap2::{Advice, MmapMut};
 const BYTES_MIN: usize = 16 << 10;
 /// From this size on a segment is a mapping with huge pages. Only a larger batch makes a segment larger.
 const HUGE_BYTES: usize = 4 << 20;
+/// A segment of which less than this part is of use is given back.
+const LIVE_PART_MIN: usize = 4;
 
 /// Memory of a fixed size, filled from its beginning.
 pub(super) struct Segment {
     memory: Memory,
     used: usize,
+    /// Bytes of the batches that are still of use.
+    live: usize,
 }
 
 enum Memory {
@@ -28,7 +32,7 @@ impl Segment {
     /// The segment after a log's last one, for at least `bytes`: twice as large, up to [`HUGE_BYTES`].
     pub(super) fn after(last: Option<&Segment>, bytes: usize) -> Self {
         let wanted = last.map_or(BYTES_MIN, |last| 2 * last.bytes().len()).min(HUGE_BYTES).max(bytes);
-        Self { memory: Memory::of(wanted), used: 0 }
+        Self { memory: Memory::of(wanted), used: 0, live: 0 }
     }
 
     /// Appends if there is room, and returns where the bytes are.
@@ -36,7 +40,19 @@ impl Segment {
         let place = self.used..self.used + bytes.len();
         self.memory.bytes_mut().get_mut(place.clone())?.copy_from_slice(bytes);
         self.used = place.end;
+        self.live += bytes.len();
         Some(place)
+    }
+
+    /// Some of its bytes are of no use any more; returns whether so few are left that they should be moved.
+    pub(super) fn release(&mut self, bytes: usize) -> bool {
+        self.live = self.live.saturating_sub(bytes);
+        LIVE_PART_MIN * self.live < self.bytes().len()
+    }
+
+    /// Takes its memory out, and leaves none.
+    pub(super) fn take(&mut self) -> Segment {
+        std::mem::replace(self, Self { memory: Memory::Heap(Vec::new()), used: 0, live: 0 })
     }
 
     /// The whole segment, including unused bytes.

@@ -3,7 +3,7 @@
 use crate::engines::ReadLimits;
 
 /// What is left of a request's limits. Its first batch is returned whatever its size (KIP-74).
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(in crate::engines) struct ReadBudget {
     left: usize,
     now_left: usize,

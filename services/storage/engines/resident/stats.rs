@@ -143,23 +143,78 @@ impl Gauges {
     }
 
     fn write_partitions(&self, page: &mut Page) {
-        type Value = fn(&PartitionDocument, u64) -> f64;
-        let families: [(&str, &str, Value); 3] = [
+        type Value = fn(&PartitionDocument, u64) -> Option<f64>;
+        let families: [(&str, &str, Value); 5] = [
             ("yagura_partition_log_start_offset", "First offset that can be read.", |log, _| {
-                log.log_start as f64
+                Some(log.log_start as f64)
             }),
-            ("yagura_partition_high_watermark", "Offset after the last record.", |log, _| log.end as f64),
-            ("yagura_partition_bytes", "Bytes of record batches.", |_, bytes| bytes as f64),
+            ("yagura_partition_high_watermark", "Offset after the last record.", |log, _| {
+                Some(log.end as f64)
+            }),
+            (
+                "yagura_partition_last_stable_offset",
+                "Offset up to which no transaction is open; that after the last record if none is.",
+                |log, _| Some(log.last_stable() as f64),
+            ),
+            (
+                "yagura_partition_clean_end_offset",
+                "Offset up to which a partition of a compacted topic is compacted; 0 until it first is.",
+                |log, _| log.cleaning.map(|cleaning| cleaning.clean_end as f64),
+            ),
+            ("yagura_partition_bytes", "Bytes of record batches.", |_, bytes| Some(bytes as f64)),
         ];
         for (name, help, value) in families {
             page.family(name, MetricKind::Gauge, help);
             for PartitionGauge { topic, partition, log, bytes } in &self.partitions {
+                let Some(value) = value(log, *bytes) else { continue };
                 let labels = [("topic", &**topic), ("partition", &*partition.to_string())];
-                page.sample(&labels, value(log, *bytes));
+                page.sample(&labels, value);
             }
         }
         let help = "Whether there are more partitions than this page shows.";
         page.family("yagura_partitions_cut_short", MetricKind::Gauge, help);
         page.sample(&[], f64::from(self.has_more_partitions));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rules::documents::LogCleaning;
+
+    use super::*;
+
+    #[test]
+    fn partitions_show_what_is_stable_and_what_is_clean() {
+        let open = PartitionDocument {
+            log_start: 2,
+            end: 9,
+            leader_epoch: 0,
+            look_after_append: false,
+            append_time_ms: None,
+            first_unstable: Some(5),
+            last_aborted: None,
+            cleaning: None,
+        };
+        let cleaning = Some(LogCleaning { clean_end: 4, ..LogCleaning::default() });
+        let clean = PartitionDocument { first_unstable: None, cleaning, ..open };
+        let gauge = |partition, log| PartitionGauge { topic: Arc::from("t"), partition, log, bytes: 7 };
+        let gauges = Gauges {
+            groups: Vec::new(),
+            lags: Vec::new(),
+            has_more_lags: false,
+            partitions: vec![gauge(0, open), gauge(1, clean)],
+            has_more_partitions: false,
+        };
+        let mut page = Page::default();
+        gauges.write(&mut page);
+        let text = page.into_text();
+        let values = |name: &str| -> Vec<&str> {
+            let lines =
+                text.lines().filter_map(|line| line.strip_prefix(name)?.strip_prefix("{topic=\"t\","));
+            lines.collect()
+        };
+        let stable = ["partition=\"0\"} 5", "partition=\"1\"} 9"];
+        assert_eq!(values("yagura_partition_last_stable_offset"), stable);
+        assert_eq!(values("yagura_partition_clean_end_offset"), ["partition=\"1\"} 4"]);
     }
 }

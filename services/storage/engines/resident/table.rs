@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use kernel::TopicPartition;
 use rules::documents::{
     Document, DocumentKind, GroupDocument, Key, OffsetDocument, OffsetKey, PartitionDocument, Prefix,
-    ProducerDocument, TopicDocument,
+    TopicDocument, deleted_with_log,
 };
 use rules::{Changes, Documents, Lookup};
 
 use super::stats::Lag;
-use crate::engines::ReadOutcome;
+use crate::engines::{Isolation, ReadOutcome, Rest};
 
 /// Documents by key.
 #[derive(Debug, Default)]
@@ -31,11 +32,12 @@ impl Table {
         }
     }
 
-    /// Removes the producers of a deleted partition.
-    pub(in crate::engines) fn drop_producers(&mut self, partition: TopicPartition) {
-        let of_partition = ProducerDocument::of_partition(partition);
-        let gone: Vec<Key> = self.range(&of_partition, None).map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| drop(self.documents.remove(key)));
+    /// Removes the producers and transactions of a deleted partition.
+    pub(in crate::engines) fn drop_documents(&mut self, partition: TopicPartition) {
+        for prefix in deleted_with_log(partition) {
+            let gone: Vec<Key> = self.range(&prefix, None).map(|(key, _)| key.clone()).collect();
+            gone.iter().for_each(|key| drop(self.documents.remove(key)));
+        }
     }
 
     /// The documents of a prefix after a key, in key order.
@@ -101,26 +103,42 @@ impl Table {
             Some(Lag { group, topic, partition, records: (log.end - offset.offset).max(0) })
         })
     }
+}
 
-    /// The result of a read at `offset` if it needs no log access; `None` if the log must be read.
-    pub(in crate::engines) fn outcome_without_log(
-        &self,
-        at: TopicPartition,
-        offset: i64,
-    ) -> Option<ReadOutcome> {
-        let Some(log) = self.partition(at) else { return Some(ReadOutcome::UnknownPartition) };
-        let (log_start, high_watermark) = (log.log_start, log.end);
-        if offset < log_start || offset > high_watermark {
-            return Some(ReadOutcome::OutOfRange { log_start, high_watermark });
-        }
-        (offset == high_watermark).then(|| empty(log))
+/// The result of a read at an offset if no batch has to be read for it.
+pub(in crate::engines) fn outcome_without_log(
+    log: &PartitionDocument,
+    offset: i64,
+    isolation: Isolation,
+) -> Option<ReadOutcome> {
+    let (log_start, high_watermark) = (log.log_start, log.end);
+    if offset < log_start || offset > high_watermark {
+        return Some(ReadOutcome::OutOfRange { log_start, high_watermark });
     }
+    // There may be more behind the last stable offset, which is no error to ask for.
+    (offset >= isolation.end_of(log)).then(|| empty(log))
 }
 
 /// The result of a read without batches.
 pub(in crate::engines) fn empty(log: &PartitionDocument) -> ReadOutcome {
-    let (log_start, high_watermark) = (log.log_start, log.end);
-    ReadOutcome::Read { log_start, high_watermark, batches: Vec::new(), rest: None }
+    outcome_of(log, Vec::new(), None)
+}
+
+/// The result of a read of these batches.
+pub(in crate::engines) fn outcome_of(
+    log: &PartitionDocument,
+    batches: Vec<Bytes>,
+    rest: Option<Rest>,
+) -> ReadOutcome {
+    ReadOutcome::Read {
+        log_start: log.log_start,
+        high_watermark: log.end,
+        last_stable: log.last_stable(),
+        last_aborted: log.last_aborted,
+        cleaning_steps: log.cleaning_steps(),
+        batches,
+        rest,
+    }
 }
 
 impl Documents for Table {
@@ -130,5 +148,9 @@ impl Documents for Table {
 
     fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
         Some(self.range(prefix, None).map(|(key, _)| key.clone()).collect())
+    }
+
+    fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
+        Some(self.range(prefix, None).take(count).map(|(key, _)| key.clone()).collect())
     }
 }

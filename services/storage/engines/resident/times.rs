@@ -19,6 +19,16 @@ impl Times {
         Self { latest: some_time(batch.max_timestamp), undated }
     }
 
+    /// The times of a batch from which a cleaner has removed records. Of those without a timestamp only this knows when they
+    /// were appended. A batch without records is not found by time, but is still as old as it was: retention stops at what it
+    /// does not know the age of.
+    pub(in crate::engines) fn replaced(self, max_timestamp: i64, has_records: bool) -> Self {
+        if !has_records {
+            return Self { latest: None, undated: self.youngest() };
+        }
+        Self { latest: some_time(max_timestamp), undated: self.undated }
+    }
+
     /// The times as they are stored: -1 stands for none.
     pub(in crate::engines) fn read(latest: i64, undated: i64) -> Self {
         Self { latest: some_time(latest), undated: some_time(undated) }
@@ -53,6 +63,14 @@ fn some_time(time: i64) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_without_records_is_as_old_as_it_was() {
+        let times = Times::read(5, 9).replaced(-1, false);
+        assert_eq!((times.latest, times.youngest()), (None, Some(9)));
+        assert_eq!(times.replaced(-1, false), times);
+        assert_eq!(Times::read(5, 9).replaced(4, true), Times::read(4, 9));
+    }
 
     #[test]
     fn no_time_is_not_the_earliest_one() {

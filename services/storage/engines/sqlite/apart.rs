@@ -8,6 +8,7 @@ use kernel::ErrorCode;
 use rules::commands::{Command, Outcome, Refused};
 use rules::documents::{
     Counters, DocumentKind, DueComplete, GroupConfigs, GroupDocument, Subscription, TopicDocument, TopicName,
+    TransactionDocument,
 };
 
 use super::commit::Committer;
@@ -24,14 +25,16 @@ impl Committer {
         }
         let (first, second) = commands.split_at(commands.len() / 2);
         let mut outcomes = Vec::with_capacity(commands.len());
-        for half in [first, second].into_iter().filter(|half| !half.is_empty()) {
-            match self.commit_together(half) {
-                Ok(done) => outcomes.extend(done),
-                Err(failure) if is_about_damage(&failure) => {
-                    outcomes.extend(self.commit_apart(half, &failure))
-                }
-                // What was committed before stays, so that the others must fail one by one.
-                Err(failure) => outcomes.extend(half.iter().map(|command| Err(refusal(command, &failure)))),
+        for mut half in [first, second] {
+            while !half.is_empty() {
+                let done = match self.commit_together(half) {
+                    Ok(done) => done,
+                    Err(failure) if is_about_damage(&failure) => self.commit_apart(half, &failure),
+                    // What was committed before stays, so that the others must fail one by one.
+                    Err(failure) => half.iter().map(|command| Err(refusal(command, &failure))).collect(),
+                };
+                half = &half[done.len()..];
+                outcomes.extend(done);
             }
         }
         outcomes
@@ -39,9 +42,9 @@ impl Committer {
 }
 
 /// As the APIs answer if the store fails: clients of a coordinator treat a storage error as fatal.
-fn refusal(command: &Command, failure: &StoreError) -> Refused {
+pub(super) fn refusal(command: &Command, failure: &StoreError) -> Refused {
     let error = match command {
-        Command::Group { .. } => ErrorCode::CoordinatorNotAvailable,
+        Command::Group { .. } | Command::Transaction { .. } => ErrorCode::CoordinatorNotAvailable,
         _ => ErrorCode::KafkaStorageError,
     };
     Refused::new(error, failure.0.clone())
@@ -53,6 +56,9 @@ fn part_of(command: &Command) -> Part {
         Command::Append(append) => Part::Partition(append.partition),
         Command::AdvanceLogStart { partition, .. } => Part::Partition(*partition),
         Command::Retain(retain) => Part::Partition(retain.partition),
+        Command::ForgetAborted { partition } => Part::Partition(*partition),
+        Command::Clean(clean) => Part::Partition(clean.partition),
+        Command::AwaitCleaning(wait) => Part::Partition(wait.partition),
         Command::ExpireProducer { producer, .. } => Part::Partition(producer.partition),
         Command::CreateTopic { name, .. }
         | Command::CreatePartitions { name, .. }
@@ -61,6 +67,8 @@ fn part_of(command: &Command) -> Part {
         Command::AlterClientMetrics { name, .. } => Part::Document(Subscription::key(name)),
         Command::AlterGroupConfigs { group, .. } => Part::Document(GroupConfigs::key(group)),
         Command::Group { group, .. } => Part::Document(GroupDocument::key(group)),
+        Command::Transaction { id, .. } => Part::Document(TransactionDocument::key(id)),
+        Command::WriteMarker(marker) => Part::Partition(marker.partition),
         Command::AllocateProducerId { .. } | Command::RecordEpoch { .. } => {
             Part::Document(Counters::key(&()))
         }

@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 use super::index::{Span, Step};
 use super::logs::{IndexEnd, Log, Recent};
 use super::schema::{damaged, is_damage, offset_of, pack};
-use crate::engines::ReadOutcome;
-use crate::engines::resident::{Fit, ReadBudget, empty};
+use crate::engines::resident::{Fit, ReadBudget, outcome_of, outcome_without_log};
+use crate::engines::{Isolation, ReadOutcome, ReadSpec};
 
 /// Where a batch's header has the offset of its last record, relative to its first.
 pub(super) const LAST_OFFSET_DELTA: std::ops::Range<usize> = 23..27;
@@ -22,6 +22,9 @@ pub(super) struct View {
     pub(super) document: PartitionDocument,
     pub(super) number: u32,
     from: i64,
+    isolation: Isolation,
+    /// Where the log ends for the reader.
+    end: i64,
     /// The small batches that are not in the file, as many as one read can return.
     recent: Vec<Recent>,
     index: IndexEnd,
@@ -32,21 +35,24 @@ impl View {
         document: &PartitionDocument,
         log: &Log,
         from: i64,
-        bytes_max: usize,
+        spec: &ReadSpec,
         budget: &ReadBudget,
     ) -> Self {
-        let bytes_max = budget.most(bytes_max);
+        let bytes_max = budget.most(spec.bytes_max);
         let now_max = bytes_max.min(budget.now_left());
-        let recent = few(log.recent_from(from), now_max, |recent| recent.data.len());
+        let end = spec.isolation.end_of(document);
+        let recent = log.recent_from(from).take_while(|recent| recent.next <= end);
+        let recent = few(recent, now_max, |recent| recent.data.len());
         // Only a read that may leave batches for later needs the index.
         let is_all_now = budget.now_left() == usize::MAX;
         let index = if is_all_now { IndexEnd::default() } else { log.index_end(from, bytes_max) };
-        Self { document: *document, number: log.number, from, recent, index }
+        let isolation = spec.isolation;
+        Self { document: *document, number: log.number, from, isolation, end, recent, index }
     }
 
     /// The result if no batch has to be read for it.
     pub(super) fn outcome_without_log(&self) -> Option<ReadOutcome> {
-        outcome_without_log(&self.document, self.from)
+        outcome_without_log(&self.document, self.from, self.isolation)
     }
 
     /// Searches the index: see [`super::index::search`].
@@ -72,12 +78,16 @@ impl View {
         }
         for recent in &self.recent {
             let may_go_on = self.read_file(connection, recent.base, &mut reading, budget)?;
+            if !reading.batches.is_empty() && recent.base < reading.at {
+                // The file was cleaned since the view was made: what follows is in it, not here.
+                return Ok(reading);
+            }
             if !may_go_on || !reading.add(&recent.data, recent.next, budget) {
                 return self.locate_rest(connection, reading, budget);
             }
         }
         if !reading.has_later {
-            self.read_file(connection, self.document.end, &mut reading, budget)?;
+            self.read_file(connection, self.end, &mut reading, budget)?;
         }
         self.locate_rest(connection, reading, budget)
     }
@@ -94,7 +104,7 @@ impl View {
         }
         let (mut rest, mut bytes): (Option<Span>, u64) = (None, 0);
         let mut step = |span: &Span| {
-            if !budget.fits_later(bytes + span.bytes, reading.left) {
+            if span.next > self.end || !budget.fits_later(bytes + span.bytes, reading.left) {
                 return Step::Into;
             }
             bytes += span.bytes;
@@ -103,7 +113,8 @@ impl View {
         };
         let too_large = self.search(connection, reading.at, &mut step)?;
         // The first batch of a request is returned whatever its size.
-        let rest = rest.or_else(|| too_large.filter(|_| budget.is_first()));
+        let is_due = |batch: &Span| batch.next <= self.end && budget.is_first();
+        let rest = rest.or_else(|| too_large.filter(is_due));
         if let Some(rest) = rest {
             budget.take_later(rest.bytes as usize, &mut reading.left);
         }
@@ -235,33 +246,24 @@ pub(super) fn is_row_of(base: i64, head: &[u8], length: usize) -> bool {
     has_base && said.is_some_and(|said| said + PREFIX_BYTES == length)
 }
 
-/// The result of a read at an offset if no batch has to be read for it.
-pub(super) fn outcome_without_log(document: &PartitionDocument, offset: i64) -> Option<ReadOutcome> {
-    let PartitionDocument { log_start, end: high_watermark, .. } = *document;
-    if offset < log_start || offset > high_watermark {
-        return Some(ReadOutcome::OutOfRange { log_start, high_watermark });
-    }
-    (offset == high_watermark).then(|| empty(document))
-}
-
 /// Reads from an offset if all that is wanted is in memory, as it is for consumers at the end of a log.
 pub(super) fn read_memory(
     document: &PartitionDocument,
     log: &Log,
     offset: i64,
-    bytes_max: usize,
+    spec: &ReadSpec,
     budget: &mut ReadBudget,
 ) -> Option<ReadOutcome> {
-    let mut reading = Reading::at(offset, bytes_max);
-    let mut has_room = budget.has_room(bytes_max);
+    let mut reading = Reading::at(offset, spec.bytes_max);
+    let mut has_room = budget.has_room(spec.bytes_max);
     let mut recent = log.recent_from(offset);
-    while has_room && reading.at < document.end {
+    let end = spec.isolation.end_of(document);
+    while has_room && reading.at < end {
         let next = recent.next().filter(|recent| recent.base <= reading.at)?;
         has_room = reading.add(&next.data, next.next, budget);
     }
     if reading.has_later {
         return None;
     }
-    let PartitionDocument { log_start, end: high_watermark, .. } = *document;
-    Some(ReadOutcome::Read { log_start, high_watermark, batches: reading.batches, rest: None })
+    Some(outcome_of(document, reading.batches, None))
 }

@@ -7,11 +7,14 @@ use bytes::Bytes;
 use kernel::TopicPartition;
 use kernel::records::{self, StoredHeader};
 use rules::commands::{Command, Effect, Outcome};
-use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument, read};
-use rules::{Changes, Documents, Lookup, WorkingSet, decide, needs};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, deleted_with_log, read};
+use rules::{Changes, Missing, WorkingSet, decide, needs};
 use rusqlite::{Connection, params};
 
 use super::Shared;
+use super::apart::refusal;
+use super::base::{Base, Loaded};
+use super::clean::clean;
 use super::damage::Part;
 use super::fold::Fold;
 use super::garbage::Passed;
@@ -20,11 +23,16 @@ use super::journal::Row;
 use super::logs::{Log, LogChange, Numbers, check};
 use super::owner::{Ownership, fenced, taken_over};
 use super::room::StoreRoom;
-use super::scan::merge;
 use super::schema::{SMALL_BATCH_BYTES, WHOLE_LOG, damaged, failed, is_about_damage, pack};
 use super::state::Unfolded;
+use super::texts::delete_texts;
+use super::turns::ended_by;
 use crate::engines::resident::Times;
 use crate::engines::{StoreError, Watchers};
+
+/// From so many changes on, what follows is another transaction. How much a command changes is not known before it is
+/// decided: the end of a transaction changes all that is in it.
+const CHANGES_MAX: usize = 32_768;
 
 /// The connection that writes, and what it shares with the readers.
 pub(super) struct Committer {
@@ -40,30 +48,6 @@ pub(super) struct Committer {
     pub(super) passed_garbage: Passed,
     /// A large batch that is being stored, reused so that a commit allocates nothing per batch.
     scratch: Vec<u8>,
-}
-
-/// The documents that a commit reads. What was loaded stays until its end, whatever the cache forgets.
-struct Base<'a> {
-    unfolded: &'a Unfolded,
-    loaded: Loaded,
-}
-
-/// What a commit has loaded from the cache or the file.
-#[derive(Default)]
-struct Loaded {
-    documents: HashMap<Key, Option<Document>>,
-    scanned: HashMap<Prefix, Vec<Key>>,
-}
-
-impl Documents for Base<'_> {
-    fn lookup(&self, key: &Key) -> Lookup<'_> {
-        let known = self.unfolded.document(key).or_else(|| self.loaded.documents.get(key));
-        known.map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
-    }
-
-    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
-        self.loaded.scanned.get(prefix).cloned()
-    }
 }
 
 /// What commands have decided.
@@ -97,18 +81,35 @@ impl Committer {
         Self { connection, shared, numbers, fold, owner, room, stuck_garbage, passed_garbage, scratch }
     }
 
-    /// Decides commands and makes them durable. One that needs what is damaged is refused by itself; any other failure
-    /// changes nothing.
+    /// Decides commands and makes them durable, in one transaction if they do not change too much. One that needs what is
+    /// damaged is refused by itself; any other failure changes nothing, or, if some are durable already, refuses the rest.
     pub(super) fn commit(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
         self.check_owned()?;
         self.make_ready()?;
-        match self.commit_together(commands) {
-            Err(failure) if is_about_damage(&failure) => Ok(self.commit_apart(commands, &failure)),
-            done => done,
+        // A step of compaction that is lost in a crash is made again, so that nobody has to wait for a sync of it.
+        if commands.iter().all(|command| matches!(command, Command::Clean(_))) {
+            return self.unsynced(|committer| committer.commit_each(commands));
         }
+        self.commit_each(commands)
     }
 
-    /// Commits a transaction's commands. A failure changes nothing.
+    fn commit_each(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
+        let mut outcomes = Vec::with_capacity(commands.len());
+        while outcomes.len() < commands.len() {
+            let left = &commands[outcomes.len()..];
+            match self.commit_together(left) {
+                Ok(done) => outcomes.extend(done),
+                Err(failure) if is_about_damage(&failure) => {
+                    outcomes.extend(self.commit_apart(left, &failure));
+                }
+                Err(failure) if outcomes.is_empty() => return Err(failure),
+                Err(failure) => outcomes.extend(left.iter().map(|command| Err(refusal(command, &failure)))),
+            }
+        }
+        Ok(outcomes)
+    }
+
+    /// Commits the first of these commands, as many as fit into a transaction: at least one. A failure changes nothing.
     pub(super) fn commit_together(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
         let Decided { outcomes, changes, effects } = self.decide(commands)?;
         if changes.is_empty() && effects.is_empty() {
@@ -116,10 +117,13 @@ impl Committer {
         }
         self.fold.parked.check(&changes, &effects)?;
         self.load_logs(&effects)?;
+        cleaned(&effects).for_each(|partition| self.shared.cleanings.begin(partition));
         let written = match self.write(&changes, &effects) {
             Ok(written) => written,
             Err(error) => {
-                self.roll_back()?;
+                let rolled_back = self.roll_back();
+                cleaned(&effects).for_each(|partition| self.shared.cleanings.end(partition));
+                rolled_back?;
                 return Err(self.failure("writing", &error));
             }
         };
@@ -134,53 +138,26 @@ impl Committer {
         let (mut outcomes, mut numbers_taken) = (Vec::with_capacity(commands.len()), 0);
         for command in commands {
             let mut set = WorkingSet::resume(&base, changes, effects);
-            while let Some((keys, prefixes)) = needs(command, &set).into_missing() {
+            while let Some(Missing { keys, scan, first }) = needs(command, &set).into_missing() {
                 (changes, effects) = set.into_changes();
                 self.load(keys, &mut base.loaded)?;
-                self.scan(prefixes, &unfolded, &mut base.loaded)?;
+                self.scan(scan, &unfolded, &mut base.loaded)?;
+                self.scan_first(first, &unfolded, &mut base.loaded)?;
                 set = WorkingSet::resume(&base, changes, effects);
             }
             let earlier = set.effects().len();
             let left = self.numbers.left_after(numbers_taken);
-            let checked = self.room.admit(command).and_then(|()| check(command, &set, left));
+            let ended = || if self.room.is_disk_full() { ended_by(command, &unfolded, self) } else { 0 };
+            let checked = self.room.admit(command, ended).and_then(|()| check(command, &set, left));
             outcomes.push(checked.and_then(|()| decide(&mut set, command)));
             let new = set.effects()[earlier..].iter();
             numbers_taken += new.filter(|effect| matches!(effect, Effect::CreateLog { .. })).count() as u32;
             (changes, effects) = set.into_changes();
+            if changes.len() + effects.len() >= CHANGES_MAX {
+                break;
+            }
         }
         Ok(Decided { outcomes, changes, effects })
-    }
-
-    /// Loads documents from the cache or the file.
-    fn load(&self, keys: Vec<Key>, loaded: &mut Loaded) -> Result<(), StoreError> {
-        for key in keys {
-            let cached = self.shared.clean.lock().document(&key);
-            let document = match cached {
-                Some(document) => document,
-                None => {
-                    let (document, bytes) = document(&self.connection, &key)?;
-                    self.shared.clean.lock().put_document(key.clone(), document.clone(), bytes);
-                    document
-                }
-            };
-            loaded.documents.insert(key, document);
-        }
-        Ok(())
-    }
-
-    /// Loads all documents of some prefixes.
-    fn scan(
-        &self,
-        prefixes: Vec<Prefix>,
-        unfolded: &Unfolded,
-        loaded: &mut Loaded,
-    ) -> Result<(), StoreError> {
-        for prefix in prefixes {
-            let found = merge(&self.connection, unfolded, &prefix)?;
-            loaded.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
-            loaded.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
-        }
-        Ok(())
     }
 
     /// Loads the logs that will change.
@@ -264,6 +241,7 @@ impl Committer {
             seq,
             numbers: self.numbers,
             created: HashMap::new(),
+            tail_starts: HashMap::new(),
             scratch: &mut self.scratch,
             small: small.clone(),
         };
@@ -293,11 +271,12 @@ impl Committer {
             let log = unfolded.logs.entry(at).or_default();
             *log = Log::after(log.take(), change, written.seq);
         }
+        cleaned(effects).for_each(|partition| self.shared.cleanings.end(partition));
         if !dropped.is_empty() {
-            dropped.iter().for_each(|partition| unfolded.drop_producers(*partition));
+            dropped.iter().for_each(|partition| unfolded.drop_documents(*partition));
             let mut clean = self.shared.clean.lock();
             clean.version += 1;
-            clean.drop_producers(&dropped);
+            clean.drop_documents(&dropped);
         }
         drop(unfolded);
         for effect in effects {
@@ -308,13 +287,14 @@ impl Committer {
                 Effect::DropLog { partition } => {
                     self.fold.parked.release(partition);
                     self.shared.damage.forget(*partition);
+                    self.shared.cleanings.forget(*partition);
                     self.shared.watchers.wake(*partition, 0);
                 }
                 Effect::Trim { partition, log_start, .. } => {
                     self.shared.damage.trimmed(*partition, *log_start);
                     self.shared.watchers.note(*partition);
                 }
-                Effect::CreateLog { .. } => {}
+                Effect::Clean { .. } | Effect::CreateLog { .. } => {}
             }
         }
         self.shared.watchers.wake_changed(&watched);
@@ -329,6 +309,8 @@ struct Transaction<'a> {
     numbers: Numbers,
     /// The logs that this commit creates.
     created: HashMap<TopicPartition, u32>,
+    /// Where the blocks end of those logs of which this commit replaces batches.
+    tail_starts: HashMap<TopicPartition, i64>,
     scratch: &'a mut Vec<u8>,
     /// The rest of the small batches.
     small: Bytes,
@@ -362,15 +344,30 @@ impl Transaction<'_> {
             Effect::Trim { partition, was, log_start } => {
                 let number = self.number(*partition).ok_or_else(|| no_log(*partition))?;
                 let log = self.unfolded.logs.get(partition).and_then(Option::as_ref);
-                let freed = log.map_or(Ok(0), |log| log.freed(self.connection, *was, *log_start))?;
+                let tail_start = self.tail_starts.get(partition).copied();
+                let freed = log.map_or(Ok(0), |log| {
+                    let tail_start = tail_start.unwrap_or(log.tail_start);
+                    log.freed(self.connection, tail_start, (*was, *log_start))
+                })?;
                 self.mark_garbage(number, *log_start)?;
                 (*partition, LogChange::Trimmed { log_start: *log_start, freed })
+            }
+            Effect::Clean { partition, run } => {
+                let log = self.unfolded.logs.get(partition).and_then(Option::as_ref);
+                let log = log.ok_or_else(|| no_log(*partition))?;
+                let change = clean(self.connection, log, run)?;
+                if let LogChange::Cleaned { tail_start, .. } = change {
+                    // Of several runs the last may be all in the tail.
+                    let known = self.tail_starts.entry(*partition).or_insert(tail_start);
+                    *known = tail_start.max(*known);
+                }
+                (*partition, change)
             }
             Effect::DropLog { partition } => {
                 // A damaged topic can still be deleted.
                 let Some(number) = self.number(*partition) else { return Ok(None) };
                 self.mark_garbage(number, WHOLE_LOG)?;
-                self.delete_producers(*partition)?;
+                self.delete_documents(*partition)?;
                 (*partition, LogChange::Dropped)
             }
         };
@@ -391,11 +388,8 @@ impl Transaction<'_> {
         Ok(())
     }
 
-    fn delete_producers(&self, partition: TopicPartition) -> rusqlite::Result<()> {
-        let producers = ProducerDocument::of_partition(partition);
-        let sql = "DELETE FROM documents WHERE key >= ?1 AND key < ?2";
-        self.connection.prepare_cached(sql)?.execute([producers.as_str(), &producers.end()])?;
-        Ok(())
+    fn delete_documents(&self, partition: TopicPartition) -> rusqlite::Result<()> {
+        deleted_with_log(partition).iter().try_for_each(|prefix| delete_texts(self.connection, prefix))
     }
 
     fn mark_garbage(&self, number: u32, before_offset: i64) -> rusqlite::Result<()> {
@@ -420,8 +414,8 @@ fn small_batches(effects: &[Effect]) -> Bytes {
     small.into()
 }
 
-/// A commit's row of the journal. Producers of deleted partitions go after they were put.
-/// The row of a commit, and the lengths of the texts in it.
+/// A commit's row of the journal, and the lengths of the texts in it. Producers and transactions of deleted partitions go
+/// after they were put.
 fn row(
     changes: &Changes,
     effects: &[Effect],
@@ -437,7 +431,7 @@ fn row(
         }
     }
     logs.iter().for_each(|(at, change)| row.log(*at, change));
-    dropped(effects).for_each(|partition| row.drop_producers(partition));
+    dropped(effects).for_each(|partition| row.drop_documents(partition));
     Ok((row, texts))
 }
 
@@ -475,10 +469,19 @@ fn no_log(at: TopicPartition) -> rusqlite::Error {
 fn existing_log(effect: &Effect) -> Option<TopicPartition> {
     match effect {
         Effect::CreateLog { .. } => None,
-        Effect::Append { partition, .. } | Effect::Trim { partition, .. } | Effect::DropLog { partition } => {
-            Some(*partition)
-        }
+        Effect::Append { partition, .. }
+        | Effect::Trim { partition, .. }
+        | Effect::Clean { partition, .. }
+        | Effect::DropLog { partition } => Some(*partition),
     }
+}
+
+/// The partitions of which batches are replaced.
+fn cleaned(effects: &[Effect]) -> impl Iterator<Item = TopicPartition> {
+    effects.iter().filter_map(|effect| match effect {
+        Effect::Clean { partition, .. } => Some(*partition),
+        _ => None,
+    })
 }
 
 /// The partitions that were deleted.

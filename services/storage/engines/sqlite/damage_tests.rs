@@ -84,7 +84,7 @@ async fn records(engine: &Sqlite) -> BTreeMap<(TopicPartition, i64), Bytes> {
     let mut records = BTreeMap::new();
     for partition in all() {
         for offset in 0..count(partition) {
-            let spec = ReadSpec { partition, from: ReadFrom::Offset(offset), bytes_max: 1 };
+            let spec = ReadSpec::uncommitted(partition, ReadFrom::Offset(offset), 1);
             let read = engine.read(vec![spec], ReadLimits::all_now(1)).await.unwrap().remove(0);
             let ReadOutcome::Read { batches, .. } = read else { continue };
             let batch = batches.first().and_then(|data| Batch::check(data.clone()).ok());
@@ -278,7 +278,7 @@ async fn a_batch_that_is_not_that_of_its_row_is_damaged() {
     drop(file);
     let engine = Sqlite::open(&path, &small_settings()).unwrap();
     let read = async |partition, offset| {
-        let spec = ReadSpec { partition, from: ReadFrom::Offset(offset), bytes_max: 1 << 20 };
+        let spec = ReadSpec::uncommitted(partition, ReadFrom::Offset(offset), 1 << 20);
         engine.read(vec![spec], ReadLimits::all_now(1 << 20)).await.unwrap().remove(0)
     };
     for at in [one, other] {
@@ -347,7 +347,7 @@ async fn a_log_that_cannot_be_folded_is_parked() {
         engine.close().await.unwrap();
         let engine = Sqlite::open(&path, &small_settings()).unwrap();
         for at in &refused {
-            let spec = ReadSpec { partition: *at, from: ReadFrom::Offset(count(*at)), bytes_max: 1 };
+            let spec = ReadSpec::uncommitted(*at, ReadFrom::Offset(count(*at)), 1);
             let read = engine.read(vec![spec], ReadLimits::all_now(1)).await.unwrap().remove(0);
             assert!(
                 matches!(read, ReadOutcome::Read { batches, .. } if batches.len() == 1),

@@ -230,10 +230,19 @@ impl Committer {
         &mut self,
         transaction: impl FnOnce(&mut Self) -> rusqlite::Result<T>,
     ) -> Result<rusqlite::Result<T>, StoreError> {
+        self.unsynced(|committer| Ok(transaction(committer)))
+    }
+
+    /// The same with whatever makes such transactions.
+    pub(super) fn unsynced<T>(
+        &mut self,
+        work: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
         self.fold.is_relaxed = true;
-        let done = self.synchronous("NORMAL").and_then(|()| transaction(self));
+        let relaxed = self.synchronous("NORMAL").map_err(|error| failed("relaxing its durability", &error));
+        let done = relaxed.and_then(|()| work(self));
         self.restore()?;
-        Ok(done)
+        done
     }
 
     /// Syncs each commit again. No commit is made until that is so.

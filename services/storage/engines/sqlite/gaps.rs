@@ -3,43 +3,12 @@
 //! A reader goes from the end of one batch to the next, here and in every client. So where a damaged batch was left out, one
 //! without records says that its offsets are gone. Kafka leaves such batches too, where compaction has removed all records.
 
-use bytes::{BufMut, Bytes};
-use kernel::records::{Batch, HEADER_BYTES, NO_PRODUCER_EPOCH, NO_PRODUCER_ID, NO_TIMESTAMP, PREFIX_BYTES};
+use std::ops::ControlFlow;
 
-/// Where the header has its CRC, and what that covers begins.
-const CRC_AT: usize = 17;
-const CRC_FROM: usize = 21;
+use bytes::Bytes;
+use kernel::records::{Batch, HEADER_BYTES, NO_TIMESTAMP};
 
-/// The batches that stand for a range of offsets; each has room for 2^31.
-pub(super) fn gap(mut base: i64, next: i64, leader_epoch: i32) -> Vec<(i64, i64, Bytes)> {
-    let mut batches = Vec::new();
-    while base < next {
-        let end = next.min(base + i64::from(i32::MAX));
-        batches.push((base, end, empty(base, (end - base - 1) as i32, leader_epoch)));
-        base = end;
-    }
-    batches
-}
-
-fn empty(base: i64, last_offset_delta: i32, leader_epoch: i32) -> Bytes {
-    let mut batch = Vec::with_capacity(HEADER_BYTES);
-    batch.put_i64(base);
-    batch.put_i32((HEADER_BYTES - PREFIX_BYTES) as i32);
-    batch.put_i32(leader_epoch);
-    batch.put_i8(2);
-    batch.put_u32(0);
-    batch.put_i16(0);
-    batch.put_i32(last_offset_delta);
-    batch.put_i64(NO_TIMESTAMP);
-    batch.put_i64(NO_TIMESTAMP);
-    batch.put_i64(NO_PRODUCER_ID);
-    batch.put_i16(NO_PRODUCER_EPOCH);
-    batch.put_i32(-1);
-    batch.put_i32(0);
-    let crc = crc32c::crc32c(&batch[CRC_FROM..]);
-    batch[CRC_AT..CRC_FROM].copy_from_slice(&crc.to_be_bytes());
-    batch.into()
-}
+pub(super) use crate::compaction::gap;
 
 /// The batch, if it is one without records.
 pub(super) fn as_gap(data: &Bytes) -> Option<Batch> {
@@ -48,6 +17,32 @@ pub(super) fn as_gap(data: &Bytes) -> Option<Batch> {
     let mut rest = data.clone();
     Batch::split_first(&mut rest)
         .filter(|batch| data.len() == HEADER_BYTES && data[16] == 2 && is_empty(batch) && is_sound(batch))
+}
+
+/// Checks a batch as it is stored, and its records, of which a cleaner may have removed some or all. Also tells whether one of
+/// them has no timestamp.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn check_stored(data: &Bytes) -> Result<(Batch, bool), String> {
+    let mut rest = data.clone();
+    let cleaned = Batch::split_first(&mut rest).filter(|batch| {
+        let is_whole = batch.bytes().len() == data.len() && data.get(16) == Some(&2);
+        is_whole && (0..=batch.last_offset_delta()).contains(&batch.record_count())
+    });
+    let Some(batch) = cleaned else {
+        let batch = Batch::check_header(data.clone()).map_err(|error| error.to_string())?;
+        let times = batch.walk(usize::MAX, |_| {}).map_err(|error| error.to_string())?;
+        return Ok((batch, times.has_undated));
+    };
+    batch.check_crc().map_err(|error| error.to_string())?;
+    let mut has_undated = false;
+    let visited = batch.visit(usize::MAX, |record| {
+        has_undated |= record.timestamp == NO_TIMESTAMP;
+        ControlFlow::Continue(())
+    });
+    visited.map_err(|error| error.to_string())?;
+    Ok((batch, has_undated))
 }
 
 #[cfg(test)]

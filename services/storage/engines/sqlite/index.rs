@@ -6,14 +6,15 @@
 //! logarithm of the log. There are no sums that run over the log: one record from the future would spoil those of all
 //! that follow it.
 //!
-//! Blocks are only ever added, and deleted once the log starts after them. The batches after the last block, the
+//! Blocks are added, and deleted once the log starts after them. Compaction alone changes them: [`replace`] puts the entries of
+//! fewer batches in the place of others, which have the same offsets together, so that there is never a gap. The batches after the last block, the
 //! tail, are in the row of the log ([`super::logs`]).
 
 use kernel::records::NO_TIMESTAMP;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::pack::{Unpack, put_number, put_signed};
-use super::schema::{damaged, offset_of, pack, rows_of};
+use super::schema::{OFFSET_MAX, damaged, offset_of, pack, rows_of};
 use crate::engines::resident::Times;
 
 /// Entries in a block. Few in unit tests, so that a short log has all levels.
@@ -22,7 +23,7 @@ pub(super) const BLOCK_ENTRIES: usize = if cfg!(test) { 3 } else { 256 };
 const FAN_OUT: usize = if cfg!(test) { 2 } else { 16 };
 /// Levels of spans. On the last level a search steps from span to span: each covers 16 million batches.
 pub(super) const LEVELS: i64 = 5;
-/// Precedes packed entries. Compaction and transactions may need another one.
+/// Precedes packed entries.
 const VERSION: u8 = 1;
 /// The same for entries of which one has records without a timestamp: each says when it was appended.
 const VERSION_UNDATED: u8 = 2;
@@ -119,6 +120,102 @@ pub(super) fn add_block(connection: &Connection, number: u32, entries: &[Span]) 
         };
     }
     Ok(())
+}
+
+/// The entries of the blocks that hold a range of offsets, and of what else these blocks hold.
+pub(super) fn block_entries(
+    connection: &Connection,
+    number: u32,
+    range: (i64, i64),
+) -> rusqlite::Result<Vec<Span>> {
+    Ok(blocks(connection, number, range)?.into_iter().flat_map(|(_, entries)| entries).collect())
+}
+
+/// The blocks that hold a range of offsets, by their first offset.
+fn blocks(
+    connection: &Connection,
+    number: u32,
+    (from, until): (i64, i64),
+) -> rusqlite::Result<Vec<(i64, Vec<Span>)>> {
+    let sql = "SELECT id, entries FROM blocks WHERE id >=
+         coalesce((SELECT max(id) FROM blocks WHERE id BETWEEN ?1 AND ?2), ?2) AND id < ?3 ORDER BY id";
+    let mut statement = connection.prepare_cached(sql)?;
+    let range = params![pack(number, 0), pack(number, from), pack(number, until)];
+    let rows = statement.query_map(range, |row| {
+        let base = offset_of(row.get(0)?);
+        Ok((base, unpack_entries(base, row.get_ref(1)?.as_blob()?)?))
+    })?;
+    rows.collect()
+}
+
+/// A block or span whose place is known by its old first offset: what it is now, with how many are under it. `None` if
+/// nothing is left of it.
+type Changed = (i64, Option<(Span, usize)>);
+
+/// Replaces the entries of batches in blocks. The new ones begin where old ones began, and have their offsets; the last may
+/// reach beyond the blocks. It looks at the blocks of these batches, and at a few spans of each level.
+pub(super) fn replace(
+    connection: &Connection,
+    number: u32,
+    (from, until): (i64, i64),
+    new: &[Span],
+) -> rusqlite::Result<()> {
+    let blocks = blocks(connection, number, (from, until))?;
+    let mut changed: Vec<Changed> = Vec::with_capacity(blocks.len());
+    for (index, (base, old)) in blocks.iter().enumerate() {
+        let end = blocks.get(index + 1).map_or(i64::MAX, |(base, _)| *base);
+        let before = old.iter().take_while(|entry| entry.next <= from);
+        let own = new.iter().filter(|entry| (*base..end).contains(&entry.base));
+        let after = old.iter().skip_while(|entry| entry.base < until);
+        let entries: Vec<Span> = before.chain(own).chain(after).copied().collect();
+        connection.prepare_cached("DELETE FROM blocks WHERE id = ?1")?.execute([pack(number, *base)])?;
+        let joined = joined(&entries);
+        if let Some(block) = joined {
+            let row = params![pack(number, block.base), pack_entries(block.base, &entries)];
+            connection.prepare_cached("INSERT INTO blocks VALUES (?1, ?2)")?.execute(row)?;
+        }
+        changed.push((*base, joined.map(|block| (block, entries.len()))));
+    }
+    for level in 1..=LEVELS {
+        changed = replace_spans(connection, level, number, &changed)?;
+    }
+    Ok(())
+}
+
+/// Replaces spans of a level, and works out those of the next one that hold them.
+fn replace_spans(
+    connection: &Connection,
+    level: i64,
+    number: u32,
+    changed: &[Changed],
+) -> rusqlite::Result<Vec<Changed>> {
+    for (base, _) in changed {
+        let delete = "DELETE FROM spans WHERE level = ?1 AND id = ?2";
+        connection.prepare_cached(delete)?.execute(params![level, pack(number, *base)])?;
+    }
+    for (span, children) in changed.iter().filter_map(|(_, now)| *now) {
+        put_span(connection, level, number, span, children)?;
+    }
+    let (first, last) = rows_of(number);
+    let mut above: Vec<Changed> = Vec::new();
+    for (base, _) in changed.iter().filter(|_| level < LEVELS) {
+        let sql = "SELECT max(id) FROM spans WHERE level = ?1 AND id BETWEEN ?2 AND ?3";
+        let range = params![level + 1, first, pack(number, *base)];
+        let id: Option<i64> = connection.prepare_cached(sql)?.query_row(range, |row| row.get(0))?;
+        let Some(id) = id else { return Err(gap(number, *base)) };
+        let parent = offset_of(id);
+        if above.last().is_some_and(|(known, _)| *known == parent) {
+            continue;
+        }
+        let sql = "SELECT min(id) FROM spans WHERE level = ?1 AND id > ?2 AND id <= ?3";
+        let range = params![level + 1, id, last];
+        let next: Option<i64> = connection.prepare_cached(sql)?.query_row(range, |row| row.get(0))?;
+        let until = next.map_or(OFFSET_MAX, offset_of);
+        // The first ones may be deleted already, because the log starts after them. Then it begins later as well.
+        let children = spans(connection, level, number, (parent, until))?;
+        above.push((parent, joined(&children).map(|span| (span, children.len()))));
+    }
+    Ok(above)
 }
 
 /// The spans of a level that begin in a range of offsets, in offset order.
@@ -306,6 +403,42 @@ mod tests {
                     Step::Over
                 });
                 assert_eq!((found.unwrap(), bytes), (None, (end - from) as u64), "from {from} to {end}");
+            }
+        }
+    }
+
+    #[test]
+    fn batches_that_are_replaced_leave_the_index_as_if_it_had_been_so() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(CREATE).unwrap();
+        let entry = |base: i64, next: i64| Span { base, next, times: Times::read(base, -1), bytes: 7 };
+        let mut all: Vec<Span> = (0..120).map(|base| entry(base, base + 1)).collect();
+        for block in all.chunks(BLOCK_ENTRIES) {
+            add_block(&connection, 7, block).unwrap();
+        }
+        // Within a block, over several, from the first, to the last, one that was merged before, and all.
+        for (from, until) in [(4, 6), (10, 30), (0, 9), (100, 120), (8, 31), (31, 32), (0, 120)] {
+            let Some(first) = all.iter().find(|entry| entry.next > from).copied() else { panic!() };
+            let from = first.base;
+            let new = entry(from, until);
+            replace(&connection, 7, (from, until), &[new]).unwrap();
+            all.retain(|entry| entry.next <= from || entry.base >= until);
+            let at = all.partition_point(|entry| entry.base < from);
+            all.insert(at, new);
+            let mut seen = Vec::new();
+            let found = search(&connection, 7, (0, 120), &mut |span| {
+                seen.push(*span);
+                if span.next - span.base > 200 { Step::Into } else { Step::Over }
+            });
+            assert_eq!(found.unwrap(), None, "{from} to {until}");
+            let bytes: u64 = seen.iter().map(|span| span.bytes).sum();
+            assert_eq!(bytes, 7 * all.len() as u64, "{from} to {until}");
+            for wanted in &all {
+                let mut is_it = |span: &Span| if span.next > wanted.base { Step::Into } else { Step::Over };
+                let found = search(&connection, 7, (wanted.base, 120), &mut is_it).unwrap();
+                assert_eq!(found, Some(*wanted), "{from} to {until}");
+                let found = search(&connection, 7, (0, 120), &mut is_it).unwrap();
+                assert_eq!(found, Some(*wanted), "{from} to {until}");
             }
         }
     }

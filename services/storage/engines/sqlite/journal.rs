@@ -22,7 +22,8 @@ const VERSION: u8 = 1;
 
 const PUT: u8 = 1;
 const DELETE: u8 = 2;
-const DROP_PRODUCERS: u8 = 3;
+/// The documents that are deleted with a log, unread.
+const DROP_DOCUMENTS: u8 = 3;
 const CREATE_LOG: u8 = 4;
 const APPEND: u8 = 5;
 const APPEND_SMALL: u8 = 6;
@@ -33,6 +34,8 @@ const APPEND_UNDATED: u8 = 9;
 const APPEND_SMALL_UNDATED: u8 = 10;
 /// A log that could not be folded, as a whole.
 const STATE: u8 = 11;
+/// Batches that were replaced.
+const CLEAN: u8 = 12;
 
 /// A row that is being written.
 pub(super) struct Row {
@@ -55,9 +58,9 @@ impl Row {
         put_text(&mut self.changes, key.as_str());
     }
 
-    /// All producers of a partition.
-    pub(super) fn drop_producers(&mut self, at: TopicPartition) {
-        self.tag(DROP_PRODUCERS, at);
+    /// All producers and transactions of a partition.
+    pub(super) fn drop_documents(&mut self, at: TopicPartition) {
+        self.tag(DROP_DOCUMENTS, at);
     }
 
     pub(super) fn log(&mut self, at: TopicPartition, change: &LogChange) {
@@ -88,6 +91,16 @@ impl Row {
                 self.tag(TRIM, at);
                 put_number(&mut self.changes, *log_start as u64);
                 put_number(&mut self.changes, *freed);
+            }
+            LogChange::Cleaned { from, until, tail_start, entries, freed } => {
+                self.tag(CLEAN, at);
+                put_number(&mut self.changes, *from as u64);
+                put_number(&mut self.changes, (until - from) as u64);
+                put_number(&mut self.changes, *tail_start as u64);
+                put_signed(&mut self.changes, *freed);
+                let entries = pack_entries(*from, entries);
+                put_number(&mut self.changes, entries.len() as u64);
+                self.changes.put_slice(&entries);
             }
             LogChange::Dropped => self.tag(DROP_LOG, at),
         }
@@ -125,7 +138,7 @@ impl Row {
 pub(super) enum Change<'a> {
     Put(Key, &'a str),
     Delete(Key),
-    DropProducers(TopicPartition),
+    DropDocuments(TopicPartition),
     Log(TopicPartition, LogChange),
     State(TopicPartition, Option<Log>),
 }
@@ -156,7 +169,7 @@ fn change<'a>(row: &mut Unpack<'a>, batches: &Bytes, at: &mut usize) -> rusqlite
     let topic = Uuid::from_slice(row.bytes(16)?).map_err(|error| damaged(error.to_string()))?;
     let partition = TopicPartition { topic: TopicId(topic), partition: row.number()? as i32 };
     let log = match tag {
-        DROP_PRODUCERS => return Ok(Change::DropProducers(partition)),
+        DROP_DOCUMENTS => return Ok(Change::DropDocuments(partition)),
         STATE => return Ok(Change::State(partition, state(row, batches, at)?)),
         CREATE_LOG => LogChange::Created { number: row.number()? as u32 },
         APPEND | APPEND_SMALL | APPEND_UNDATED | APPEND_SMALL_UNDATED => {
@@ -171,6 +184,14 @@ fn change<'a>(row: &mut Unpack<'a>, batches: &Bytes, at: &mut usize) -> rusqlite
             LogChange::Appended { entry, data }
         }
         TRIM => LogChange::Trimmed { log_start: row.number()? as i64, freed: row.number()? },
+        CLEAN => {
+            let from = row.number()? as i64;
+            let until = from.saturating_add_unsigned(row.number()?);
+            let (tail_start, freed) = (row.number()? as i64, row.signed()?);
+            let length = row.number()? as usize;
+            let entries = unpack_entries(from, row.bytes(length)?)?;
+            LogChange::Cleaned { from, until, tail_start, entries, freed }
+        }
         DROP_LOG => LogChange::Dropped,
         other => return Err(damaged(format!("the journal has an unknown change {other}"))),
     };

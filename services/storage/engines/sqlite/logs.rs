@@ -9,7 +9,7 @@ use bytes::Bytes;
 use kernel::{ErrorCode, TopicPartition};
 use rules::WorkingSet;
 use rules::commands::{Command, Refused};
-use rules::documents::{DocumentKind, PartitionDocument, TopicDocument};
+use rules::documents::{DocumentKind, PartitionDocument, TopicDocument, TransactionPartition};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::batches::few;
@@ -76,6 +76,17 @@ pub(super) enum LogChange {
     Appended { entry: Span, data: Option<Bytes> },
     /// It starts later; `freed` are the bytes of those batches in blocks that are now before its start.
     Trimmed { log_start: i64, freed: u64 },
+    /// Batches were replaced by fewer with the same offsets together: see [`super::clean`].
+    Cleaned {
+        from: i64,
+        until: i64,
+        /// Where the blocks end now: the last one may have got a batch that reaches into the tail.
+        tail_start: i64,
+        /// The new entries in the tail.
+        entries: Vec<Span>,
+        /// By how much it has become smaller, or, if that is negative, larger.
+        freed: i64,
+    },
     /// It was deleted.
     Dropped,
 }
@@ -92,6 +103,11 @@ impl Log {
             }
             (Some(mut log), LogChange::Trimmed { log_start, freed }) => {
                 log.trim(log_start, freed);
+                log
+            }
+            (Some(mut log), LogChange::Cleaned { from, until, tail_start, entries, freed }) => {
+                log.clean((from, until), tail_start, entries);
+                log.bytes = log.bytes.saturating_add_signed(freed.saturating_neg());
                 log
             }
         };
@@ -113,6 +129,16 @@ impl Log {
         while self.recent.front().is_some_and(|recent| recent.next <= log_start) {
             self.recent.pop_front();
         }
+    }
+
+    fn clean(&mut self, (from, until): (i64, i64), tail_start: i64, entries: Vec<Span>) {
+        let place = |bases: &[Span], offset: i64| bases.partition_point(|entry| entry.base < offset);
+        let range = place(&self.tail, from)..place(&self.tail, until);
+        drop(self.tail.splice(range, entries));
+        self.tail_start = self.tail_start.max(tail_start);
+        let place = |offset: i64| self.recent.partition_point(|recent| recent.base < offset);
+        let range = place(from)..place(until);
+        drop(self.recent.drain(range));
     }
 
     /// The log end offset.
@@ -147,10 +173,15 @@ impl Log {
         IndexEnd { tail_start: self.tail_start, tail }
     }
 
-    /// Bytes of those batches in blocks that end after `was` and at or before `log_start`.
-    pub(super) fn freed(&self, connection: &Connection, was: i64, log_start: i64) -> rusqlite::Result<u64> {
+    /// Bytes of those batches in blocks, which end at `tail_start`, that end after `was` and at or before `log_start`.
+    pub(super) fn freed(
+        &self,
+        connection: &Connection,
+        tail_start: i64,
+        (was, log_start): (i64, i64),
+    ) -> rusqlite::Result<u64> {
         let mut freed = 0;
-        search(connection, self.number, (was, self.tail_start.min(log_start)), &mut |span| {
+        search(connection, self.number, (was, tail_start.min(log_start)), &mut |span| {
             if span.next > log_start {
                 return Step::Into;
             }
@@ -293,13 +324,13 @@ impl Numbers {
 /// Refuses a command that exceeds this store's limits. `left` partition numbers are left.
 pub(super) fn check(command: &Command, set: &WorkingSet<'_>, left: u32) -> Result<(), Refused> {
     match command {
-        Command::Append(append) => {
-            let end = set.get::<PartitionDocument>(&append.partition).map_or(0, |log| log.end);
-            if end + i64::from(append.batch.record_count) > OFFSET_MAX {
-                let message = format!("The partition is full: its offsets have reached {end}.");
-                return Err(Refused::new(ErrorCode::KafkaStorageError, message));
-            }
-            Ok(())
+        Command::Append(append) => check_end(append.partition, append.batch.record_count, set),
+        Command::WriteMarker(marker) => check_end(marker.partition, 1, set),
+        Command::Transaction { id, .. } => {
+            // They are loaded if the transaction ends.
+            let keys = set.keys(&TransactionPartition::of_transaction(id)).unwrap_or_default();
+            let mut marked = keys.iter().filter_map(TransactionPartition::parse_key);
+            marked.try_for_each(|key| check_end(key.partition, 1, set))
         }
         Command::CreateTopic { partitions, .. } => check_numbers(*partitions, left),
         Command::CreatePartitions { name, count } => {
@@ -309,6 +340,16 @@ pub(super) fn check(command: &Command, set: &WorkingSet<'_>, left: u32) -> Resul
         Command::Check(inner) => check(inner, set, left),
         _ => Ok(()),
     }
+}
+
+/// Refuses records that a partition has no offsets for.
+fn check_end(at: TopicPartition, record_count: i32, set: &WorkingSet<'_>) -> Result<(), Refused> {
+    let end = set.get::<PartitionDocument>(&at).map_or(0, |log| log.end);
+    if end + i64::from(record_count) <= OFFSET_MAX {
+        return Ok(());
+    }
+    let message = format!("The partition is full: its offsets have reached {end}.");
+    Err(Refused::new(ErrorCode::KafkaStorageError, message))
 }
 
 fn check_numbers(wanted: i32, left: u32) -> Result<(), Refused> {

@@ -13,8 +13,11 @@
 mod apart;
 mod around;
 mod backup;
+mod base;
 mod batches;
 mod cache;
+mod clean;
+mod cleanings;
 mod commit;
 mod damage;
 #[cfg(test)]
@@ -30,6 +33,7 @@ mod journal;
 mod lane;
 mod lock;
 mod logs;
+mod look_up;
 mod maintain;
 mod migrate;
 mod open;
@@ -47,15 +51,18 @@ mod room;
 mod salvage;
 mod salvage_log;
 mod salvage_source;
+mod salvage_transactions;
 mod scan;
 mod schema;
 mod state;
 #[cfg(test)]
 mod tests;
 mod texts;
+mod turns;
 mod verify;
 mod verify_log;
 mod verify_numbers;
+mod verify_transactions;
 mod writer;
 
 use std::path::Path;
@@ -77,14 +84,15 @@ pub use backup::{BackupReport, backup};
 pub use salvage::{SalvageReport, salvage};
 pub use verify::{VerifyReport, verify};
 
-use super::resident::{CommitStats, Gauges, ReadBudget};
+use super::resident::{CommitStats, Gauges, ReadBudget, outcome_without_log};
 use super::room::{RoomStatus, WhyFull};
 use super::{
-    Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits,
-    RetentionOutcome, StoreError, Subject, Watch, Watchers,
+    DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec,
+    RetentionLimits, RetentionOutcome, StoreError, Subject, Watch, Watchers,
 };
 use crate::settings::Settings;
-use batches::{outcome_without_log, read_memory};
+use batches::read_memory;
+use cleanings::Cleanings;
 use commit::Committer;
 use damage::{Damage, Part};
 use health::Health;
@@ -93,6 +101,7 @@ use maintain::Maintenance;
 use reader::Readers;
 use room::StoreRoom;
 use state::{Clean, Unfolded, known_document, known_partition};
+use turns::Commit;
 use writer::{AnswerTo, Job, Writer};
 
 /// Reads a row of the journal; see [`crate::fuzzing`].
@@ -123,6 +132,7 @@ struct Shared {
     watchers: Watchers,
     stats: CommitStats,
     damage: Damage,
+    cleanings: Cleanings,
     health: Health,
     /// Memory that documents may take that are not folded yet.
     unfolded_memory_max: usize,
@@ -159,6 +169,7 @@ impl Sqlite {
             watchers: Watchers::default(),
             stats: CommitStats::new(),
             damage: Damage::default(),
+            cleanings: Cleanings::default(),
             health: Health::default(),
             unfolded_memory_max: 2 * settings.cache_memory.as_usize().max(UNFOLDED_MEMORY_MIN),
             delete_delay: settings.delete_delay.0,
@@ -202,9 +213,9 @@ impl Sqlite {
             let ReadFrom::Offset(offset) = spec.from else { return None };
             let known = known_partition(&unfolded, &mut self.shared.clean.lock(), spec.partition)?;
             let Some(document) = known else { return Some(ReadOutcome::UnknownPartition) };
-            outcome_without_log(&document, offset).or_else(|| {
+            outcome_without_log(&document, offset, spec.isolation).or_else(|| {
                 let log = unfolded.logs.get(&spec.partition)?.as_ref()?;
-                read_memory(&document, log, offset, spec.bytes_max, &mut budget)
+                read_memory(&document, log, offset, spec, &mut budget)
             })
         };
         specs.iter().map(&mut read).collect()
@@ -217,7 +228,7 @@ impl Sqlite {
 
 impl Engine for Sqlite {
     fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>> {
-        self.send(|answer| Job::Commit { commands, holds, answer })
+        self.send(|answer| Job::Commit(Commit { commands, holds, answer }))
     }
 
     fn read(&self, specs: Vec<ReadSpec>, limits: ReadLimits) -> Pending<Vec<ReadOutcome>> {
@@ -271,6 +282,10 @@ impl Engine for Sqlite {
         now_ms: i64,
     ) -> Pending<Vec<RetentionOutcome>> {
         self.readers.retention(partitions, now_ms)
+    }
+
+    fn dirty(&self, partition: TopicPartition, young_after_ms: Option<i64>) -> Pending<Option<DirtyLook>> {
+        self.readers.dirty(partition, young_after_ms)
     }
 
     fn maintain(&self, now_ms: i64) -> Pending<u64> {

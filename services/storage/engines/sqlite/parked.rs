@@ -68,7 +68,11 @@ impl Parked {
     /// Refuses changes of what is parked, but that it is deleted.
     pub(super) fn check(&self, changes: &Changes, effects: &[Effect]) -> Result<(), StoreError> {
         let log = effects.iter().find_map(|effect| match effect {
-            Effect::Append { partition, .. } | Effect::Trim { partition, .. } if self.has_log(partition) => {
+            Effect::Append { partition, .. }
+            | Effect::Trim { partition, .. }
+            | Effect::Clean { partition, .. }
+                if self.has_log(partition) =>
+            {
                 Some(Part::Partition(*partition))
             }
             _ => None,

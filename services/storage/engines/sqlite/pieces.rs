@@ -1,8 +1,11 @@
 //! Records that are read while the reply that has them is sent, piece by piece.
 //!
-//! A piece is one short read without a snapshot: nothing is held between two of them. Batches do not change, and their
-//! bytes outlive their index entry by `delete_delay`; a reply that takes longer goes on as long as its partition has
-//! them.
+//! A piece is one short read without a snapshot: nothing is held between two of them. The bytes of batches outlive their
+//! index entry by `delete_delay`; a reply that takes longer goes on as long as its partition has them.
+//!
+//! Compaction may replace batches meanwhile. A reply goes on with new ones, each of them whole; and as it has announced how
+//! many bytes follow, it ends with an error, and its connection with it, if these are fewer. It never has the beginning of
+//! one batch and the end of another.
 
 use std::sync::Weak;
 use std::sync::atomic::Ordering;
@@ -34,12 +37,31 @@ pub(super) struct Place {
     sent: usize,
     /// The offset after the last batch.
     end: i64,
+    /// The CRC of a batch of which a part was sent.
+    crc: Crc,
     since: Instant,
+    /// How often batches of the partition were replaced when these were located.
+    cleaned: u64,
 }
 
+type Crc = [u8; 4];
+
+/// Where a batch's header has its CRC.
+const CRC: std::ops::Range<usize> = 17..21;
+
 impl Place {
-    pub(super) fn of(at: TopicPartition, number: u32, batches: &Span) -> Self {
-        Self { at, number, base: batches.base, sent: 0, end: batches.next, since: Instant::now() }
+    pub(super) fn of(at: TopicPartition, number: u32, batches: &Span, cleaned: u64) -> Self {
+        let (crc, since) = (Crc::default(), Instant::now());
+        Self { at, number, base: batches.base, sent: 0, end: batches.next, crc, since, cleaned }
+    }
+
+    /// The same with the CRC of the batch of which a part is sent next, unless it is another than before.
+    fn within(self, head: &[u8]) -> rusqlite::Result<Self> {
+        let crc: Option<Crc> = head.get(CRC).and_then(|crc| crc.try_into().ok());
+        match crc {
+            Some(crc) if self.sent == 0 || crc == self.crc => Ok(Self { crc, ..self }),
+            _ => Err(damaged(format!("the batch at offset {} is not the one that was begun", self.base))),
+        }
     }
 }
 
@@ -62,12 +84,11 @@ impl Found {
             let source = Box::new(Source { place, readers: Weak::clone(readers) });
             Rest { next_offset: span.next, records: RecordsLater { bytes: span.bytes, source } }
         });
-        match self.outcome {
-            ReadOutcome::Read { log_start, high_watermark, batches, .. } => {
-                ReadOutcome::Read { log_start, high_watermark, batches, rest: located }
-            }
-            other => other,
+        let mut outcome = self.outcome;
+        if let ReadOutcome::Read { rest, .. } = &mut outcome {
+            *rest = located;
         }
+        outcome
     }
 }
 
@@ -95,6 +116,9 @@ impl Reader {
     pub(super) fn piece(&self, place: Place, bytes: usize) -> Result<(Bytes, Place), StoreError> {
         self.check_age(&place)?;
         self.try_piece(place, bytes).map_err(|error| {
+            if self.shared.cleanings.have_changed(place.at, place.cleaned) {
+                return StoreError("compaction has replaced batches of a reply while it was sent".to_owned());
+            }
             let is_damage = is_damage(&error);
             let error = failed("reading a batch of a reply", &error);
             if is_damage && self.has_batch(&place) {
@@ -141,6 +165,7 @@ impl Reader {
             }
         }
         if let Some(first) = recent.first().filter(|first| first.base == place.base) {
+            let place = place.within(&first.data)?;
             return Ok(part_of(place, bytes, first.next, first.data.len(), |from, until| {
                 first.data.slice(from..until)
             }));
@@ -305,6 +330,7 @@ fn part_in_file(connection: &Connection, place: Place, bytes: usize) -> rusqlite
     let mut head = [0; HEAD_BYTES];
     blob.read_at_exact(&mut head, 0)?;
     let next = next_offset(place.base, &head, blob.len())?;
+    let place = place.within(&head)?;
     let mut part = vec![0; blob.len().saturating_sub(place.sent).min(bytes)];
     blob.read_at_exact(&mut part, place.sent)?;
     Ok(part_of(place, bytes, next, blob.len(), |_, _| part.into()))

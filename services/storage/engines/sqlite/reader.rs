@@ -16,15 +16,16 @@ use super::foreign::refuse_foreign;
 use super::index::{Span, Step};
 use super::lane::{Lane, Work};
 use super::logs::Log;
+use super::look_up::find;
 use super::owner::check_name;
 use super::pieces::{Found, Place};
 use super::schema::{damaged, failed, is_about_damage, is_damage};
 use super::state::{known_document, known_partition};
 use super::writer::AnswerTo;
 use super::{Shared, open, scan};
-use crate::engines::resident::{ReadBudget, Times, empty};
+use crate::engines::resident::{ReadBudget, empty, outcome_of};
 use crate::engines::{
-    Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits, RetentionLook, RetentionOutcome,
+    DirtyLook, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits, RetentionOutcome,
     StoreError,
 };
 
@@ -60,7 +61,16 @@ pub(super) enum Job {
         now_ms: i64,
         answer: AnswerTo<Vec<RetentionOutcome>>,
     },
+    /// How much of a partition is dirty, without batches that are younger than a time in ms.
+    Dirty {
+        partition: TopicPartition,
+        young_after_ms: Option<i64>,
+        answer: AnswerTo<Option<DirtyLook>>,
+    },
 }
+
+/// A scan of so many documents is short. Consumers wait for some: of aborted transactions, of pending offsets.
+const SHORT_SCAN: usize = 1_024;
 
 /// Threads for reads from offsets and of documents, which are short, and others for look-ups, which may be long: a search
 /// by time must not delay consumers.
@@ -106,7 +116,8 @@ impl Readers {
         after: Option<Key>,
         limit: usize,
     ) -> Pending<Vec<(Key, Document)>> {
-        self.look_ups.ask(move |answer| Job::Scan { prefix, after, limit, answer })
+        let lane = if limit <= SHORT_SCAN { &self.reads } else { &self.look_ups };
+        lane.ask(move |answer| Job::Scan { prefix, after, limit, answer })
     }
 
     pub(super) fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>> {
@@ -120,17 +131,25 @@ impl Readers {
     ) -> Pending<Vec<RetentionOutcome>> {
         self.look_ups.ask(move |answer| Job::Retention { partitions, now_ms, answer })
     }
+
+    pub(super) fn dirty(
+        &self,
+        partition: TopicPartition,
+        young_after_ms: Option<i64>,
+    ) -> Pending<Option<DirtyLook>> {
+        self.look_ups.ask(move |answer| Job::Dirty { partition, young_after_ms, answer })
+    }
 }
 
 /// Whether what was read is kept in the cache.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keep {
+pub(super) enum Keep {
     Cached,
     Nothing,
 }
 
 /// A partition's document and log of one moment.
-type OfMoment = (PartitionDocument, Arc<Log>);
+pub(super) type OfMoment = (PartitionDocument, Arc<Log>);
 
 /// A thread's connection.
 pub(super) struct Reader {
@@ -161,6 +180,9 @@ impl Work for Reader {
                     looked.inspect_err(|failure| self.shared.damage.not_read(*at, failure))
                 };
                 reply(answer, || Ok(partitions.iter().map(look).collect()));
+            }
+            Job::Dirty { partition, young_after_ms, answer } => {
+                reply(answer, || self.dirty(partition, young_after_ms));
             }
         }
     }
@@ -197,19 +219,21 @@ impl Reader {
 
     fn read(&self, spec: ReadSpec, budget: &mut ReadBudget) -> Result<Found, StoreError> {
         let reading = |error: rusqlite::Error| failed("reading", &error);
+        let cleaned = self.shared.cleanings.count(spec.partition);
+        let before = *budget;
         // The log is looked at first: a batch stored later is after its end and is left out, so that the answer is a
         // consistent state of the log.
         let view = match spec.from {
-            ReadFrom::Offset(offset) => self.with_log(spec.partition, |document, log| {
-                View::of(document, log, offset, spec.bytes_max, budget)
-            })?,
+            ReadFrom::Offset(offset) => {
+                self.with_log(spec.partition, |document, log| View::of(document, log, offset, &spec, budget))?
+            }
             ReadFrom::Timestamp(_) | ReadFrom::MaxTimestamp => {
                 let (log, _snapshot) = self.snapshot(spec.partition, Keep::Cached)?;
                 let Some((document, log)) = log else { return Ok(ReadOutcome::UnknownPartition.into()) };
                 let found = find(&self.connection, &log, document.log_start, spec.from).map_err(reading)?;
                 let Some(found) = found else { return Ok(empty(&document).into()) };
                 let from = found.base.max(document.log_start);
-                Some(View::of(&document, &log, from, spec.bytes_max, budget))
+                Some(View::of(&document, &log, from, &spec, budget))
             }
         };
         let Some(view) = view else { return Ok(ReadOutcome::UnknownPartition.into()) };
@@ -226,18 +250,47 @@ impl Reader {
         };
         if let Some(error) = missing {
             let now = self.with_log(spec.partition, |document, _| document.log_start)?;
-            if now.is_none_or(|now| now != view.document.log_start) {
-                // Trimmed or deleted after the document was read.
+            let is_trimmed = now.is_none_or(|now| now != view.document.log_start);
+            if is_trimmed || self.shared.cleanings.wait_if_changed(spec.partition, cleaned) {
+                // Trimmed, cleaned or deleted after the document was read.
+                *budget = before;
                 return self.read(spec, budget);
             }
             return Err(reading(error));
         }
-        self.found(spec.partition, &view, read)
+        let read = self.without_stale_rest((spec.partition, cleaned), read);
+        let has_nothing = read.as_ref().is_none_or(|read| read.batches.is_empty());
+        let found = read.map(|read| self.found((spec.partition, cleaned), &view, read));
+        match found {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(_)) | None
+                if has_nothing && self.shared.cleanings.wait_if_changed(spec.partition, cleaned) =>
+            {
+                *budget = before;
+                self.read(spec, budget)
+            }
+            Some(Err(error)) => Err(error),
+            None => Ok(outcome_of(&view.document, Vec::new(), None).into()),
+        }
+    }
+
+    /// A rest that was located by the index is not what is in the file, if that was cleaned meanwhile. The client asks for
+    /// it again; `None` if there is nothing else.
+    fn without_stale_rest(&self, (at, cleaned): (TopicPartition, u64), mut read: Reading) -> Option<Reading> {
+        let is_stale = read.rest.is_some() && self.shared.cleanings.have_changed(at, cleaned);
+        if is_stale {
+            read.rest = None;
+        }
+        (!is_stale || !read.batches.is_empty()).then_some(read)
     }
 
     /// The outcome of a read, whose rest ends before what is known to be damaged.
-    fn found(&self, at: TopicPartition, view: &View, read: Reading) -> Result<Found, StoreError> {
-        let PartitionDocument { log_start, end: high_watermark, .. } = view.document;
+    fn found(
+        &self,
+        (at, cleaned): (TopicPartition, u64),
+        view: &View,
+        read: Reading,
+    ) -> Result<Found, StoreError> {
         let damaged = |rest: &Span| self.shared.damage.damaged_in(at, rest.base..rest.next);
         let rest = match (read.rest, read.rest.as_ref().and_then(damaged)) {
             (Some(rest), Some(from)) => {
@@ -249,9 +302,8 @@ impl Reader {
             }
             (rest, _) => rest,
         };
-        let rest = rest.map(|rest| (Place::of(at, view.number, &rest), rest));
-        let outcome = ReadOutcome::Read { log_start, high_watermark, batches: read.batches, rest: None };
-        Ok(Found { outcome, rest })
+        let rest = rest.map(|rest| (Place::of(at, view.number, &rest, cleaned), rest));
+        Ok(Found { outcome: outcome_of(&view.document, read.batches, None), rest })
     }
 
     /// The batches of a rest that end before an offset.
@@ -329,7 +381,22 @@ impl Reader {
     }
 
     /// A partition's document and log, and the state of the file of the same moment.
-    fn snapshot(
+    pub(super) fn snapshot(
+        &self,
+        at: TopicPartition,
+        keep: Keep,
+    ) -> Result<(Option<OfMoment>, Snapshot<'_>), StoreError> {
+        loop {
+            let cleaned = self.shared.cleanings.count(at);
+            let (found, snapshot) = self.snapshot_of(at, keep)?;
+            // The file may have what memory did not have yet.
+            if !self.shared.cleanings.have_changed(at, cleaned) {
+                return Ok((found, snapshot));
+            }
+        }
+    }
+
+    fn snapshot_of(
         &self,
         at: TopicPartition,
         keep: Keep,
@@ -375,85 +442,6 @@ impl Reader {
         };
         partitions.iter().map(size).collect()
     }
-
-    fn retention(&self, at: TopicPartition, limits: &RetentionLimits, now_ms: i64) -> RetentionOutcome {
-        // Many partitions may be looked at, which would push out of the cache what is in use.
-        let (log, _snapshot) = self.snapshot(at, Keep::Nothing)?;
-        let Some((PartitionDocument { log_start, end, .. }, log)) = log else { return Ok(None) };
-        let mut sweep = Sweep { limits: *limits, now_ms, bytes: log.bytes, expired_to: None };
-        let search = |from: i64, sweep: &mut Sweep| {
-            let searched = log.search(&self.connection, from, &mut |span: &Span| sweep.step(span));
-            searched.map_err(|error| failed("reading", &error))
-        };
-        let mut first_kept = search(log_start, &mut sweep)?;
-        if let Some(first) = first_kept.filter(|first| sweep.expires(first).is_none()) {
-            // The size limit is reached within this batch of unknown age: it expires with a later one that is too old.
-            sweep.bytes = sweep.bytes.saturating_sub(first.bytes);
-            first_kept = search(first.next, &mut sweep)?;
-        }
-        let from = sweep.expired_to;
-        let next_ms = match first_kept {
-            Some(first) => limits.expires_ms(first.times),
-            // Those of unknown age, if any, expire with what follows them.
-            None => limits.expires_ms(Times::read(now_ms, -1)).filter(|_| from.unwrap_or(log_start) < end),
-        };
-        Ok(Some(RetentionLook { end, log_start: from, next_ms }))
-    }
-}
-
-/// Retention's search for the oldest batch that stays.
-struct Sweep {
-    limits: RetentionLimits,
-    now_ms: i64,
-    /// Bytes of the log from where the search has come to.
-    bytes: u64,
-    /// Where the last batch ends that expires.
-    expired_to: Option<i64>,
-}
-
-impl Sweep {
-    /// What all batches of a span do together, the oldest of them do as well.
-    fn expires(&self, span: &Span) -> Option<bool> {
-        self.limits.expires(span.times, self.bytes, span.bytes, self.now_ms)
-    }
-
-    fn step(&mut self, span: &Span) -> Step {
-        match self.expires(span) {
-            Some(false) => return Step::Into,
-            // The oldest of these batches of unknown age may exceed the size, although not all together do.
-            None if self.limits.is_exceeded(self.bytes) => return Step::Into,
-            None => {}
-            Some(true) => self.expired_to = Some(span.next),
-        }
-        self.bytes = self.bytes.saturating_sub(span.bytes);
-        Step::Over
-    }
-}
-
-/// The batch that a look-up is for.
-fn find(
-    connection: &Connection,
-    log: &Log,
-    log_start: i64,
-    wanted: ReadFrom,
-) -> rusqlite::Result<Option<Span>> {
-    // A search begins at the batch that holds its first offset, and none but that begins before it.
-    let (time, from) = match wanted {
-        ReadFrom::Timestamp(time) => (time, i64::MIN),
-        ReadFrom::Offset(_) | ReadFrom::MaxTimestamp => {
-            let mut latest = None;
-            log.search(connection, log_start, &mut |span| {
-                if span.base >= log_start {
-                    latest = latest.max(span.times.latest);
-                }
-                Step::Over
-            })?;
-            let Some(latest) = latest else { return Ok(None) };
-            (latest, log_start)
-        }
-    };
-    let is_over = |span: &Span| span.times.is_before(time) || span.base < from;
-    log.search(connection, log_start, &mut |span| if is_over(span) { Step::Over } else { Step::Into })
 }
 
 /// A read transaction, whose reads all see the same state of the file. It ends when it is dropped.

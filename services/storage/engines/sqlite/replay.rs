@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use kernel::TopicPartition;
-use rules::documents::{Key, ProducerDocument};
+use rules::documents::{Key, log_of};
 use rusqlite::{Connection, params};
 
 use super::commit::parse;
@@ -108,10 +108,7 @@ impl<'a> Replay<'a> {
         match change {
             Change::Put(key, text) => drop(self.texts.insert(key, Some(text.to_owned()))),
             Change::Delete(key) => drop(self.texts.insert(key, None)),
-            Change::DropProducers(at) => {
-                let of_partition = ProducerDocument::of_partition(at);
-                self.texts.retain(|key, _| !of_partition.matches(key));
-            }
+            Change::DropDocuments(at) => self.texts.retain(|key, _| log_of(key) != Some(at)),
             Change::State(at, log) => {
                 self.logs.insert(at, (log.as_ref().map_or(0, |log| log.seq), log));
             }

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use kernel::{TopicId, TopicPartition};
 use rules::documents::{
     AssignedPartition, Counters, Document, DocumentKind, DueComplete, GroupDocument, GroupTopics,
-    InstanceDocument, Key, LiveGroup, MemberDocument, PartitionDocument, PendingDocument, ProducerDocument,
-    TopicDocument, TopicName,
+    InstanceDocument, Key, LiveGroup, MemberDocument, OpenTransaction, PartitionDocument, PendingDocument,
+    ProducerDocument, TopicDocument, TopicName, TransactionDocument, TransactionDue, TransactionDueKey,
 };
 use rusqlite::Connection;
 
@@ -23,6 +23,7 @@ use super::migrate::{COMMIT_BYTES, remove, write_new};
 use super::real_path::{beside, real_path};
 use super::salvage_log::{known_number, salvage_log};
 use super::salvage_source::Source;
+use super::salvage_transactions::KnownTransactions;
 use super::schema::{VERIFY_ADVICE, failed};
 use super::texts::{delete_text, put_text};
 use crate::engines::StoreError;
@@ -138,6 +139,7 @@ struct Known {
     topics: BTreeMap<TopicId, Arc<TopicDocument>>,
     names: BTreeMap<TopicId, Arc<str>>,
     partitions: BTreeMap<TopicPartition, PartitionDocument>,
+    transactions: KnownTransactions,
     has_counters: bool,
     producer_id_max: i64,
     leader_epoch_max: i32,
@@ -145,6 +147,7 @@ struct Known {
 
 impl Known {
     fn add(&mut self, key: &Key, document: &Document) {
+        self.transactions.add(key, document);
         if let Some(topic) = document.get_arc::<TopicDocument>() {
             self.topics.insert(topic.id, topic);
         } else if let (Some(name), Some(id)) = (document.get::<TopicName>(), TopicName::parse_key(key)) {
@@ -156,6 +159,8 @@ impl Known {
             self.partitions.insert(at, *log);
         } else if let Some(key) = ProducerDocument::parse_key(key) {
             self.producer_id_max = self.producer_id_max.max(key.producer.0);
+        } else if let Some(transaction) = document.get::<TransactionDocument>() {
+            self.producer_id_max = self.producer_id_max.max(transaction.producer_id.0);
         } else if document.get::<Counters>().is_some() {
             self.has_counters = true;
         }
@@ -181,6 +186,7 @@ impl Salvage<'_> {
             known.add(&key, &document);
             Ok(())
         })?;
+        known.transactions.complete();
         let gaps = self.source.journal.gaps;
         if gaps > 0 {
             let what =
@@ -189,7 +195,7 @@ impl Salvage<'_> {
         }
         let is_whole = lost.is_empty();
         lost.into_iter().for_each(|what| self.report.lost(what));
-        let mut is_complete = self.copy_documents(is_whole)?;
+        let mut is_complete = self.copy_documents(&known, is_whole)?;
         is_complete &= self.complete_topics(&mut known)?;
         if !is_whole && !known.has_counters {
             let counters = Counters {
@@ -211,18 +217,36 @@ impl Salvage<'_> {
     }
 
     /// Copies documents but those of partitions; returns whether all are as they were.
-    fn copy_documents(&mut self, is_whole: bool) -> Result<bool, StoreError> {
+    fn copy_documents(&mut self, known: &Known, is_whole: bool) -> Result<bool, StoreError> {
         let source = self.source;
         source.documents(&mut |_| {}, &mut |key, document| {
             if document.get::<PartitionDocument>().is_some() {
                 return Ok(());
             }
+            if !known.transactions.keeps(&key) {
+                return Ok(());
+            }
+            self.put_due_again(&key, &document)?;
             match salvaged(document, is_whole) {
                 Some(document) => self.put(&key, &document),
                 None => Ok(()),
             }
         })?;
+        for (key, open) in known.transactions.unlisted() {
+            self.put(&OpenTransaction::key(&key), &Document::new::<OpenTransaction>(open))?;
+        }
         Ok(is_whole)
+    }
+
+    /// Puts the entry that a transactional id is found by when its time has come: that may be lost.
+    fn put_due_again(&mut self, key: &Key, document: &Document) -> Result<(), StoreError> {
+        let Some(TransactionDocument { look_ms, .. }) = document.get::<TransactionDocument>() else {
+            return Ok(());
+        };
+        let Some(transaction) = TransactionDocument::parse_key(key) else { return Ok(()) };
+        let entry = TransactionDueKey { at_ms: *look_ms, transaction };
+        let text = text_of(&Document::new::<TransactionDue>(TransactionDue {})).map_err(writing)?;
+        put_text(self.new, &TransactionDue::key(&entry), &text).map_err(writing)
     }
 
     fn put(&mut self, key: &Key, document: &Document) -> Result<(), StoreError> {
@@ -280,6 +304,7 @@ impl Salvage<'_> {
                 let document = known.partitions.get(&at).copied();
                 is_complete &= document.is_some();
                 let document = salvage_log(self, at, &name, document, next_number)?;
+                let document = known.transactions.partition(at, document);
                 self.put(&PartitionDocument::key(&at), &Document::new::<PartitionDocument>(document))?;
                 self.report.partitions += 1;
                 next_number += 1;

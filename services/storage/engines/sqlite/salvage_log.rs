@@ -9,7 +9,7 @@ use rules::documents::{DocumentKind, PartitionDocument};
 use rusqlite::{Connection, params};
 
 use super::around::{Batches, ReadBatch};
-use super::gaps::{as_gap, gap};
+use super::gaps::{as_gap, check_stored, gap};
 use super::index::{Span, block_of};
 use super::logs::{Log, LogChange};
 use super::salvage::{Salvage, writing};
@@ -128,7 +128,7 @@ fn last_end(connection: &Connection, number: u32) -> Option<i64> {
     let sql = "SELECT data FROM batches WHERE id BETWEEN ?1 AND ?2 ORDER BY id DESC LIMIT 1";
     let data = connection
         .query_row(sql, [first, last], |row| Ok(Bytes::copy_from_slice(row.get_ref(0)?.as_blob()?)));
-    Batch::check_header(data.ok()?).ok().map(|batch| batch.next_offset())
+    check_stored(&data.ok()?).ok().map(|(batch, _)| batch.next_offset())
 }
 
 /// Takes out the small batches before an offset.
@@ -178,15 +178,15 @@ impl NewLog<'_> {
     ) -> Result<bool, StoreError> {
         if let Some(gap) = as_gap(data).filter(|gap| gap.base_offset() == base) {
             // An earlier salvage has lost it.
-            return self.put(&gap, Times::default(), data);
+            let undated = undated(base).unwrap_or(NO_TIMESTAMP);
+            return self.put(&gap, Times::read(NO_TIMESTAMP, undated), data);
         }
-        let Ok(batch) = Batch::check_header(data.clone()) else { return Ok(false) };
-        let Ok(times) = batch.walk(usize::MAX, |_| {}) else { return Ok(false) };
+        let Ok((batch, has_undated)) = check_stored(data) else { return Ok(false) };
         if batch.base_offset() != base {
             return Ok(false);
         }
         // Retention goes by the greatest timestamp in the header, as the log does.
-        let has_undated = times.has_undated && !batch.has_append_time();
+        let has_undated = has_undated && !batch.has_append_time();
         let undated = if has_undated { undated(base).unwrap_or(NO_TIMESTAMP) } else { NO_TIMESTAMP };
         self.put(&batch, Times::read(batch.max_timestamp(), undated), data)
     }
@@ -254,6 +254,9 @@ impl NewLog<'_> {
             leader_epoch: self.leader_epoch,
             look_after_append: true,
             append_time_ms: None,
+            first_unstable: None,
+            last_aborted: None,
+            cleaning: None,
         };
         Ok(document.map_or(new, |document| PartitionDocument {
             end,

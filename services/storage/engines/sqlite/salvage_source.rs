@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use kernel::TopicPartition;
-use rules::documents::{Document, Key, ProducerDocument, read};
+use rules::documents::{Document, Key, log_of, read};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 
 use super::around::{first_id, first_readable_id};
@@ -236,10 +236,7 @@ impl Journal {
             _ if is_aside => {}
             Change::Put(key, text) => drop(self.texts.insert(key, Some(text.to_owned()))),
             Change::Delete(key) => drop(self.texts.insert(key, None)),
-            Change::DropProducers(at) => {
-                let of_partition = ProducerDocument::of_partition(at);
-                self.texts.retain(|key, _| !of_partition.matches(key));
-            }
+            Change::DropDocuments(at) => self.texts.retain(|key, _| log_of(key) != Some(at)),
         }
     }
 }
@@ -251,6 +248,10 @@ impl Journalled {
             LogChange::Appended { entry, data } => {
                 self.undated.extend(entry.times.undated.map(|ms| (entry.base, ms)));
                 self.recent.extend(data.map(|data| (entry.base, data)));
+            }
+            // The new ones are in the file.
+            LogChange::Cleaned { from, until, .. } => {
+                self.recent.retain(|base, _| *base < from || *base >= until);
             }
             LogChange::Trimmed { .. } | LogChange::Dropped => {}
         }

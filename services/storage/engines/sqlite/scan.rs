@@ -45,13 +45,14 @@ pub(super) fn scan(
     })
 }
 
-/// All documents of a prefix, for a connection that sees what is unfolded: the writer's.
+/// The first documents of a prefix, for a connection that sees what is unfolded: the writer's.
 pub(super) fn merge(
     connection: &Connection,
     unfolded: &Unfolded,
     prefix: &Prefix,
+    limit: usize,
 ) -> Result<Vec<(Key, Document)>, StoreError> {
-    Merged::of(unfolded, prefix, None, usize::MAX).read(connection, prefix, None, None, parse)
+    Merged::of(unfolded, prefix, None, limit).read(connection, prefix, None, None, parse)
 }
 
 /// A document in the file, parsed unless it is cached.

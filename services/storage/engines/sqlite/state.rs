@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use kernel::TopicPartition;
-use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, ProducerDocument};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, deleted_with_log, log_of};
 
 use super::cache::Cache;
 use super::logs::Log;
@@ -70,11 +70,12 @@ impl Unfolded {
         left.map(|(key, changed)| (key, &changed.document))
     }
 
-    /// Forgets the producers of a deleted partition.
-    pub(super) fn drop_producers(&mut self, partition: TopicPartition) {
-        let of_partition = ProducerDocument::of_partition(partition);
-        let gone: Vec<Key> = self.range(&of_partition, None).map(|(key, _)| key.clone()).collect();
-        gone.iter().for_each(|key| drop(self.take(key)));
+    /// Forgets the producers and transactions of a deleted partition.
+    pub(super) fn drop_documents(&mut self, partition: TopicPartition) {
+        for prefix in deleted_with_log(partition) {
+            let gone: Vec<Key> = self.range(&prefix, None).map(|(key, _)| key.clone()).collect();
+            gone.iter().for_each(|key| drop(self.take(key)));
+        }
     }
 
     /// The changed documents of a prefix after a key, in key order.
@@ -143,11 +144,10 @@ impl Clean {
         self.logs.remove(&at)?.map(Arc::unwrap_or_clone)
     }
 
-    /// Forgets the producers of deleted partitions.
-    pub(super) fn drop_producers(&mut self, partitions: &[TopicPartition]) {
+    /// Forgets the producers and transactions of deleted partitions.
+    pub(super) fn drop_documents(&mut self, partitions: &[TopicPartition]) {
         let dropped: HashSet<TopicPartition> = partitions.iter().copied().collect();
-        let partition = |key: &Key| ProducerDocument::parse_key(key).map(|key| key.partition);
-        self.documents.retain(|key| partition(key).is_none_or(|partition| !dropped.contains(&partition)));
+        self.documents.retain(|key| log_of(key).is_none_or(|partition| !dropped.contains(&partition)));
     }
 }
 

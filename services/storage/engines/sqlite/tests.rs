@@ -5,14 +5,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use kernel::metrics::Page;
 use kernel::records::{Batch, BatchBuilder, Codec, NO_TIMESTAMP, NewRecord};
 use kernel::records_later::RecordsLater;
 use kernel::units::Span;
 use kernel::{TopicId, TopicPartition};
-use rules::commands::{Append, Command};
+use rules::commands::{Append, Applied, Clean, CleanedBatch, CleanedRun, Command, Payload};
 use rules::documents::{AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 
+use super::gaps::gap;
 use super::index::{Span as BatchSpan, pack_entries, unpack_entries};
 use super::logs::Log;
 use super::open::connect;
@@ -20,6 +23,7 @@ use super::schema::{APPLICATION_ID, FORMAT, offset_of, pack};
 use super::writer::{Job, ask};
 use super::{Sqlite, verify};
 use crate::engines::memory::Memory;
+use crate::engines::model_cleaning::clean;
 use crate::engines::model_tests::{Dice, first_ids, same_everything, small_settings};
 use crate::engines::resident::Times;
 use crate::engines::{Engine, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, RetentionLimits};
@@ -55,6 +59,10 @@ async fn a_killed_store_has_all_that_was_acknowledged() {
             let commands: Vec<_> = (0..=dice.roll(4)).map(|_| dice.command(&mut ids, step)).collect();
             let expected = model.commit(commands.clone(), Vec::new()).await.unwrap();
             assert_eq!(engine.commit(commands, Vec::new()).await.unwrap(), expected);
+            if dice.roll(3) == 0 {
+                let partition = dice.partition(&ids);
+                clean(&model, &engine, &mut dice, partition, &format!("seed {seed}, step {step}")).await;
+            }
             if dice.roll(6) == 0 {
                 let context = format!("seed {seed}, killed at step {step}");
                 let copy = home.join(step.to_string());
@@ -126,7 +134,7 @@ fn with_fields(document: &Document, fields: &str) -> String {
 async fn write_batches(model: &Memory, file: &Connection, partition: TopicPartition, number: u32) {
     let sizes = model.get(vec![PartitionDocument::key(&partition)]).await.unwrap();
     let log_start = sizes[0].as_ref().unwrap().get::<PartitionDocument>().unwrap().log_start;
-    let spec = ReadSpec { partition, from: ReadFrom::Offset(log_start), bytes_max: usize::MAX };
+    let spec = ReadSpec::uncommitted(partition, ReadFrom::Offset(log_start), usize::MAX);
     let ReadOutcome::Read { batches, .. } =
         model.read(vec![spec], ReadLimits::all_now(usize::MAX)).await.unwrap().remove(0)
     else {
@@ -377,7 +385,7 @@ async fn large_and_small(home: &Path, delete_delay: Duration) -> (Sqlite, TopicP
 }
 
 async fn located(engine: &Sqlite, at: TopicPartition, offset: i64) -> ReadOutcome {
-    let spec = ReadSpec { partition: at, from: ReadFrom::Offset(offset), bytes_max: 2 << 20 };
+    let spec = ReadSpec::uncommitted(at, ReadFrom::Offset(offset), 2 << 20);
     engine.read(vec![spec], ReadLimits { bytes_max: 2 << 20, now_max: 0 }).await.unwrap().remove(0)
 }
 
@@ -436,5 +444,76 @@ async fn what_could_not_be_read_for_a_reply_is_named_by_the_next() {
     let (small, _) = rest.records.source.read(1_000).await.unwrap();
     assert_eq!(small.concat().len() as u64, rest.records.bytes, "what follows the damage can be read");
     engine.close().await.unwrap();
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+/// Replaces the large batch.
+async fn clean_first(engine: &Sqlite, at: TopicPartition, steps: u64, payload: Bytes) {
+    let header = Batch::split_first(&mut payload.clone()).unwrap();
+    let batch = CleanedBatch {
+        base_offset: 0,
+        next_offset: 1,
+        max_timestamp: header.max_timestamp(),
+        has_records: header.record_count() > 0,
+        payload: Payload(payload),
+    };
+    let runs = vec![CleanedRun { from: 0, until: 1, batches: vec![batch] }];
+    let clean = Clean { partition: at, steps, log_start: 0, runs, ended: Vec::new(), clean_end: None };
+    let done = engine.commit(vec![Command::Clean(clean)], Vec::new()).await.unwrap();
+    assert_eq!(done, [Ok(Applied::Cleaned(true))]);
+}
+
+/// Reads a reply to its end; returns how many bytes were sent before it failed, and why.
+async fn read_all(records: RecordsLater, piece: usize) -> (u64, Option<String>) {
+    let RecordsLater { bytes, mut source } = records;
+    let mut sent = 0;
+    while sent < bytes {
+        match source.read(piece.min((bytes - sent) as usize)).await {
+            Ok((read, next)) => {
+                sent += read.concat().len() as u64;
+                source = next;
+            }
+            Err(why) => return (sent, Some(why)),
+        }
+    }
+    (sent, None)
+}
+
+#[tokio::test]
+async fn a_reply_never_has_parts_of_two_batches() {
+    let home = folder("two-batches");
+    let (engine, at) = large_and_small(&home, HOUR).await;
+    let RecordsLater { bytes, source } = records_of(located(&engine, at, 0).await);
+    let (_, source) = source.read(400_000).await.unwrap();
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(NewRecord { value: Some(&vec![b'w'; 1 << 20]), ..NewRecord::default() });
+    clean_first(&engine, at, 0, builder.build().unwrap()).await;
+    let failed = source.read(400_000).await.map(|_| ()).unwrap_err();
+    assert!(failed.contains("compaction has replaced"), "{failed}");
+    // The next reply has the new one.
+    assert_eq!(read_all(records_of(located(&engine, at, 0).await), 400_000).await, (bytes, None));
+    engine.close().await.unwrap();
+    assert_eq!(faults(&home), Vec::<String>::new());
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[tokio::test]
+async fn a_reply_that_has_announced_what_is_gone_ends() {
+    let home = folder("announced");
+    let (engine, at) = large_and_small(&home, HOUR).await;
+    let records = records_of(located(&engine, at, 0).await);
+    let (.., nothing) = gap(0, 1, 0).remove(0);
+    clean_first(&engine, at, 0, nothing).await;
+    let bytes = records.bytes;
+    let (sent, failed) = read_all(records, 400_000).await;
+    assert!(sent < bytes && failed.is_some_and(|failed| failed.contains("compaction has replaced")));
+    // It is no damage.
+    let left = read_all(records_of(located(&engine, at, 0).await), 400_000).await;
+    assert_eq!(left, (sent, None));
+    let mut page = Page::default();
+    engine.collect(&mut page);
+    assert!(page.into_text().contains("yagura_store_damaged{what=\"partition\"} 0"));
+    engine.close().await.unwrap();
+    assert_eq!(faults(&home), Vec::<String>::new());
     std::fs::remove_dir_all(&home).unwrap();
 }

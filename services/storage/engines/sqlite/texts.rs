@@ -4,7 +4,7 @@
 //! document of a megabyte (a member with ten thousand partitions has one) each look-up of a key close to it, there or not,
 //! would read that megabyte. So a long text is a row of `texts`, and `documents` has its number; the view `whole` has both.
 
-use rules::documents::Key;
+use rules::documents::{Key, Prefix};
 use rusqlite::{Connection, params};
 
 /// Longer texts are kept apart: several rows of shorter ones fit on a page. Few are short in unit tests.
@@ -36,6 +36,17 @@ pub(super) fn put_text(connection: &Connection, key: &Key, text: &str) -> rusqli
 pub(super) fn delete_text(connection: &Connection, key: &Key) -> rusqlite::Result<()> {
     forget_long(connection, key)?;
     connection.prepare_cached("DELETE FROM documents WHERE key = ?1")?.execute([key.as_str()])?;
+    Ok(())
+}
+
+/// Deletes all documents with a prefix.
+pub(super) fn delete_texts(connection: &Connection, prefix: &Prefix) -> rusqlite::Result<()> {
+    let end = prefix.end();
+    let range = [prefix.as_str(), end.as_str()];
+    let sql = "DELETE FROM texts WHERE id IN (SELECT CAST(substr(value, 2) AS INTEGER) FROM documents
+         WHERE key >= ?1 AND key < ?2 AND value >= '@' AND value < 'A')";
+    connection.prepare_cached(sql)?.execute(range)?;
+    connection.prepare_cached("DELETE FROM documents WHERE key >= ?1 AND key < ?2")?.execute(range)?;
     Ok(())
 }
 

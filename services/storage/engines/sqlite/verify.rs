@@ -21,6 +21,7 @@ use super::schema::{VERIFY_ADVICE, failed, is_damage};
 use super::state::Unfolded;
 use super::verify_log::verify_log;
 use super::verify_numbers::verify_numbers;
+use super::verify_transactions::verify_transactions;
 use crate::engines::StoreError;
 
 /// What was read, and the faults found.
@@ -60,7 +61,7 @@ impl fmt::Display for VerifyReport {
 const FAULTS_MAX: usize = 100;
 
 /// Checks SQLite's own structure, every batch's CRC and records, that offsets are dense, that the index says of each batch what it is,
-/// that documents match the logs, and that retention will find them. `progress` gets the rows done and the total.
+/// that documents match the logs and each other, and that retention will find them. `progress` gets the rows done and the total.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -97,6 +98,7 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
     };
     let all = documents(connection, &unfolded, &mut report).map_err(reading)?;
     verify_due(&all, &mut report);
+    verify_transactions(&all, &mut report);
     let total = connection.query_row("SELECT count(*) FROM batches", [], |row| row.get::<_, i64>(0));
     let total = total.unwrap_or(0) as u64;
     let partitions = partitions(connection, &all, &unfolded, &mut report);

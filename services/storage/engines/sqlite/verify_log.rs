@@ -9,7 +9,7 @@ use kernel::records::{Batch, NO_TIMESTAMP};
 use rusqlite::{Connection, params};
 
 use super::around::{Batches, ReadBatch};
-use super::gaps::as_gap;
+use super::gaps::{as_gap, check_stored};
 use super::index::{Span, joined, spans, unpack_entries};
 use super::schema::{OFFSET_MAX, offset_of, pack, rows_of};
 use super::verify::{Partition, VerifyReport};
@@ -77,11 +77,7 @@ fn check(data: &Bytes) -> Result<Batch, String> {
     if let Some(gap) = as_gap(data) {
         return Ok(gap);
     }
-    let batch = Batch::check_header(data.clone()).map_err(|error| error.to_string())?;
-    match batch.walk(usize::MAX, |_| {}) {
-        Ok(_) => Ok(batch),
-        Err(error) => Err(error.to_string()),
-    }
+    check_stored(data).map(|(batch, _)| batch)
 }
 
 impl VerifiedLog<'_> {
@@ -104,10 +100,12 @@ impl VerifiedLog<'_> {
                 return;
             }
         };
+        // One without records has no time, whatever its header says.
+        let latest = if batch.record_count() == 0 { NO_TIMESTAMP } else { batch.max_timestamp() };
         let mut own = Span {
             base: batch.base_offset(),
             next: batch.next_offset(),
-            times: Times::read(batch.max_timestamp(), NO_TIMESTAMP),
+            times: Times::read(latest, NO_TIMESTAMP),
             bytes: data.len() as u64,
         };
         self.report.records += u64::try_from(batch.record_count()).unwrap_or(0);

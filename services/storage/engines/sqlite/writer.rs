@@ -15,6 +15,7 @@ use tracing::{error, info};
 use super::commit::Committer;
 use super::garbage::Purged;
 use super::schema::failed;
+use super::turns::{Commit, Turns};
 use crate::engines::{Holds, Pending, StoreError};
 
 /// The channel for an answer.
@@ -36,11 +37,7 @@ pub(super) fn ask<T: Send + 'static>(
 
 /// A job of the writer.
 pub(super) enum Job {
-    Commit {
-        commands: Vec<Command>,
-        holds: Holds,
-        answer: AnswerTo<Vec<Outcome>>,
-    },
+    Commit(Commit),
     /// Runs one step of folding the journal; returns the last row that is folded, and the last that there is.
     Fold {
         answer: AnswerTo<(i64, i64)>,
@@ -63,6 +60,7 @@ pub(super) enum Job {
 pub(super) struct Writer {
     committer: Committer,
     commit_bytes_max: usize,
+    turns: Turns,
     is_failing: bool,
     is_fold_failing: bool,
 }
@@ -77,7 +75,7 @@ struct CommitBatch {
 }
 
 impl CommitBatch {
-    fn add(&mut self, commands: Vec<Command>, holds: Holds, answer: AnswerTo<Vec<Outcome>>) {
+    fn add(&mut self, Commit { commands, holds, answer }: Commit) {
         self.bytes += commands.iter().map(Command::bytes).sum::<usize>();
         self.answers.push((commands.len(), answer));
         self.commands.extend(commands);
@@ -106,7 +104,13 @@ impl CommitBatch {
 
 impl Writer {
     pub(super) fn new(committer: Committer, commit_bytes_max: usize) -> Self {
-        Self { committer, commit_bytes_max, is_failing: false, is_fold_failing: false }
+        Self {
+            committer,
+            commit_bytes_max,
+            turns: Turns::default(),
+            is_failing: false,
+            is_fold_failing: false,
+        }
     }
 
     pub(super) fn run(mut self, queue: &Receiver<Job>) {
@@ -115,11 +119,12 @@ impl Writer {
         let mut next = self.wait(queue);
         while let Some(job) = next.take() {
             match job {
-                Job::Commit { commands, holds, answer } => {
+                Job::Commit(commit) => {
                     let mut batch = CommitBatch::default();
-                    batch.add(commands, holds, answer);
+                    self.admit(&mut batch, commit);
                     next = self.gather(&mut batch, queue);
                     self.commit(batch);
+                    self.take_turn();
                 }
                 Job::Fold { answer } => {
                     let _ = answer.send(self.fold_step());
@@ -130,7 +135,10 @@ impl Writer {
                 Job::Purge { until_ms, answer } => {
                     let _ = answer.send(self.committer.purge(until_ms));
                 }
-                Job::Close { answer } => return self.close(answer),
+                Job::Close { answer } => {
+                    while self.take_turn() {}
+                    return self.close(answer);
+                }
             }
             self.committer.tend_room();
             if next.is_none() {
@@ -139,16 +147,41 @@ impl Writer {
         }
     }
 
-    /// Waits for the next job. As long as there is none, the reserve grows, if it has to be written.
+    /// Waits for the next job. As long as there is none, those that wait for their turn have it, and the reserve grows, if it
+    /// has to be written.
     fn wait(&mut self, queue: &Receiver<Job>) -> Option<Job> {
-        while self.committer.is_reserve_growing() {
+        while !self.turns.is_empty() || self.committer.is_reserve_growing() {
             match queue.try_recv() {
                 Ok(job) => return Some(job),
-                Err(TryRecvError::Empty) => self.committer.grow_reserve(),
-                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {
+                    if !self.take_turn() {
+                        self.committer.grow_reserve();
+                    }
+                }
+                Err(TryRecvError::Disconnected) => {
+                    while self.take_turn() {}
+                    return None;
+                }
             }
         }
         queue.recv().ok()
+    }
+
+    /// Commits what waits for its turn, one call's commands; returns whether there were any.
+    fn take_turn(&mut self) -> bool {
+        let Some(commit) = self.turns.next() else { return false };
+        let mut batch = CommitBatch::default();
+        batch.add(commit);
+        self.commit(batch);
+        self.committer.tend_room();
+        true
+    }
+
+    /// Adds a commit to a batch, unless it has to wait for its turn.
+    fn admit(&mut self, batch: &mut CommitBatch, commit: Commit) {
+        if let Some(commit) = self.turns.admit(commit, &self.committer) {
+            batch.add(commit);
+        }
     }
 
     /// Folds the journal, so that the next start has nothing to read, and closes the file.
@@ -170,10 +203,10 @@ impl Writer {
     }
 
     /// Takes queued commits up to `commit_bytes_max`; returns the first job that is not a commit.
-    fn gather(&self, batch: &mut CommitBatch, queue: &Receiver<Job>) -> Option<Job> {
+    fn gather(&mut self, batch: &mut CommitBatch, queue: &Receiver<Job>) -> Option<Job> {
         while batch.bytes < self.commit_bytes_max {
             match queue.try_recv() {
-                Ok(Job::Commit { commands, holds, answer }) => batch.add(commands, holds, answer),
+                Ok(Job::Commit(commit)) => self.admit(batch, commit),
                 Ok(other) => return Some(other),
                 Err(TryRecvError::Empty | TryRecvError::Disconnected) => return None,
             }
@@ -182,10 +215,15 @@ impl Writer {
     }
 
     fn commit(&mut self, batch: CommitBatch) {
+        if batch.commands.is_empty() && batch.answers.is_empty() {
+            return;
+        }
         let started = Instant::now();
         let bytes_before = self.committer.fold.bytes();
         let result = self.committer.commit_within_room(&batch.commands);
-        self.committer.room.appended(batch.bytes);
+        // The end of a transaction writes much more than it holds.
+        let written = self.committer.fold.bytes().saturating_sub(bytes_before);
+        self.committer.room.appended(batch.bytes.max(written));
         let stats = &self.committer.shared.stats;
         match &result {
             Ok(_) => stats.committed(batch.commands.len(), batch.bytes, started.elapsed()),

@@ -5,11 +5,20 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use kernel::records::{Batch, LOG_APPEND_TIME, NO_PRODUCER_ID, NO_TIMESTAMP, RecordTimes, StoredHeader};
+use kernel::records::{
+    Batch, DELETE_HORIZON, LOG_APPEND_TIME, NO_PRODUCER_ID, NO_TIMESTAMP, RecordTimes, StoredHeader,
+};
 use kernel::{ProducerId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
+use super::transaction::{ProducerIdAndEpoch, TransactionOfAppend};
 use crate::documents::ProducerKey;
+
+/// Attribute bits of a batch in a transaction, and of one that holds markers.
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
+/// "No sequence number", of a batch that no producer counts.
+const NO_SEQUENCE: i32 = -1;
 
 /// Appends one record batch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +37,17 @@ pub struct Append {
     /// The service that gave its producer id; `None` for this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub origin: Option<Arc<str>>,
+    /// The transaction of its request, which may have other batches than transactional ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<TransactionOfAppend>,
 }
 
 impl Append {
-    /// Appends a validated batch, whose producer id is of this service, in the first leader epoch.
+    /// Appends a validated batch, whose producer id is of this service, in the first leader epoch and in no transaction.
     pub fn new(partition: TopicPartition, batch: &Batch, now_ms: i64) -> Self {
         let payload = Payload(batch.bytes().clone());
-        Self { partition, batch: BatchFacts::of(batch), payload, now_ms, leader_epoch: 0, origin: None }
+        let batch = BatchFacts::of(batch);
+        Self { partition, batch, payload, now_ms, leader_epoch: 0, origin: None, transaction: None }
     }
 
     /// The key of its producer's state.
@@ -74,7 +87,7 @@ pub struct BatchFacts {
 }
 
 impl BatchFacts {
-    /// The header fields of a batch, taken at their word.
+    /// The header fields of a batch, taken at their word; only a cleaner says until when its tombstones stay.
     pub fn of(batch: &Batch) -> Self {
         Self {
             record_count: batch.record_count(),
@@ -85,9 +98,25 @@ impl BatchFacts {
             producer_id: batch.producer_id(),
             producer_epoch: batch.producer_epoch(),
             base_sequence: batch.base_sequence(),
-            attributes: batch.attributes(),
+            attributes: batch.attributes() & !DELETE_HORIZON,
             // A frame is shorter than 2 GiB.
             bytes: batch.bytes().len() as u32,
+        }
+    }
+
+    /// The header fields of the marker of a transaction, whose batch has `bytes`.
+    pub fn of_marker(producer: ProducerIdAndEpoch, now_ms: i64, bytes: u32) -> Self {
+        Self {
+            record_count: 1,
+            last_offset_delta: 0,
+            base_timestamp: now_ms,
+            max_timestamp: now_ms,
+            has_undated: now_ms < 0,
+            producer_id: producer.id.0,
+            producer_epoch: producer.epoch,
+            base_sequence: NO_SEQUENCE,
+            attributes: TRANSACTIONAL | CONTROL,
+            bytes,
         }
     }
 
@@ -121,6 +150,11 @@ impl BatchFacts {
     /// Whether its producer is idempotent.
     pub fn is_idempotent(&self) -> bool {
         self.producer_id != NO_PRODUCER_ID
+    }
+
+    /// Whether it is part of a transaction.
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & TRANSACTIONAL != 0
     }
 }
 

@@ -7,9 +7,11 @@ use kernel::{TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 
 use super::append::Append;
+use super::cleaning::{AwaitCleaning, Clean};
 use super::configs::NewConfigs;
 use super::due::{DueCommand, Retain};
 use super::group::GroupCommand;
+use super::transaction::{TransactionCommand, WriteMarker};
 use crate::configs::group::GroupDefaults;
 use crate::documents::ProducerKey;
 
@@ -78,6 +80,16 @@ pub enum Command {
     },
     /// Applies retention to a partition.
     Retain(Retain),
+    /// Deletes some of the aborted transactions of a partition whose records were deleted, if [`Command::Retain`] has left
+    /// some.
+    ForgetAborted {
+        /// The partition.
+        partition: TopicPartition,
+    },
+    /// Compaction replaces some batches of a partition.
+    Clean(Clean),
+    /// Compaction waits until more of a partition is dirty, or it is older.
+    AwaitCleaning(AwaitCleaning),
     /// Allocates a producer id.
     AllocateProducerId {
         /// A random number, from which a new store's first id is made.
@@ -101,16 +113,36 @@ pub enum Command {
         /// What to change.
         command: GroupCommand,
     },
+    /// Changes the transaction of a transactional id.
+    Transaction {
+        /// Transactional id.
+        id: Arc<str>,
+        /// What to change.
+        command: TransactionCommand,
+    },
+    /// Ends a hanging transaction in one partition.
+    WriteMarker(WriteMarker),
     /// Decides a command and changes nothing (`validate_only`).
     Check(Box<Command>),
 }
 
 impl Command {
+    /// The transactional id that it is about, if any.
+    pub fn transactional_id(&self) -> Option<&Arc<str>> {
+        match self {
+            Command::Transaction { id, .. } => Some(id),
+            Command::Append(append) => append.transaction.as_ref().map(|transaction| &transaction.id),
+            _ => None,
+        }
+    }
+
     /// Bytes that the command holds until it is durable.
     pub fn bytes(&self) -> usize {
         match self {
             Command::Append(append) => append.payload.0.len(),
+            Command::Clean(clean) => clean.bytes(),
             Command::Group { command, .. } => command.bytes(),
+            Command::Transaction { command, .. } => command.bytes(),
             _ => 256,
         }
     }

@@ -4,6 +4,7 @@ use kernel::TopicPartition;
 use serde::{Deserialize, Serialize};
 
 use super::append::{BatchFacts, Payload};
+use super::cleaning::CleanedRun;
 
 /// What an engine must do to a log, in this order, together with the changed documents.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +37,13 @@ pub enum Effect {
         was: i64,
         /// The new log start offset.
         log_start: i64,
+    },
+    /// Replace consecutive batches. The old bytes are of no use any more.
+    Clean {
+        /// The partition.
+        partition: TopicPartition,
+        /// The batches. They are there: nothing else changes those that were stored before.
+        run: CleanedRun,
     },
     /// The whole log and its producer states may be deleted.
     DropLog {

@@ -1,6 +1,7 @@
 //! Commands, their outcomes and their effects on logs: plain data that can be serialized.
 
 mod append;
+mod cleaning;
 mod command;
 mod configs;
 mod due;
@@ -13,8 +14,10 @@ mod refused;
 mod target;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 pub use append::{Append, BatchFacts, Payload};
+pub use cleaning::{AwaitCleaning, Clean, CleanedBatch, CleanedRun};
 pub use command::Command;
 pub use configs::{ConfigOperation, NewConfigs};
 pub use due::{DueCommand, Retain};
@@ -24,6 +27,10 @@ pub use heartbeat::{
     Advance, ConsumerHeartbeat, ConsumerLeave, HeartbeatReply, JOIN_EPOCH, LEAVE_STATIC_EPOCH, ResolvedRegex,
 };
 pub use known_topics::KnownTopics;
-pub use outcome::{Applied, Outcome};
+pub use outcome::{Applied, Expired, Outcome};
 pub use refused::Refused;
 pub use target::InstallTarget;
+pub use transaction::{
+    CommitTransactionOffsets, EndTransaction, IfNotAdded, InitTransaction, ProducerIdAndEpoch,
+    TransactionCommand, TransactionOfAppend, WriteMarker,
+};

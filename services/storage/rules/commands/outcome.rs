@@ -8,6 +8,7 @@ use kernel::{ErrorCode, ProducerId};
 use super::group::{Joined, LeftMember, Synced};
 use super::heartbeat::{Advance, HeartbeatReply};
 use super::refused::Refused;
+use super::transaction::ProducerIdAndEpoch;
 use crate::documents::TopicDocument;
 
 /// An applied command, with the data for its reply.
@@ -30,6 +31,12 @@ pub enum Applied {
     },
     /// The new log start offset.
     LogStart(i64),
+    /// Retention was applied. Aborted transactions may be left whose records were deleted, if it says so: see
+    /// [`Command::ForgetAborted`](super::Command::ForgetAborted).
+    Retained {
+        /// Whether some may be left.
+        has_more: bool,
+    },
     /// A new producer id.
     Producer(ProducerId),
     /// The answer to JoinGroup.
@@ -51,6 +58,27 @@ pub enum Applied {
     ProducerExpired(bool),
     /// When the next offset of the group may expire, in ms; `None` if none can before it is in use again.
     NextExpiry(Option<i64>),
+    /// The producer of a transactional id, from now on.
+    TransactionalProducer(ProducerIdAndEpoch),
+    /// The transaction was ended, now or by an earlier attempt. The producer goes on with this id and epoch.
+    TransactionEnded(ProducerIdAndEpoch),
+    /// What was done to a transactional id whose time had come.
+    TransactionExpired(Expired),
+    /// Whether batches were replaced; not if the log is not as the cleaner has read it.
+    Cleaned(bool),
+    /// Whether a marker was written: only then was something left open.
+    MarkerWritten(bool),
+}
+
+/// What was done to a transactional id whose time had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expired {
+    /// Nothing: it has been in use since.
+    Nothing,
+    /// Its transaction had timed out, and was aborted.
+    Transaction,
+    /// It had not been in use for long, and was removed.
+    Id,
 }
 
 /// The outcome of a command.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use kernel::ports::TopicFacts;
-use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::records::{Batch, BatchBuilder, Codec, NewRecord, control};
 use kernel::{ProducerId, TopicId, TopicPartition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -92,6 +92,9 @@ fn group_commands() -> Vec<GroupCommand> {
         metadata: text("text"),
         committed_ms: 2,
         expires_ms: Some(3),
+        revision: 0,
+        sent_after: None,
+        sent_as: 0,
     };
     vec![
         GroupCommand::Join(Box::new(join())),
@@ -147,6 +150,54 @@ fn group_commands() -> Vec<GroupCommand> {
     ]
 }
 
+fn transaction_commands() -> Vec<TransactionCommand> {
+    let producer = ProducerIdAndEpoch { id: ProducerId(9), epoch: 3 };
+    let document = OffsetDocument {
+        topic_id: AT.topic,
+        offset: 1,
+        leader_epoch: -1,
+        metadata: text(""),
+        committed_ms: 2,
+        expires_ms: None,
+        revision: 0,
+        sent_after: None,
+        sent_as: 0,
+    };
+    vec![
+        TransactionCommand::Init(InitTransaction {
+            timeout_ms: 1,
+            producer: Some(producer),
+            version: 2,
+            seed: 3,
+            now_ms: 4,
+            leader_epoch: 5,
+        }),
+        TransactionCommand::AddPartitions { producer, partitions: vec![AT], now_ms: 1 },
+        TransactionCommand::AddGroup { producer, group: text("g"), now_ms: 1 },
+        TransactionCommand::CommitOffsets(Box::new(CommitTransactionOffsets {
+            producer,
+            group: text("g"),
+            member: join().member,
+            offsets: vec![CommittedOffset { topic: text("t"), partition: 1, document }],
+            if_not_added: IfNotAdded::RefuseAbortable,
+            now_ms: 1,
+        })),
+        TransactionCommand::End(EndTransaction {
+            producer,
+            commit: true,
+            version: 1,
+            now_ms: 2,
+            leader_epoch: 3,
+        }),
+        TransactionCommand::Expire { taken_ms: 1, now_ms: 2, leader_epoch: 3 },
+    ]
+}
+
+fn in_transaction() -> Append {
+    let transaction = TransactionOfAppend { id: text("x"), if_not_added: IfNotAdded::Join };
+    Append { transaction: Some(transaction), ..Append::new(AT, &batch(), 17) }
+}
+
 fn producer(origin: Option<Arc<str>>) -> ProducerKey {
     ProducerKey { partition: AT, producer: ProducerId(9), origin }
 }
@@ -171,6 +222,15 @@ fn commands_round_trip() {
             defaults: GroupDefaults { session_ms: 45_000, heartbeat_ms: 5_000 },
         },
         Command::Append(Append::new(AT, &batch(), 17)),
+        Command::Append(in_transaction()),
+        Command::WriteMarker(WriteMarker {
+            partition: AT,
+            producer: ProducerIdAndEpoch { id: ProducerId(9), epoch: 3 },
+            commit: false,
+            coordinator_epoch: 4,
+            now_ms: 5,
+            leader_epoch: 6,
+        }),
         Command::RecordEpoch { epoch: 6 },
         Command::AdvanceLogStart { partition: AT, offset: -1 },
         Command::AllocateProducerId { seed: 7 },
@@ -184,11 +244,22 @@ fn commands_round_trip() {
             next_ms: None,
             after_append: true,
         }),
+        Command::Clean(Clean {
+            partition: AT,
+            steps: 3,
+            log_start: 1,
+            runs: vec![cleaned_run()],
+            ended: vec![(7, 9)],
+            clean_end: Some(8),
+        }),
+        Command::ForgetAborted { partition: AT },
+        Command::AwaitCleaning(AwaitCleaning { partition: AT, taken_ms: Some(5), end: 9, next_ms: Some(60) }),
         Command::Due(DueCommand::Complete(DueComplete { offsets_retention_ms: 1 })),
         Command::Check(Box::new(Command::AllocateProducerId { seed: 7 })),
     ];
     let subjects = [
         DueSubject::Partition(AT),
+        DueSubject::Cleaning(AT),
         DueSubject::Topic(text("t")),
         DueSubject::Producer(producer(None)),
         DueSubject::Offsets(text("g")),
@@ -196,8 +267,21 @@ fn commands_round_trip() {
     ];
     let moved = |subject| DueCommand::Move { subject, from_ms: vec![0, 7], to_ms: Some(9) };
     commands.extend(subjects.into_iter().map(moved).map(Command::Due));
+    let of_transaction = |command| Command::Transaction { id: text("x"), command };
+    commands.extend(transaction_commands().into_iter().map(of_transaction));
     commands.extend(group_commands().into_iter().map(|command| Command::Group { group: text("g"), command }));
     commands.iter().for_each(check_round_trip);
+}
+
+fn cleaned_run() -> CleanedRun {
+    let batch = CleanedBatch {
+        base_offset: 4,
+        next_offset: 6,
+        max_timestamp: 17,
+        has_records: true,
+        payload: Payload(batch().bytes().clone()),
+    };
+    CleanedRun { from: 4, until: 6, batches: vec![batch] }
 }
 
 #[test]
@@ -214,9 +298,20 @@ fn effects_round_trip() {
             payload: append.payload,
         },
         Effect::Trim { partition: AT, was: 1, log_start: 2 },
+        Effect::Clean { partition: AT, run: cleaned_run() },
         Effect::DropLog { partition: AT },
     ];
     effects.iter().for_each(check_round_trip);
+}
+
+#[test]
+fn the_header_fields_of_a_marker_are_those_of_its_batch() {
+    let producer = ProducerIdAndEpoch { id: ProducerId(9), epoch: 3 };
+    let bytes = control::marker(9, 3, true, 0, 17);
+    let facts = BatchFacts::of_marker(producer, 17, bytes.len() as u32);
+    let batch = Batch::check(bytes).unwrap();
+    assert_eq!(facts, BatchFacts::of(&batch));
+    assert!(facts.is_transactional() && batch.is_control());
 }
 
 #[test]

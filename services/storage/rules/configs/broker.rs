@@ -4,7 +4,7 @@
 //! none of them, so a missing name breaks no tool, and is more honest than a value without effect.
 
 use super::kind::ConfigKind::{self, Boolean, Int, List, Long, String as Text};
-use crate::documents::ASSIGNORS;
+use crate::documents::{ASSIGNORS, TransactionDocument};
 
 use super::kind::ConfigSource;
 use super::support::Support;
@@ -27,6 +27,8 @@ pub struct BrokerFacts {
     pub storage_url_masked: String,
     /// The longest request that is read from this client, in bytes, if known.
     pub request_bytes_max: Option<usize>,
+    /// The longest transaction timeout that a producer may request, in ms.
+    pub transaction_timeout_max_ms: u128,
     /// Group settings.
     pub groups: GroupFacts,
 }
@@ -108,6 +110,7 @@ pub fn broker_configs(facts: &BrokerFacts) -> Vec<BrokerConfig> {
     let mut configs = own(facts);
     configs.extend(longest_request(facts));
     configs.extend(groups(&facts.groups));
+    configs.extend(transactions(facts));
     configs.extend(retention_time());
     configs.extend(topic_defaults());
     configs.sort_by_key(|config| config.name);
@@ -235,6 +238,26 @@ fn groups(facts: &GroupFacts) -> Vec<BrokerConfig> {
             ASSIGNORS.join(","),
             Some("uniform,range"),
             "The assignors that a member of the consumer protocol may vote for, the default first.",
+        ),
+    ]
+}
+
+/// What holds for transactional ids.
+fn transactions(facts: &BrokerFacts) -> [BrokerConfig; 2] {
+    [
+        BrokerConfig::new(
+            "transaction.max.timeout.ms",
+            Int,
+            facts.transaction_timeout_max_ms.to_string(),
+            Some("900000"),
+            "The longest transaction timeout that a producer may ask for.",
+        ),
+        BrokerConfig::new(
+            "transactional.id.expiration.ms",
+            Int,
+            TransactionDocument::EXPIRY_MS.to_string(),
+            Some("604800000"),
+            "How long a transactional id is kept after it was last in use.",
         ),
     ]
 }

@@ -74,6 +74,60 @@ pub enum CleanupPolicy {
     Delete,
     /// They are kept: the list of policies is empty.
     Keep,
+    /// The newest of each key is kept, whatever its age.
+    Compact,
+    /// The newest of each key is kept until it is past retention.
+    CompactAndDelete,
+}
+
+impl CleanupPolicy {
+    fn of(policies: &[&str]) -> Self {
+        match (policies.contains(&"compact"), policies.contains(&"delete")) {
+            (true, true) => CleanupPolicy::CompactAndDelete,
+            (true, false) => CleanupPolicy::Compact,
+            (false, true) => CleanupPolicy::Delete,
+            (false, false) => CleanupPolicy::Keep,
+        }
+    }
+
+    /// Whether records past retention are deleted.
+    pub fn deletes(self) -> bool {
+        matches!(self, CleanupPolicy::Delete | CleanupPolicy::CompactAndDelete)
+    }
+
+    /// Whether records go that have a later one with their key.
+    pub fn compacts(self) -> bool {
+        matches!(self, CleanupPolicy::Compact | CleanupPolicy::CompactAndDelete)
+    }
+}
+
+/// When a compacted topic is cleaned, and what stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CompactionConfig {
+    /// `min.compaction.lag.ms`: how long a record is at least left as it is.
+    pub min_lag_ms: i64,
+    /// `max.compaction.lag.ms`: after how long it is cleaned in any case.
+    pub max_lag_ms: i64,
+    /// `min.cleanable.dirty.ratio`, in millionths.
+    pub min_dirty_ppm: u32,
+    /// `delete.retention.ms`: how long tombstones and markers stay once they were cleaned.
+    pub delete_retention_ms: i64,
+}
+
+/// All of a log, in millionths.
+const WHOLE_PPM: u32 = 1_000_000;
+
+impl CompactionConfig {
+    /// `min.cleanable.dirty.ratio`, from 0 to 1.
+    pub fn min_dirty_ratio(&self) -> f64 {
+        f64::from(self.min_dirty_ppm) / f64::from(WHOLE_PPM)
+    }
+
+    /// Takes a ratio. Nothing is more than what is no number, so that a log is never cleaned for it.
+    fn set_min_dirty_ratio(&mut self, ratio: f64) {
+        let is_number = !ratio.is_nan();
+        self.min_dirty_ppm = if is_number { (ratio * f64::from(WHOLE_PPM)) as u32 } else { WHOLE_PPM };
+    }
 }
 
 /// Which clock sets the timestamps of records (`message.timestamp.type`).
@@ -121,6 +175,8 @@ pub struct EffectiveConfig {
     pub timestamp_after_max_ms: i64,
     /// `compression.type` and the level that belongs to it.
     pub compression: Compression,
+    /// When it is cleaned, if its policy has `compact`.
+    pub compaction: CompactionConfig,
 }
 
 impl EffectiveConfig {
@@ -138,9 +194,7 @@ impl EffectiveConfig {
             };
             match (name, value) {
                 ("cleanup.policy", Value::List(policies)) => {
-                    let is_empty = policies.is_empty();
-                    effective.cleanup_policy =
-                        if is_empty { CleanupPolicy::Keep } else { CleanupPolicy::Delete };
+                    effective.cleanup_policy = CleanupPolicy::of(&policies);
                 }
                 ("retention.ms", Value::Whole(ms)) => effective.retention_ms = limit(ms),
                 ("retention.bytes", Value::Whole(bytes)) => effective.retention_bytes = limit(bytes),
@@ -154,6 +208,12 @@ impl EffectiveConfig {
                 }
                 ("message.timestamp.after.max.ms", Value::Whole(ms)) => {
                     effective.timestamp_after_max_ms = ms;
+                }
+                ("min.compaction.lag.ms", Value::Whole(ms)) => effective.compaction.min_lag_ms = ms,
+                ("max.compaction.lag.ms", Value::Whole(ms)) => effective.compaction.max_lag_ms = ms,
+                ("delete.retention.ms", Value::Whole(ms)) => effective.compaction.delete_retention_ms = ms,
+                ("min.cleanable.dirty.ratio", Value::Real(ratio)) => {
+                    effective.compaction.set_min_dirty_ratio(ratio);
                 }
                 ("compression.type", Value::Text(name)) => codec = name,
                 ("compression.gzip.level", Value::Whole(level)) => gzip = int(level),
@@ -171,7 +231,7 @@ impl EffectiveConfig {
             "zstd" => Compression::Zstd(zstd),
             _ => Compression::Producer,
         };
-        if effective.cleanup_policy == CleanupPolicy::Keep {
+        if !effective.cleanup_policy.deletes() {
             (effective.retention_ms, effective.retention_bytes) = (None, None);
         }
         effective
@@ -190,6 +250,12 @@ impl Default for EffectiveConfig {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1000,
             compression: Compression::Producer,
+            compaction: CompactionConfig {
+                min_lag_ms: 0,
+                max_lag_ms: i64::MAX,
+                min_dirty_ppm: WHOLE_PPM / 2,
+                delete_retention_ms: 24 * 60 * 60 * 1000,
+            },
         }
     }
 }

@@ -25,7 +25,8 @@ mod value;
 pub(crate) use apply::apply;
 pub use broker::{BrokerConfig, BrokerFacts, GroupFacts, broker_configs};
 pub use effective::{
-    CleanupPolicy, Compression, EffectiveConfig, TimestampType, canonical, validate, validate_together,
+    CleanupPolicy, CompactionConfig, Compression, EffectiveConfig, TimestampType, canonical, validate,
+    validate_together,
 };
 pub use kind::{ConfigKind, ConfigSource};
 pub use reference::reference_markdown;

@@ -196,9 +196,6 @@ fn a_config_without_effect_is_taken_and_says_so() {
         ("segment.bytes", "52428800"),
         ("preallocate", "true"),
         ("leader.replication.throttled.replicas", "*"),
-        ("min.cleanable.dirty.ratio", "0.25"),
-        // It passes Kafka's range check.
-        ("min.cleanable.dirty.ratio", "NaN"),
         ("min.insync.replicas", "2"),
         ("unclean.leader.election.enable", "true"),
         ("remote.log.copy.disable", "true"),
@@ -222,9 +219,6 @@ fn a_config_without_effect_is_taken_and_says_so() {
 
 #[test]
 fn a_value_that_would_be_a_lie_is_refused() {
-    let compaction = "Yagura has no compaction yet; leave this config out or give it delete";
-    assert_eq!(refusal("cleanup.policy", "compact", "compact"), compaction);
-    assert_eq!(refusal("cleanup.policy", "delete,compact", "delete , compact"), compaction);
     let tiers = "Yagura has no tiers, its store keeps the whole log; leave this config out or give it false";
     assert_eq!(refusal("remote.storage.enable", "true", " TRUE "), tiers);
     assert_eq!(validate("remote.storage.enable", "False"), Ok(()));
@@ -344,6 +338,7 @@ fn overrides_take_effect() {
         timestamp_before_max_ms: 10,
         timestamp_after_max_ms: 20,
         compression: Compression::Zstd(-7),
+        compaction: EffectiveConfig::default().compaction,
     };
     assert_eq!(EffectiveConfig::from_overrides(overrides.into_iter()), expected);
 }
@@ -367,8 +362,46 @@ fn a_retention_that_is_not_legal_deletes_nothing() {
     for name in ["retention.ms", "cleanup.policy"] {
         assert_eq!(EffectiveConfig::from_overrides([(name, "soon")].into_iter()).retention_ms, None);
     }
-    let overrides = [("retention.bytes", "9"), ("cleanup.policy", "compact")];
+    let overrides = [("retention.bytes", "9"), ("cleanup.policy", "shred")];
     assert_eq!(EffectiveConfig::from_overrides(overrides.into_iter()).retention_bytes, None);
+}
+
+#[test]
+fn retention_applies_only_where_the_policy_deletes() {
+    for (policy, expected, deletes, compacts) in [
+        ("delete", CleanupPolicy::Delete, true, false),
+        (" compact ", CleanupPolicy::Compact, false, true),
+        ("compact,delete", CleanupPolicy::CompactAndDelete, true, true),
+        ("delete , compact", CleanupPolicy::CompactAndDelete, true, true),
+        ("", CleanupPolicy::Keep, false, false),
+    ] {
+        assert_eq!(validate("cleanup.policy", policy), Ok(()), "{policy}");
+        let overrides = [("cleanup.policy", policy), ("retention.bytes", "9"), ("retention.ms", "7")];
+        let effective = EffectiveConfig::from_overrides(overrides.into_iter());
+        assert_eq!(effective.cleanup_policy, expected, "{policy}");
+        assert_eq!((expected.deletes(), expected.compacts()), (deletes, compacts));
+        let limits = if deletes { (Some(7), Some(9)) } else { (None, None) };
+        assert_eq!((effective.retention_ms, effective.retention_bytes), limits, "{policy}");
+    }
+}
+
+#[test]
+fn configs_of_compaction_take_effect() {
+    let overrides = [
+        ("min.compaction.lag.ms", "5"),
+        ("max.compaction.lag.ms", " 70 "),
+        ("min.cleanable.dirty.ratio", "0.25"),
+        ("delete.retention.ms", "0"),
+    ];
+    let config = EffectiveConfig::from_overrides(overrides.into_iter()).compaction;
+    assert_eq!((config.min_lag_ms, config.max_lag_ms, config.delete_retention_ms), (5, 70, 0));
+    assert!((config.min_dirty_ratio() - 0.25).abs() < f64::EPSILON);
+    let ratio = |text| {
+        let overrides = [("min.cleanable.dirty.ratio", text)];
+        EffectiveConfig::from_overrides(overrides.into_iter()).compaction.min_dirty_ppm
+    };
+    // No number passes Kafka's range check, and nothing is more than it.
+    assert_eq!((ratio("0"), ratio("1"), ratio("NaN")), (0, 1_000_000, 1_000_000));
 }
 
 fn facts() -> BrokerFacts {
@@ -380,6 +413,7 @@ fn facts() -> BrokerFacts {
         advertised: "MAIN://localhost:9092".to_owned(),
         storage_url_masked: "postgres://yagura:***@db/yagura".to_owned(),
         request_bytes_max: Some(1 << 20),
+        transaction_timeout_max_ms: 60_000,
         groups: GroupFacts {
             initial_delay_ms: 3_000,
             session_min_ms: 6_000,
@@ -399,10 +433,12 @@ fn a_broker_lists_what_is_true_of_it() {
         compression.type compression.zstd.level default.replication.factor \
         delete.topic.enable group.consumer.assignors group.consumer.heartbeat.interval.ms \
         group.consumer.session.timeout.ms group.initial.rebalance.delay.ms group.max.session.timeout.ms \
-        group.max.size group.min.session.timeout.ms listeners log.cleanup.policy log.dirs log.message.timestamp.after.max.ms \
-        log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes \
+        group.max.size group.min.session.timeout.ms listeners log.cleaner.delete.retention.ms \
+        log.cleaner.max.compaction.lag.ms log.cleaner.min.cleanable.ratio log.cleaner.min.compaction.lag.ms \
+        log.cleanup.policy log.dirs log.message.timestamp.after.max.ms log.message.timestamp.before.max.ms log.message.timestamp.type log.retention.bytes \
         log.retention.hours log.retention.minutes log.retention.ms message.max.bytes min.insync.replicas \
-        node.id num.partitions offsets.retention.minutes socket.request.max.bytes";
+        node.id num.partitions offsets.retention.minutes socket.request.max.bytes \
+        transaction.max.timeout.ms transactional.id.expiration.ms";
     assert_eq!(names.join(" "), expected);
     let unknown = broker_configs(&BrokerFacts { request_bytes_max: None, ..facts() });
     assert_eq!(unknown.len(), names.len() - 1, "the longest request is shown only if it is known");
@@ -427,6 +463,8 @@ fn a_brokers_values_and_sources() {
         (Some("100"), ConfigKind::Int, StaticBrokerConfig)
     );
     assert_eq!(seen("socket.request.max.bytes"), (Some("1048576"), ConfigKind::Int, StaticBrokerConfig));
+    assert_eq!(seen("transaction.max.timeout.ms"), (Some("60000"), ConfigKind::Int, StaticBrokerConfig));
+    assert_eq!(seen("transactional.id.expiration.ms"), (Some("604800000"), ConfigKind::Int, DefaultConfig));
     assert_eq!(seen("min.insync.replicas"), (Some("1"), ConfigKind::Int, DefaultConfig));
     assert_eq!(seen("log.retention.ms"), (None, ConfigKind::Long, DefaultConfig));
     // The hours equal the milliseconds of the topic config.

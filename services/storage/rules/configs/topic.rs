@@ -87,7 +87,6 @@ pub fn find(name: &str) -> Option<&'static TopicConfig> {
     TOPIC_CONFIGS.get(at)
 }
 
-const NO_COMPACTION: &str = "Yagura has no compaction yet";
 const ONE_LZ4_LEVEL: &str = "Yagura's LZ4 has one level";
 const NO_SEGMENTS: &str = "Yagura has no log segments";
 const NO_FLUSH: &str = "Yagura makes every write durable before it answers it";
@@ -118,8 +117,7 @@ const fn config(kind: ConfigKind, name: &'static str, default: &'static str, leg
 static TOPIC_CONFIGS: [TopicConfig; 37] = [
     config(List, "cleanup.policy", "delete", OneOf(&["compact", "delete"]))
         .synonyms(&["log.cleanup.policy"])
-        .refuses(&[("compact", NO_COMPACTION)])
-        .says("What becomes of old records: `delete` removes them once past retention; empty keeps them."),
+        .says("What becomes of old records: `delete` removes them once past retention, `compact` once there is a later one with their key; empty keeps them."),
     config(Int, "compression.gzip.level", "-1", BetweenOr(1, 9, -1))
         .synonyms(&["compression.gzip.level"])
         .says("How hard gzip tries when compression.type is gzip; -1 leaves the choice to the codec."),
@@ -135,7 +133,6 @@ static TOPIC_CONFIGS: [TopicConfig; 37] = [
         .says("How hard Zstandard tries when compression.type is zstd."),
     config(Long, "delete.retention.ms", "86400000", AtLeast(0))
         .synonyms(&["log.cleaner.delete.retention.ms"])
-        .no_effect(NO_COMPACTION)
         .says("How long compaction leaves a tombstone in place, for readers who have yet to see it."),
     config(Boolean, "errors.deadletterqueue.group.enable", "false", Any)
         .no_effect(NO_SHARE_GROUPS)
@@ -174,7 +171,6 @@ static TOPIC_CONFIGS: [TopicConfig; 37] = [
         .says("With tiered storage, how long records stay on the broker; -2 follows retention.ms."),
     config(Long, "max.compaction.lag.ms", NEVER, AtLeast(1))
         .synonyms(&["log.cleaner.max.compaction.lag.ms"])
-        .no_effect(NO_COMPACTION)
         .says("How long compaction may leave a record waiting for its turn."),
     config(Int, "max.decompressed.message.bytes", "2147483639", Between(1, 2_147_483_639))
         .synonyms(&["max.decompressed.message.bytes"])
@@ -194,11 +190,9 @@ static TOPIC_CONFIGS: [TopicConfig; 37] = [
         .says("Whose clock stamps a record: the producer's (CreateTime) or the broker's (LogAppendTime)."),
     config(Double, "min.cleanable.dirty.ratio", "0.5", Ratio)
         .synonyms(&["log.cleaner.min.cleanable.ratio"])
-        .no_effect(NO_COMPACTION)
         .says("The share of a log that must be new before compaction sets to work on it."),
     config(Long, "min.compaction.lag.ms", "0", AtLeast(0))
         .synonyms(&["log.cleaner.min.compaction.lag.ms"])
-        .no_effect(NO_COMPACTION)
         .says("How old a record must be before compaction may remove it."),
     config(Int, "min.insync.replicas", "1", AtLeast(1))
         .synonyms(&["min.insync.replicas"])

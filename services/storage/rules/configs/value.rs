@@ -90,6 +90,17 @@ fn parse(kind: ConfigKind, trimmed: &str) -> Result<Value<'_>, String> {
     }
 }
 
+/// The parts of a list, each once, as Kafka shows them.
+fn without_repeated<'a>(parts: &[&'a str]) -> Vec<&'a str> {
+    let mut once: Vec<&str> = Vec::with_capacity(parts.len());
+    for part in parts {
+        if !once.contains(part) {
+            once.push(part);
+        }
+    }
+    once
+}
+
 /// Whether a value that has the right type is a legal one.
 fn check(name: &str, legal: Legal, value: &Value<'_>) -> Result<(), String> {
     let reason = match (legal, value) {
@@ -216,7 +227,7 @@ impl fmt::Display for Value<'_> {
                 }
             }
             Value::Real(number) => write!(out, "{number:?}"),
-            Value::List(parts) => out.write_str(&parts.join(",")),
+            Value::List(parts) => out.write_str(&without_repeated(parts).join(",")),
         }
     }
 }

@@ -19,7 +19,9 @@ use super::kind::{DocumentKind, LockRoot};
 pub enum DueSubject {
     /// Retention of a partition.
     Partition(TopicPartition),
-    /// Retention of all partitions of a topic, by its name: its limits have changed.
+    /// Compaction of a partition.
+    Cleaning(TopicPartition),
+    /// Retention and compaction of all partitions of a topic, by its name: its limits have changed.
     Topic(Arc<str>),
     /// Expiry of an idempotent producer.
     Producer(ProducerKey),
@@ -32,6 +34,8 @@ pub enum DueSubject {
 impl DueSubject {
     /// [`DueSubject::Partition`] in a key.
     pub const PARTITION: &'static str = "partition";
+    /// [`DueSubject::Cleaning`] in a key.
+    pub const CLEANING: &'static str = "cleaning";
     /// [`DueSubject::Topic`] in a key.
     pub const TOPIC: &'static str = "topic";
     /// [`DueSubject::Producer`] in a key.
@@ -45,6 +49,7 @@ impl DueSubject {
     pub fn kind(&self) -> &'static str {
         match self {
             DueSubject::Partition(_) => Self::PARTITION,
+            DueSubject::Cleaning(_) => Self::CLEANING,
             DueSubject::Topic(_) => Self::TOPIC,
             DueSubject::Producer(_) => Self::PRODUCER,
             DueSubject::Offsets(_) => Self::OFFSETS,
@@ -55,6 +60,7 @@ impl DueSubject {
     fn read(kind: &str, parts: &str) -> Option<Self> {
         Some(match kind {
             Self::PARTITION => DueSubject::Partition(KeyPart::read(parts)?),
+            Self::CLEANING => DueSubject::Cleaning(KeyPart::read(parts)?),
             Self::TOPIC => DueSubject::Topic(KeyPart::read(parts)?),
             Self::PRODUCER => DueSubject::Producer(KeyPart::read(parts)?),
             Self::OFFSETS => DueSubject::Offsets(KeyPart::read(parts)?),
@@ -112,7 +118,7 @@ impl KeyPart for DueKey {
         // Writing to a text never fails.
         let _ = write!(key, "/{:0TIME_DIGITS$}/{}", self.at_ms.max(0), self.subject.kind());
         match &self.subject {
-            DueSubject::Partition(partition) => partition.write(key),
+            DueSubject::Partition(partition) | DueSubject::Cleaning(partition) => partition.write(key),
             DueSubject::Topic(name) | DueSubject::Offsets(name) => name.write(key),
             DueSubject::Producer(producer) => producer.write(key),
             DueSubject::DeletedTopic(id) => id.write(key),
@@ -138,7 +144,9 @@ impl DocumentKind for Due {
 
     fn lock_root(key: &DueKey) -> LockRoot {
         match &key.subject {
-            DueSubject::Partition(partition) => LockRoot::Partition(*partition),
+            DueSubject::Partition(partition) | DueSubject::Cleaning(partition) => {
+                LockRoot::Partition(*partition)
+            }
             DueSubject::Topic(name) => LockRoot::TopicName(Arc::clone(name)),
             DueSubject::Producer(producer) => LockRoot::Partition(producer.partition),
             DueSubject::Offsets(group) => LockRoot::Group(Arc::clone(group)),

@@ -64,11 +64,16 @@ impl Prefix {
         Self(text.into())
     }
 
-    /// Those keys of a kind that begin with a group.
+    /// Those keys of a kind that begin with a group, or with a transactional id.
     pub(super) fn of_group(prefix: &str, group: &str) -> Self {
         let mut text = prefix.to_owned();
         write_group(&mut text, group);
         text.push('/');
+        Self(text.into())
+    }
+
+    /// A prefix by its text, which ends in a slash.
+    pub(super) fn of_text(text: String) -> Self {
         Self(text.into())
     }
 
@@ -289,20 +294,20 @@ impl KeyPart for OffsetKey {
     }
 }
 
-/// A group id may contain slashes, so its length precedes it.
-fn write_group(key: &mut String, group: &str) {
+/// A group id, or a transactional id, may contain slashes, so its length precedes it.
+pub(super) fn write_group(key: &mut String, group: &str) {
     write_number(key, group.len());
     key.push('/');
     key.push_str(group);
 }
 
-fn write_number(key: &mut String, number: impl itoa::Integer) {
+pub(super) fn write_number(key: &mut String, number: impl itoa::Integer) {
     key.push('/');
     key.push_str(itoa::Buffer::new().format(number));
 }
 
 /// Splits `/5/group/rest`.
-fn split_group(text: &str) -> Option<(&str, &str)> {
+pub(super) fn split_group(text: &str) -> Option<(&str, &str)> {
     let (length, rest) = text.strip_prefix('/')?.split_once('/')?;
     let (group, rest) = rest.split_at_checked(length.parse().ok()?)?;
     Some((group, rest.strip_prefix('/')?))

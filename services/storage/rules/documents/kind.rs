@@ -60,6 +60,8 @@ pub trait DocumentKind:
 pub enum LockRoot {
     /// Documents that exist once per store.
     Store,
+    /// A transactional id. What its transaction changes is locked after it.
+    Transaction(Arc<str>),
     /// A topic, by name.
     TopicName(Arc<str>),
     /// A topic, by id.

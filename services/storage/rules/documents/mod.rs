@@ -14,11 +14,15 @@ mod instance;
 mod key;
 mod kind;
 mod live_group;
+mod log_transaction;
 mod offset;
 mod partition;
+mod pending_offset;
 mod producer;
 mod tally;
 mod topic;
+mod transaction;
+mod transaction_keys;
 
 pub use assigned::AssignedPartition;
 pub use client_metrics::Subscription;
@@ -37,14 +41,23 @@ pub use instance::InstanceDocument;
 pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix, ProducerKey};
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ReadError};
 pub use live_group::LiveGroup;
+pub use log_transaction::{AbortedTransaction, OpenTransaction, deleted_with_log, log_of};
 pub use offset::OffsetDocument;
-pub use partition::PartitionDocument;
+pub use partition::{LogCleaning, PartitionDocument};
+pub use pending_offset::PendingOffset;
 pub use producer::{Counters, ProducedBatch, ProducerDocument};
 pub use tally::Tally;
 pub use topic::{TopicCollision, TopicDocument, TopicName};
+pub use transaction::{
+    Contents, TransactionDocument, TransactionDue, TransactionDueKey, TransactionGroup, TransactionOffset,
+    TransactionPartition, TransactionState,
+};
+pub use transaction_keys::{
+    LogTransactionKey, PendingOffsetKey, TransactionGroupKey, TransactionOffsetKey, TransactionPartitionKey,
+};
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 19] = [
+pub static KINDS: [AnyKind; 27] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -52,6 +65,13 @@ pub static KINDS: [AnyKind; 19] = [
     AnyKind::of::<PartitionDocument>(),
     AnyKind::of::<EpochHistory>(),
     AnyKind::of::<ProducerDocument>(),
+    AnyKind::of::<OpenTransaction>(),
+    AnyKind::of::<AbortedTransaction>(),
+    AnyKind::of::<TransactionDocument>(),
+    AnyKind::of::<TransactionPartition>(),
+    AnyKind::of::<TransactionGroup>(),
+    AnyKind::of::<TransactionOffset>(),
+    AnyKind::of::<TransactionDue>(),
     AnyKind::of::<Subscription>(),
     AnyKind::of::<GroupDocument>(),
     AnyKind::of::<GroupTopics>(),
@@ -61,6 +81,7 @@ pub static KINDS: [AnyKind; 19] = [
     AnyKind::of::<AssignedPartition>(),
     AnyKind::of::<PendingDocument>(),
     AnyKind::of::<OffsetDocument>(),
+    AnyKind::of::<PendingOffset>(),
     AnyKind::of::<LiveGroup>(),
     AnyKind::of::<Due>(),
     AnyKind::of::<DueComplete>(),

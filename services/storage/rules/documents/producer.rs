@@ -31,10 +31,17 @@ impl DocumentKind for Counters {
 pub struct ProducerDocument {
     /// Producer epoch.
     pub epoch: i16,
-    /// Its last batches, oldest first, five at most: as many as a producer may have in flight.
+    /// Its last batches, oldest first, five at most: as many as a producer may have in flight. None after a marker that has
+    /// begun its epoch.
     pub batches: Vec<ProducedBatch>,
-    /// When its last batch was received, in ms.
+    /// When its last batch was received, or its last marker written, in ms.
     pub last_ms: i64,
+    /// The first offset of its open transaction in this partition.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transaction: Option<i64>,
+    /// The coordinator epoch of its last marker; `None` before the first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub coordinator_epoch: Option<i32>,
 }
 
 /// A batch of an idempotent producer.
@@ -46,6 +53,15 @@ pub struct ProducedBatch {
     pub last_sequence: i32,
     /// The offset of its first record.
     pub base_offset: i64,
+    /// Whether its transaction was aborted: then a batch with the same sequence numbers does not repeat it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub is_aborted: bool,
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 /// By partition, producer id, and the origin of that.

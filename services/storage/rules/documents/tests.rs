@@ -39,10 +39,24 @@ fn keys_round_trip() {
     let assigned = AssignedKey { group: text("a/b"), partition: AT };
     let foreign = ProducerKey { origin: Some(text("a/b")), ..producer(AT, 7) };
     round_trips::<ProducerDocument>(&foreign, &format!("producer/{id}/0/7/a/b"));
+    let (transaction, group) = (text("x/y"), text("a/b"));
+    let partition = TransactionPartitionKey { transaction: transaction.clone(), partition: AT };
+    let group_of = TransactionGroupKey { transaction: transaction.clone(), group: group.clone() };
+    let topic = text("t");
+    let offset_of = TransactionOffsetKey {
+        transaction: transaction.clone(),
+        group: group.clone(),
+        topic: topic.clone(),
+        partition: 7,
+    };
+    let pending = PendingOffsetKey { group, topic, partition: 7, producer: ProducerId(5) };
+    let in_log = LogTransactionKey { partition: AT, offset: 12, producer: ProducerId(5) };
+    let at = TransactionDueKey { at_ms: 7, transaction: transaction.clone() };
     let due = |subject| DueKey { at_ms: 7, subject };
     let time = "0000000000000000007";
     for (subject, text) in [
         (DueSubject::Topic(text("a/b")), "topic/a/b".to_owned()),
+        (DueSubject::Cleaning(AT), format!("cleaning/{id}/0")),
         (DueSubject::Producer(foreign), format!("producer/{id}/0/7/a/b")),
         (DueSubject::Producer(producer(AT, 7)), format!("producer/{id}/0/7")),
         (DueSubject::Offsets(text("")), "offsets/".to_owned()),
@@ -58,6 +72,17 @@ fn keys_round_trip() {
         round_trips::<PartitionDocument>(&AT, &format!("partition/{id}/0")),
         round_trips::<EpochHistory>(&AT, &format!("leader-epochs/{id}/0")),
         round_trips::<ProducerDocument>(&producer(AT, 7), &format!("producer/{id}/0/7")),
+        round_trips::<OpenTransaction>(&in_log, &format!("open-transaction/{id}/0/0000000000000000012/5")),
+        round_trips::<AbortedTransaction>(
+            &in_log,
+            &format!("aborted-transaction/{id}/0/0000000000000000012/5"),
+        ),
+        round_trips::<TransactionDocument>(&transaction, "transaction/x/y"),
+        round_trips::<TransactionPartition>(&partition, &format!("transaction-partition/3/x/y/{id}/0")),
+        round_trips::<TransactionGroup>(&group_of, "transaction-group/3/x/y/a/b"),
+        round_trips::<TransactionOffset>(&offset_of, "transaction-offset/3/x/y/3/a/b/t/7"),
+        round_trips::<TransactionDue>(&at, &format!("transaction-due/{time}/x/y")),
+        round_trips::<PendingOffset>(&pending, "pending-offset/3/a/b/t/7/5"),
         round_trips::<Subscription>(&text("s"), "client-metrics/s"),
         round_trips::<GroupDocument>(&text(""), "group/"),
         round_trips::<GroupTopics>(&text("a/b"), "group-topics/a/b"),
@@ -76,7 +101,16 @@ fn keys_round_trip() {
 
 #[test]
 fn invalid_keys_are_not_parsed() {
-    for key in ["", "topic-name/x", "partition/1", "producer/a/b", "nonsense/1", "counters/1", "topic"] {
+    let wrong = [
+        "open-transaction/00000000-0000-0000-0000-000000000001/0/12/5",
+        "open-transaction/00000000-0000-0000-0000-000000000001/0/5",
+        "transaction-partition/9/x/00000000-0000-0000-0000-000000000001/0",
+        "transaction-offset/1/x/t/7",
+        "transaction-due/-000000000000000007/x",
+        "pending-offset/1/g/t/7",
+    ];
+    let others = ["", "topic-name/x", "partition/1", "producer/a/b", "nonsense/1", "counters/1", "topic"];
+    for key in wrong.into_iter().chain(others) {
         let key = Key::from_text(key);
         assert_eq!(lock_root(&key), None, "{key}");
         assert_eq!(read(&key, "{}"), Err(ReadError::UnknownKind), "{key}");
@@ -109,6 +143,69 @@ fn a_prefix_covers_its_keys_and_no_others() {
     let foreign =
         ProducerKey { origin: Some(text("a")), ..producer(TopicPartition { partition: 1, ..AT }, 1) };
     assert!(of_partition.matches(&ProducerDocument::key(&foreign)), "of any origin");
+}
+
+#[test]
+fn what_is_deleted_with_a_log_is_of_that_log() {
+    let other = TopicPartition { partition: 10, ..AT };
+    let keys = |partition| {
+        let in_log = LogTransactionKey { partition, offset: 12, producer: ProducerId(5) };
+        [
+            ProducerDocument::key(&producer(partition, 5)),
+            OpenTransaction::key(&in_log),
+            AbortedTransaction::key(&in_log),
+        ]
+    };
+    for partition in [AT, TopicPartition { partition: 1, ..AT }, other] {
+        for key in keys(partition) {
+            assert_eq!(log_of(&key), Some(partition));
+            for of in [AT, TopicPartition { partition: 1, ..AT }, other] {
+                let is_deleted = deleted_with_log(of).iter().any(|prefix| prefix.matches(&key));
+                assert_eq!(is_deleted, of == partition, "{key} with {of:?}");
+            }
+        }
+    }
+    assert_eq!(log_of(&PartitionDocument::key(&AT)), None, "its command deletes it");
+}
+
+#[test]
+fn transactions_of_a_log_are_in_the_order_of_offsets() {
+    let key =
+        |offset| OpenTransaction::key(&LogTransactionKey { partition: AT, offset, producer: ProducerId(5) });
+    let keys = [0, 9, 10, 1_700_000_000_000, i64::MAX].map(key);
+    assert!(keys.is_sorted(), "{keys:?}");
+    let pending = |topic: &str, partition| PendingOffsetKey {
+        group: text("g"),
+        topic: text(topic),
+        partition,
+        producer: ProducerId(5),
+    };
+    let prefix = PendingOffset::of_offset("g", "t", 1);
+    for (topic, partition, is_of) in [("t", 1, true), ("t", 10, false), ("tt", 1, false)] {
+        let key = PendingOffset::key(&pending(topic, partition));
+        assert_eq!(prefix.matches(&key), is_of, "{key}");
+        assert!(PendingOffset::of_group("g").matches(&key) && !PendingOffset::of_group("h").matches(&key));
+    }
+}
+
+#[test]
+fn aborted_transactions_are_found_from_an_offset_on() {
+    let partition = TopicPartition { topic: TopicId(Uuid::from_u128(1)), partition: 2 };
+    let key = |offset, producer| {
+        AbortedTransaction::key(&LogTransactionKey { partition, offset, producer: ProducerId(producer) })
+    };
+    let before = AbortedTransaction::before(partition, 10);
+    assert!(key(9, i64::MAX) < before && before < key(10, 0) && before < key(10, 95) && before < key(100, 1));
+    assert!(AbortedTransaction::of_partition(partition).matches(&before));
+    assert!(AbortedTransaction::before(partition, -1) < key(0, 0));
+}
+
+#[test]
+fn the_last_stable_offset_is_where_the_first_open_transaction_begins() {
+    let text = "{\"log_start\":3,\"end\":9,\"leader_epoch\":0}";
+    let log = *Document::read::<PartitionDocument>(text).unwrap().get::<PartitionDocument>().unwrap();
+    let last_stable = |first_unstable| PartitionDocument { first_unstable, ..log }.last_stable();
+    assert_eq!([None, Some(5), Some(1)].map(last_stable), [9, 5, 3]);
 }
 
 /// A kind whose second version renamed a field.

@@ -29,18 +29,24 @@ mod live;
 mod lookups;
 mod offsets;
 mod pending;
+mod pending_offsets;
 mod protocols;
 mod rebalance;
 mod resume;
 mod sync;
 mod tally;
 mod tick;
+mod transactional;
 mod view;
 
 pub use consumer::{awaited, must_join_again, rest, target_assignment};
 pub(crate) use decide::{decide, needs};
 pub use protocols::{CONSUMER, subscribed_names};
 pub use resume::must_resume;
+pub(crate) use transactional::{
+    check_commit_in_transaction, create_for_offsets, end_offset, needs_to_commit_in_transaction,
+    needs_to_end_offset,
+};
 pub use view::{GroupView, MemberView, check_heartbeat, check_offset_fetch, join_answer, sync_answer};
 
 #[cfg(test)]

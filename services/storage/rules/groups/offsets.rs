@@ -11,12 +11,12 @@ use super::consumer;
 use super::group::{Group, unknown_member};
 use super::live;
 use super::lookups::Lookups;
-use super::pending;
 use super::protocols::{self, CONSUMER};
+use super::{pending, pending_offsets};
 use crate::commands::{Applied, CommittedOffset, GroupCommand, MemberIdentity, Outcome, Refused};
 use crate::documents::{
     DocumentKind, DueSubject, GroupDocument, GroupState, MemberKey, OffsetDocument, OffsetKey,
-    PendingDocument,
+    PendingDocument, PendingOffset,
 };
 use crate::due;
 use crate::working_set::{Wanted, WorkingSet};
@@ -44,14 +44,16 @@ pub(super) fn needs_always(wanted: &mut Wanted, group: &Arc<str>, command: &Grou
         GroupCommand::DeleteOffsets { offsets } => {
             for (topic, partition) in offsets {
                 wanted.write::<OffsetDocument>(&key(group, topic, *partition));
+                wanted.scan(PendingOffset::of_offset(group, topic, *partition));
             }
         }
         // A group with pending ids does not expire.
         GroupCommand::ExpireOffsets { .. } => {
-            wanted.scan(OffsetDocument::of_group(group));
+            wanted.scan(OffsetDocument::of_group(group)).scan(PendingOffset::of_group(group));
         }
         GroupCommand::Delete => {
-            wanted.scan(OffsetDocument::of_group(group)).scan(PendingDocument::of_group(group));
+            wanted.scan(OffsetDocument::of_group(group)).scan(PendingOffset::of_group(group));
+            wanted.scan(PendingDocument::of_group(group));
         }
         _ => {}
     }
@@ -104,6 +106,9 @@ pub(super) fn decide(
             let unused = offsets.iter().zip(&errors).filter(|(_, error)| error.is_none());
             let unused: Vec<(Arc<str>, i32)> = unused.map(|(offset, _)| offset.clone()).collect();
             remove_offsets(set, name, &unused);
+            for (topic, partition) in &unused {
+                pending_offsets::delete(set, &PendingOffset::of_offset(name, topic, *partition));
+            }
             if is_empty {
                 // These may have been its last ones.
                 due::look_at_once(set, &DueSubject::Offsets(Arc::clone(name)));
@@ -124,7 +129,7 @@ pub(super) fn decide(
 }
 
 /// The group with the committing member. It may have a thousand others.
-fn load_for_committer<'a>(
+pub(super) fn load_for_committer<'a>(
     lookups: Lookups<'a>,
     name: &Arc<str>,
     member: &MemberIdentity,
@@ -154,11 +159,11 @@ fn key(group: &Arc<str>, topic: &Arc<str>, partition: i32) -> OffsetKey {
 }
 
 /// A member that commits.
-struct CommittingMember<'a> {
-    member: &'a MemberIdentity,
+pub(super) struct CommittingMember<'a> {
+    pub(super) member: &'a MemberIdentity,
     /// Whether the request version knows member epochs.
-    knows_epochs: bool,
-    offsets: &'a [CommittedOffset],
+    pub(super) knows_epochs: bool,
+    pub(super) offsets: &'a [CommittedOffset],
 }
 
 fn check_committer(group: &mut Group<'_>, committer: &CommittingMember<'_>) -> Result<(), Refused> {
@@ -191,7 +196,7 @@ fn check_committer(group: &mut Group<'_>, committer: &CommittingMember<'_>) -> R
 ///
 /// A member's epoch may have advanced while its commit was under way. It counts if the member has had all the partitions
 /// since that epoch: nobody else can have committed for them in between (KIP-1251).
-fn check_consumer(
+pub(super) fn check_consumer(
     group: &Group<'_>,
     CommittingMember { member, knows_epochs, offsets }: &CommittingMember<'_>,
 ) -> Result<(), Refused> {
@@ -268,6 +273,7 @@ fn delete_group(set: &mut WorkingSet<'_>, group: &Arc<str>) -> Outcome {
 fn drop_group(set: &mut WorkingSet<'_>, group: &Arc<str>) {
     let offsets = all_offsets(set, group);
     remove_offsets(set, group, &offsets);
+    pending_offsets::delete(set, &PendingOffset::of_group(group));
     for member in pending::ids(set, group) {
         set.delete::<PendingDocument>(&MemberKey { group: Arc::clone(group), member });
     }
@@ -276,12 +282,20 @@ fn drop_group(set: &mut WorkingSet<'_>, group: &Arc<str>) {
 }
 
 /// Stores offsets. Only one that may expire before all others did puts the group into the due index.
-fn put_offsets(set: &mut WorkingSet<'_>, group: &Arc<str>, offsets: &[CommittedOffset], group_is_new: bool) {
+pub(super) fn put_offsets(
+    set: &mut WorkingSet<'_>,
+    group: &Arc<str>,
+    offsets: &[CommittedOffset],
+    group_is_new: bool,
+) {
     let mut must_look = group_is_new;
     for CommittedOffset { topic, partition, document } in offsets {
         let key = key(group, topic, *partition);
-        must_look |= may_expire_earlier(set.get::<OffsetDocument>(&key), document);
-        set.put::<OffsetDocument>(&key, document.clone());
+        let known = set.get::<OffsetDocument>(&key);
+        must_look |= may_expire_earlier(known, document);
+        // One whose document has expired since it was sent counts on.
+        let before = known.map_or(0, |known| known.revision).max(document.sent_after.unwrap_or_default());
+        set.put::<OffsetDocument>(&key, OffsetDocument { revision: before + 1, ..document.clone() });
     }
     if must_look {
         due::look_at_once(set, &DueSubject::Offsets(Arc::clone(group)));
@@ -308,8 +322,8 @@ struct Expiry<'a> {
     deleted_topics: &'a BTreeSet<TopicId>,
 }
 
-/// An offset is kept while its group subscribes to its topic, and for the retention time after that. Offsets
-/// of deleted topics are not kept.
+/// An offset is kept while its group subscribes to its topic, and for the retention time after that, and while another one
+/// is pending. Offsets of deleted topics are not kept.
 fn expire(
     set: &mut WorkingSet<'_>,
     lacking: &RefCell<Wanted>,
@@ -341,13 +355,16 @@ fn expire(
         offset.expires_ms.unwrap_or_else(kept_ms)
     };
     let in_use_ms = expiry.now_ms.saturating_add(expiry.retention_ms.min(IN_USE_MS));
-    let (mut expired, mut next_ms) = (Vec::new(), None);
+    let pending = pending_offsets::of_group(set, name);
+    // A transaction will end, and then the group may have no offsets.
+    let (mut expired, mut next_ms) = (Vec::new(), (!pending.is_empty()).then_some(in_use_ms));
     for (topic, partition) in all_offsets(set, name) {
+        let is_pending = || pending.contains(&(Arc::clone(&topic), partition));
         let offset = set.get::<OffsetDocument>(&key(name, &topic, partition));
         let is_kept = |offset: &&OffsetDocument| !expiry.deleted_topics.contains(&offset.topic_id);
         match offset.filter(is_kept).map(expires_ms) {
             Some(at_ms) if at_ms > expiry.now_ms => next_ms = earliest(next_ms, at_ms),
-            Some(_) if !is_idle(&topic) => next_ms = earliest(next_ms, in_use_ms),
+            Some(_) if !is_idle(&topic) || is_pending() => next_ms = earliest(next_ms, in_use_ms),
             Some(_) | None => expired.push((topic, partition)),
         }
     }

@@ -354,6 +354,9 @@ impl Store {
             metadata: text("words"),
             committed_ms: self.now_ms,
             expires_ms: None,
+            revision: 0,
+            sent_after: None,
+            sent_as: 0,
         };
         let offsets = vec![CommittedOffset { topic: text("t"), partition, document }];
         let outcome = self.run(GroupCommand::CommitOffsets {
@@ -791,6 +794,9 @@ fn only_an_offset_that_may_expire_first_puts_the_group_into_the_due_index() {
             metadata: text(""),
             committed_ms: now_ms,
             expires_ms,
+            revision: 0,
+            sent_after: None,
+            sent_as: 0,
         };
         let offsets = vec![CommittedOffset { topic: text("t"), partition, document }];
         let command = GroupCommand::CommitOffsets { member, offsets, knows_epochs: true, now_ms };

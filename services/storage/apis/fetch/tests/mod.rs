@@ -24,6 +24,7 @@ use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, append, batch, broker, broker_with_replies, topic};
 use crate::dispatch;
 
+mod isolation;
 mod sessions;
 
 fn part(index: i32, offset: i64) -> FetchPartition {

@@ -1,6 +1,7 @@
 //! Room for records: on the disk, within the file, and below `store_bytes_max`.
 //!
-//! A store without room refuses what adds records, topics or partitions, before it gets to a transaction. All else goes on:
+//! A store without room refuses what adds records, topics or partitions, or something to a transaction of a client, before it
+//! gets to a transaction of its own. All else goes on:
 //! on a full disk the reserve ([`super::reserve`]) is let go for it. There is room again when the disk has room for the
 //! reserve and some more, or when enough pages within the file are free, which appends can use whatever the disk has.
 
@@ -10,6 +11,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kernel::ErrorCode;
 use kernel::units::ByteSize;
 use rules::commands::{Command, Outcome, Refused};
 use tracing::{debug, warn};
@@ -19,7 +21,7 @@ use super::real_path::{beside, real_path};
 use super::reserve::Reserve;
 use super::schema::PAGE_BYTES;
 use crate::engines::StoreError;
-use crate::engines::room::{AT_LIMIT, WhyFull, grows, is_over, refuse_growth, why_at_limit};
+use crate::engines::room::{AT_LIMIT, WhyFull, growth, is_over, refuse_growth, why_at_limit};
 
 /// Free bytes within the file that take records again on a full disk: a few of the largest commits, and the fold of the
 /// journal that they need.
@@ -30,13 +32,17 @@ const FREE_LEFT: u64 = FREE_AGAIN / 2;
 const LOG_BYTES: u64 = 8 << 20;
 /// How often the room is looked at while there is none.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// And otherwise, if the writer has something to do at all, for the metrics: what is deleted frees room as well.
+const LOOK_EVERY_AT_EASE: Duration = Duration::from_secs(10);
 /// After how many bytes of records it is looked at, where there is something to stop at; and otherwise, for the metrics.
 const LOOK_BYTES: u64 = if cfg!(test) { 32 << 10 } else { 1 << 20 };
 const LOOK_BYTES_AT_EASE: u64 = 16 << 20;
 
+/// What a transaction may have in it that ends on a full disk.
+const ENDED_MAX: usize = 1_000;
+
 /// What a client is told on a full disk.
-const DISK_FULL: &str =
-    "The disk of the store is full: no records, topics or partitions are taken until there is room.";
+const DISK_FULL: &str = "The disk of the store is full: no records, topics or partitions are taken, and nothing is added to transactions, until there is room.";
 
 /// Whether there is room for records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,10 +114,14 @@ impl StoreRoom {
         }
     }
 
-    /// Refuses a command that there is no room for.
-    pub(super) fn admit(&self, command: &Command) -> Result<(), Refused> {
+    /// Refuses a command that there is no room for; `ended` says how much a transaction has in it that the command ends.
+    pub(super) fn admit(&self, command: &Command, ended: impl Fn() -> usize) -> Result<(), Refused> {
         match self.room {
             Room::Left => Ok(()),
+            // The reserve is for the ends of many transactions, not of a few large ones, and for deletions.
+            Room::DiskFull if ended() > ENDED_MAX => {
+                Err(Refused::new(ErrorCode::CoordinatorNotAvailable, DISK_FULL))
+            }
             Room::DiskFull => refuse_growth(command, DISK_FULL),
             Room::AtLimit => refuse_growth(command, AT_LIMIT),
         }
@@ -176,7 +186,8 @@ impl StoreRoom {
             return true;
         }
         let is_open = self.room != Room::Left || self.lacks_disk;
-        is_open && self.looked.is_none_or(|looked| looked.elapsed() >= LOOK_EVERY)
+        let every = if is_open { LOOK_EVERY } else { LOOK_EVERY_AT_EASE };
+        self.looked.is_none_or(|looked| looked.elapsed() >= every)
     }
 
     /// Goes on to another state; the cause of a full disk is the error of a write, if one has failed.
@@ -244,7 +255,10 @@ impl Committer {
     /// Decides commands and makes them durable. If there is no room for all of them, those that add are refused, and the
     /// others made durable.
     pub(super) fn commit_within_room(&mut self, commands: &[Command]) -> Result<Vec<Outcome>, StoreError> {
-        if self.room.room != Room::Left && self.room.is_look_due() && commands.iter().any(grows) {
+        if self.room.room != Room::Left
+            && self.room.is_look_due()
+            && commands.iter().any(|command| growth(command).is_some())
+        {
             self.look();
         }
         let committed = self.commit(commands);

@@ -15,6 +15,7 @@ use crate::engines::memory::Memory;
 use crate::engines::model_tests::small_settings;
 use crate::engines::resident::CommitStats;
 use crate::engines::room::RoomStatus;
+use crate::engines::sqlite::cleanings::Cleanings;
 use crate::engines::sqlite::damage::Damage;
 use crate::engines::sqlite::fold::Fold;
 use crate::engines::sqlite::garbage::OLDEST;
@@ -59,6 +60,7 @@ fn committer(path: &Path) -> Committer {
         watchers: Watchers::default(),
         stats: CommitStats::new(),
         damage: Damage::default(),
+        cleanings: Cleanings::default(),
         unfolded_memory_max: 1 << 20,
         delete_delay: Duration::ZERO,
         room: RoomStatus::new(None),

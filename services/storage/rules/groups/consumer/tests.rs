@@ -151,6 +151,9 @@ impl Store {
                 metadata: text(""),
                 committed_ms: self.now_ms,
                 expires_ms: None,
+                revision: 0,
+                sent_after: None,
+                sent_as: 0,
             },
         };
         let command = GroupCommand::CommitOffsets {
