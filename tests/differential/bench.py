@@ -17,6 +17,7 @@ CLIENT_ID = "differential"
 API_VERSIONS_KEY = 18
 SHORT_BYTES = 24  # a reply so short is shown, but for its correlation id
 HALF_AN_HOUR_MS = 1_800_000
+REPEATED_AT_ONCE = 100
 
 
 class Bench:
@@ -147,9 +148,27 @@ class Bench:
 
     def prepare(self, api, version, **fields):
         """A call that must be answered; not compared."""
-        answer = self._exchange(api, version, self._encode(api, version, fields))
+        answer = self.attempt(api, version, **fields)
         if isinstance(answer, str):
             raise SetupFailed(f"{api}: {answer}")
+        return answer
+
+    def attempt(self, api, version, **fields):
+        """The answer to a call, or in a word what came instead; not compared."""
+        return self._exchange(api, version, self._encode(api, version, fields))
+
+    def repeat(self, api, version, times, **fields):
+        """The last answer to a call that must be answered many times; many are under way at once."""
+        body, answer = self._encode(api, version, fields), None
+        for sent in range(0, times, REPEATED_AT_ONCE):
+            count = min(REPEATED_AT_ONCE, times - sent)
+            first = self._correlation_id + 1
+            self.link().send(b"".join(self._call(api, version, body) for _ in range(count)))
+            for self._correlation_id in range(first, first + count):
+                raw = self.link().receive()
+                answer = raw if isinstance(raw, str) else self._decode(self.broker.apis[api], version, raw)
+                if isinstance(answer, str):
+                    raise SetupFailed(f"{api}: {answer}")
         return answer
 
     def name(self, suffix="t"):

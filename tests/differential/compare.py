@@ -17,7 +17,7 @@ OPAQUE = {
     "BatchIndexErrorMessage": "text", "Documentation": "text",
 }
 NODES = {"NodeId", "BrokerId", "LeaderId", "ControllerId", "ReplicaNodes", "IsrNodes", "OfflineReplicas"}
-TIMES = {"Timestamp", "LogAppendTimeMs", "BaseTimestamp", "MaxTimestamp"}
+TIMES = {"Timestamp", "LogAppendTimeMs", "BaseTimestamp", "MaxTimestamp", "TransactionStartTimeMs"}
 # A time so soon after the run began is the broker's own clock: the cases keep away from it, by half an hour.
 RUN_MS_MAX = 29 * 60_000
 # Arrays whose order Kafka leaves to a hash table, or shuffles.
@@ -30,6 +30,10 @@ UNORDERED = {
     "JoinGroup": {"Members"}, "DescribeGroups": {"Groups", "Members"}, "ListGroups": {"Groups"},
     "DeleteGroups": {"Results"}, "OffsetCommit": {"Topics", "Partitions"},
     "OffsetDelete": {"Topics", "Partitions"},
+    "AddPartitionsToTxn": {"ResultsByTransaction", "TopicResults", "ResultsByTopicV3AndBelow", "ResultsByPartition"},
+    "TxnOffsetCommit": {"Topics", "Partitions"}, "WriteTxnMarkers": {"Markers", "Topics", "Partitions"},
+    "DescribeTransactions": {"TransactionStates", "Topics", "Partitions"},
+    "ListTransactions": {"TransactionStates", "UnknownStateFilters"}, "DescribeProducers": {"Topics", "Partitions", "ActiveProducers"},
 }
 MEMBER_IDS = {"MemberId", "Leader"}
 # What a broker makes up behind the client's or the instance's id.
@@ -47,13 +51,16 @@ ERRORS = {  # for whoever reads the differences
     41: "NOT_CONTROLLER", 42: "INVALID_REQUEST", 43: "UNSUPPORTED_FOR_MESSAGE_FORMAT", 44: "POLICY_VIOLATION",
     45: "OUT_OF_ORDER_SEQUENCE_NUMBER", 46: "DUPLICATE_SEQUENCE_NUMBER", 47: "INVALID_PRODUCER_EPOCH",
     48: "INVALID_TXN_STATE", 49: "INVALID_PRODUCER_ID_MAPPING", 50: "INVALID_TRANSACTION_TIMEOUT",
+    51: "CONCURRENT_TRANSACTIONS", 52: "TRANSACTION_COORDINATOR_FENCED", 53: "TRANSACTIONAL_ID_AUTHORIZATION_FAILED",
+    55: "OPERATION_NOT_ATTEMPTED",
     56: "KAFKA_STORAGE_ERROR", 57: "LOG_DIR_NOT_FOUND", 59: "UNKNOWN_PRODUCER_ID",
     60: "REASSIGNMENT_IN_PROGRESS", 68: "NON_EMPTY_GROUP", 69: "GROUP_ID_NOT_FOUND",
     70: "FETCH_SESSION_ID_NOT_FOUND", 71: "INVALID_FETCH_SESSION_EPOCH", 74: "FENCED_LEADER_EPOCH",
     75: "UNKNOWN_LEADER_EPOCH", 76: "UNSUPPORTED_COMPRESSION_TYPE", 78: "OFFSET_NOT_AVAILABLE",
     79: "MEMBER_ID_REQUIRED", 81: "GROUP_MAX_SIZE_REACHED", 82: "FENCED_INSTANCE_ID",
-    86: "GROUP_SUBSCRIBED_TO_TOPIC", 87: "INVALID_RECORD", 90: "PRODUCER_FENCED", 95: "INVALID_UPDATE_VERSION", 100: "UNKNOWN_TOPIC_ID",
-    103: "INCONSISTENT_TOPIC_ID", 106: "FETCH_SESSION_TOPIC_ID_ERROR", 110: "FENCED_MEMBER_EPOCH",
+    86: "GROUP_SUBSCRIBED_TO_TOPIC", 87: "INVALID_RECORD", 88: "UNSTABLE_OFFSET_COMMIT", 90: "PRODUCER_FENCED",
+    95: "INVALID_UPDATE_VERSION", 100: "UNKNOWN_TOPIC_ID",
+    103: "INCONSISTENT_TOPIC_ID", 105: "TRANSACTIONAL_ID_NOT_FOUND", 106: "FETCH_SESSION_TOPIC_ID_ERROR", 110: "FENCED_MEMBER_EPOCH",
     111: "UNRELEASED_INSTANCE_ID", 112: "UNSUPPORTED_ASSIGNOR", 113: "STALE_MEMBER_EPOCH", 120: "TRANSACTION_ABORTABLE",
     128: "INVALID_REGULAR_EXPRESSION",
 }
@@ -96,7 +103,7 @@ class Normaliser:
             return value if plain else OPAQUE[name]
         if name in NODES:
             return "this node" if value == self.broker.node_id else value
-        if name in TIMES and 0 <= value - self.broker.now_ms < RUN_MS_MAX:
+        if name in TIMES and isinstance(value, int) and 0 <= value - self.broker.now_ms < RUN_MS_MAX:
             return "the broker's time"
         if name.endswith("ErrorCode"):
             return f"{value} {ERRORS.get(value, '')}".strip()
@@ -113,7 +120,8 @@ def without_order(items):
 
 def identity(item):
     if isinstance(item, dict):
-        for field in ("Name", "Topic", "TopicId", "Index", "PartitionIndex", "Partition", "GroupId", "MemberId"):
+        for field in ("Name", "Topic", "TopicId", "Index", "PartitionIndex", "Partition", "GroupId", "MemberId",
+                  "TransactionalId"):
             if item.get(field) is not None:
                 return str(item[field])
     return None

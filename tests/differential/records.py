@@ -140,6 +140,53 @@ def zstd(data):
 COMPRESS = {GZIP: gzip.compress, SNAPPY: snappy, LZ4: lz4, ZSTD: zstd}
 
 
+def read_varint(data, at):
+    """A zigzag number, and where it ends."""
+    value = shift = 0
+    while True:
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value >> 1 ^ -(value & 1), at
+
+
+def read_sized(data, at):
+    length, at = read_varint(data, at)
+    return (None, at) if length < 0 else (data[at:at + length], at + length)
+
+
+def unpack(data):
+    """(the head of each batch as `HEAD` has it, its records as dicts); plain batches and those of gzip."""
+    at = 0
+    while at + BATCH_OVERHEAD <= len(data):
+        head = HEAD.unpack_from(data, at)
+        end = at + 12 + head[1]
+        payload = data[at + BATCH_OVERHEAD:end]
+        yield head, list(_records_of(head, gzip.decompress(payload) if head[5] & 7 == GZIP and payload else payload))
+        at = end
+
+
+def _records_of(head, payload):
+    base, first, at = head[0], head[7], 0
+    of_append = head[8] if head[5] & LOG_APPEND_TIME else None  # the time of all records, as readers see it
+    for _ in range(head[12]):
+        _, at = read_varint(payload, at)
+        time, at = read_varint(payload, at + 1)  # behind the attributes
+        offset, at = read_varint(payload, at)
+        key, at = read_sized(payload, at)
+        value, at = read_sized(payload, at)
+        count, at = read_varint(payload, at)
+        headers = []
+        for _ in range(count):
+            name, at = read_sized(payload, at)
+            content, at = read_sized(payload, at)
+            headers.append([name, content])
+        yield {"Offset": base + offset, "Timestamp": first + time if of_append is None else of_append, "Key": key,
+               "Value": value, "Headers": headers}
+
+
 def show(data):
     """The batches in a `Records` field: each head as a dict, its records as hex."""
     if data is None:

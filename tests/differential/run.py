@@ -43,6 +43,8 @@ KNOWN = HERE / "known_differences.toml"
 # told what its own heartbeat has led to: otherwise Kafka assigns once a second, aside.
 KAFKA_SETTINGS = ["controller.quorum.append.linger.ms=0", "group.coordinator.append.linger.ms=0",
                   "group.consumer.assignment.interval.ms=0", "group.consumer.assignor.offload.enable=false",
+                  # Both look often for what is to be cleaned or has timed out.
+                  "log.cleaner.backoff.ms=100", "transaction.abort.timed.out.transaction.cleanup.interval.ms=100",
                   # A broker that gets no processor for long is not fenced by its own controller.
                   "broker.session.timeout.ms=600000"]
 YAGURA_CONFIG = """
@@ -55,6 +57,7 @@ stack = ["limits", "framing", "metrics", "trace", "local"]
 kind = "storage"
 url = "sqlite://{folder}/y.db"
 group_initial_rebalance_delay = "0ms"
+retention_interval = "100ms"
 """
 START_SECONDS_MAX, STOP_SECONDS_MAX, SLOW_SECONDS, TAIL_LINES = 120, 120, 60, 20
 ATTEMPTS = 8

@@ -6,7 +6,8 @@ from cases import case
 from cases.cluster import SERVED
 from schema import Raw, is_flexible, uvarint, within
 
-TOPIC, GROUP = "no-such-topic", "no-such-group"
+TOPIC, GROUP, TRANSACTION = "no-such-topic", "no-such-group", "no-such-id"
+TO_ADD = [{"Name": TOPIC, "Partitions": [0]}]
 RESOURCE = {"ResourceType": 2, "ResourceName": TOPIC}
 # A call with something in it that changes nothing.
 HARMLESS = {
@@ -38,6 +39,16 @@ HARMLESS = {
     "DescribeGroups": {"Groups": [GROUP]},
     "ListGroups": {"StatesFilter": ["Dead"], "TypesFilter": ["share"]},
     "DeleteGroups": {"GroupsNames": [GROUP]},
+    "AddPartitionsToTxn": {"V3AndBelowTransactionalId": TRANSACTION, "V3AndBelowTopics": TO_ADD,
+                           "Transactions": [{"TransactionalId": TRANSACTION, "VerifyOnly": True, "Topics": TO_ADD}]},
+    "AddOffsetsToTxn": {"TransactionalId": TRANSACTION, "GroupId": GROUP},
+    "EndTxn": {"TransactionalId": TRANSACTION},
+    "TxnOffsetCommit": {"TransactionalId": TRANSACTION, "GroupId": GROUP, "Topics": [
+        {"Name": TOPIC, "Partitions": [{"PartitionIndex": 0, "CommittedMetadata": "x"}]}]},
+    "DescribeTransactions": {"TransactionalIds": [TRANSACTION]},
+    "ListTransactions": {"StateFilters": ["Dead"], "ProducerIdFilters": [2**62], "TransactionalIdPattern": TRANSACTION},
+    "DescribeProducers": {"Topics": [{"Name": TOPIC, "PartitionIndexes": [0]}]},
+    "WriteTxnMarkers": {"Markers": [{"ProducerId": 2**62, "Topics": [{"Name": TOPIC, "PartitionIndexes": [0]}]}]},
     "ApiVersions": {"ClientSoftwareName": "a-client", "ClientSoftwareVersion": "1"},
 }
 

@@ -9,6 +9,8 @@ SERVED = (
     "CreatePartitions", "IncrementalAlterConfigs", "DescribeCluster", "DescribeTopicPartitions",
     "JoinGroup", "SyncGroup", "Heartbeat", "LeaveGroup", "OffsetCommit", "OffsetFetch", "OffsetDelete",
     "DescribeGroups", "ListGroups", "DeleteGroups",
+    "AddPartitionsToTxn", "AddOffsetsToTxn", "EndTxn", "TxnOffsetCommit", "DescribeTransactions", "ListTransactions",
+    "DescribeProducers", "WriteTxnMarkers",
 )
 
 

@@ -109,8 +109,7 @@ def alter_without_effect(b, row):
 
 
 @case("AlterConfigs", each={"compact": ("cleanup.policy", "compact")})
-def alter_not_here(b, row):
-    """Yagura refuses what it would not do."""
+def alter_policy(b, row):
     name = b.topic()
     b.ask(Resources=[resource(name, pairs([row]))])
     overrides(b, name)
@@ -165,8 +164,7 @@ def change(b, rows):
 
 
 @case("IncrementalAlterConfigs")
-def change_not_here(b):
-    """Yagura refuses what it would not do."""
+def change_policy(b):
     name = b.topic(retention_bytes=5_000_000)
     b.ask(Resources=[resource(name, operations([("cleanup.policy", APPEND, "compact")]))])
     overrides(b, name)

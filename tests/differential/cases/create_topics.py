@@ -186,8 +186,7 @@ def config(b, pairs):
 @case("CreateTopics", each={
     "compact": [("cleanup.policy", "compact")], "compact and delete": [("cleanup.policy", "compact,delete")],
 })
-def config_not_here(b, pairs):
-    """Yagura refuses what it would not do."""
+def config_policy(b, pairs):
     name = b.name()
     b.ask(Topics=[topic(name, Configs=configs(*pairs))])
     b.look(name)

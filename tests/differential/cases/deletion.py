@@ -76,6 +76,12 @@ def partition_twice(b):
     look(b, name)
 
 
+@case("DeleteRecords", each={"compact": "compact", "compact,delete": "compact,delete", "none": ""})
+def cleanup_policy(b, policy):
+    name = b.topic(partitions=2, **{"cleanup.policy": policy})
+    delete(b, name, (0, 0), (1, -1), (9, 0))
+
+
 @case("DeleteRecords")
 def no_partitions(b):
     delete(b, filled(b))

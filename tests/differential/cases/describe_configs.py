@@ -77,6 +77,7 @@ def topic_twice(b):
     "groups": ["group.initial.rebalance.delay.ms", "group.min.session.timeout.ms", "group.max.session.timeout.ms",
                "group.max.size", "group.consumer.session.timeout.ms", "group.consumer.heartbeat.interval.ms",
                "group.consumer.assignors", "offsets.retention.minutes"],
+    "transactions": ["transaction.max.timeout.ms", "transactional.id.expiration.ms"],
 })
 def broker(b, keys):
     """The values of both are the same here; what is read-only is not, as Kafka can change more while it runs."""
