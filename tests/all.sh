@@ -57,12 +57,16 @@ part "real clients" python tests/clients/run.py --binary "$binary"
 part "the same calls to Apache Kafka and to Yagura" \
     python tests/differential/run.py --kafka-libs "$tools/java/libs" --binary "$binary"
 part "crashes" python tests/faults/crash.py --binary "$binary"
+part "transactions that are killed" python tests/faults/transactions.py --binary "$binary"
+part "compaction that is killed" python tests/faults/compaction.py --binary "$binary"
 part "groups while everything fails" python tests/faults/groups.py --binary "$binary"
 part "groups with every client" python tests/groups/run.py --binary "$binary"
 part "Kafka's tools for groups" python tests/groups/tools.py --binary "$binary"
 part "clients' own metrics" python tests/groups/client_metrics.py --binary "$binary"
 part "three groups in a chain" python tests/groups/chain.py --binary "$binary"
+part "transactions" python tests/transactions/run.py --binary "$binary"
 part "two services in one stack" python tests/routed/run.py --binary "$binary"
+part "Kafka Streams, Connect and other programs" python tests/programs/run.py --binary "$binary"
 part "a web UI" python tests/web_ui.py --binary "$binary"
 part "the examples" tests/examples.sh "$binary"
 part "fsync before each acknowledgement" python tests/faults/fsync.py --binary "$binary"
@@ -75,6 +79,8 @@ part "truncation after a restore" python tests/faults/epochs.py --binary "$binar
 part "an attack on memory" python tests/faults/attack.py --binary "$binary"
 part "operation: reload, drain, admin" python tests/faults/operation.py --binary "$binary"
 part "what commands say" python tests/faults/commands.py --binary "$binary"
+part "what commands say of transactions" \
+    python tests/faults/txn_commands.py --binary "$binary" --kafka-libs "$tools/java/libs"
 part "static binary in a chroot" tests/static.sh
 part "the README's commands" tests/readme.sh
 echo "all parts passed"

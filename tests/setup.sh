@@ -4,11 +4,12 @@
 #     tests/setup.sh          all of it
 #     tests/setup.sh build    only looks for what a build needs: cargo, and a C compiler for SQLite and zstd
 #
-#     venv/    Python with confluent-kafka and kafka-python    (clients/requirements.txt)
-#     node/    kafkajs and its codecs                          (clients/node/package-lock.json)
-#     java/    Kafka's jars, and the Java test programs         (clients/java/pom.xml)
-#     web-ui/  Quarkus' Kafka UI, and the Maven that it wants   (clients/web_ui/pom.xml)
-#     go/      a program of group members with franz-go        (groups/go/go.mod)
+#     venv/      Python with confluent-kafka and kafka-python    (clients/requirements.txt)
+#     node/      kafkajs and its codecs                          (clients/node/package-lock.json)
+#     java/      Kafka's jars, and the Java test programs        (clients/java/pom.xml)
+#     web-ui/    Quarkus' Kafka UI, and the Maven that it wants  (clients/web_ui/pom.xml)
+#     go/        the test programs with franz-go                 (groups/go/go.mod, transactions/go/go.mod)
+#     programs/  Kafka Streams, Connect, MirrorMaker             (programs/java/pom.xml)
 #
 # and, as root on Debian, the packages below. Run it as often as you like: each part is stamped with a hash
 # of what it was made from, and left alone while that is the same.
@@ -103,7 +104,8 @@ make_jars() {
 
 make_classes() {
     rm -rf "$tools/java/classes"
-    javac -Xlint:all -Werror -d "$tools/java/classes" -cp "$tools/java/libs/*" "$clients"/java/*.java
+    javac -Xlint:all -Werror -d "$tools/java/classes" -cp "$tools/java/libs/*" \
+        "$clients"/java/*.java "$tests"/transactions/java/*.java
 }
 
 # Debian's own Go can be older than what franz-go needs; PyPI has one that is not.
@@ -119,6 +121,7 @@ make_go() {
     find_go
     mkdir -p "$tools/go"
     (cd "$tests/groups/go" && go build -mod=readonly -buildvcs=false -o "$tools/go/group-members" .)
+    (cd "$tests/transactions/go" && go build -mod=readonly -buildvcs=false -o "$tools/go/transactional-copier" .)
 }
 
 make_web_ui() {
@@ -131,6 +134,17 @@ make_web_ui() {
     "$tools"/web-ui/apache-maven-*/bin/mvn -q -B -ntp -f "$tools/web-ui/pom.xml" test-compile quarkus:go-offline
 }
 
+# Each profile of the pom is a folder of jars, of one release of Kafka.
+make_programs() {
+    local profile
+    rm -rf "$tools/programs"
+    for profile in newest connect eos; do
+        mvn -B -f "$tests/programs/java/pom.xml" -P"$profile" dependency:copy-dependencies \
+            -DoutputDirectory="$tools/programs/$profile" >"$tools/mvn.log" 2>&1 || { cat "$tools/mvn.log" >&2; exit 1; }
+    done
+    javac -Xlint:all -Werror -d "$tools/programs/classes" -cp "$tools/programs/newest/*" "$tests"/programs/java/*.java
+}
+
 has cargo || {
     echo "tests/setup.sh: there is no cargo; install a Rust toolchain first" >&2
     exit 1
@@ -140,6 +154,7 @@ install_packages
 step venv "$clients/requirements.txt" <(python3 --version)
 step node "$clients/node/package.json" "$clients/node/package-lock.json"
 step jars "$clients/java/pom.xml"
-step classes "$clients"/java/*.java "$tools/stamps/jars"
-step go "$tests"/groups/go/*
+step classes "$clients"/java/*.java "$tests"/transactions/java/*.java "$tools/stamps/jars"
+step go "$tests"/groups/go/* "$tests"/transactions/go/*
 step web_ui "$clients/web_ui/pom.xml"
+step programs "$tests"/programs/java/*

@@ -23,9 +23,13 @@ trial() {
 
 for round in $(seq "$rounds"); do
     trial "crashes" python tests/faults/crash.py --binary "$binary" --kills 200
+    trial "transactions that are killed" python tests/faults/transactions.py --binary "$binary" --all
+    trial "compaction that is killed" python tests/faults/compaction.py --binary "$binary" --kills 1000 --keys 500000
     trial "groups while everything fails" python tests/faults/groups.py --binary "$binary" --kills 60
     trial "groups with every client" python tests/groups/run.py --binary "$binary" --kills 10
     trial "three groups in a chain" python tests/groups/chain.py --binary "$binary"
+    trial "Kafka Streams, Connect and other programs" python tests/programs/run.py --binary "$binary" --long
+    trial "transactions" python tests/transactions/run.py --binary "$binary" --kills 30 --seconds 240
     trial "fsync before each acknowledgement" python tests/faults/fsync.py --binary "$binary" --records 1000
     trial "an attack on memory" python tests/faults/attack.py --binary "$binary" --seconds 60
     trial "the same calls to Apache Kafka and to Yagura" \
