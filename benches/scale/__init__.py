@@ -1,8 +1,9 @@
 """Costs at sizes a factor of ten apart: what a cost grows with decides how much a broker can hold."""
 
-from scale import connections, groups, idle, logs, maintenance, opening, stores, topics, writes
+from scale import compaction, connections, groups, idle, logs, maintenance, opening, stores, topics, transactions, writes
 
 ROWS = groups.ROWS + topics.ROWS + logs.ROWS + opening.ROWS + writes.ROWS + idle.ROWS + maintenance.ROWS + connections.ROWS
+ROWS += transactions.ROWS + compaction.ROWS
 
 
 def run(bench):

@@ -8,7 +8,9 @@ import measure
 
 PRODUCE, FETCH, LIST_OFFSETS, METADATA, OFFSET_COMMIT = (0, 8), (1, 12), (2, 5), (3, 5), (8, 8)
 JOIN, SYNC, CREATE_TOPICS, DELETE_RECORDS, API_VERSIONS = (11, 2), (14, 1), (19, 3), (21, 1), (18, 0)
-FLEXIBLE = {FETCH, OFFSET_COMMIT}
+PRODUCE_12, FETCH_4, INIT_PRODUCER_ID, ADD_PARTITIONS, END_TXN = (0, 12), (1, 4), (22, 1), (24, 2), (26, 5)
+ALTER_CONFIGS = (44, 0)
+FLEXIBLE = {FETCH, OFFSET_COMMIT, PRODUCE_12, END_TXN}
 ACKS_ALL = -1
 NOTHING = b"\0"  # no tags; also a compact array or string that is null
 
@@ -83,6 +85,28 @@ def check_produced(reply, topic, partitions=1):
         errors, at = struct.unpack_from(">i", reply, at)[0], at + 4
         assert errors == 0
         at += 2  # no message
+
+
+def produced_12(reply, topic, partitions=1):
+    """Fails unless every partition took its batch, by an answer to Produce 12 about one topic."""
+    at = 1 + len(compact(topic)) + len(varint(partitions + 1))
+    for _ in range(partitions):
+        partition, error = struct.unpack_from(">ih", reply, at)
+        assert error == 0, f"Produce to partition {partition}: error {error}"
+        at += 4 + 2 + 8 + 8 + 8
+        assert reply[at:at + 3] == b"\1\0\0", "no errors, no message, no tags"
+        at += 3
+
+
+def alter_config(topic, name, value):
+    """IncrementalAlterConfigs: sets one config of a topic."""
+    config = measure.string(name) + b"\0" + measure.string(value)
+    return struct.pack(">ib", 1, 2) + measure.string(topic) + struct.pack(">i", 1) + config + b"\0"
+
+
+def check_altered(reply):
+    results, error = struct.unpack_from(">ih", reply, 4)
+    assert (results, error) == (1, 0), f"IncrementalAlterConfigs: error {error}"
 
 
 def metadata(topic):
