@@ -24,7 +24,8 @@ use crate::engines::{ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError};
 
 /// Bytes that are read at a time.
 const READ_BYTES: usize = 1 << 20;
-/// How many times as long as a step took others have the store for themselves.
+/// How many times as long as a step kept the store busy others have it for themselves. They have the core as long as the work
+/// before it took.
 const REST: u32 = 3;
 /// Aborted transactions that are read at a time.
 const ABORTED_PAGE: usize = 64;
@@ -50,6 +51,7 @@ pub(super) async fn clean(broker: &Broker, partition: TopicPartition) -> Result<
         now_ms,
         delete_retention_ms: compaction.delete_retention_ms,
         stats: CleanerStats::default(),
+        rested: Instant::now(),
     };
     while let Some(left) = round.pass(dirty).await? {
         dirty = left;
@@ -82,6 +84,8 @@ struct Round<'a> {
     now_ms: i64,
     delete_retention_ms: i64,
     stats: CleanerStats,
+    /// When others last had their turn.
+    rested: Instant,
 }
 
 /// Some batches that follow each other, and what must be known of them.
@@ -270,7 +274,8 @@ impl Round<'_> {
             (self.log_start, self.is_trimmed) = (log.log_start, true);
         }
         self.steps += 1;
-        tokio::time::sleep(REST * started.elapsed()).await;
+        tokio::time::sleep(REST * started.elapsed() + (started - self.rested)).await;
+        self.rested = Instant::now();
         Ok(true)
     }
 
