@@ -11,7 +11,7 @@ use crate::client::Cluster;
 use crate::client::groups::{GroupDescription, GroupMember, ListedGroup, TopicIndex};
 
 use super::connect::Connect;
-use super::output::{self, Failure, Format};
+use super::output::{self, Failure, Format, row};
 use super::start::Start;
 
 /// List, describe, reset and delete consumer groups.
@@ -129,10 +129,6 @@ fn list_json(groups: &[ListedGroup]) -> Value {
         })
     };
     groups.iter().map(group).collect()
-}
-
-fn row<T: ToString>(cells: impl IntoIterator<Item = T>) -> Vec<String> {
-    cells.into_iter().map(|cell| cell.to_string()).collect()
 }
 
 impl Describe {

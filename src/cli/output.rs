@@ -146,6 +146,11 @@ fn rate(per_second: f64) -> String {
     }
 }
 
+/// A row of a table.
+pub(crate) fn row<T: ToString>(cells: impl IntoIterator<Item = T>) -> Vec<String> {
+    cells.into_iter().map(|cell| cell.to_string()).collect()
+}
+
 /// A table, each column as wide as its widest cell; numbers are right-aligned.
 pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);

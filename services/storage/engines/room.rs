@@ -47,7 +47,9 @@ pub(in crate::engines) fn growth(command: &Command) -> Option<ErrorCode> {
             Some(ErrorCode::KafkaStorageError)
         }
         // The marker of a partition is a record. Clients take KAFKA_STORAGE_ERROR from a coordinator for the end.
-        Command::Transaction { command, .. } if command.adds() => Some(ErrorCode::CoordinatorNotAvailable),
+        Command::Transaction { command, .. } if !command.may_end() => {
+            Some(ErrorCode::CoordinatorNotAvailable)
+        }
         Command::Check(inner) => growth(inner),
         _ => None,
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::client::transactions::{ListedTransaction, TransactionDescription, TransactionFilter};
 
 use super::connect::Connect;
-use super::output::{self, Failure, Format};
+use super::output::{self, Failure, Format, row};
 
 mod abort;
 mod hanging;
@@ -86,10 +86,6 @@ impl Txn {
             Verb::Abort(args) => args.run().await,
         }
     }
-}
-
-fn row<T: ToString>(cells: impl IntoIterator<Item = T>) -> Vec<String> {
-    cells.into_iter().map(|cell| cell.to_string()).collect()
 }
 
 /// A time in ms for people, in whole seconds if it has any.

@@ -13,8 +13,8 @@ use crate::client::groups::TopicIndex;
 use crate::client::transactions::{ActiveProducer, TransactionDescription, TransactionFilter};
 
 use super::super::connect::Connect;
-use super::super::output::{self, Failure, Format};
-use super::{lasting, row};
+use super::super::output::{self, Failure, Format, row};
+use super::lasting;
 
 /// Show which transactions are open in partitions, and so hold up readers of committed records.
 #[derive(Debug, Args)]

@@ -33,24 +33,33 @@ pub(crate) trait Listing: Sync {
 /// A document and its key.
 pub(crate) type Found<T> = (<T as DocumentKind>::Key, Arc<T>);
 
-/// The rows of a reply, and the memory for it. All documents are looked at twice: the first time to know how much is to be
-/// drawn. If they have become many more meanwhile, the client is to ask again. What there is no memory for at all is refused.
+/// The rows of a reply, and the memory for it. If it is large, all documents are looked at twice: the first time to know how
+/// much is to be drawn. If they have become many more meanwhile, the client is to ask again. What there is no memory for at all is refused.
 pub(crate) async fn rows<L: Listing>(
     broker: &Broker,
     call: &Call,
     listing: &L,
 ) -> Result<(Vec<L::Row>, Lease), ErrorCode> {
-    let (mut bytes, mut after) = (0, None);
+    let (mut bytes, mut all, mut after) = (0, Vec::new(), None);
     while let Some(rows) = page(broker, call, &mut after, listing).await? {
-        bytes += rows.iter().map(|(_, bytes)| taken(*bytes)).sum::<usize>();
+        for (row, size) in rows {
+            bytes += taken(size);
+            if bytes <= LARGE_BYTES {
+                all.push(row);
+            }
+        }
     }
+    if bytes <= LARGE_BYTES {
+        return Ok((all, Lease::default()));
+    }
+    drop(all);
     let bytes_max = broker.replies.bytes_max();
     if bytes > bytes_max {
         warn!(api = %call.header.api, bytes, bytes_max, "a list was refused, because it is larger than `reply_memory`: raise that, or have clients filter");
         return Err(ErrorCode::UnknownServerError);
     }
     let mut lease = Lease::default();
-    if bytes > LARGE_BYTES && !call.ticket.is_part() {
+    if !call.ticket.is_part() {
         call.ticket.front().await;
         lease = broker.replies.take(bytes).await;
     }

@@ -43,18 +43,20 @@ impl Committer {
     /// Loads documents from the cache or the file.
     pub(super) fn load(&self, keys: Vec<Key>, loaded: &mut Loaded) -> Result<(), StoreError> {
         for key in keys {
-            let cached = self.shared.clean.lock().document(&key);
-            let document = match cached {
-                Some(document) => document,
-                None => {
-                    let (document, bytes) = document(&self.connection, &key)?;
-                    self.shared.clean.lock().put_document(key.clone(), document.clone(), bytes);
-                    document
-                }
-            };
+            let document = self.stored(&key)?;
             loaded.documents.insert(key, document);
         }
         Ok(())
+    }
+
+    /// A document in the cache or the file, which is cached then.
+    pub(super) fn stored(&self, key: &Key) -> Result<Option<Document>, StoreError> {
+        if let Some(cached) = self.shared.clean.lock().document(key) {
+            return Ok(cached);
+        }
+        let (document, bytes) = document(&self.connection, key)?;
+        self.shared.clean.lock().put_document(key.clone(), document.clone(), bytes);
+        Ok(document)
     }
 
     /// Loads all documents of some prefixes.

@@ -10,8 +10,8 @@ use std::sync::Arc;
 use rules::commands::{Command, Outcome};
 use rules::documents::{Document, DocumentKind, TransactionDocument};
 
-use super::commit::{Committer, document};
-use super::state::{Unfolded, known_document};
+use super::commit::Committer;
+use super::state::Unfolded;
 use super::writer::AnswerTo;
 use crate::engines::Holds;
 
@@ -88,9 +88,8 @@ pub(super) fn ended_by(command: &Command, unfolded: &Unfolded, committer: &Commi
         return 0;
     }
     let key = TransactionDocument::key(id);
-    let known = known_document(unfolded, &mut committer.shared.clean.lock(), &key);
-    let found =
-        known.unwrap_or_else(|| document(&committer.connection, &key).ok().and_then(|(found, _)| found));
+    // It is cached then, for the decision.
+    let found = unfolded.document(&key).cloned().or_else(|| committer.stored(&key).ok()).flatten();
     let transaction = found.as_ref().and_then(Document::get::<TransactionDocument>);
     transaction.map_or(0, |transaction| transaction.contents.documents as usize)
 }

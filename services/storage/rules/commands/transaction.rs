@@ -73,12 +73,7 @@ impl TransactionCommand {
         }
     }
 
-    /// Whether the change adds something to a transaction.
-    pub fn adds(&self) -> bool {
-        !self.may_end()
-    }
-
-    /// Whether the change may end an open transaction, and so change all that is in it.
+    /// Whether the change may end an open transaction, and so change all that is in it. All others add something to one.
     pub fn may_end(&self) -> bool {
         match self {
             TransactionCommand::Init(_) | TransactionCommand::End(_) | TransactionCommand::Expire { .. } => {

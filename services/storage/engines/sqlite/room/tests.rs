@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
-use kernel::{ErrorCode, TopicId, TopicPartition};
+use kernel::{ErrorCode, ProducerId, TopicId, TopicPartition};
 use parking_lot::{Mutex, RwLock};
-use rules::commands::Append;
+use rules::commands::{Append, EndTransaction, ProducerIdAndEpoch, TransactionCommand};
 
 use super::*;
 use crate::engines::memory::Memory;
@@ -129,6 +129,26 @@ fn what_frees_room_goes_on_when_the_file_cannot_grow() {
     committer.room.looked = None;
     committer.tend_room();
     assert!(!committer.shared.room.is_full());
+    std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[test]
+fn on_a_full_disk_a_large_end_of_a_transaction_waits_for_room() {
+    let home = folder("ends");
+    let mut room = committer(&home.join("y.db")).room;
+    let producer = ProducerIdAndEpoch { id: ProducerId(1), epoch: 0 };
+    let end = EndTransaction { producer, commit: false, version: 2, now_ms: 0, leader_epoch: 0 };
+    let end = Command::Transaction { id: Arc::from("x"), command: TransactionCommand::End(end) };
+    for (state, ended, is_refused) in [
+        (Room::DiskFull, ENDED_MAX, false),
+        (Room::DiskFull, ENDED_MAX + 1, true),
+        (Room::AtLimit, ENDED_MAX + 1, false),
+        (Room::Left, ENDED_MAX + 1, false),
+    ] {
+        room.room = state;
+        let refused = room.admit(&end, || ended).err().map(|refused| refused.error);
+        assert_eq!(refused, is_refused.then_some(ErrorCode::CoordinatorNotAvailable), "{state:?} {ended}");
+    }
     std::fs::remove_dir_all(&home).unwrap();
 }
 
