@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use kernel::metrics::{Collect, Page};
-use kernel::panics::caught;
 use kernel::ports::{BoxFuture, TopicDirectory};
 use kernel::service::{RegisterService, Service, ServiceParts};
 use kernel::settings::{NodeLimits, Setting, SettingFault};
@@ -74,12 +73,8 @@ impl Service for Storage {
     fn open(&self) -> BoxFuture<'_, Result<(), String>> {
         let settings = self.broker.settings.clone();
         Box::pin(async move {
-            let opened = tokio::task::spawn_blocking(move || caught(|| engines::open(&settings))).await;
-            let opened = opened.map_err(|error| format!("opening the store was cut off: {error}"))?;
-            let opened = opened.map_err(|panic| {
-                format!("opening the store panicked: {panic}; this is a bug in Yagura, please report it")
-            })?;
-            self.opener.lock().opened(opened.map_err(|error| error.0)?);
+            let opened = engines::open(&settings).await.map_err(|error| error.0)?;
+            self.opener.lock().opened(opened);
             if let Err(error) = self.broker.telemetry.look(&self.broker.store).await {
                 warn!(%error, "clients are not offered to push their metrics: no subscription could be read");
             }
@@ -110,7 +105,7 @@ impl Service for Storage {
     }
 
     fn summary(&self) -> (&'static str, String) {
-        ("stores in", self.broker.settings.url.clone())
+        ("stores in", self.broker.settings.url_masked())
     }
 
     fn refresh_metrics(&self) -> BoxFuture<'_, ()> {

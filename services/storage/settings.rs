@@ -93,7 +93,7 @@ pub(crate) const REFERENCE: &[Setting] = &[
     Setting::required(
         "url",
         ValueKind::Text,
-        "The store, such as `\"sqlite://yagura.db\"`; `\"memory://\"` keeps nothing.",
+        "The store, such as `\"sqlite://yagura.db\"` or `\"postgres://kafka@db/kafka\"`; `\"memory://\"` keeps nothing.",
     ),
     Setting::new(
         "auto_create_topics",
@@ -339,15 +339,27 @@ impl Settings {
 
     /// The store's URL without its password, which any client may read.
     pub(crate) fn url_masked(&self) -> String {
-        let parts = self.url.split_once("://");
-        let parts = parts.and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)));
-        match parts {
-            Some((scheme, (login, place))) if login.contains(':') => {
+        let Some((scheme, rest)) = self.url.split_once("://") else { return self.url.clone() };
+        let (place, parameters) =
+            rest.split_once('?').map_or((rest, None), |(place, all)| (place, Some(all)));
+        let place = match place.rsplit_once('@') {
+            Some((login, host)) if login.contains(':') => {
                 let user = login.split(':').next().unwrap_or_default();
-                format!("{scheme}://{user}:***@{place}")
+                format!("{user}:***@{host}")
             }
-            _ => self.url.clone(),
-        }
+            // A password with a question mark in it.
+            None if place.contains(':') && parameters.is_some_and(|all| all.contains('@')) => {
+                return format!("{scheme}://***");
+            }
+            _ => place.to_owned(),
+        };
+        let masked = |parameter: &str| match parameter.strip_prefix("password=") {
+            Some(_) => "password=***".to_owned(),
+            None => parameter.to_owned(),
+        };
+        let parameters = parameters.map(|all| all.split('&').map(masked).collect::<Vec<_>>().join("&"));
+        let parameters = parameters.map_or_else(String::new, |all| format!("?{all}"));
+        format!("{scheme}://{place}{parameters}")
     }
 }
 
@@ -360,7 +372,11 @@ mod tests {
         let masked = |url: &str| Settings::at(url).url_masked();
         assert_eq!(masked("postgres://me:secret@db:5432/x"), "postgres://me:***@db:5432/x");
         assert_eq!(masked("postgres://me:se@cr/et@db/x"), "postgres://me:***@db/x");
-        for plain in ["memory://", "sqlite://yagura.db", "sqlite:///var/a@b.db", "postgres://me@db:5432/x"] {
+        assert_eq!(masked("postgres://me:se?cr@db/x"), "postgres://***");
+        assert_eq!(masked("postgres://db/x?password=p&schema=a"), "postgres://db/x?password=***&schema=a");
+        for plain in
+            ["memory://", "sqlite://yagura.db", "sqlite:///var/a@b?c.db", "postgres://me@db:5432/x?schema=a"]
+        {
             assert_eq!(masked(plain), plain);
         }
     }

@@ -1,17 +1,17 @@
-//! `yagura store`: backup and verification of a SQLite store's file, also while a broker has it open, and what to do if it is
-//! damaged.
+//! `yagura store`: verification of a store, also while a broker has it open; backup of a SQLite store's file, and what to do if
+//! it is damaged.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use storage::engines::sqlite;
+use storage::engines::{self, sqlite};
 
 use super::output::{self, Failure};
 
 const BAR: &str = "{msg} [{bar:40}] {percent}% {eta} left";
 
-/// Back up, verify or salvage the file of a SQLite store; only to salvage it the broker must be stopped.
+/// Verify a store; back up or salvage the file of a SQLite store. Only to salvage it the broker must be stopped.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     #[command(subcommand)]
@@ -40,11 +40,13 @@ struct Backup {
 /// Read a whole store and check that nothing in it is damaged, all records of every batch included. Exits with 1 if anything
 /// is.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  yagura store verify /backup/yagura.db")]
+#[command(
+    after_help = "Examples:\n  yagura store verify /backup/yagura.db\n  yagura store verify postgres://yagura@db/kafka"
+)]
 struct Verify {
-    /// The store's file, or its URL.
-    #[arg(value_parser = store_file)]
-    file: PathBuf,
+    /// The store's URL, or the file of a SQLite store.
+    #[arg(value_parser = store_url)]
+    store: String,
 }
 
 /// Copy what can be read of a damaged store, which no broker may have open, into a new one. The damaged one is not changed.
@@ -71,6 +73,12 @@ fn store_file(text: &str) -> Result<PathBuf, String> {
         Some(("sqlite", file)) if !file.is_empty() => Ok(PathBuf::from(file)),
         _ => Err("name the file of a SQLite store, such as yagura.db or sqlite://yagura.db".to_owned()),
     }
+}
+
+/// The URL of a store, which may be written as the file of a SQLite store.
+fn store_url(text: &str) -> Result<String, String> {
+    let url = if text.contains("://") { text.to_owned() } else { format!("sqlite://{text}") };
+    engines::find(&url).map(|_| url.clone())
 }
 
 impl Store {
@@ -104,9 +112,10 @@ impl Verify {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let report = sqlite::verify(&self.file, &mut progress);
+        let verified = async { Ok(engines::verify(&self.store, &mut progress).await) };
+        let report = output::block_on(verified);
         bar.finish_and_clear();
-        let report = report.map_err(Failure::Failed)?;
+        let report = report?.map_err(|error| Failure::Failed(error.0))?;
         output::print(&format!("{report}\n"))?;
         Ok(if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }

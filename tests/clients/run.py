@@ -27,6 +27,7 @@ import dataset
 import kafka_server
 from checking import CODECS
 from ports import free_port
+from store import store
 
 HERE = Path(__file__).resolve().parent
 TARGET = HERE.parent.parent / "target"
@@ -122,7 +123,7 @@ def yagura(binary, storage, results):
         with open(log, "wb") as out:
             process = subprocess.Popen(
                 [binary, "broker", "--listen", f"127.0.0.1:{port}", "--admin", f"127.0.0.1:{admin}",
-                 "--storage", storage or f"sqlite://{folder}/y.db"],
+                 "--storage", storage or store(f"{folder}/y.db")],
                 stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=folder, start_new_session=True)
         try:
             bootstrap = f"127.0.0.1:{port}"

@@ -145,8 +145,9 @@ def stable(b, group=None, *names, **fields):
 
 
 def empty(b, group=None):
-    """A member that has left."""
+    """A member that has left. Without an offset, either broker may delete the group at any time."""
     member = stable(b, group)
+    commit(b, member.group, shared(b), member=member)
     leave(b, member)
     return member
 
@@ -189,9 +190,11 @@ def offsets(topic, *rows, **fields):
         for row in rows]}
 
 
-def commit(b, group, topic, *rows):
-    """As one who is in no group."""
-    answer = b.prepare("OffsetCommit", COMMIT, GroupId=group, Topics=[offsets(topic, *rows or [(0, 5)])])
+def commit(b, group, topic, *rows, member=None):
+    """As one who is in no group, or as a member."""
+    of_member = {"MemberId": member.id, "GenerationIdOrMemberEpoch": member.generation} if member else {}
+    wanted = offsets(topic, *rows or [(0, 5)])
+    answer = b.prepare("OffsetCommit", COMMIT, GroupId=group, Topics=[wanted], **of_member)
     errors = {one["ErrorCode"] for one in answer["Topics"][0]["Partitions"]}
     if errors != {0}:
         raise SetupFailed(f"commit to {group}: {errors}")

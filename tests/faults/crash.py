@@ -18,6 +18,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from broker import SECONDS_MAX, Broker
+from store import store
 
 PARTITIONS = 3
 # A record may wait through every start of a broker that gets little time.
@@ -107,7 +108,8 @@ def check(load, found, idempotent):
 
 def run(binary, kills, idempotent, folder):
     topic = "idempotent" if idempotent else "plain"
-    broker = Broker(binary, f"sqlite://{folder}/{topic}.db").start()
+    url = store(f"{folder}/{topic}.db")
+    broker = Broker(binary, url).start()
     create_topic(broker.address, topic)
     load = Load(broker.address, topic, idempotent)
     for _ in range(kills):
@@ -118,7 +120,7 @@ def run(binary, kills, idempotent, folder):
     load.finish()
     repeated = check(load, read_all(broker.address, topic), idempotent)
     broker.stop()
-    verify = subprocess.run([binary, "store", "verify", f"{folder}/{topic}.db"], capture_output=True, text=True)
+    verify = subprocess.run([binary, "store", "verify", url], capture_output=True, text=True)
     assert verify.returncode == 0, f"`yagura store verify` found faults: {verify.stdout}{verify.stderr}"
     print(f"ok: {topic}: {kills} kills, {load.sent} records sent, {repeated} repeated by retries, none lost")
 

@@ -9,6 +9,7 @@ sys.path[:0] = [str(HERE.parent / "faults"), str(HERE.parent / "clients")]
 
 import kafka_server  # noqa: E402
 from broker import Broker, free_port  # noqa: E402, F401
+from store import store  # noqa: E402
 
 LOGS = HERE.parent.parent / "target/test-logs"
 # Of the consumer protocol. A client that gets no time for so long is rightly evicted, so it is long unless a test wants
@@ -23,7 +24,7 @@ bind = "{address}"
 stack = ["framing", "local"]
 [services.local]
 kind = "storage"
-url = "sqlite://{folder}/y.db"
+url = "{store}"
 group_initial_rebalance_delay = "100ms"
 group_consumer_heartbeat_interval = "500ms"
 group_consumer_session_timeout = "{session_seconds}s"
@@ -32,10 +33,11 @@ group_consumer_session_timeout = "{session_seconds}s"
 
 @contextmanager
 def yagura(binary, folder, admin="off", config=CONFIG, session_seconds=SESSION_SECONDS):
-    """A broker on SQLite, which may be killed and started again."""
+    """A broker, which may be killed and started again."""
     broker = Broker(binary, "")
     file = Path(folder, "y.toml")
-    file.write_text(config.format(address=broker.address, folder=folder, admin=admin, session_seconds=session_seconds))
+    settings = {"address": broker.address, "store": store(f"{folder}/y.db"), "admin": admin}
+    file.write_text(config.format(**settings, folder=folder, session_seconds=session_seconds))
     broker.command = [binary, "run", str(file)]
     broker.start()
     try:

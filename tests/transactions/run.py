@@ -30,7 +30,7 @@ import setting  # noqa: E402
 from checker import check  # noqa: E402
 
 SESSION_SECONDS = 6
-MEMORY = setting.CONFIG.replace("sqlite://{folder}/y.db", "memory://")
+MEMORY = setting.CONFIG.replace("{store}", "memory://")
 COPIES = [f"copy {client}" for client in copying.PROGRAMS]
 HISTORIES = ["history memory", "history sqlite", "history kills"]
 

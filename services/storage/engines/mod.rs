@@ -5,6 +5,9 @@
 //! and so are the limits that follow from it.
 
 mod dirty;
+mod gaps;
+mod gauges;
+mod health;
 pub mod memory;
 #[cfg(test)]
 mod model_cleaning;
@@ -16,11 +19,13 @@ mod model_look_ups;
 mod model_tests;
 #[cfg(test)]
 mod model_transactions;
+pub mod postgres;
 mod resident;
 mod retention;
 mod room;
 mod searched;
 pub mod sqlite;
+mod verified;
 mod watch;
 
 use std::fmt;
@@ -30,6 +35,7 @@ use bytes::Bytes;
 use kernel::TopicPartition;
 use kernel::budget::Lease;
 use kernel::metrics::Page;
+use kernel::panics::caught;
 use kernel::ports::BoxFuture;
 use kernel::records_later::RecordsLater;
 use rules::commands::{Command, Outcome};
@@ -40,6 +46,7 @@ pub use dirty::DirtyLook;
 pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
 pub use room::WhyFull;
+pub use verified::VerifyReport;
 pub use watch::{Subject, Watch, Watchers};
 
 /// An engine over an open store, or why it cannot be opened.
@@ -47,21 +54,38 @@ pub type OpenedEngine = Result<Arc<dyn Engine>, StoreError>;
 
 /// How a store's URL selects its engine.
 pub struct EngineKind {
-    /// The part before `://`.
-    scheme: &'static str,
+    /// The part before `://`; some engines have two names.
+    schemes: &'static [&'static str],
     /// The form of a URL, for errors and the reference.
     form: &'static str,
     /// What tells the store from others, if two services must not share it, because each would assume that it is the
     /// only one. The text is the part after `://`.
     pub(crate) holds: fn(&str) -> Option<String>,
-    /// Whether the part after `://` is valid.
-    accepts: fn(&str) -> bool,
-    /// Opens the store; the text is the part after `://`. It may block.
-    open: fn(&str, &Settings) -> OpenedEngine,
+    /// Checks the part after `://`.
+    check: fn(&str) -> Result<(), UrlFault>,
+    /// Opens the store; the text is the part after `://`.
+    open: fn(&str, &Settings) -> Pending<Arc<dyn Engine>>,
+    /// Checks a store's consistency; `None` for an engine that keeps nothing.
+    verify: Option<VerifyStore>,
+}
+
+/// Checks the store at a place, the part of its URL after `://`. The second gets what is done of how much.
+type VerifyStore =
+    for<'a> fn(&'a str, &'a mut Progress<'a>) -> BoxFuture<'a, Result<VerifyReport, StoreError>>;
+
+/// Gets how much is done, and of how much.
+pub type Progress<'a> = dyn FnMut(u64, u64) + Send + 'a;
+
+/// What is wrong with a URL.
+enum UrlFault {
+    /// It does not have the form of its engine.
+    Form,
+    /// This, as a sentence.
+    Says(String),
 }
 
 /// All engines. A new engine is a folder and a line here.
-static ENGINES: [&EngineKind; 2] = [&sqlite::KIND, &memory::KIND];
+static ENGINES: [&EngineKind; 3] = [&sqlite::KIND, &postgres::KIND, &memory::KIND];
 
 /// The engine of a store's URL, and the part after `://`.
 ///
@@ -69,23 +93,56 @@ static ENGINES: [&EngineKind; 2] = [&sqlite::KIND, &memory::KIND];
 /// A sentence with the valid forms of a URL.
 pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
     let parts = url.split_once("://");
-    let kind = parts.and_then(|(scheme, _)| ENGINES.iter().find(|kind| kind.scheme == scheme));
-    match (kind, parts) {
-        (Some(kind), Some((_, place))) if (kind.accepts)(place) => Ok((kind, place)),
-        _ => {
+    let kind = parts.and_then(|(scheme, _)| ENGINES.iter().find(|kind| kind.schemes.contains(&scheme)));
+    let checked = kind.zip(parts).ok_or(UrlFault::Form).and_then(|(kind, (_, place))| {
+        (kind.check)(place)?;
+        Ok((*kind, place))
+    });
+    checked.map_err(|fault| match fault {
+        UrlFault::Form => {
             let forms: Vec<&str> = ENGINES.iter().map(|kind| kind.form).collect();
-            Err(format!("{url:?} is not a store: write {}", forms.join(" or ")))
+            format!("{url:?} is not a store: write {}", forms.join(" or "))
         }
-    }
+        // Without the URL, which may have a password in it.
+        UrlFault::Says(what) => format!("the store's URL cannot be used: {what}"),
+    })
 }
 
-/// Opens the store in the settings. It may block on a disk.
+/// Opens the store in the settings.
 ///
 /// # Errors
 /// A sentence with the cause and the remedy.
-pub fn open(settings: &Settings) -> OpenedEngine {
+pub async fn open(settings: &Settings) -> OpenedEngine {
     let (kind, place) = find(&settings.url).map_err(StoreError)?;
-    (kind.open)(place, settings)
+    (kind.open)(place, settings).await
+}
+
+/// Checks the consistency of a store.
+///
+/// # Errors
+/// It cannot be read, as a sentence.
+pub async fn verify<'a>(url: &'a str, progress: &'a mut Progress<'a>) -> Result<VerifyReport, StoreError> {
+    let (kind, place) = find(url).map_err(StoreError)?;
+    match kind.verify {
+        Some(verify) => verify(place, progress).await,
+        None => Err(StoreError(format!("{url} keeps nothing that could be checked"))),
+    }
+}
+
+/// Opens a store whose engine blocks on a disk.
+fn open_blocking<E: Engine + 'static>(
+    open: impl FnOnce() -> Result<E, StoreError> + Send + 'static,
+) -> Pending<Arc<dyn Engine>> {
+    Box::pin(async move {
+        let opened = tokio::task::spawn_blocking(move || caught(open)).await;
+        let opened = opened.map_err(|error| StoreError(format!("opening the store was cut off: {error}")))?;
+        let opened = opened.map_err(|panic| {
+            StoreError(format!(
+                "opening the store panicked: {panic}; this is a bug in Yagura, please report it"
+            ))
+        })?;
+        Ok(Arc::new(opened?) as Arc<dyn Engine>)
+    })
 }
 
 /// The store failed: nothing is known to have changed. Clients get KAFKA_STORAGE_ERROR, which they retry.

@@ -1,6 +1,7 @@
 //! Tests every engine against the memory engine: the same commands give the same outcomes and reads.
 
 use std::collections::BTreeMap;
+use std::future::ready;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,9 +24,11 @@ use super::memory::Memory;
 use super::model_cleaning::clean;
 use super::model_groups::GROUPS;
 use super::model_transactions::same_committed;
-use super::sqlite::{Sqlite, verify};
+use super::postgres::{self, Postgres};
+use super::sqlite::{self, Sqlite};
 use super::{
-    Engine, Isolation, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits, RetentionLook,
+    Engine, Isolation, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest, RetentionLimits,
+    RetentionLook, StoreError,
 };
 
 /// Topic names; one of them is invalid.
@@ -332,12 +335,16 @@ async fn same_scans(model: &Memory, engine: &dyn Engine, prefix: &Prefix, limit:
 }
 
 /// An engine that must do what the memory engine does.
-struct Tested {
-    name: &'static str,
-    /// Opens a store in an empty folder, or again.
-    open: fn(&Path) -> Arc<dyn Engine>,
+pub(super) struct Tested {
+    pub(super) name: &'static str,
+    /// How many random runs it gets, unless YAGURA_MODEL_SEEDS says so.
+    seeds: u64,
+    /// Where a new store is to be, given an empty folder; `None` if the engine cannot be tested here.
+    pub(super) place: fn(&Path) -> Option<String>,
+    /// Opens a store, or opens it again.
+    pub(super) open: fn(&str) -> Pending<Arc<dyn Engine>>,
     /// Checks a closed store.
-    verify: fn(&Path) -> Vec<String>,
+    pub(super) verify: fn(&str) -> Pending<Vec<String>>,
 }
 
 /// Settings under which a test of some hundred commands meets every bound.
@@ -352,18 +359,47 @@ pub(super) fn small_settings() -> Settings {
     }
 }
 
-/// Every engine but memory. A new one is a line here.
-const TESTED: [Tested; 1] = [Tested {
-    name: "sqlite",
-    open: |folder| Arc::new(Sqlite::open(&folder.join("y.db"), &small_settings()).unwrap()),
-    verify: |folder| verify(&folder.join("y.db"), &mut |_, _| {}).unwrap().faults,
-}];
+/// Every engine but memory.
+pub(super) const TESTED: [Tested; 2] = [SQLITE, POSTGRES];
 
-async fn run(tested: &Tested, seed: u64, folder: &Path) {
+const SQLITE: Tested = Tested {
+    name: "sqlite",
+    seeds: 30,
+    place: |folder| folder.join("y.db").to_str().map(str::to_owned),
+    open: |file| {
+        let opened = Sqlite::open(Path::new(file), &small_settings());
+        Box::pin(ready(opened.map(|engine| Arc::new(engine) as Arc<dyn Engine>)))
+    },
+    verify: |file| {
+        Box::pin(ready(
+            sqlite::verify(Path::new(file), &mut |_, _| {}).map(|report| report.faults).map_err(StoreError),
+        ))
+    },
+};
+
+const POSTGRES: Tested = Tested {
+    name: "postgres",
+    // Each step is some round trips.
+    seeds: 6,
+    place: |_| postgres::testing::new_store(),
+    open: |place| {
+        let place = place.to_owned();
+        Box::pin(async move {
+            let engine = Postgres::open(&place, &small_settings()).await?;
+            Ok(Arc::new(engine) as Arc<dyn Engine>)
+        })
+    },
+    verify: |place| {
+        let place = place.to_owned();
+        Box::pin(async move { Ok(postgres::verify(&place, &mut |_, _| {}).await?.faults) })
+    },
+};
+
+async fn run(tested: &Tested, seed: u64, place: &str) {
     let mut dice = Dice::seeded(seed);
     let mut ids = first_ids();
     let model = Memory::new();
-    let mut engine = (tested.open)(folder);
+    let mut engine = (tested.open)(place).await.unwrap();
     for step in 0..120 {
         let context = format!("{}, seed {seed}, step {step}", tested.name);
         let mut commands = Vec::new();
@@ -390,19 +426,19 @@ async fn run(tested: &Tested, seed: u64, folder: &Path) {
         if dice.roll(25) == 0 {
             engine.close().await.unwrap();
             drop(engine);
-            engine = (tested.open)(folder);
+            engine = (tested.open)(place).await.unwrap();
         }
         same_everything(&model, &*engine, &mut dice, &ids, &context).await;
     }
     engine.close().await.unwrap();
-    assert_eq!((tested.verify)(folder), Vec::<String>::new(), "seed {seed}");
+    assert_eq!((tested.verify)(place).await.unwrap(), Vec::<String>::new(), "seed {seed}");
 }
 
 /// A few long logs, whose look-ups need all levels of an index, against the plain search of the model.
-async fn run_long(tested: &Tested, seed: u64, folder: &Path) {
+async fn run_long(tested: &Tested, seed: u64, place: &str) {
     let mut dice = Dice::seeded(seed);
     let model = Memory::new();
-    let mut engine = (tested.open)(folder);
+    let mut engine = (tested.open)(place).await.unwrap();
     let id = TopicId(Uuid::from_u128(9));
     let create =
         Command::CreateTopic { name: Arc::from("long"), id, partitions: 2, configs: BTreeMap::new() };
@@ -424,13 +460,13 @@ async fn run_long(tested: &Tested, seed: u64, folder: &Path) {
         if dice.roll(20) == 0 {
             engine.close().await.unwrap();
             drop(engine);
-            assert_eq!((tested.verify)(folder), Vec::<String>::new(), "{context}");
-            engine = (tested.open)(folder);
+            assert_eq!((tested.verify)(place).await.unwrap(), Vec::<String>::new(), "{context}");
+            engine = (tested.open)(place).await.unwrap();
         }
         same_look_ups(&model, &*engine, &mut dice, id, &context).await;
     }
     engine.close().await.unwrap();
-    assert_eq!((tested.verify)(folder), Vec::<String>::new(), "seed {seed}");
+    assert_eq!((tested.verify)(place).await.unwrap(), Vec::<String>::new(), "seed {seed}");
 }
 
 /// Looks at what retention would do, and has it do so now and then.
@@ -500,15 +536,17 @@ async fn every_engine_does_what_memory_does() {
     let all = std::env::temp_dir().join(format!("yagura-model-{}", std::process::id()));
     // A run that failed may have left one of the same number.
     let _ = std::fs::remove_dir_all(&all);
-    let seeds = std::env::var("YAGURA_MODEL_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(30);
+    let seeds: Option<u64> = std::env::var("YAGURA_MODEL_SEEDS").ok().and_then(|text| text.parse().ok());
     for tested in &TESTED {
-        for seed in 1..=seeds {
+        for seed in 1..=seeds.unwrap_or(tested.seeds) {
             let folder = all.join(tested.name).join(seed.to_string());
             std::fs::create_dir_all(&folder).unwrap();
-            run(tested, seed, &folder).await;
+            let Some(place) = (tested.place)(&folder) else { break };
+            run(tested, seed, &place).await;
             let folder = folder.join("long");
             std::fs::create_dir_all(&folder).unwrap();
-            run_long(tested, seed, &folder).await;
+            let Some(place) = (tested.place)(&folder) else { break };
+            run_long(tested, seed, &place).await;
         }
     }
     std::fs::remove_dir_all(&all).unwrap();

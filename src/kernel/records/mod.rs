@@ -308,5 +308,15 @@ pub fn settle(batch: &mut [u8], header: &StoredHeader) {
     }
 }
 
+/// The same for a batch that is not copied if it need not be: its beginning, with the header as it is stored, and the rest.
+pub fn settled(batch: &Bytes, header: &StoredHeader) -> [Bytes; 2] {
+    let (attributes, max_timestamp) = (header.attributes.to_be_bytes(), header.max_timestamp.to_be_bytes());
+    let is_covered_by_crc = batch[21..23] != attributes || batch[35..43] != max_timestamp;
+    let copied = if is_covered_by_crc { batch.len() } else { HEADER_BYTES };
+    let mut head = batch[..copied].to_vec();
+    settle(&mut head, header);
+    [head.into(), batch.slice(copied..)]
+}
+
 #[cfg(test)]
 mod tests;

@@ -27,18 +27,19 @@ use super::resident::{
 use super::room::{AT_LIMIT, RoomStatus, WhyFull, is_over, refuse_growth, why_at_limit};
 use super::{
     DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest,
-    RetentionLimits, RetentionLook, RetentionOutcome, StoreError, Subject, Watch, Watchers,
+    RetentionLimits, RetentionLook, RetentionOutcome, StoreError, Subject, UrlFault, Watch, Watchers,
 };
 use later::Deleted;
 use log::Log;
 
 /// `memory://`
 pub(super) static KIND: EngineKind = EngineKind {
-    scheme: "memory",
+    schemes: &["memory"],
     form: "\"memory://\"",
     holds: |_| None,
-    accepts: str::is_empty,
-    open: |_, settings| Ok(Arc::new(Memory::limited(settings.store_bytes_max))),
+    check: |place| if place.is_empty() { Ok(()) } else { Err(UrlFault::Form) },
+    open: |_, settings| ready(Arc::new(Memory::limited(settings.store_bytes_max))),
+    verify: None,
 };
 
 /// Keeps everything in memory until the process ends.

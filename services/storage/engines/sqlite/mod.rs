@@ -24,10 +24,8 @@ mod damage;
 mod damage_tests;
 mod fold;
 mod foreign;
-mod gaps;
 mod garbage;
 mod gauges;
-mod health;
 mod index;
 mod journal;
 mod lane;
@@ -62,10 +60,9 @@ mod turns;
 mod verify;
 mod verify_log;
 mod verify_numbers;
-mod verify_transactions;
 mod writer;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
@@ -82,20 +79,21 @@ use tokio::sync::watch;
 
 pub use backup::{BackupReport, backup};
 pub use salvage::{SalvageReport, salvage};
-pub use verify::{VerifyReport, verify};
+pub use verify::verify;
 
+use super::gauges::gather;
+use super::health::Health;
 use super::resident::{CommitStats, Gauges, ReadBudget, outcome_without_log};
 use super::room::{RoomStatus, WhyFull};
 use super::{
     DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec,
-    RetentionLimits, RetentionOutcome, StoreError, Subject, Watch, Watchers,
+    RetentionLimits, RetentionOutcome, StoreError, Subject, UrlFault, Watch, Watchers, open_blocking,
 };
 use crate::settings::Settings;
 use batches::read_memory;
 use cleanings::Cleanings;
 use commit::Committer;
 use damage::{Damage, Part};
-use health::Health;
 use lock::StoreLock;
 use maintain::Maintenance;
 use reader::Readers;
@@ -117,11 +115,17 @@ pub(crate) fn journal_changes(changes: &[u8], batches: &bytes::Bytes) -> Option<
 
 /// `sqlite://FILE`
 pub(super) static KIND: EngineKind = EngineKind {
-    scheme: "sqlite",
+    schemes: &["sqlite"],
     form: "\"sqlite://FILE\" (such as sqlite://yagura.db or sqlite:///var/lib/yagura.db)",
     holds: |file| Some(lock::identity(Path::new(file))),
-    accepts: |file| !file.is_empty(),
-    open: |file, settings| Ok(Arc::new(Sqlite::open(Path::new(file), settings)?)),
+    check: |file| if file.is_empty() { Err(UrlFault::Form) } else { Ok(()) },
+    open: |file, settings| {
+        let (path, settings) = (PathBuf::from(file), settings.clone());
+        open_blocking(move || Sqlite::open(&path, &settings))
+    },
+    verify: Some(|file, progress| {
+        Box::pin(async move { verify(Path::new(file), progress).map_err(StoreError) })
+    }),
 };
 
 /// State shared by the threads of this engine.
@@ -305,7 +309,7 @@ impl Engine for Sqlite {
     }
 
     fn gauges(&self) -> Pending<Gauges> {
-        Box::pin(gauges::gather(self.readers.clone()))
+        Box::pin(gather(self.readers.clone()))
     }
 
     fn failed(&self) -> BoxFuture<'static, StoreError> {

@@ -9,13 +9,13 @@ use rules::documents::{DocumentKind, PartitionDocument};
 use rusqlite::{Connection, params};
 
 use super::around::{Batches, ReadBatch};
-use super::gaps::{as_gap, check_stored, gap};
 use super::index::{Span, block_of};
 use super::logs::{Log, LogChange};
 use super::salvage::{Salvage, writing};
 use super::salvage_source::Source;
 use super::schema::{OFFSET_MAX, failed, pack, rows_of};
 use crate::engines::StoreError;
+use crate::engines::gaps::{as_gap, check_stored, gap};
 use crate::engines::resident::Times;
 
 /// Entries of a log that are kept in memory before they become blocks.

@@ -106,8 +106,8 @@ impl KnownTransactions {
 
 #[cfg(test)]
 mod tests {
-    use super::super::verify_transactions::tests::{AT, faults, open_key, sound};
     use super::*;
+    use crate::engines::verified::transactions::tests::{AT, faults, open_key, sound};
 
     fn known(all: &[(Key, Document)]) -> KnownTransactions {
         let mut known = KnownTransactions::default();

@@ -15,13 +15,13 @@ use rules::commands::{Append, Applied, Clean, CleanedBatch, CleanedRun, Command,
 use rules::documents::{AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument};
 use rusqlite::{Connection, params};
 
-use super::gaps::gap;
 use super::index::{Span as BatchSpan, pack_entries, unpack_entries};
 use super::logs::Log;
 use super::open::connect;
 use super::schema::{APPLICATION_ID, FORMAT, offset_of, pack};
 use super::writer::{Job, ask};
 use super::{Sqlite, verify};
+use crate::engines::gaps::gap;
 use crate::engines::memory::Memory;
 use crate::engines::model_cleaning::clean;
 use crate::engines::model_tests::{Dice, first_ids, same_everything, small_settings};

@@ -1,15 +1,10 @@
 //! Reads a whole store and checks its consistency.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fmt;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::Arc;
 
 use kernel::TopicId;
-use rules::documents::{
-    Document, DocumentKind, Due, DueComplete, DueSubject, Key, PartitionDocument, TopicDocument, TopicName,
-    read,
-};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, TopicDocument, read};
 use rusqlite::Connection;
 
 use super::logs::Log;
@@ -21,44 +16,8 @@ use super::schema::{VERIFY_ADVICE, failed, is_damage};
 use super::state::Unfolded;
 use super::verify_log::verify_log;
 use super::verify_numbers::verify_numbers;
-use super::verify_transactions::verify_transactions;
 use crate::engines::StoreError;
-
-/// What was read, and the faults found.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct VerifyReport {
-    /// Documents.
-    pub documents: u64,
-    /// Record batches.
-    pub batches: u64,
-    /// Records in them.
-    pub records: u64,
-    /// Bytes of batches.
-    pub bytes: u64,
-    /// A sentence per fault; empty if the store is sound.
-    pub faults: Vec<String>,
-    /// How many more there are than are listed.
-    pub faults_unlisted: u64,
-}
-
-impl fmt::Display for VerifyReport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, batches, records, bytes, faults, faults_unlisted } = self;
-        write!(f, "{documents} documents, {batches} batches, {records} records, {bytes} bytes: ")?;
-        if faults.is_empty() {
-            return f.write_str("all is well, and every batch was opened");
-        }
-        write!(f, "{} fault(s)", faults.len() as u64 + faults_unlisted)?;
-        faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))?;
-        if *faults_unlisted > 0 {
-            write!(f, "\n  and {faults_unlisted} more")?;
-        }
-        Ok(())
-    }
-}
-
-/// Limit on listed faults; a badly damaged file would list every row.
-const FAULTS_MAX: usize = 100;
+use crate::engines::verified::{VerifyReport, verify_documents};
 
 /// Checks SQLite's own structure, every batch's CRC and records, that offsets are dense, that the index says of each batch what it is,
 /// that documents match the logs and each other, and that retention will find them. `progress` gets the rows done and the total.
@@ -97,8 +56,7 @@ fn run(connection: &Connection, progress: &mut dyn FnMut(u64, u64)) -> Result<Ve
         None => Default::default(),
     };
     let all = documents(connection, &unfolded, &mut report).map_err(reading)?;
-    verify_due(&all, &mut report);
-    verify_transactions(&all, &mut report);
+    verify_documents(&all, &mut report);
     let total = connection.query_row("SELECT count(*) FROM batches", [], |row| row.get::<_, i64>(0));
     let total = total.unwrap_or(0) as u64;
     let partitions = partitions(connection, &all, &unfolded, &mut report);
@@ -126,16 +84,6 @@ fn verify_structure(connection: &Connection, report: &mut VerifyReport) -> rusql
         }
     }
     Ok(())
-}
-
-impl VerifyReport {
-    pub(super) fn fault(&mut self, fault: String) {
-        if self.faults.len() < FAULTS_MAX {
-            self.faults.push(fault);
-        } else {
-            self.faults_unlisted += 1;
-        }
-    }
 }
 
 /// A partition according to its document and log.
@@ -168,12 +116,6 @@ fn documents(
     let before = all.len();
     all.extend(changed.filter_map(|(key, document)| Some((key.clone(), document.clone()?))));
     report.documents += (all.len() - before) as u64;
-    for topic in all.values().filter_map(Document::get::<TopicDocument>) {
-        let partitions = topic.all_partitions().map(|at| PartitionDocument::key(&at));
-        for key in partitions.chain([TopicName::key(&topic.id)]).filter(|key| !all.contains_key(key)) {
-            report.fault(format!("topic {} has no document {key}", topic.name));
-        }
-    }
     Ok(all)
 }
 
@@ -201,25 +143,6 @@ fn documents_from(
         *from = behind(&key);
     }
     Ok(())
-}
-
-/// Checks that each log that has records, and a limit on their age, is in the due index.
-fn verify_due(all: &HashMap<Key, Document>, report: &mut VerifyReport) {
-    if !all.contains_key(&DueComplete::key(&())) {
-        return;
-    }
-    let due: HashSet<DueSubject> = all.keys().filter_map(|key| Some(Due::parse_key(key)?.subject)).collect();
-    let topics = all.values().filter_map(Document::get::<TopicDocument>);
-    let limited = topics.filter(|topic| topic.effective().retention_ms.is_some());
-    for topic in limited.filter(|topic| !due.contains(&DueSubject::Topic(Arc::clone(&topic.name)))) {
-        for at in topic.all_partitions().filter(|at| !due.contains(&DueSubject::Partition(*at))) {
-            let key = PartitionDocument::key(&at);
-            let log = all.get(&key).and_then(Document::get::<PartitionDocument>);
-            if log.is_some_and(|log| !log.is_empty()) {
-                report.fault(format!("{key} has records, and nothing says when they expire"));
-            }
-        }
-    }
 }
 
 /// The partitions by number.

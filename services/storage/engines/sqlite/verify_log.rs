@@ -9,11 +9,12 @@ use kernel::records::{Batch, NO_TIMESTAMP};
 use rusqlite::{Connection, params};
 
 use super::around::{Batches, ReadBatch};
-use super::gaps::{as_gap, check_stored};
 use super::index::{Span, joined, spans, unpack_entries};
 use super::schema::{OFFSET_MAX, offset_of, pack, rows_of};
-use super::verify::{Partition, VerifyReport};
+use super::verify::Partition;
+use crate::engines::gaps::{as_gap, check_stored};
 use crate::engines::resident::Times;
+use crate::engines::verified::VerifyReport;
 
 /// Checks a log. `progress` gets the batches that were read so far.
 pub(super) fn verify_log(

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rusqlite::{Connection, params};
 
 use super::schema::{WHOLE_LOG, number_of, rows_of};
-use super::verify::{Partition, VerifyReport};
+use super::verify::Partition;
+use crate::engines::verified::VerifyReport;
 
 /// Checks numbers, garbage and the journal's counter. `last_seq` is the last row of the journal.
 pub(super) fn verify_numbers(

@@ -11,6 +11,7 @@ use parking_lot::{Mutex, RwLock};
 use rules::commands::{Append, EndTransaction, ProducerIdAndEpoch, TransactionCommand};
 
 use super::*;
+use crate::engines::health::Health;
 use crate::engines::memory::Memory;
 use crate::engines::model_tests::small_settings;
 use crate::engines::resident::CommitStats;
@@ -19,7 +20,6 @@ use crate::engines::sqlite::cleanings::Cleanings;
 use crate::engines::sqlite::damage::Damage;
 use crate::engines::sqlite::fold::Fold;
 use crate::engines::sqlite::garbage::OLDEST;
-use crate::engines::sqlite::health::Health;
 use crate::engines::sqlite::open::open;
 use crate::engines::sqlite::parked::Parked;
 use crate::engines::sqlite::state::Clean;

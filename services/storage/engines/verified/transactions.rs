@@ -10,7 +10,7 @@ use rules::documents::{
     TransactionDueKey, TransactionGroup, TransactionOffset, TransactionOffsetKey, TransactionPartition,
 };
 
-use super::verify::VerifyReport;
+use super::VerifyReport;
 
 /// Checks that the last stable offset of each partition is that of its open transactions, that their producers know of them,
 /// and that transactional ids will be looked at.
@@ -100,7 +100,7 @@ fn verify_contents(all: &HashMap<Key, Document>, report: &mut VerifyReport) {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::engines) mod tests {
     use kernel::{ProducerId, TopicId};
     use rules::documents::{
         Contents, OffsetDocument, ProducedBatch, TransactionGroupKey, TransactionPartitionKey,
@@ -110,12 +110,12 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub(in crate::engines::sqlite) const AT: TopicPartition =
+    pub(in crate::engines) const AT: TopicPartition =
         TopicPartition { topic: TopicId(Uuid::from_u128(1)), partition: 0 };
     const ID: ProducerId = ProducerId(7);
 
     /// The documents of a transaction that is open, and of one that was aborted.
-    pub(in crate::engines::sqlite) fn sound() -> HashMap<Key, Document> {
+    pub(in crate::engines) fn sound() -> HashMap<Key, Document> {
         let log = PartitionDocument {
             log_start: 0,
             end: 9,
@@ -208,7 +208,7 @@ pub(super) mod tests {
         Document::new::<AbortedTransaction>(AbortedTransaction { first_offset: 2, last_stable: 5 })
     }
 
-    pub(in crate::engines::sqlite) fn open_key() -> LogTransactionKey {
+    pub(in crate::engines) fn open_key() -> LogTransactionKey {
         LogTransactionKey { partition: AT, offset: 5, producer: ID }
     }
 
@@ -216,7 +216,7 @@ pub(super) mod tests {
         TransactionDueKey { at_ms: 1_000, transaction: Arc::from("x") }
     }
 
-    pub(in crate::engines::sqlite) fn faults(all: &HashMap<Key, Document>) -> usize {
+    pub(in crate::engines) fn faults(all: &HashMap<Key, Document>) -> usize {
         let mut report = VerifyReport::default();
         verify_transactions(all, &mut report);
         report.faults.len()

@@ -3,10 +3,10 @@
 use kernel::ports::BoxFuture;
 use tokio::sync::watch;
 
-use crate::engines::StoreError;
+use super::StoreError;
 
 /// Why the engine cannot go on, if it cannot. Nothing mends that but another start.
-pub(super) struct Health(watch::Sender<Option<StoreError>>);
+pub(in crate::engines) struct Health(watch::Sender<Option<StoreError>>);
 
 impl Default for Health {
     fn default() -> Self {
@@ -16,7 +16,7 @@ impl Default for Health {
 
 impl Health {
     /// The engine cannot go on; the first reason counts.
-    pub(super) fn fail(&self, why: StoreError) {
+    pub(in crate::engines) fn fail(&self, why: StoreError) {
         self.0.send_if_modified(|first| {
             let is_first = first.is_none();
             if is_first {
@@ -27,12 +27,12 @@ impl Health {
     }
 
     /// Why the engine cannot go on.
-    pub(super) fn failure(&self) -> Option<StoreError> {
+    pub(in crate::engines) fn failure(&self) -> Option<StoreError> {
         self.0.borrow().clone()
     }
 
     /// Resolves once the engine cannot go on.
-    pub(super) fn failed(&self) -> BoxFuture<'static, StoreError> {
+    pub(in crate::engines) fn failed(&self) -> BoxFuture<'static, StoreError> {
         let mut receiver = self.0.subscribe();
         Box::pin(async move {
             let failure = receiver.wait_for(Option::is_some).await.ok().and_then(|failure| failure.clone());

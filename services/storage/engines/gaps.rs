@@ -8,10 +8,10 @@ use std::ops::ControlFlow;
 use bytes::Bytes;
 use kernel::records::{Batch, HEADER_BYTES, NO_TIMESTAMP};
 
-pub(super) use crate::compaction::gap;
+pub(in crate::engines) use crate::compaction::gap;
 
 /// The batch, if it is one without records.
-pub(super) fn as_gap(data: &Bytes) -> Option<Batch> {
+pub(in crate::engines) fn as_gap(data: &Bytes) -> Option<Batch> {
     let is_empty = |batch: &Batch| batch.bytes().len() == data.len() && batch.record_count() == 0;
     let is_sound = |batch: &Batch| batch.crc_fits() && batch.last_offset_delta() >= 0;
     let mut rest = data.clone();
@@ -24,7 +24,7 @@ pub(super) fn as_gap(data: &Bytes) -> Option<Batch> {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn check_stored(data: &Bytes) -> Result<(Batch, bool), String> {
+pub(in crate::engines) fn check_stored(data: &Bytes) -> Result<(Batch, bool), String> {
     let mut rest = data.clone();
     let cleaned = Batch::split_first(&mut rest).filter(|batch| {
         let is_whole = batch.bytes().len() == data.len() && data.get(16) == Some(&2);

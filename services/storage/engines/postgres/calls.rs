@@ -1,0 +1,216 @@
+//! Calls that wait to be committed, and which of them are committed together.
+//!
+//! Calls that share a lock are committed in the order in which they came; all others side by side, each batch on a connection
+//! of its own. A call whose locks somebody else holds steps aside, with those that share one with it, and waits alone.
+
+use std::collections::{BTreeSet, HashSet, VecDeque};
+
+use parking_lot::Mutex;
+use rules::commands::{Command, Outcome};
+use rules::documents::{Key, Prefix};
+use rules::{Documents, Lookup, WorkingSet, needs};
+use tokio::sync::{Notify, oneshot};
+
+use super::locks::{Lock, Wait};
+use crate::engines::{Holds, StoreError};
+
+/// Calls that are looked at for one batch: those behind wait until some of these are done.
+const LOOKED_AT_MAX: usize = 4_096;
+/// Commands of a batch.
+const COMMANDS_MAX: usize = 4_096;
+
+/// The channel for an answer.
+pub(super) type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// The commands of one call.
+pub(super) struct Call {
+    pub(super) commands: Vec<Command>,
+    pub(super) holds: Holds,
+    pub(super) answer: AnswerTo<Vec<Outcome>>,
+    /// The documents that they are known to need.
+    pub(super) keys: Vec<Key>,
+    /// What is locked for them.
+    pub(super) locks: BTreeSet<Lock>,
+    /// Whether it waits for a lock that somebody else holds.
+    pub(super) wait: Wait,
+    bytes: usize,
+}
+
+/// Nothing is loaded.
+struct Nothing;
+
+impl Documents for Nothing {
+    fn lookup(&self, _: &Key) -> Lookup<'_> {
+        Lookup::Unknown
+    }
+
+    fn keys(&self, _: &Prefix) -> Option<Vec<Key>> {
+        None
+    }
+
+    fn first(&self, _: &Prefix, _: usize) -> Option<Vec<Key>> {
+        None
+    }
+}
+
+impl Call {
+    pub(super) fn new(commands: Vec<Command>, holds: Holds, answer: AnswerTo<Vec<Outcome>>) -> Self {
+        let set = WorkingSet::new(&Nothing);
+        let missing = commands.iter().filter_map(|command| needs(command, &set).into_missing());
+        let keys: Vec<Key> = missing.flat_map(|missing| missing.keys).collect();
+        let locks = keys.iter().filter_map(Lock::of).collect();
+        let bytes = commands.iter().map(Command::bytes).sum();
+        Self { commands, holds, answer, keys, locks, wait: Wait::No, bytes }
+    }
+
+    fn shares(&self, locks: &HashSet<Lock>) -> bool {
+        self.locks.iter().any(|lock| locks.contains(lock))
+    }
+
+    /// Answers, after the memory that it holds was given back: calls that wait for memory go on first.
+    pub(super) fn answer(self, result: Result<Vec<Outcome>, StoreError>) {
+        let Self { commands, holds, answer, .. } = self;
+        drop((commands, holds));
+        // Sending fails if the client has disconnected.
+        let _ = answer.send(result);
+    }
+}
+
+/// The calls that wait.
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Call>,
+    /// The locks of the calls that are being committed.
+    busy: HashSet<Lock>,
+    is_closed: bool,
+}
+
+/// Calls that are committed together.
+pub(super) struct Batch {
+    pub(super) calls: Vec<Call>,
+    locks: Vec<Lock>,
+}
+
+impl Queue {
+    /// Adds a call after all others.
+    pub(super) fn push(&self, call: Call) {
+        let mut state = self.state.lock();
+        if state.is_closed {
+            drop(state);
+            return call.answer(Err(closed()));
+        }
+        state.waiting.push_back(call);
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// The next calls to be committed, up to so many bytes; `None` once the queue is closed and empty.
+    pub(super) async fn next(&self, bytes_max: usize) -> Option<Batch> {
+        loop {
+            let changed = self.changed.notified();
+            match self.try_next(bytes_max) {
+                Next::Batch(batch) => return Some(batch),
+                Next::Closed => return None,
+                Next::Nothing => changed.await,
+            }
+        }
+    }
+
+    fn try_next(&self, bytes_max: usize) -> Next {
+        let mut state = self.state.lock();
+        let batch = state.take(bytes_max);
+        let is_empty = state.waiting.is_empty();
+        let is_closed = state.is_closed && is_empty;
+        drop(state);
+        let next = match batch {
+            // Some of those that wait may be committed beside this batch.
+            Some(batch) if is_empty => return Next::Batch(batch),
+            Some(batch) => Next::Batch(batch),
+            None if is_closed => Next::Closed,
+            None => return Next::Nothing,
+        };
+        self.changed.notify_one();
+        next
+    }
+
+    /// Ends a batch. Some of its calls are put back, before all that wait.
+    pub(super) fn done(&self, locks: &[Lock], put_back: Vec<Call>) {
+        let mut state = self.state.lock();
+        for lock in locks {
+            state.busy.remove(lock);
+        }
+        put_back.into_iter().rev().for_each(|call| state.waiting.push_front(call));
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Takes no more calls.
+    pub(super) fn close(&self) {
+        self.state.lock().is_closed = true;
+        self.changed.notify_one();
+    }
+}
+
+/// What a writer does next.
+enum Next {
+    Batch(Batch),
+    /// It ends.
+    Closed,
+    /// It waits until something has changed.
+    Nothing,
+}
+
+impl Batch {
+    /// Splits off the locks that are kept until the batch has ended.
+    pub(super) fn into_parts(self) -> (Vec<Call>, Vec<Lock>) {
+        (self.calls, self.locks)
+    }
+}
+
+impl State {
+    /// The calls that share no lock with those under way, nor with one that waits before them.
+    fn take(&mut self, bytes_max: usize) -> Option<Batch> {
+        let mut blocked: HashSet<Lock> = HashSet::new();
+        let (mut calls, mut bytes, mut commands) = (Vec::new(), 0, 0);
+        let mut passed = VecDeque::new();
+        for _ in 0..LOOKED_AT_MAX {
+            let Some(call) = self.waiting.pop_front() else { break };
+            let fits = calls.is_empty()
+                || (bytes + call.bytes <= bytes_max && commands + call.commands.len() <= COMMANDS_MAX);
+            // One that waits for somebody else's lock must not hold up others.
+            let is_alone = call.wait == Wait::Yes && !calls.is_empty();
+            if is_alone || call.shares(&self.busy) || call.shares(&blocked) || !fits {
+                blocked.extend(&call.locks);
+                passed.push_back(call);
+                if !fits {
+                    break;
+                }
+                continue;
+            }
+            bytes += call.bytes;
+            commands += call.commands.len();
+            let waits = call.wait == Wait::Yes;
+            calls.push(call);
+            if waits {
+                break;
+            }
+        }
+        passed.into_iter().rev().for_each(|call| self.waiting.push_front(call));
+        if calls.is_empty() {
+            return None;
+        }
+        let locks: BTreeSet<Lock> = calls.iter().flat_map(|call| &call.locks).copied().collect();
+        self.busy.extend(&locks);
+        Some(Batch { calls, locks: locks.into_iter().collect() })
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError("the store is closed".to_owned())
+}

@@ -1,0 +1,280 @@
+//! One commit: the locks of its calls are taken, the rules decide on what is read then, and everything is written, in one
+//! transaction of two or three round trips.
+//!
+//! Nobody else can change what is locked until the transaction has ended, also to its readers: so what becomes visible does
+//! so in the order of offsets.
+
+use std::collections::{BTreeSet, HashSet};
+use std::mem::take;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::try_join;
+use rules::commands::{Command, Effect, Outcome};
+use rules::documents::Key;
+use rules::{Changes, Missing, WorkingSet, decide, needs};
+
+use super::calls::Call;
+use super::connect::Server;
+use super::documents::{self, Loaded, Written};
+use super::errors::{Failure, failed};
+use super::ids::Ids;
+use super::locks::{self, Held, Lock, Wait, lock};
+use super::resolve::{self, Fate};
+use super::session::Session;
+use super::shared::Shared;
+use super::write::{self, Ended, Write, deleted_documents};
+use crate::engines::StoreError;
+
+/// From so many changes on, what follows is another transaction. How much a command changes is not known before it is
+/// decided: the end of a transaction changes all that is in it.
+const CHANGES_MAX: usize = 32_768;
+/// How often a commit is tried that meets others.
+const ATTEMPTS: usize = 10;
+
+const TRANSACTION_ID: &str = "SELECT pg_current_xact_id()::text";
+
+/// Commits batches, one after the other, on a connection of its own.
+pub(super) struct Committer {
+    server: Arc<Server>,
+    shared: Arc<Shared>,
+    session: Option<Session>,
+    ids: Ids,
+}
+
+/// What an attempt has come to.
+enum Attempt {
+    /// The first calls have these outcomes; the others are committed later.
+    Committed(Vec<Vec<Outcome>>),
+    /// It needs more locks, which its calls name now, and begins anew.
+    NeedsMore,
+}
+
+/// What the first calls of a batch have decided.
+#[derive(Default)]
+struct Decided {
+    /// For each of them.
+    outcomes: Vec<Vec<Outcome>>,
+    changes: Changes,
+    effects: Vec<Effect>,
+}
+
+impl Decided {
+    /// The documents after what was decided so far. What it has changed is to be given back.
+    fn resume<'a>(&mut self, loaded: &'a Loaded) -> WorkingSet<'a> {
+        WorkingSet::resume(loaded, take(&mut self.changes), take(&mut self.effects))
+    }
+}
+
+impl Committer {
+    pub(super) fn new(server: Arc<Server>, shared: Arc<Shared>) -> Self {
+        Self { server, shared, session: None, ids: Ids::default() }
+    }
+
+    /// Commits calls and answers them; returns those that are put back.
+    pub(super) async fn commit(&mut self, mut calls: Vec<Call>) -> Vec<Call> {
+        let (started, mut left) = (Instant::now(), Vec::new());
+        let mut failure = None;
+        for _ in 0..ATTEMPTS {
+            match self.attempt(&mut calls, &mut left).await {
+                Ok(Attempt::Committed(outcomes)) => {
+                    let bytes = calls.iter().flat_map(|call| &call.commands).map(Command::bytes).sum();
+                    let commands = calls.iter().map(|call| call.commands.len()).sum();
+                    self.shared.stats.committed(commands, bytes, started.elapsed());
+                    calls.into_iter().zip(outcomes).for_each(|(call, outcomes)| call.answer(Ok(outcomes)));
+                    return left;
+                }
+                Ok(Attempt::NeedsMore) => {}
+                // Nothing was committed: it is tried again, on a new connection if this one was lost.
+                Err(Failure::Conflict(error) | Failure::Lost(error)) => failure = Some(error),
+                Err(other) => {
+                    failure = Some(self.failed(other));
+                    break;
+                }
+            }
+            // Those that were put aside are tried again with the others, in their order.
+            calls.append(&mut left);
+        }
+        self.shared.stats.failed();
+        let failure = failure.unwrap_or_else(|| {
+            StoreError("others were in the way of a commit again and again; it can be tried again".to_owned())
+        });
+        calls.into_iter().for_each(|call| call.answer(Err(failure.clone())));
+        left
+    }
+
+    /// Notes why a commit has failed.
+    fn failed(&self, failure: Failure) -> StoreError {
+        if let Failure::DiskFull(_) = failure {
+            self.shared.tell_disk_full(true);
+        }
+        failure.error()
+    }
+
+    /// Opens a connection, if there is none.
+    async fn connect(&mut self) -> Result<Session, StoreError> {
+        if let Some(session) = self.session.take().filter(|session| !session.is_closed()) {
+            return Ok(session);
+        }
+        let session = self.server.connect_patiently().await?;
+        let statements =
+            [&locks::STATEMENTS[..], &documents::STATEMENTS, &write::STATEMENTS, &[TRANSACTION_ID]];
+        session.prepare(&statements.concat()).await.map_err(|error| failed("connecting to", &error))?;
+        Ok(session)
+    }
+
+    async fn attempt(&mut self, calls: &mut Vec<Call>, left: &mut Vec<Call>) -> Result<Attempt, Failure> {
+        let session = self.connect().await?;
+        let attempted = self.attempt_on(&session, calls, left).await;
+        let is_open = match &attempted {
+            Ok(Attempt::Committed(_)) => true,
+            Err(Failure::Lost(_) | Failure::Unknown(_)) => false,
+            // A connection on which nothing can be rolled back is lost, and the server does it.
+            Ok(Attempt::NeedsMore) | Err(_) => session.run("ROLLBACK").await.is_ok(),
+        };
+        self.session = is_open.then_some(session);
+        attempted
+    }
+
+    async fn attempt_on(
+        &mut self,
+        session: &Session,
+        calls: &mut Vec<Call>,
+        left: &mut Vec<Call>,
+    ) -> Result<Attempt, Failure> {
+        let mut begun = begin(session, calls).await?;
+        *left = put_aside(calls, &begun.held);
+        let decided = match begun.decide(session, calls).await? {
+            Some(decided) => decided,
+            None => return Ok(Attempt::NeedsMore),
+        };
+        let Decided { outcomes, changes, effects } = decided;
+        // What was not decided, because the others have changed so much, comes next.
+        let undecided = calls.split_off(outcomes.len());
+        left.splice(0..0, undecided);
+        if changes.is_empty() && effects.is_empty() {
+            session.run("ROLLBACK").await.map_err(|error| Failure::of("rolling back", &error))?;
+            return Ok(Attempt::Committed(outcomes));
+        }
+        let documents = Written::of(&changes, deleted_documents(&effects))?;
+        let mut write = Write::new(session, &mut begun.held, &mut self.ids);
+        write.apply(&effects).await?;
+        match write.commit(&documents).await {
+            Ended::Committed => {}
+            Ended::Failed(error) => return Err(Failure::of("writing", &error)),
+            Ended::Unknown(error) => match resolve::fate(&self.server, &begun.id).await {
+                Fate::Committed => {}
+                Fate::RolledBack => return Err(Failure::of("writing", &error)),
+                Fate::Unknown(why) => return Err(Failure::Unknown(why)),
+            },
+        }
+        self.shared.publish(&changes, &effects);
+        Ok(Attempt::Committed(outcomes))
+    }
+}
+
+/// A transaction that has begun.
+struct Begun {
+    /// Its id, by which the server tells what became of it.
+    id: String,
+    held: Held,
+    loaded: Loaded,
+}
+
+/// Begins a transaction, takes the locks of calls and reads what they need, in one round trip.
+async fn begin(session: &Session, calls: &[Call]) -> Result<Begun, Failure> {
+    let wanted: BTreeSet<Lock> = calls.iter().flat_map(|call| &call.locks).copied().collect();
+    let keys: HashSet<&Key> = calls.iter().flat_map(|call| &call.keys).collect();
+    let keys: Vec<Key> = keys.into_iter().cloned().collect();
+    // A call that waits is alone.
+    let wait = if calls.iter().any(|call| call.wait == Wait::Yes) { Wait::Yes } else { Wait::No };
+    let mut held = Held::default();
+    let (_, id, (), rows) = try_join!(
+        session.run("BEGIN"),
+        session.query(TRANSACTION_ID, &[]),
+        lock(session, &wanted, wait, &mut held),
+        documents::by_key(session, &keys),
+    )
+    .map_err(|error| Failure::of("locking in", &error))?;
+    let id = id.first().map(|row| row.get(0)).unwrap_or_default();
+    let mut loaded = Loaded::default();
+    loaded.add(keys, &rows)?;
+    Ok(Begun { id, held, loaded })
+}
+
+/// Takes out the calls whose locks are not held, and those that share one with them, which they must not overtake.
+fn put_aside(calls: &mut Vec<Call>, held: &Held) -> Vec<Call> {
+    let mut blocked: HashSet<Lock> = HashSet::new();
+    let mut aside = Vec::new();
+    let all = take(calls);
+    for mut call in all {
+        let has_all = call.locks.iter().all(|lock| held.has(lock));
+        if has_all && !call.locks.iter().any(|lock| blocked.contains(lock)) {
+            calls.push(call);
+            continue;
+        }
+        blocked.extend(&call.locks);
+        if !has_all {
+            call.wait = Wait::Yes;
+        }
+        aside.push(call);
+    }
+    aside
+}
+
+impl Begun {
+    /// Decides calls, as many as fit into a transaction; `None` if one of them needs locks that cannot be waited for now.
+    async fn decide(&mut self, session: &Session, calls: &mut [Call]) -> Result<Option<Decided>, Failure> {
+        let mut decided = Decided::default();
+        for call in calls.iter_mut() {
+            if decided.changes.len() + decided.effects.len() >= CHANGES_MAX {
+                break;
+            }
+            let mut outcomes = Vec::with_capacity(call.commands.len());
+            for command in &call.commands {
+                while let Some(missing) = self.missing(command, &mut decided) {
+                    let more = missing_locks(&missing, &self.held);
+                    if !self.held.may_add(&more) {
+                        call.locks.extend(&more);
+                        call.keys.extend(missing.keys);
+                        return Ok(None);
+                    }
+                    self.load(session, &more, missing).await?;
+                }
+                let mut set = decided.resume(&self.loaded);
+                outcomes.push(decide(&mut set, command));
+                (decided.changes, decided.effects) = set.into_changes();
+            }
+            decided.outcomes.push(outcomes);
+        }
+        Ok(Some(decided))
+    }
+
+    /// What a command needs that was not read.
+    fn missing(&self, command: &Command, decided: &mut Decided) -> Option<Missing> {
+        let set = decided.resume(&self.loaded);
+        let missing = needs(command, &set).into_missing();
+        (decided.changes, decided.effects) = set.into_changes();
+        missing
+    }
+
+    /// Takes more locks, and reads more documents.
+    async fn load(
+        &mut self,
+        session: &Session,
+        more: &BTreeSet<Lock>,
+        missing: Missing,
+    ) -> Result<(), Failure> {
+        if !more.is_empty() {
+            let locked = lock(session, more, Wait::Yes, &mut self.held).await;
+            locked.map_err(|error| Failure::of("locking in", &error))?;
+        }
+        self.loaded.load(session, missing).await
+    }
+}
+
+/// The locks of missing documents that are not held. Lists belong to a document that is among them or held already.
+fn missing_locks(missing: &Missing, held: &Held) -> BTreeSet<Lock> {
+    let locks = missing.keys.iter().filter_map(Lock::of);
+    locks.filter(|lock| !held.has(lock)).collect()
+}

@@ -1,0 +1,136 @@
+//! Opens connections to the server of a store, and finds out whether the server will do.
+
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use tokio::time::timeout;
+use tokio_postgres::Client;
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tracing::warn;
+
+use super::errors::{failed, reason};
+use super::session::{SETTINGS, Session};
+use super::tls;
+use super::url::Target;
+use crate::engines::StoreError;
+
+/// The oldest version of Postgres that has all that is asked of it.
+const VERSION_MIN: i32 = 130_000;
+/// How long opening a connection may take in all: several hosts may be tried.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// How long it is tried again for whoever waits for a connection.
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+
+/// The server of a store.
+pub(super) struct Server {
+    target: Target,
+    tls: MakeRustlsConnect,
+    /// What was said of the server already.
+    warned: Mutex<Option<String>>,
+}
+
+impl Server {
+    pub(super) fn new(target: Target) -> Result<Self, StoreError> {
+        let tls = tls::connector(&target.tls).map_err(StoreError)?;
+        Ok(Self { target, tls, warned: Mutex::default() })
+    }
+
+    /// The schema that holds the store.
+    pub(super) fn schema(&self) -> &str {
+        &self.target.schema
+    }
+
+    /// Connections at most.
+    pub(super) fn connections(&self) -> usize {
+        self.target.connections
+    }
+
+    /// Opens a connection.
+    ///
+    /// # Errors
+    /// A sentence with the cause and the remedy.
+    pub(super) async fn connect(&self) -> Result<Session, StoreError> {
+        let opened = timeout(DEADLINE, self.open()).await;
+        opened.unwrap_or_else(|_| {
+            let place = self.target.place();
+            Err(StoreError(format!(
+                "the Postgres server at {place} did not answer within {DEADLINE:?}; check that it runs, and the host and port of the store's URL"
+            )))
+        })
+    }
+
+    /// The same, tried for some seconds: a server that restarts is soon back.
+    pub(super) async fn connect_patiently(&self) -> Result<Session, StoreError> {
+        let begun = Instant::now();
+        loop {
+            match self.connect().await {
+                Ok(session) => return Ok(session),
+                Err(error) if begun.elapsed() > PATIENCE => return Err(error),
+                Err(_) => tokio::time::sleep(RETRY_EVERY).await,
+            }
+        }
+    }
+
+    async fn open(&self) -> Result<Session, StoreError> {
+        let mut config = self.target.config.clone();
+        if let Some(file) = &self.target.password_file {
+            let password = std::fs::read_to_string(file).map_err(|error| {
+                StoreError(format!(
+                    "the password of the store cannot be read from {}: {error}",
+                    file.display()
+                ))
+            })?;
+            config.password(password.trim_end_matches(['\r', '\n']));
+        }
+        let connected = config.connect(self.tls.clone()).await;
+        let (client, connection) = connected.map_err(|error| {
+            StoreError(format!(
+                "the Postgres server at {} cannot be used: {}",
+                self.target.place(),
+                reason(&error)
+            ))
+        })?;
+        // Whoever uses the client gets its error.
+        tokio::spawn(async move { drop(connection.await) });
+        self.check(&client).await?;
+        Ok(Session::new(client))
+    }
+
+    /// Sets what every connection sets, and looks whether the server will do.
+    async fn check(&self, client: &Client) -> Result<(), StoreError> {
+        let setting = |error| failed("connecting to", &error);
+        let version = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes')";
+        let row = client.query_one(version, &[]).await.map_err(setting)?;
+        let (number, version): (i32, String) = (row.get(0), row.get(1));
+        let (encoding, fsync, pages): (String, String, String) = (row.get(2), row.get(3), row.get(4));
+        if number < VERSION_MIN {
+            return Err(StoreError(format!(
+                "the Postgres server is of version {version}, and Yagura needs 13 or later; upgrade it"
+            )));
+        }
+        if encoding != "UTF8" {
+            return Err(StoreError(format!(
+                "the database has the encoding {encoding}, and Yagura needs UTF8; create one with ENCODING 'UTF8' TEMPLATE template0"
+            )));
+        }
+        for (name, value) in [("fsync", fsync), ("full_page_writes", pages)] {
+            if value == "off" {
+                self.warn_once(format!(
+                    "the Postgres server has {name} = off: a crash of its machine can lose or destroy what was acknowledged; set it on"
+                ));
+            }
+        }
+        let search_path = format!("{SETTINGS}; SET search_path = {}", self.target.schema);
+        client.batch_execute(&search_path).await.map_err(setting)
+    }
+
+    fn warn_once(&self, what: String) {
+        let mut warned = self.warned.lock();
+        if warned.as_ref() != Some(&what) {
+            warn!("{what}");
+            *warned = Some(what);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+-- The tables of a store, version 1. The broker makes them in a schema of their own; the search path names it alone.
+--
+-- Times are in ms since the Unix epoch; -1 stands for none.
+
+-- What the store is: its version, and what else there is once.
+CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
+
+-- The documents of the rules: small values under ordered keys. A value is JSON, mostly; keys may hold any byte.
+CREATE TABLE documents (key bytea PRIMARY KEY, value text NOT NULL) WITH (fillfactor = 80);
+CREATE VIEW documents_as_text AS SELECT convert_from(key, 'UTF8') AS key, value FROM documents;
+
+-- What is locked to change documents that belong to no partition: rows that are never changed. A lock root is hashed to one of
+-- them, so that they cost nothing to make and need never be deleted. Advisory locks would use up shared memory.
+CREATE TABLE locks (stripe integer PRIMARY KEY);
+
+-- A partition's log. The row is locked to change anything of the partition.
+CREATE TABLE logs (
+    id bigint PRIMARY KEY,
+    topic uuid NOT NULL,
+    partition integer NOT NULL,
+    bytes bigint NOT NULL,          -- of its batches, from the log start offset on
+    tail_start bigint NOT NULL,     -- the offset where its spans end
+    tail_batches integer NOT NULL,  -- how many batches follow, or were there before compaction
+    UNIQUE (topic, partition)
+) WITH (fillfactor = 70);
+
+-- A batch of a log: where it is, how old, and where its bytes are.
+CREATE TABLE batches (
+    log bigint NOT NULL,
+    base_offset bigint NOT NULL,
+    next_offset bigint NOT NULL,
+    bytes integer NOT NULL,
+    max_timestamp bigint NOT NULL,
+    undated_ms bigint NOT NULL,     -- when the last batch with a record without timestamp was appended
+    data bigint NOT NULL,
+    PRIMARY KEY (log, base_offset)
+);
+
+-- The bytes of batches, as they are sent. They do not compress again; what fits into a page stays there.
+CREATE TABLE batch_data (id bigint PRIMARY KEY, bytes bytea NOT NULL) WITH (toast_tuple_target = 8160);
+ALTER TABLE batch_data ALTER COLUMN bytes SET STORAGE EXTERNAL;
+
+-- What consecutive batches are together: on level 1 up to 256 of them, on each level above up to 16 spans of the one below.
+CREATE TABLE spans (
+    log bigint NOT NULL,
+    level smallint NOT NULL,
+    base_offset bigint NOT NULL,
+    next_offset bigint NOT NULL,
+    bytes bigint NOT NULL,
+    max_timestamp bigint NOT NULL,
+    undated_ms bigint NOT NULL,
+    children integer NOT NULL,
+    PRIMARY KEY (log, level, base_offset)
+);
+
+-- Batches that are deleted once their time has come: those of a log that end at or before an offset.
+CREATE TABLE garbage (
+    log bigint NOT NULL,
+    before_offset bigint NOT NULL,
+    since_ms bigint,
+    PRIMARY KEY (log, before_offset)
+);
+CREATE INDEX garbage_by_time ON garbage (since_ms, log, before_offset);
+
+-- Ids are handed out in ranges: a broker asks once for many.
+CREATE SEQUENCE log_ids INCREMENT BY 64;
+CREATE SEQUENCE data_ids INCREMENT BY 4096;
+
+-- The batches of a log from the one on that holds an offset: until they have so many bytes together, or are so many. It stops
+-- reading there, however much follows.
+CREATE FUNCTION locate(of_log bigint, from_offset bigint, end_offset bigint, bytes_max bigint, batches_max integer)
+RETURNS SETOF batches LANGUAGE plpgsql STABLE ROWS 16 AS $$
+DECLARE
+    found batches%ROWTYPE;
+    bytes_found bigint := 0;
+    batches_found integer := 0;
+BEGIN
+    FOR found IN
+        SELECT * FROM batches b WHERE b.log = of_log AND b.base_offset >= coalesce((SELECT max(h.base_offset)
+            FROM batches h WHERE h.log = of_log AND h.base_offset <= from_offset), from_offset)
+            AND b.base_offset < end_offset ORDER BY b.base_offset
+    LOOP
+        RETURN NEXT found;
+        bytes_found := bytes_found + found.bytes;
+        batches_found := batches_found + 1;
+        EXIT WHEN bytes_found >= bytes_max OR batches_found >= batches_max;
+    END LOOP;
+END $$;
+
+-- Makes a span of the batches of a log in a range of offsets, and extends those above it.
+CREATE FUNCTION close_block(of_log bigint, from_offset bigint, until_offset bigint, fan_out integer)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    block spans%ROWTYPE;
+    above spans%ROWTYPE;
+    is_new boolean := true;
+BEGIN
+    SELECT of_log, 1, min(b.base_offset), max(b.next_offset), sum(b.bytes), max(b.max_timestamp), max(b.undated_ms), count(*)
+        INTO block FROM batches b
+        WHERE b.log = of_log AND b.base_offset >= from_offset AND b.base_offset < until_offset;
+    INSERT INTO spans VALUES (block.*);
+    FOR of_level IN 2..5 LOOP
+        SELECT * INTO above FROM spans s WHERE s.log = of_log AND s.level = of_level ORDER BY s.base_offset DESC LIMIT 1;
+        IF FOUND AND (NOT is_new OR above.children < fan_out) THEN
+            UPDATE spans s SET
+                next_offset = block.next_offset,
+                bytes = above.bytes + block.bytes,
+                max_timestamp = greatest(above.max_timestamp, block.max_timestamp),
+                undated_ms = greatest(above.undated_ms, block.undated_ms),
+                children = above.children + is_new::integer
+                WHERE s.log = of_log AND s.level = of_level AND s.base_offset = above.base_offset;
+            is_new := false;
+        ELSE
+            INSERT INTO spans VALUES (of_log, of_level, block.base_offset, block.next_offset, block.bytes,
+                block.max_timestamp, block.undated_ms, 1);
+            is_new := true;
+        END IF;
+    END LOOP;
+END $$;
+
+-- Works out anew the spans of a log that have batches in a range of offsets, which were replaced. New batches begin where old
+-- ones began and have the same offsets together; the last one may reach beyond the spans, which end at tail_start now.
+CREATE FUNCTION refresh_spans(of_log bigint, from_offset bigint, until_offset bigint, tail_start bigint)
+RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    old record;
+    new spans%ROWTYPE;
+BEGIN
+    FOR of_level IN 1..5 LOOP
+        FOR old IN
+            SELECT s.base_offset AS first, coalesce((SELECT min(n.base_offset) FROM spans n
+                WHERE n.log = of_log AND n.level = of_level AND n.base_offset > s.base_offset), tail_start) AS upto
+            FROM spans s
+            WHERE s.log = of_log AND s.level = of_level AND s.base_offset < until_offset
+                AND s.base_offset >= coalesce((SELECT max(f.base_offset) FROM spans f
+                    WHERE f.log = of_log AND f.level = of_level AND f.base_offset <= from_offset), from_offset)
+            ORDER BY s.base_offset
+        LOOP
+            IF of_level = 1 THEN
+                SELECT of_log, of_level, min(b.base_offset), max(b.next_offset), sum(b.bytes), max(b.max_timestamp),
+                    max(b.undated_ms), count(*) INTO new FROM batches b
+                    WHERE b.log = of_log AND b.base_offset >= old.first AND b.base_offset < old.upto;
+            ELSE
+                SELECT of_log, of_level, min(b.base_offset), max(b.next_offset), sum(b.bytes), max(b.max_timestamp),
+                    max(b.undated_ms), count(*) INTO new FROM spans b
+                    WHERE b.log = of_log AND b.level = of_level - 1
+                        AND b.base_offset >= old.first AND b.base_offset < old.upto;
+            END IF;
+            DELETE FROM spans s WHERE s.log = of_log AND s.level = of_level AND s.base_offset = old.first;
+            IF new.children > 0 THEN
+                INSERT INTO spans VALUES (new.*);
+            END IF;
+        END LOOP;
+    END LOOP;
+END $$;

@@ -1,0 +1,48 @@
+//! What the parts of this engine share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rules::Changes;
+use rules::commands::Effect;
+
+use crate::engines::Watchers;
+use crate::engines::health::Health;
+use crate::engines::resident::CommitStats;
+use crate::engines::room::{RoomStatus, WhyFull};
+
+/// What the parts of this engine share.
+pub(super) struct Shared {
+    pub(super) watchers: Watchers,
+    pub(super) stats: CommitStats,
+    pub(super) room: RoomStatus,
+    pub(super) health: Health,
+    /// How long the bytes of deleted records are kept.
+    pub(super) delete_delay: Duration,
+}
+
+impl Shared {
+    /// Tells watchers of what was committed.
+    pub(super) fn publish(&self, changes: &Changes, effects: &[Effect]) {
+        self.tell_disk_full(false);
+        for effect in effects {
+            match effect {
+                Effect::Append { partition, batch, .. } => {
+                    self.watchers.wake(*partition, u64::from(batch.bytes));
+                }
+                Effect::DropLog { partition } => self.watchers.wake(*partition, 0),
+                Effect::Trim { partition, .. } => self.watchers.note(*partition),
+                Effect::Clean { .. } | Effect::CreateLog { .. } => {}
+            }
+        }
+        self.watchers.wake_changed(&Watchers::watched(changes.keys()));
+    }
+
+    /// Notes whether the server has room on its disk.
+    pub(super) fn tell_disk_full(&self, is_full: bool) {
+        let why: WhyFull = is_full.then(|| {
+            Arc::from("the Postgres server has no room on its disk: clients that produce or create topics get KAFKA_STORAGE_ERROR; make room there, delete topics or records, or shorten their retention")
+        });
+        self.room.tell(why);
+    }
+}

@@ -1,0 +1,152 @@
+//! Tests of what is this engine's own; what all engines do is in the model tests.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
+use kernel::{TopicId, TopicPartition};
+use rules::commands::{Append, Applied, Command, Outcome};
+use rules::documents::{DocumentKind, PartitionDocument};
+use uuid::Uuid;
+
+use super::testing::new_store;
+use super::{Postgres, verify};
+use crate::engines::model_tests::small_settings;
+use crate::engines::{Engine, StoreError};
+
+async fn open(place: &str) -> Postgres {
+    Postgres::open(place, &small_settings()).await.unwrap()
+}
+
+async fn topic(engine: &Postgres, name: &str, number: u128, partitions: i32) -> TopicId {
+    let id = TopicId(Uuid::from_u128(number));
+    let create = Command::CreateTopic { name: Arc::from(name), id, partitions, configs: BTreeMap::new() };
+    engine.commit(vec![create], Vec::new()).await.unwrap().remove(0).unwrap();
+    id
+}
+
+fn append(topic: TopicId, partition: i32, value: &[u8]) -> Command {
+    let mut builder = BatchBuilder::new(Codec::None);
+    builder.push(NewRecord { value: Some(value), ..NewRecord::default() });
+    let batch = Batch::check(builder.build().unwrap()).unwrap();
+    Command::Append(Append::new(TopicPartition { topic, partition }, &batch, 1_000))
+}
+
+fn offset(outcomes: Result<Vec<Outcome>, StoreError>) -> i64 {
+    match outcomes.unwrap().remove(0) {
+        Ok(Applied::Appended { base_offset, .. }) => base_offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn what_is_sent_at_once_keeps_its_order_in_each_partition() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let id = topic(&engine, "t", 1, 8).await;
+    for round in 0..5 {
+        let sent: Vec<_> = (0..400)
+            .map(|number: i32| engine.commit(vec![append(id, number % 8, b"value")], Vec::new()))
+            .collect();
+        let offsets: Vec<i64> = join_all(sent).await.into_iter().map(offset).collect();
+        let expected: Vec<i64> = (0..400).map(|number| round * 50 + number / 8).collect();
+        assert_eq!(offsets, expected, "round {round}");
+    }
+    engine.close().await.unwrap();
+    let report = verify(&place, &mut |_, _| {}).await.unwrap();
+    assert_eq!((report.batches, report.faults), (2_000, Vec::new()));
+}
+
+#[tokio::test]
+async fn large_batches_are_copied_with_their_headers_settled() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let id = topic(&engine, "t", 1, 2).await;
+    let sent = (0..20).map(|number| engine.commit(vec![append(id, number % 2, &[7; 100_000])], Vec::new()));
+    let offsets: Vec<i64> = join_all(sent).await.into_iter().map(offset).collect();
+    assert_eq!(offsets, (0..20).map(|number| number / 2).collect::<Vec<i64>>());
+    engine.close().await.unwrap();
+    let report = verify(&place, &mut |_, _| {}).await.unwrap();
+    assert_eq!((report.batches, report.faults), (20, Vec::new()));
+}
+
+#[tokio::test]
+async fn a_store_is_one_brokers() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let refused = Postgres::open(&place, &small_settings()).await.err().unwrap();
+    assert!(refused.0.contains("another broker (from"), "{refused}");
+    engine.close().await.unwrap();
+    let again = open(&place).await;
+    again.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn those_who_come_at_once_make_the_tables_once() {
+    let Some(place) = new_store() else { return };
+    let settings = small_settings();
+    let opened = join_all((0..10).map(|_| Postgres::open(&place, &settings))).await;
+    let (opened, refused): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
+    assert_eq!(opened.len(), 1);
+    for refused in refused {
+        let refused = refused.err().unwrap();
+        assert!(refused.0.contains("another broker"), "{refused}");
+    }
+}
+
+/// Runs a statement in a store's schema.
+async fn run(place: &str, sql: &str) {
+    let target = super::url::Target::parse(place).unwrap();
+    super::connect::Server::new(target).unwrap().connect().await.unwrap().run(sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_no_store_or_a_newer_one_is_refused() {
+    let Some(place) = new_store() else { return };
+    open(&place).await.close().await.unwrap();
+    run(&place, "UPDATE meta SET value = '2'").await;
+    let refused = Postgres::open(&place, &small_settings()).await.err().unwrap();
+    assert!(refused.0.contains("newer release") && refused.0.contains("upgrade Yagura"), "{refused}");
+    let Some(other) = new_store() else { return };
+    let schema = other.split("schema=").nth(1).unwrap().split('&').next().unwrap();
+    run(&other, &format!("CREATE SCHEMA {schema}; CREATE TABLE orders (id int)")).await;
+    let refused = Postgres::open(&other, &small_settings()).await.err().unwrap();
+    assert!(refused.0.contains("tables of another program"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_used_is_named_with_the_remedy() {
+    let Some(place) = new_store() else { return };
+    let fault = async |place: &str| Postgres::open(place, &small_settings()).await.err().unwrap().0;
+    let database = fault(&place.replace("/postgres?", "/nothing?")).await;
+    assert!(database.contains("\"nothing\" does not exist; create the database"), "{database}");
+    let nobody = fault("yagura@127.0.0.1:9/postgres").await;
+    assert!(nobody.contains("127.0.0.1:9 cannot be used") && nobody.contains("refused"), "{nobody}");
+    let role = fault(&place.replace("yagura@", "nobody_known@")).await;
+    assert!(role.contains("role \"nobody_known\" does not exist"), "{role}");
+    run(&place, "DROP ROLE IF EXISTS lowly; CREATE ROLE lowly LOGIN").await;
+    let rights = fault(&place.replace("yagura@", "lowly@")).await;
+    assert!(rights.contains("permission denied") && rights.contains("grant the role CREATE"), "{rights}");
+}
+
+#[tokio::test]
+async fn connections_that_are_cut_are_opened_again() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let id = topic(&engine, "t", 1, 1).await;
+    let at = TopicPartition { topic: id, partition: 0 };
+    for number in 0..5 {
+        assert_eq!(offset(engine.commit(vec![append(id, 0, b"v")], Vec::new()).await), number);
+        run(
+            &place,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+             WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()",
+        )
+        .await;
+        let read = engine.get(vec![PartitionDocument::key(&at)]).await.unwrap().remove(0).unwrap();
+        assert_eq!(read.get::<PartitionDocument>().unwrap().end, number + 1);
+    }
+    engine.close().await.unwrap();
+    assert_eq!(verify(&place, &mut |_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Runs a test on Postgres instead of SQLite: a private cluster, of which each broker of the test gets a schema.
+
+    postgres.py COMMAND [ARGUMENT...]
+    postgres.py python tests/groups/run.py --binary target/release/yagura
+"""
+
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "clients"), str(HERE / "faults")]
+
+from postgres_server import PostgresServer  # noqa: E402
+from store import VARIABLE  # noqa: E402
+
+
+def main():
+    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+        sys.exit(__doc__.strip())
+    with tempfile.TemporaryDirectory(prefix="yagura-postgres-") as folder, PostgresServer(folder) as server:
+        done = subprocess.run(sys.argv[1:], env={**os.environ, VARIABLE: server.url("SCHEMA")})
+        if done.returncode != 0:
+            print(f"the Postgres server said: {server.log()}", file=sys.stderr)
+    sys.exit(done.returncode)
+
+
+main()
