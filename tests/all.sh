@@ -46,6 +46,7 @@ trap table EXIT
 
 part "set-up" tests/setup.sh
 export PATH="$tools/venv/bin:$PATH"
+export YAGURA_POSTGRES_REQUIRED=1 # its tests are not left out
 part "format" cargo fmt --all --check
 part "lints" cargo clippy --workspace --all-targets --locked -- -D warnings
 part "unit and integration tests" quietly cargo-test cargo test --workspace --locked -q
@@ -59,8 +60,10 @@ part "the same calls to Apache Kafka and to Yagura" \
 part "crashes" python tests/faults/crash.py --binary "$binary"
 part "transactions that are killed" python tests/faults/transactions.py --binary "$binary"
 part "compaction that is killed" python tests/faults/compaction.py --binary "$binary"
+part "a Postgres server that fails" python tests/faults/postgres.py --binary "$binary"
 part "groups while everything fails" python tests/faults/groups.py --binary "$binary"
 part "groups with every client" python tests/groups/run.py --binary "$binary"
+part "groups on Postgres" python tests/postgres.py python tests/groups/run.py --binary "$binary"
 part "Kafka's tools for groups" python tests/groups/tools.py --binary "$binary"
 part "clients' own metrics" python tests/groups/client_metrics.py --binary "$binary"
 part "three groups in a chain" python tests/groups/chain.py --binary "$binary"

@@ -29,6 +29,7 @@ has_jdk() { has javac && has java && [ "$(javac -version 2>&1 | sed 's/^javac \(
 has_node() { has node && node -e 'process.exit(require("util").parseArgs ? 0 : 1)'; } # 18.3 or newer
 has_venv() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_faketime() { compgen -G "/usr/lib*/*/faketime/libfaketime.so.1" >/dev/null; }
+has_postgres() { compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
 has_librdkafka() { [ -e /usr/include/librdkafka/rdkafka.h ] || pkg-config --exists rdkafka 2>/dev/null; }
 
 missing_packages() {
@@ -45,6 +46,7 @@ missing_packages() {
     has strace || echo strace
     has ip || echo iproute2
     has_faketime || echo libfaketime
+    has_postgres || echo postgresql
 }
 
 apt_install() {

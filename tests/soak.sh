@@ -25,6 +25,13 @@ for round in $(seq "$rounds"); do
     trial "crashes" python tests/faults/crash.py --binary "$binary" --kills 200
     trial "transactions that are killed" python tests/faults/transactions.py --binary "$binary" --all
     trial "compaction that is killed" python tests/faults/compaction.py --binary "$binary" --kills 1000 --keys 500000
+    trial "a Postgres server that fails" python tests/faults/postgres.py --binary "$binary" --restarts 30
+    trial "real clients on Postgres" python tests/postgres.py python tests/clients/run.py --binary "$binary"
+    trial "crashes on Postgres" python tests/postgres.py python tests/faults/crash.py --binary "$binary" --kills 200
+    trial "groups with every client on Postgres" \
+        python tests/postgres.py python tests/groups/run.py --binary "$binary" --kills 10
+    trial "transactions on Postgres" \
+        python tests/postgres.py python tests/transactions/run.py --binary "$binary" --kills 30 --seconds 240
     trial "groups while everything fails" python tests/faults/groups.py --binary "$binary" --kills 60
     trial "groups with every client" python tests/groups/run.py --binary "$binary" --kills 10
     trial "three groups in a chain" python tests/groups/chain.py --binary "$binary"

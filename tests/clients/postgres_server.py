@@ -25,18 +25,36 @@ def programs():
 class PostgresServer:
     """Trusts whoever connects as yagura. Settings are those of the server, such as ("max_connections=20",)."""
 
-    def __init__(self, folder, settings=()):
+    def __init__(self, folder, settings=(), primary=None):
         self.home = pathlib.Path(folder)
         self.data = self.home / "postgres"
         self.port = free_port()
         self.settings = settings
         self.process = None
+        self.home.mkdir(exist_ok=True)
         if AS_POSTGRES:
             # The folders above are the test's own.
             self.home.chmod(0o755)
-            self.data.mkdir()
+            self.data.mkdir(mode=0o700)
             shutil.chown(self.data, "postgres")
-        self._run("initdb", "-D", self.data, "-U", "yagura", "-A", "trust", "-E", "UTF8", "--no-locale")
+        if primary:
+            self._run("pg_basebackup", "-D", self.data, "-h", "127.0.0.1", "-p", primary.port, "-U", "yagura", "-R", "-c", "fast",
+                      "-X", "stream")
+        else:
+            self._run("initdb", "-D", self.data, "-U", "yagura", "-A", "trust", "-E", "UTF8", "--no-locale")
+
+    def standby(self, folder):
+        """A copy that follows this server."""
+        return PostgresServer(folder, primary=self)
+
+    def promote(self):
+        """Makes a standby the primary."""
+        self._run("pg_ctl", "promote", "-w", "-D", self.data)
+
+    def session(self, user="yagura"):
+        """A connection that does nothing, if the server takes one."""
+        command = [f"{programs()}/psql", "-X", "-q", "-h", "127.0.0.1", "-p", str(self.port), "-U", user, "-d", "postgres"]
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def _run(self, program, *arguments):
         command = [*AS_POSTGRES, f"{programs()}/{program}", *map(str, arguments)]
@@ -75,6 +93,13 @@ class PostgresServer:
                    str(self.port), "-U", user, "-d", "postgres", "-c", sql]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
+
+    def succeeds(self, sql):
+        try:
+            self.query(sql)
+        except subprocess.CalledProcessError:
+            return False
+        return True
 
     def __enter__(self):
         return self.start()

@@ -1,0 +1,346 @@
+#!/usr/bin/env python3
+"""A store in Postgres, while its server and the connections to it fail. Nothing acknowledged is lost, doubled or reordered, and
+the broker goes on by itself.
+
+- cut: the connection is cut before and after each message of a commit, also after a COMMIT whose answer is lost
+- restarts: the server restarts, fast and as after a crash, under idempotent producers and a consumer
+- transactions: the same under transactions of several processes, whose history a checker judges
+- failover: the primary is lost, and its synchronous standby takes over
+- connections: the server takes no more connections for a while
+- disk: the server's disk is full for a while
+- start: what cannot be a store is refused with the cause and the remedy, within 5 s
+
+    postgres.py --binary PATH [--only NAME] [--restarts 3]
+"""
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "transactions"), str(HERE.parent / "groups")]
+
+from confluent_kafka import Consumer, Producer  # noqa: E402
+
+import histories  # noqa: E402
+from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
+from crash import Load, check, create_topic, read_all  # noqa: E402
+from cutting import AFTER, BEFORE, COMMIT, Proxy  # noqa: E402
+from full import IN_NAMESPACE, in_namespace, mount  # noqa: E402
+from postgres_server import PostgresServer  # noqa: E402
+from setting import LOGS  # noqa: E402
+
+# The bound on how long consumers stand still once the server is back.
+BACK_SECONDS_MAX = 10
+START_SECONDS_MAX = 5
+HISTORY_SECONDS = 20
+# More than a commit sends.
+MESSAGES_MAX = 200
+
+
+def verify(binary, url):
+    verified = subprocess.run([binary, "store", "verify", url], capture_output=True, text=True)
+    assert verified.returncode == 0, f"`yagura store verify` found faults: {verified.stdout}{verified.stderr}"
+
+
+# --- connections that are cut
+
+
+def cut(options, folder):
+    with PostgresServer(folder) as server:
+        proxy = Proxy(server.port)
+        url = server.url().replace(f":{server.port}/", f":{proxy.port}/")
+        broker = Broker(options.binary, url).start()
+        create_topic(broker.address, "cut")
+        # Not idempotent: were a commit taken for failed that was not, its record would be there twice.
+        producer = Producer({"bootstrap.servers": broker.address, "enable.idempotence": False, "log_level": 0, "linger.ms": 0,
+                             "message.send.max.retries": 100, "retry.backoff.ms": 20, "message.timeout.ms": SECONDS_MAX * 1000})
+        acknowledged = {}
+
+        def send(number):
+            def delivered(error, message):
+                assert error is None, error
+                acknowledged[(message.partition(), message.offset())] = message.value()
+
+            producer.produce("cut", f"{number:06d}".encode(), partition=0, on_delivery=delivered)
+            assert producer.flush(SECONDS_MAX) == 0
+
+        send(0)
+        sent, commits = 1, 0
+        for mode in (BEFORE, AFTER):
+            for number in range(1, MESSAGES_MAX):
+                proxy.arm(number, mode)
+                send(sent)
+                sent += 1
+                found = proxy.disarm()
+                if found is None:
+                    break
+                commits += found[1] == COMMIT
+            else:
+                raise AssertionError("a commit of one record has no end of messages")
+            print(f"    cut {mode} each of {number - 1} messages", flush=True)
+        assert commits == 2, f"the connection was cut at COMMIT {commits} times, not before it and after it"
+        found = {place: value for place, value in read_all(broker.address, "cut").items() if place[0] == 0}
+        values = [found[place] for place in sorted(found)]
+        assert values == [f"{number:06d}".encode() for number in range(sent)], f"not once each in order: {values}"
+        assert acknowledged == found, "what was acknowledged is elsewhere"
+        broker.stop()
+        verify(options.binary, server.url())
+
+
+# --- a server that restarts
+
+
+class Fault:
+    """A server that is stopped and comes back, with the face of a broker that is killed."""
+
+    def __init__(self, server, dice):
+        self.server, self.dice = server, dice
+
+    def kill(self):
+        self.server.stop(self.dice.choice([signal.SIGINT, signal.SIGQUIT]))
+
+    def start(self):
+        time.sleep(self.dice.random())
+        self.server.start()
+
+
+class Follower:
+    """A consumer of a group, which commits what it has seen; it knows when it has last seen something."""
+
+    def __init__(self, address, topic):
+        self.seen, self.last, self.stopped = [], time.monotonic(), threading.Event()
+        self.consumer = Consumer({"bootstrap.servers": address, "group.id": "followers", "auto.offset.reset": "earliest",
+                                  "enable.auto.commit": True, "auto.commit.interval.ms": 200, "log_level": 0,
+                                  "reconnect.backoff.max.ms": 100})
+        self.consumer.subscribe([topic])
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self):
+        while not self.stopped.is_set():
+            message = self.consumer.poll(0.1)
+            if message is None or message.error():
+                assert message is None or not message.error().fatal(), message.error()
+                continue
+            self.last = time.monotonic()
+            self.seen.append((message.partition(), message.offset()))
+
+    def goes_on(self, since):
+        wait_until(lambda: self.last > since, "the consumer does not go on", BACK_SECONDS_MAX)
+
+    def stop(self, count):
+        wait_until(lambda: len(set(self.seen)) >= count, lambda: f"the consumer has seen {len(set(self.seen))} of {count}")
+        self.stopped.set()
+        self.thread.join()
+        self.consumer.close()
+        for partition in {partition for partition, _ in self.seen}:
+            offsets = [offset for at, offset in self.seen if at == partition]
+            assert offsets == sorted(set(offsets)), f"the consumer has seen records of partition {partition} again or out of order"
+
+
+def under_load(options, server, url, disturb, times):
+    """Producers and a consumer, while the server is disturbed; each time they go on."""
+    broker = Broker(options.binary, url).start()
+    create_topic(broker.address, "load")
+    load, follower = Load(broker.address, "load", idempotent=True), Follower(broker.address, "load")
+    load.run_for(1)
+    for number in range(times):
+        disturber = threading.Thread(target=disturb, args=(number,))
+        disturber.start()
+        while disturber.is_alive():
+            load.run_for(0.1)
+        back = time.monotonic()
+        while follower.last <= back:
+            load.run_for(0.05)
+            assert time.monotonic() < back + BACK_SECONDS_MAX, f"the consumer does not go on\n{broker.stderr()[-3000:]}"
+        print(f"    disturbed; the consumer went on after {follower.last - back:.2f} s", flush=True)
+    load.run_for(0.5)
+    load.finish()
+    found = read_all(broker.address, "load")
+    check(load, found, idempotent=True)
+    follower.stop(len(found))
+    broker.stop()
+    print(f"    {load.sent} records, each once, in order", flush=True)
+
+
+def restarts(options, folder):
+    with PostgresServer(folder) as server:
+        def disturb(number):
+            server.stop(signal.SIGQUIT if number % 2 else signal.SIGINT)
+            time.sleep(random.random())
+            server.start()
+
+        under_load(options, server, server.url(), disturb, options.restarts)
+        verify(options.binary, server.url())
+
+
+def transactions(options, folder):
+    dice = random.Random(options.seed)
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        said = histories.check_history(broker.address, Fault(server, dice), "kills", HISTORY_SECONDS, options.restarts, dice, LOGS)
+        print(f"    {said}", flush=True)
+        broker.stop()
+        verify(options.binary, server.url())
+
+
+def failover(options, folder):
+    """The standby is synchronous: what was acknowledged is there."""
+    primary = PostgresServer(Path(folder, "primary"), ["synchronous_standby_names=*", "wal_level=replica"])
+    with primary:
+        standby = primary.standby(Path(folder, "standby"))
+        with standby:
+            url = f"postgres://yagura@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres?sslmode=disable&target_session_attrs=read-write"
+
+            def disturb(_):
+                primary.stop(signal.SIGKILL)
+                standby.promote()
+
+            under_load(options, primary, url, disturb, 1)
+            verify(options.binary, standby.url())
+
+
+# --- a server that refuses
+
+
+def connections(options, folder):
+    with PostgresServer(folder, ["max_connections=12", "superuser_reserved_connections=1"]) as server:
+        server.query("CREATE ROLE kafka LOGIN; GRANT CREATE ON DATABASE postgres TO kafka")
+        url = server.url(user="kafka")
+        broker = Broker(options.binary, url + "&connections=6").start()
+        create_topic(broker.address, "few")
+        load = Load(broker.address, "few", idempotent=True)
+        load.run_for(0.5)
+        others = [server.session("kafka") for _ in range(12)]
+        # Those that the broker has are cut, and their places are taken by others. Whoever is refused has a place until he is.
+        cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'yagura'"
+        wait_until(lambda: server.succeeds(cut), "the server takes no superuser")
+        others += [server.session("kafka") for _ in range(12)]
+        load.run_for(2)
+        refused = subprocess.run([options.binary, "broker", "--storage", server.url("other", "kafka"), "--listen", "127.0.0.1:0",
+                                  "--admin", "off"], capture_output=True, text=True, timeout=SECONDS_MAX)
+        assert "max_connections" in refused.stderr, refused.stderr
+        for other in others:
+            other.kill(), other.wait()
+        load.run_for(0.5)
+        load.finish()
+        check(load, read_all(broker.address, "few"), idempotent=True)
+        broker.stop()
+        verify(options.binary, url)
+
+
+def disk(options, folder):
+    if os.getuid() != 0:
+        print("    left out: only root can mount a small disk for another user", flush=True)
+        return
+    small = Path(folder, "small")
+    small.mkdir()
+    mount(small, "64M,mode=777")
+    try:
+        with PostgresServer(folder) as server:
+            subprocess.run(["chown", "postgres", small], check=True)
+            server.query(f"CREATE TABLESPACE small LOCATION '{small}'")
+            server.query("ALTER ROLE yagura SET default_tablespace = small")
+            fill(options, server, small)
+    finally:
+        subprocess.run(["umount", "--lazy", small], check=True)
+
+
+def fill(options, server, small):
+    broker = Broker(options.binary, server.url()).start()
+    create_topic(broker.address, "full")
+    errors, acknowledged = [], {}
+    producer = Producer({"bootstrap.servers": broker.address, "log_level": 0, "message.timeout.ms": 3000, "linger.ms": 20})
+
+    def delivered(error, message):
+        if error is not None:
+            errors.append(error)
+        else:
+            acknowledged[(message.partition(), message.offset())] = message.value()
+
+    deadline = time.monotonic() + SECONDS_MAX
+    while not errors:
+        assert time.monotonic() < deadline, "the disk does not get full"
+        producer.produce("full", random.randbytes(50_000), partition=0, on_delivery=delivered)
+        producer.flush(10)
+    assert "no room on its disk" in broker.stderr(), broker.stderr()
+    subprocess.run(["mount", "-o", "remount,size=256M", small], check=True)
+    before = len(acknowledged)
+    wait_until(lambda: produced(producer, delivered) and len(acknowledged) > before, "nothing is taken with room again")
+    wait_until(lambda: "has room again" in broker.stderr(), broker.stderr)
+    found = read_all(broker.address, "full")
+    for place, value in acknowledged.items():
+        assert found.get(place) == value, f"acknowledged at {place} and not there"
+    broker.stop()
+    verify(options.binary, server.url())
+
+
+def produced(producer, delivered):
+    producer.produce("full", b"again", partition=0, on_delivery=delivered)
+    producer.flush(10)
+    return True
+
+
+def start(options, folder):
+    with PostgresServer(folder) as server:
+        server.query("CREATE ROLE lowly LOGIN; CREATE SCHEMA taken; CREATE TABLE taken.orders (id int)")
+        server.query("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+        good = Broker(options.binary, server.url("newer")).start()
+        good.stop()
+        server.query("UPDATE newer.meta SET value = '99' WHERE name = 'version'")
+        wrong = {
+            f"postgres://yagura@127.0.0.1:{server.port}/nothing": "create the database",
+            "postgres://yagura@127.0.0.1:9/postgres": "127.0.0.1:9 cannot be used",
+            "postgres://yagura@192.0.2.1/postgres?connect_timeout=2": "192.0.2.1:5432 cannot be used",
+            server.url("mine", "nobody"): "check user and password",
+            server.url("mine", "lowly"): "grant the role CREATE",
+            server.url("taken"): "tables of another program",
+            server.url("newer"): "upgrade Yagura",
+            server.url().replace("/postgres?", "/latin?"): "ENCODING 'UTF8'",
+            server.url() + "&speed=9": "there is no parameter \"speed\"",
+            server.url() + "&sslmode=verify-full": "sslrootcert is missing",
+            server.url().replace("disable", "require"): "TLS",
+        }
+        for url, words in wrong.items():
+            begun = time.monotonic()
+            refused = subprocess.run([options.binary, "broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off"],
+                                     capture_output=True, text=True, timeout=SECONDS_MAX)
+            took, said = time.monotonic() - begun, refused.stderr.strip()
+            assert refused.returncode == 1 and words in said, f"{url}: {refused.returncode}: {said}"
+            assert len(said.splitlines()) == 1, f"not one sentence: {said}"
+            assert took < START_SECONDS_MAX, f"{url}: only after {took:.1f} s"
+
+
+ALL = {one.__name__: one for one in (cut, restarts, transactions, failover, connections, disk, start)}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--binary", required=True)
+    arguments.add_argument("--only", choices=ALL)
+    arguments.add_argument("--restarts", type=int, default=3)
+    arguments.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    options = arguments.parse_args()
+    options.binary = str(Path(options.binary).resolve())
+    if os.getuid() == 0 and IN_NAMESPACE not in os.environ:
+        in_namespace()
+    print(f"seed {options.seed}", flush=True)
+    for name, one in ALL.items():
+        if options.only in (None, name):
+            begun = time.monotonic()
+            with tempfile.TemporaryDirectory(prefix="yagura-postgres-") as folder:
+                Path(folder).chmod(0o755)
+                one(options, folder)
+            print(f"ok: {name} ({time.monotonic() - begun:.0f} s)", flush=True)
+
+
+if __name__ == "__main__":
+    main()
