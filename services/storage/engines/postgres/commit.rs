@@ -20,7 +20,7 @@ use super::documents::{self, Loaded, Written};
 use super::errors::{Failure, failed};
 use super::ids::Ids;
 use super::locks::{self, Held, Lock, Wait, lock};
-use super::resolve::{self, Fate};
+use super::resolve::{self, Fate, Mark};
 use super::session::Session;
 use super::shared::Shared;
 use super::write::{self, Ended, Write, deleted_documents};
@@ -32,13 +32,18 @@ const CHANGES_MAX: usize = 32_768;
 /// How often a commit is tried that meets others.
 const ATTEMPTS: usize = 10;
 
-const TRANSACTION_ID: &str = "SELECT pg_current_xact_id()::text";
-
 /// Commits batches, one after the other, on a connection of its own.
 pub(super) struct Committer {
     server: Arc<Server>,
     shared: Arc<Shared>,
-    session: Option<Session>,
+    writing: Option<Writing>,
+}
+
+/// A connection that writes.
+struct Writing {
+    session: Session,
+    mark: Mark,
+    /// A standby that has taken over may hand out again what another server has handed out.
     ids: Ids,
 }
 
@@ -68,7 +73,7 @@ impl Decided {
 
 impl Committer {
     pub(super) fn new(server: Arc<Server>, shared: Arc<Shared>) -> Self {
-        Self { server, shared, session: None, ids: Ids::default() }
+        Self { server, shared, writing: None }
     }
 
     /// Commits calls and answers them; returns those that are put back.
@@ -112,37 +117,41 @@ impl Committer {
     }
 
     /// Opens a connection, if there is none.
-    async fn connect(&mut self) -> Result<Session, StoreError> {
-        if let Some(session) = self.session.take().filter(|session| !session.is_closed()) {
-            return Ok(session);
+    async fn connect(&mut self) -> Result<Writing, StoreError> {
+        if let Some(writing) = self.writing.take().filter(|writing| !writing.session.is_closed()) {
+            return Ok(writing);
         }
         let session = self.server.connect_patiently().await?;
+        let connecting = |error| failed("connecting to", &error);
         let statements =
-            [&locks::STATEMENTS[..], &documents::STATEMENTS, &write::STATEMENTS, &[TRANSACTION_ID]];
-        session.prepare(&statements.concat()).await.map_err(|error| failed("connecting to", &error))?;
-        Ok(session)
+            [&locks::STATEMENTS[..], &documents::STATEMENTS, &write::STATEMENTS, &resolve::STATEMENTS];
+        session.prepare(&statements.concat()).await.map_err(connecting)?;
+        let mark = Mark::new(&session).await.map_err(connecting)?;
+        Ok(Writing { session, mark, ids: Ids::default() })
     }
 
     async fn attempt(&mut self, calls: &mut Vec<Call>, left: &mut Vec<Call>) -> Result<Attempt, Failure> {
-        let session = self.connect().await?;
-        let attempted = self.attempt_on(&session, calls, left).await;
+        let mut writing = self.connect().await?;
+        let attempted = self.attempt_on(&mut writing, calls, left).await;
         let is_open = match &attempted {
             Ok(Attempt::Committed(_)) => true,
             Err(Failure::Lost(_) | Failure::Unknown(_)) => false,
             // A connection on which nothing can be rolled back is lost, and the server does it.
-            Ok(Attempt::NeedsMore) | Err(_) => session.run("ROLLBACK").await.is_ok(),
+            Ok(Attempt::NeedsMore) | Err(_) => writing.session.run("ROLLBACK").await.is_ok(),
         };
-        self.session = is_open.then_some(session);
+        self.writing = is_open.then_some(writing);
         attempted
     }
 
     async fn attempt_on(
-        &mut self,
-        session: &Session,
+        &self,
+        writing: &mut Writing,
         calls: &mut Vec<Call>,
         left: &mut Vec<Call>,
     ) -> Result<Attempt, Failure> {
-        let mut begun = begin(session, calls).await?;
+        let Writing { session, mark, ids } = writing;
+        let mark = mark.next();
+        let mut begun = begin(session, mark, calls).await?;
         *left = put_aside(calls, &begun.held);
         let decided = match begun.decide(session, calls).await? {
             Some(decided) => decided,
@@ -157,12 +166,12 @@ impl Committer {
             return Ok(Attempt::Committed(outcomes));
         }
         let documents = Written::of(&changes, deleted_documents(&effects))?;
-        let mut write = Write::new(session, &mut begun.held, &mut self.ids);
+        let mut write = Write::new(session, &mut begun.held, ids);
         write.apply(&effects).await?;
         match write.commit(&documents).await {
             Ended::Committed => {}
             Ended::Failed(error) => return Err(Failure::of("writing", &error)),
-            Ended::Unknown(error) => match resolve::fate(&self.server, &begun.id).await {
+            Ended::Unknown(error) => match resolve::fate(&self.server, mark).await {
                 Fate::Committed => {}
                 Fate::RolledBack => return Err(Failure::of("writing", &error)),
                 Fate::Unknown(why) => return Err(Failure::Unknown(why)),
@@ -175,31 +184,34 @@ impl Committer {
 
 /// A transaction that has begun.
 struct Begun {
-    /// Its id, by which the server tells what became of it.
-    id: String,
     held: Held,
     loaded: Loaded,
 }
 
 /// Begins a transaction, takes the locks of calls and reads what they need, in one round trip.
-async fn begin(session: &Session, calls: &[Call]) -> Result<Begun, Failure> {
+async fn begin(session: &Session, mark: Mark, calls: &[Call]) -> Result<Begun, Failure> {
     let wanted: BTreeSet<Lock> = calls.iter().flat_map(|call| &call.locks).copied().collect();
     let keys: HashSet<&Key> = calls.iter().flat_map(|call| &call.keys).collect();
     let keys: Vec<Key> = keys.into_iter().cloned().collect();
     // A call that waits is alone.
     let wait = if calls.iter().any(|call| call.wait == Wait::Yes) { Wait::Yes } else { Wait::No };
     let mut held = Held::default();
-    let (_, id, (), rows) = try_join!(
+    let (_, is_marked, (), rows) = try_join!(
         session.run("BEGIN"),
-        session.query(TRANSACTION_ID, &[]),
+        mark.set(session),
         lock(session, &wanted, wait, &mut held),
         documents::by_key(session, &keys),
     )
     .map_err(|error| Failure::of("locking in", &error))?;
-    let id = id.first().map(|row| row.get(0)).unwrap_or_default();
+    if !is_marked {
+        // Nobody could find out how it ends.
+        return Err(Failure::Lost(StoreError(
+            "the row of a connection is gone from the Postgres store".to_owned(),
+        )));
+    }
     let mut loaded = Loaded::default();
     loaded.add(keys, &rows)?;
-    Ok(Begun { id, held, loaded })
+    Ok(Begun { held, loaded })
 }
 
 /// Takes out the calls whose locks are not held, and those that share one with them, which they must not overtake.

@@ -7,6 +7,7 @@ use tokio_postgres::Error;
 use super::errors::Failure;
 use super::index::LEVELS;
 use super::pool::Pool;
+use super::resolve;
 use super::session::Session;
 use crate::engines::StoreError;
 
@@ -52,6 +53,7 @@ pub(super) async fn purge(pool: &Pool, now_ms: i64, delete_delay: Duration) -> R
 }
 
 async fn date(session: &Session, now_ms: i64) -> Result<(), Failure> {
+    resolve::forget(session).await.map_err(purging)?;
     session.execute(DATE, &[&now_ms]).await.map(drop).map_err(purging)
 }
 

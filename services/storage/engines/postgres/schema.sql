@@ -9,6 +9,11 @@ CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
 CREATE TABLE documents (key bytea PRIMARY KEY, value text NOT NULL) WITH (fillfactor = 80);
 CREATE VIEW documents_as_text AS SELECT convert_from(key, 'UTF8') AS key, value FROM documents;
 
+-- The last commit of each connection that writes, by a number that the connection counts. Each transaction sets it, so that after
+-- a COMMIT without an answer the row tells whether it was done, also on a standby that has taken over since.
+CREATE TABLE commits (writer uuid PRIMARY KEY, number bigint NOT NULL, since timestamptz NOT NULL DEFAULT now())
+    WITH (fillfactor = 10);
+
 -- What is locked to change documents that belong to no partition: rows that are never changed. A lock root is hashed to one of
 -- them, so that they cost nothing to make and need never be deleted. Advisory locks would use up shared memory.
 CREATE TABLE locks (stripe integer PRIMARY KEY);
