@@ -120,7 +120,7 @@ pub(super) fn put_varint(output: &mut Vec<u8>, value: i64) {
     output.push(rest as u8);
 }
 
-fn put_nullable(output: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub(super) fn put_nullable(output: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         None => put_varint(output, -1),
         Some(bytes) => {

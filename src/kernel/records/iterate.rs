@@ -118,7 +118,7 @@ impl Iterator for Records {
 }
 
 /// A zigzag varint of up to 64 bits, and its length on the wire.
-fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
+pub(super) fn read_varint(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0u64;
     for (index, byte) in bytes.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);

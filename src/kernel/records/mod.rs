@@ -13,6 +13,7 @@ mod open;
 mod pack;
 mod pieces;
 mod retain;
+pub mod rows;
 mod snappy;
 mod stored;
 mod walk;

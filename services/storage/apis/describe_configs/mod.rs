@@ -82,7 +82,9 @@ fn topic(name: &str, topic: Option<&Arc<TopicDocument>>, options: &DescribeOptio
     let unknown = "This server does not host this topic-partition.";
     let topic = topic.ok_or_else(|| Refused::new(ErrorCode::UnknownTopicOrPartition, unknown))?;
     let set = |config: &TopicConfig| topic.configs.get(config.name).map(String::as_str);
-    let wanted = configs::topic_configs().iter().filter(|config| options.wants(config.name));
+    let is_shown = |config: &&TopicConfig| set(config).is_some() || !options.keys.is_empty();
+    let own = configs::own_topic_configs().iter().filter(is_shown);
+    let wanted = configs::topic_configs().iter().chain(own).filter(|config| options.wants(config.name));
     Ok(wanted.map(|config| topic_config(config, set(config), options)).collect())
 }
 

@@ -18,9 +18,12 @@ use super::calls::Call;
 use super::connect::Server;
 use super::documents::{self, Loaded, Written};
 use super::errors::{Failure, failed};
+use super::gathered;
 use super::ids::Ids;
+use super::layout::{self, TopicChanges};
 use super::locks::{self, Held, Lock, Wait, lock};
 use super::resolve::{self, Fate, Mark};
+use super::rows;
 use super::session::Session;
 use super::shared::Shared;
 use super::write::{self, Ended, Write, deleted_documents};
@@ -123,8 +126,15 @@ impl Committer {
         }
         let session = self.server.connect_patiently().await?;
         let connecting = |error| failed("connecting to", &error);
-        let statements =
-            [&locks::STATEMENTS[..], &documents::STATEMENTS, &write::STATEMENTS, &resolve::STATEMENTS];
+        let statements = [
+            &locks::STATEMENTS[..],
+            &documents::STATEMENTS,
+            &layout::STATEMENTS,
+            &gathered::STATEMENTS,
+            &rows::STATEMENTS,
+            &write::STATEMENTS,
+            &resolve::STATEMENTS,
+        ];
         session.prepare(&statements.concat()).await.map_err(connecting)?;
         let mark = Mark::new(&session).await.map_err(connecting)?;
         Ok(Writing { session, mark, ids: Ids::default() })
@@ -166,7 +176,8 @@ impl Committer {
             return Ok(Attempt::Committed(outcomes));
         }
         let documents = Written::of(&changes, deleted_documents(&effects))?;
-        let mut write = Write::new(session, &mut begun.held, ids);
+        let topics = TopicChanges::of(&changes, self.server.layout());
+        let mut write = Write::new(session, &mut begun.held, ids, &topics);
         write.apply(&effects).await?;
         match write.commit(&documents).await {
             Ended::Committed => {}

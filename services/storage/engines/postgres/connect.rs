@@ -9,6 +9,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
 use super::errors::{failed, reason};
+use super::layout::Layout;
 use super::session::{SETTINGS, Session};
 use super::tls;
 use super::url::Target;
@@ -39,6 +40,11 @@ impl Server {
     /// The schema that holds the store.
     pub(super) fn schema(&self) -> &str {
         &self.target.schema
+    }
+
+    /// The layout of topics that do not say.
+    pub(super) fn layout(&self) -> Layout {
+        self.target.layout
     }
 
     /// Connections at most.

@@ -13,16 +13,22 @@ use crate::engines::StoreError;
 
 /// Rows that one step deletes at most.
 const ROWS_MAX: i64 = 1_000;
+/// Bytes of batches that one step deletes, and one batch more.
+const BYTES_MAX: i64 = 4 << 20;
 /// How many times as long as a step took nothing should follow: commits have most of the time.
 const REST: u32 = 3;
 
 const DATE: &str = "UPDATE garbage SET since_ms = $1 WHERE since_ms IS NULL OR since_ms > $1";
 const OLDEST: &str = "SELECT log, before_offset FROM garbage WHERE since_ms <= $1
     ORDER BY since_ms, log, before_offset LIMIT 1";
+/// The oldest batches, until they are many bytes together. Those of rows have as many rows as records.
 const BATCHES: &str = "WITH gone AS (DELETE FROM batches WHERE log = $1 AND base_offset IN (
-    SELECT base_offset FROM batches WHERE log = $1 AND base_offset < $2 AND next_offset <= $2
-    ORDER BY base_offset LIMIT $3) RETURNING data, bytes),
-    freed AS (DELETE FROM batch_data d USING gone WHERE d.id = gone.data)
+    SELECT base_offset FROM (SELECT base_offset, sum(bytes) OVER (ORDER BY base_offset) - bytes AS before FROM (
+    SELECT base_offset, bytes FROM batches WHERE log = $1 AND base_offset < $2 AND next_offset <= $2
+    ORDER BY base_offset LIMIT $3) few) few WHERE before < $4) RETURNING base_offset, next_offset, bytes, data),
+    freed AS (DELETE FROM batch_data d USING gone WHERE d.id = gone.data),
+    rows AS (DELETE FROM record_rows r USING gone WHERE gone.data IS NULL AND r.log = $1
+    AND r.record_offset >= gone.base_offset AND r.record_offset < gone.next_offset)
     SELECT count(*), coalesce(sum(bytes), 0)::bigint FROM gone";
 const SPANS: &str = "DELETE FROM spans WHERE log = $1 AND level = $2 AND base_offset IN (
     SELECT base_offset FROM spans WHERE log = $1 AND level = $2 AND base_offset < $3 AND next_offset <= $3
@@ -62,10 +68,10 @@ async fn step(session: &Session, until_ms: i64) -> Result<Purged, Failure> {
     let oldest = session.query(OLDEST, &[&until_ms]).await.map_err(purging)?;
     let Some(oldest) = oldest.first() else { return Ok(Purged { bytes: 0, is_done: true }) };
     let (log, before): (i64, i64) = (oldest.get(0), oldest.get(1));
-    let rows = session.query(BATCHES, &[&log, &before, &ROWS_MAX]).await.map_err(purging)?;
+    let rows = session.query(BATCHES, &[&log, &before, &ROWS_MAX, &BYTES_MAX]).await.map_err(purging)?;
     let (count, bytes): (i64, i64) = rows.first().map_or((0, 0), |row| (row.get(0), row.get(1)));
     let purged = Purged { bytes: bytes as u64, is_done: false };
-    if count == ROWS_MAX {
+    if count > 0 {
         return Ok(purged);
     }
     for level in 1..=LEVELS {

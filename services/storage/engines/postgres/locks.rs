@@ -15,6 +15,7 @@ use rules::documents::{Key, LockRoot, lock_root};
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
+use super::layout::Layout;
 use super::session::Session;
 
 /// Rows of a class.
@@ -65,12 +66,29 @@ pub(super) enum Wait {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct LogRow {
     pub(super) id: i64,
+    pub(super) log_start: i64,
     /// Bytes of its batches, from the log start offset on.
     pub(super) bytes: i64,
     /// Where its spans end.
     pub(super) tail_start: i64,
     /// How many batches follow, or were there before compaction.
     pub(super) tail_batches: i32,
+    /// How what is appended is kept.
+    pub(super) layout: Layout,
+}
+
+impl LogRow {
+    fn of(row: &Row) -> Self {
+        let layout = row.get::<_, Option<&str>>(7).and_then(Layout::parse);
+        Self {
+            id: row.get(2),
+            log_start: row.get(3),
+            bytes: row.get(4),
+            tail_start: row.get(5),
+            tail_batches: row.get(6),
+            layout: layout.unwrap_or(Layout::Batches),
+        }
+    }
 }
 
 /// What a commit holds.
@@ -100,13 +118,15 @@ const LOCK_STRIPES: &str =
     "SELECT stripe FROM locks WHERE stripe = ANY($1::int[]) ORDER BY stripe FOR NO KEY UPDATE";
 const LOCK_FREE_STRIPES: &str = "SELECT stripe FROM locks WHERE stripe = ANY($1::int[]) ORDER BY stripe
     FOR NO KEY UPDATE SKIP LOCKED";
-const LOCK_LOGS: &str = "SELECT l.topic, l.partition, l.id, l.bytes, l.tail_start, l.tail_batches
+const LOCK_LOGS: &str =
+    "SELECT l.topic, l.partition, l.id, l.log_start, l.bytes, l.tail_start, l.tail_batches, t.layout
     FROM unnest($1::uuid[], $2::int[]) AS s(topic, partition)
-    JOIN logs l ON l.topic = s.topic AND l.partition = s.partition
+    JOIN logs l ON l.topic = s.topic AND l.partition = s.partition LEFT JOIN topics t ON t.id = l.topic
     ORDER BY l.topic, l.partition FOR NO KEY UPDATE OF l";
-const LOCK_FREE_LOGS: &str = "SELECT l.topic, l.partition, l.id, l.bytes, l.tail_start, l.tail_batches
+const LOCK_FREE_LOGS: &str =
+    "SELECT l.topic, l.partition, l.id, l.log_start, l.bytes, l.tail_start, l.tail_batches, t.layout
     FROM unnest($1::uuid[], $2::int[]) AS s(topic, partition)
-    JOIN logs l ON l.topic = s.topic AND l.partition = s.partition
+    JOIN logs l ON l.topic = s.topic AND l.partition = s.partition LEFT JOIN topics t ON t.id = l.topic
     ORDER BY l.topic, l.partition FOR NO KEY UPDATE OF l SKIP LOCKED";
 /// Which of them there are: one that is there and was not locked is held by somebody else.
 const LOGS: &str = "SELECT l.topic, l.partition FROM unnest($1::uuid[], $2::int[]) AS s(topic, partition)
@@ -136,9 +156,7 @@ pub(super) async fn lock(
     for row in &logs {
         let at = place(row);
         held.locks.insert(Lock::Log(at));
-        let row =
-            LogRow { id: row.get(2), bytes: row.get(3), tail_start: row.get(4), tail_batches: row.get(5) };
-        held.logs.insert(at, row);
+        held.logs.insert(at, LogRow::of(row));
     }
     let elsewhere: BTreeSet<TopicPartition> = existing.iter().map(place).collect();
     let absent = wanted.iter().filter(|lock| matches!(lock, Lock::Log(at) if !elsewhere.contains(at)));

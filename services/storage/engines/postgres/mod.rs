@@ -3,8 +3,8 @@
 //! - Commands of all connections gather, and are committed together by a few writers ([`calls`], [`writers`]). A commit locks
 //!   what its commands are about ([`locks`]), reads it, lets the rules decide, and writes ([`commit`], [`write`]), in two or
 //!   three round trips. Nothing is decided on what a broker remembers.
-//! - Batches are stored as received; only the fields of the header are set that a broker sets. An index over them answers
-//!   searches by time and by size ([`index`]).
+//! - Records are kept as rows, which SQL can query, or as the batches that were sent ([`layout`], [`rows`]). An index over batches
+//!   answers searches by time and by size ([`index`]).
 //! - Reads are short statements on connections of their own ([`pool`], [`read`]); large replies are read while they are sent
 //!   ([`pieces`]).
 //! - The tables are in `schema.sql`, in a schema of their own ([`migrate`]). One broker has a store at a time ([`owner`]).
@@ -12,11 +12,14 @@
 mod calls;
 mod commit;
 mod connect;
+mod copy;
 mod documents;
 mod errors;
 mod garbage;
+mod gathered;
 mod ids;
 mod index;
+mod layout;
 mod locks;
 mod look_up;
 mod migrate;
@@ -25,6 +28,7 @@ mod pieces;
 mod pool;
 mod read;
 mod resolve;
+mod rows;
 mod session;
 mod shared;
 #[cfg(test)]
@@ -199,7 +203,7 @@ impl Engine for Postgres {
             let (specs, pool) = (Arc::clone(&specs), Weak::clone(&pool));
             async move { read::read(&session, &specs, limits, &pool).await }
         };
-        Box::pin(async move { reads.read(read).await })
+        Box::pin(async move { reads.snapshot(read).await })
     }
 
     fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {

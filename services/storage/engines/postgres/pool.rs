@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{FutureExt, join};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -92,9 +93,11 @@ async fn in_snapshot<T>(
     session: Arc<Session>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let reading = |error| Failure::of("reading", &error);
-    session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await.map_err(reading)?;
-    let read = work.await;
-    session.run("COMMIT").await.map_err(reading)?;
+    // Sent together with the first statement.
+    let begin = session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
+    let (begun, read) = join!(begin, work);
+    begun.map_err(|error| Failure::of("reading", &error))?;
+    // Nobody waits for the answer: whoever has the connection next is served after it, and would learn that it is lost.
+    drop(session.run("COMMIT").now_or_never());
     read
 }

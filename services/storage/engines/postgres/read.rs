@@ -14,16 +14,17 @@ use super::errors::Failure;
 use super::look_up::find;
 use super::pieces::{Place, Source};
 use super::pool::Pool;
+use super::rows::{self, DividedBatch};
 use super::session::Session;
 use crate::engines::resident::{Fit, ReadBudget, empty, outcome_of, outcome_without_log};
-use crate::engines::{ReadLimits, ReadOutcome, ReadSpec, Rest};
+use crate::engines::{ReadLimits, ReadOutcome, ReadSpec, Rest, StoreError};
 
 /// Batches that one read locates at most, of all its partitions together.
 const LOCATED_MAX: usize = 32_768;
 /// The same of one partition, however few there are.
 const LOCATED_EACH_MAX: usize = 8_192;
 
-const LOCATED: &str = "SELECT s.n, b.base_offset, b.next_offset, b.bytes, b.data, l.id
+const LOCATED: &str = "SELECT s.n, b.base_offset, b.next_offset, b.bytes, b.data, l.id, b.header
     FROM unnest($1::uuid[], $2::int[], $3::bigint[], $4::bigint[], $5::bigint[])
     WITH ORDINALITY AS s(topic, partition, from_offset, end_offset, bytes_max, n)
     JOIN logs l ON l.topic = s.topic AND l.partition = s.partition
@@ -42,19 +43,33 @@ struct Readable {
 }
 
 /// A batch that was located.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Located {
     log: i64,
     base: i64,
     next: i64,
     bytes: usize,
-    data: i64,
+    /// Where its bytes are; those of one that is kept as rows are made with the header.
+    data: Option<i64>,
+    header: Option<Bytes>,
 }
 
 impl Located {
     fn of(row: &Row) -> Self {
-        let bytes: i32 = row.get(3);
-        Self { base: row.get(1), next: row.get(2), bytes: bytes as usize, data: row.get(4), log: row.get(5) }
+        let (bytes, header): (i32, Option<&[u8]>) = (row.get(3), row.get(6));
+        Self {
+            base: row.get(1),
+            next: row.get(2),
+            bytes: bytes as usize,
+            data: row.get(4),
+            log: row.get(5),
+            header: header.map(Bytes::copy_from_slice),
+        }
+    }
+
+    fn divided(&self) -> Option<DividedBatch> {
+        let header = self.header.clone()?;
+        Some(DividedBatch { log: self.log, base: self.base, next: self.next, bytes: self.bytes, header })
     }
 }
 
@@ -65,7 +80,7 @@ struct Chosen {
     later: Vec<Located>,
 }
 
-/// Reads from offsets; of a partition without one, only how it is. Documents are read before batches: what is stored later is after their ends, and is left out.
+/// Reads from offsets, within a snapshot; of a partition without one, only how it is.
 pub(super) async fn read(
     session: &Session,
     specs: &[(ReadSpec, Option<i64>)],
@@ -80,9 +95,9 @@ pub(super) async fn read(
     let mut budget = ReadBudget::new(limits);
     let chosen: Vec<Chosen> =
         readable.iter().zip(&located).map(|(of, located)| choose(of, located, &mut budget)).collect();
-    let mut data = data(session, &chosen).await?;
+    let mut found = Found::read(session, &chosen).await?;
     for (of, chosen) in readable.iter().zip(chosen) {
-        outcomes[of.index] = outcome(&of.log, chosen, &mut data, pool);
+        outcomes[of.index] = outcome(&of.log, chosen, &mut found, pool);
     }
     Ok(outcomes)
 }
@@ -154,7 +169,7 @@ fn choose(of: &Readable, located: &[Located], budget: &mut ReadBudget) -> Chosen
     for batch in located.iter().take_while(|batch| batch.next <= end) {
         let fit = if chosen.later.is_empty() { budget.take(batch.bytes, &mut left) } else { Fit::Later };
         if fit == Fit::Now {
-            chosen.now.push(*batch);
+            chosen.now.push(batch.clone());
             continue;
         }
         let fits = budget.fits_later(batch.bytes as u64, left) || budget.is_first();
@@ -162,32 +177,53 @@ fn choose(of: &Readable, located: &[Located], budget: &mut ReadBudget) -> Chosen
             break;
         }
         budget.take_later(batch.bytes, &mut left);
-        chosen.later.push(*batch);
+        chosen.later.push(batch.clone());
     }
     chosen
 }
 
 /// The bytes of the batches that are read now.
-async fn data(session: &Session, chosen: &[Chosen]) -> Result<HashMap<i64, Bytes>, Failure> {
-    let ids: Vec<i64> = chosen.iter().flat_map(|chosen| &chosen.now).map(|batch| batch.data).collect();
-    if ids.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let rows = session.query(DATA, &[&ids]).await.map_err(reading)?;
-    Ok(rows.iter().map(|row| (row.get(0), Bytes::copy_from_slice(row.get(1)))).collect())
+struct Found {
+    data: HashMap<i64, Bytes>,
+    /// By log and first offset.
+    joined: HashMap<(i64, i64), Result<Bytes, StoreError>>,
 }
 
-fn outcome(
-    log: &PartitionDocument,
-    chosen: Chosen,
-    data: &mut HashMap<i64, Bytes>,
-    pool: &Weak<Pool>,
-) -> ReadOutcome {
+impl Found {
+    async fn read(session: &Session, chosen: &[Chosen]) -> Result<Self, Failure> {
+        let now = || chosen.iter().flat_map(|chosen| &chosen.now);
+        let ids: Vec<i64> = now().filter_map(|batch| batch.data).collect();
+        let divided: Vec<DividedBatch> = now().filter_map(Located::divided).collect();
+        let rows =
+            if ids.is_empty() { Vec::new() } else { session.query(DATA, &[&ids]).await.map_err(reading)? };
+        let data = rows.iter().map(|row| (row.get(0), Bytes::copy_from_slice(row.get(1)))).collect();
+        Ok(Self { data, joined: rows::read(session, &divided).await? })
+    }
+
+    fn take(&mut self, batch: &Located) -> Result<Bytes, StoreError> {
+        let missing = || {
+            let Located { base, log, .. } = batch;
+            StoreError(format!(
+                "the batch at offset {base} of log {log} is missing; something other than Yagura has deleted it"
+            ))
+        };
+        match batch.data {
+            Some(data) => self.data.remove(&data).ok_or_else(missing),
+            None => self.joined.remove(&(batch.log, batch.base)).unwrap_or_else(|| Err(missing())),
+        }
+    }
+}
+
+fn outcome(log: &PartitionDocument, chosen: Chosen, found: &mut Found, pool: &Weak<Pool>) -> ReadOutcome {
     let Chosen { now, later } = chosen;
-    let batches: Vec<Bytes> = now.iter().map_while(|batch| data.remove(&batch.data)).collect();
-    // Compaction has replaced one since it was located: the client asks again for it and what follows.
-    if batches.len() < now.len() {
-        return outcome_of(log, batches, None);
+    let mut batches = Vec::with_capacity(now.len());
+    for batch in &now {
+        match found.take(batch) {
+            Ok(bytes) => batches.push(bytes),
+            Err(failure) if batches.is_empty() => return ReadOutcome::Failed(failure),
+            // The client asks again for it, and is told then.
+            Err(_) => return outcome_of(log, batches, None),
+        }
     }
     let rest = later.first().zip(later.last()).map(|(first, last)| {
         let bytes = later.iter().map(|batch| batch.bytes as u64).sum();

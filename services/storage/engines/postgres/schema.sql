@@ -23,13 +23,19 @@ CREATE TABLE logs (
     id bigint PRIMARY KEY,
     topic uuid NOT NULL,
     partition integer NOT NULL,
+    log_start bigint NOT NULL,
     bytes bigint NOT NULL,          -- of its batches, from the log start offset on
     tail_start bigint NOT NULL,     -- the offset where its spans end
     tail_batches integer NOT NULL,  -- how many batches follow, or were there before compaction
     UNIQUE (topic, partition)
 ) WITH (fillfactor = 70);
 
--- A batch of a log: where it is, how old, and where its bytes are.
+-- What statements need to know of a topic: its name, and how what is appended is kept, as "rows" or as "batches".
+CREATE TABLE topics (id uuid PRIMARY KEY, name text NOT NULL, layout text NOT NULL);
+CREATE INDEX topics_by_name ON topics (name);
+
+-- A batch of a log: where it is, how old, and where its bytes are: in batch_data, or, with a header that gives it back, in rows of
+-- record_rows.
 CREATE TABLE batches (
     log bigint NOT NULL,
     base_offset bigint NOT NULL,
@@ -37,13 +43,27 @@ CREATE TABLE batches (
     bytes integer NOT NULL,
     max_timestamp bigint NOT NULL,
     undated_ms bigint NOT NULL,     -- when the last batch with a record without timestamp was appended
-    data bigint NOT NULL,
+    data bigint,
+    header bytea,
     PRIMARY KEY (log, base_offset)
 );
 
 -- The bytes of batches, as they are sent. They do not compress again; what fits into a page stays there.
 CREATE TABLE batch_data (id bigint PRIMARY KEY, bytes bytea NOT NULL) WITH (toast_tuple_target = 8160);
 ALTER TABLE batch_data ALTER COLUMN bytes SET STORAGE EXTERNAL;
+
+-- Records. Headers are as in a batch. The time of an append is there only if all records of a batch have it.
+CREATE TABLE record_rows (
+    log bigint NOT NULL,
+    record_offset bigint NOT NULL,
+    timestamp_ms bigint NOT NULL,
+    appended_ms bigint,
+    key bytea,
+    value bytea,
+    headers bytea,
+    PRIMARY KEY (log, record_offset)
+);
+ALTER TABLE record_rows ALTER COLUMN value SET STORAGE EXTERNAL;
 
 -- What consecutive batches are together: on level 1 up to 256 of them, on each level above up to 16 spans of the one below.
 CREATE TABLE spans (
@@ -70,6 +90,53 @@ CREATE INDEX garbage_by_time ON garbage (since_ms, log, before_offset);
 -- Ids are handed out in ranges: a broker asks once for many.
 CREATE SEQUENCE log_ids INCREMENT BY 64;
 CREATE SEQUENCE data_ids INCREMENT BY 4096;
+
+-- A number at a place in headers, and where what follows it begins.
+CREATE FUNCTION varint_at(headers bytea, place integer, OUT number bigint, OUT next integer)
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    shift integer := 0;
+    part integer;
+BEGIN
+    number := 0;
+    next := place;
+    LOOP
+        part := get_byte(headers, next);
+        number := number | ((part & 127)::bigint << shift);
+        next := next + 1;
+        shift := shift + 7;
+        EXIT WHEN part < 128;
+    END LOOP;
+    number := (number >> 1) # -(number & 1);
+END $$;
+
+-- The headers of a record, in order; keys may repeat.
+CREATE FUNCTION headers_of(headers bytea) RETURNS TABLE (key text, value bytea) LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    place integer := 0;
+    count bigint := 0;
+    length bigint;
+BEGIN
+    IF headers IS NULL THEN RETURN; END IF;
+    SELECT v.number, v.next INTO count, place FROM varint_at(headers, place) v;
+    FOR i IN 1..count LOOP
+        SELECT v.number, v.next INTO length, place FROM varint_at(headers, place) v;
+        key := convert_from(substr(headers, place + 1, length::integer), 'UTF8');
+        place := place + length::integer;
+        SELECT v.number, v.next INTO length, place FROM varint_at(headers, place) v;
+        value := CASE WHEN length >= 0 THEN substr(headers, place + 1, length::integer) END;
+        place := place + greatest(length, 0)::integer;
+        RETURN NEXT;
+    END LOOP;
+END $$;
+
+-- All records that are kept as rows, those of open and aborted transactions among them. With a topic, a partition and a range of
+-- offsets, it is one range of the primary key.
+CREATE VIEW records AS
+    SELECT t.name AS topic, l.partition, r.record_offset AS "offset",
+        to_timestamp(coalesce(r.appended_ms, r.timestamp_ms) / 1000.0) AS "timestamp", r.key, r.value, r.headers
+    FROM topics t JOIN logs l ON l.topic = t.id
+    JOIN record_rows r ON r.log = l.id AND r.record_offset >= l.log_start;
 
 -- The batches of a log from the one on that holds an offset: until they have so many bytes together, or are so many. It stops
 -- reading there, however much follows.

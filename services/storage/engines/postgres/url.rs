@@ -10,6 +10,8 @@ use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
 
+use super::layout::Layout;
+
 /// Where a store is.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
@@ -19,6 +21,8 @@ pub(super) struct Target {
     pub(super) schema: String,
     /// Connections at most.
     pub(super) connections: usize,
+    /// The layout of topics that do not say.
+    pub(super) layout: Layout,
     pub(super) tls: TlsTarget,
     /// A file that has the password. It is read for each connection, so that it can change.
     pub(super) password_file: Option<PathBuf>,
@@ -53,8 +57,17 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The parameters that are not libpq's, or that the client library does not know.
-const OWN: [&str; 8] =
-    ["schema", "connections", "sslmode", "sslrootcert", "sslcert", "sslkey", "password", "application_name"];
+const OWN: [&str; 9] = [
+    "schema",
+    "layout",
+    "connections",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "password",
+    "application_name",
+];
 /// The others that are passed on.
 const PASSED_ON: [&str; 6] = ["connect_timeout", "target_session_attrs", "host", "port", "user", "dbname"];
 
@@ -86,6 +99,7 @@ impl Target {
             config,
             schema: "yagura".to_owned(),
             connections: CONNECTIONS,
+            layout: Layout::Rows,
             tls: TlsTarget::default(),
             password_file: None,
         };
@@ -107,6 +121,10 @@ impl Target {
     fn set(&mut self, name: &str, value: String) -> Result<(), String> {
         match name {
             "schema" => self.schema = schema(value)?,
+            "layout" => {
+                let wrong = || format!("layout is {value:?}; write rows or batches");
+                self.layout = Layout::parse(&value).ok_or_else(wrong)?;
+            }
             "connections" => self.connections = connections(&value)?,
             "sslmode" => self.set_sslmode(&value)?,
             "sslrootcert" => self.tls.root_certificates = Some(value.into()),
@@ -241,6 +259,7 @@ mod tests {
         assert!(fault("db/x?sslmode=maybe").contains("verify-full"));
         assert!(fault("db/x?sslmode=verify-full").contains("sslrootcert is missing"));
         assert!(fault("db/x?sslcert=a").contains("sslcert and sslkey go together"));
+        assert!(fault("db/x?layout=columns").contains("write rows or batches"));
         assert!(fault("db/x?connections=2").contains("from 6 to 200"));
         assert!(fault("db/x?schema=Robert'); --").contains("lower-case"));
         assert!(fault("/x").contains("no host"), "{}", fault("/x"));

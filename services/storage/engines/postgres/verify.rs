@@ -12,7 +12,8 @@ use tokio_postgres::{Error, Row};
 
 use super::connect::Server;
 use super::documents;
-use super::errors::failed;
+use super::errors::{Failure, failed};
+use super::rows::{self, DividedBatch};
 use super::session::Session;
 use super::url::Target;
 use crate::engines::gaps::{as_gap, check_stored};
@@ -33,7 +34,7 @@ macro_rules! with_logs {
         concat!(
             "WITH known AS (SELECT split_part(convert_from(key, 'UTF8'), '/', 2)::uuid AS topic,
                 split_part(convert_from(key, 'UTF8'), '/', 3)::int AS partition,
-                (value::jsonb->>'log_start')::bigint AS log_start, (value::jsonb->>'end')::bigint AS log_end
+                (value::jsonb->>'log_start')::bigint AS starts, (value::jsonb->>'end')::bigint AS log_end
                 FROM documents WHERE key >= 'partition/'::bytea AND key < 'partition0'::bytea),
             log AS (SELECT * FROM logs JOIN known USING (topic, partition)),
             entry AS (SELECT log.topic, log.partition, log.log_start, log.log_end, log.tail_start, b.*
@@ -44,7 +45,7 @@ macro_rules! with_logs {
 }
 
 /// Each returns a sentence for each contradiction.
-const CHECKS: [&str; 9] = [
+const CHECKS: [&str; 11] = [
     with_logs!(
         "SELECT format('partition/%s/%s has a document and no log', topic, partition)
         FROM known LEFT JOIN logs USING (topic, partition) WHERE logs.id IS NULL LIMIT $1"
@@ -52,6 +53,10 @@ const CHECKS: [&str; 9] = [
     with_logs!(
         "SELECT format('partition/%s/%s has a log and no document', topic, partition)
         FROM logs LEFT JOIN known USING (topic, partition) WHERE known.log_end IS NULL LIMIT $1"
+    ),
+    with_logs!(
+        "SELECT format('partition/%s/%s begins at offset %s, but its log at %s', topic, partition, starts, log_start)
+        FROM log WHERE starts <> log_start LIMIT $1"
     ),
     with_logs!(
         "SELECT format('partition/%s/%s: the batch that ends at offset %s is followed by offset %s', topic, partition,
@@ -72,10 +77,14 @@ const CHECKS: [&str; 9] = [
     ),
     with_logs!(
         "SELECT format('partition/%s/%s: the batch at offset %s is missing', topic, partition, base_offset)
-        FROM entry LEFT JOIN batch_data d ON d.id = entry.data WHERE d.id IS NULL LIMIT $1"
+        FROM entry LEFT JOIN batch_data d ON d.id = entry.data WHERE d.id IS NULL AND entry.header IS NULL LIMIT $1"
     ),
     "SELECT format('the bytes of a batch, number %s, are in no log', d.id) FROM batch_data d
         LEFT JOIN batches b ON b.data = d.id WHERE b.data IS NULL LIMIT $1",
+    "SELECT format('the record at offset %s of log %s is in no batch', r.record_offset, r.log) FROM record_rows r
+        WHERE NOT EXISTS (SELECT FROM (SELECT next_offset, header FROM batches b WHERE b.log = r.log
+        AND b.base_offset <= r.record_offset ORDER BY b.base_offset DESC LIMIT 1) b
+        WHERE b.next_offset > r.record_offset AND b.header IS NOT NULL) LIMIT $1",
     with_logs!(
         "SELECT format('partition/%s/%s: a span of level %s at offset %s says something else than its batches',
         topic, partition, level, base_offset) FROM (SELECT log.topic, log.partition, s.*,
@@ -94,8 +103,8 @@ const CHECKS: [&str; 9] = [
 const COUNT: &str = "SELECT count(*) FROM batches b JOIN logs l ON l.id = b.log";
 const DOCUMENTS: &str = "SELECT key, value FROM documents ORDER BY key";
 const BATCHES: &str = "SELECT format('partition/%s/%s', l.topic, l.partition), b.base_offset, b.next_offset,
-    b.max_timestamp, d.bytes FROM logs l JOIN batches b ON b.log = l.id JOIN batch_data d ON d.id = b.data
-    ORDER BY l.id, b.base_offset";
+    b.max_timestamp, d.bytes, b.log, b.bytes, b.header FROM logs l JOIN batches b ON b.log = l.id
+    LEFT JOIN batch_data d ON d.id = b.data ORDER BY l.id, b.base_offset";
 
 /// Checks the store that a URL names, after `://`: that documents can be read and fit together, every batch's CRC and records,
 /// that offsets are dense, and that the index says of each batch what it is. `progress` gets the batches done and the total.
@@ -105,11 +114,18 @@ const BATCHES: &str = "SELECT format('partition/%s/%s', l.topic, l.partition), b
 pub async fn verify(place: &str, progress: &mut Progress<'_>) -> Result<VerifyReport, StoreError> {
     let server = Server::new(Target::parse(place).map_err(StoreError)?)?;
     let session = server.connect().await?;
-    run(&session, progress).await.map_err(|error| failed("checking", &error))
+    let rows = server.connect().await?;
+    run(&session, &rows, progress).await.map_err(|error| failed("checking", &error))
 }
 
-async fn run(session: &Session, progress: &mut Progress<'_>) -> Result<VerifyReport, Error> {
+async fn run(session: &Session, rows: &Session, progress: &mut Progress<'_>) -> Result<VerifyReport, Error> {
     session.run(SETTINGS).await?;
+    // Records are read beside the batches, from the same state.
+    let snapshot: String = session.client.query_one("SELECT pg_export_snapshot()", &[]).await?.get(0);
+    rows.run(&format!(
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET TRANSACTION SNAPSHOT '{snapshot}'"
+    ))
+    .await?;
     let mut report = VerifyReport::default();
     verify_documents(&documents(session, &mut report).await?, &mut report);
     for check in CHECKS {
@@ -120,7 +136,8 @@ async fn run(session: &Session, progress: &mut Progress<'_>) -> Result<VerifyRep
     let none: [&str; 0] = [];
     let mut batches = pin!(session.client.query_raw(BATCHES, none).await?);
     while let Some(row) = batches.try_next().await? {
-        check_batch(&row, &mut report);
+        let bytes = bytes_of(rows, &row).await.map_err(|failure| failure.error());
+        check_batch(&row, bytes, &mut report);
         progress(report.batches, total as u64);
     }
     Ok(report)
@@ -140,12 +157,28 @@ async fn documents(session: &Session, report: &mut VerifyReport) -> Result<HashM
     Ok(all)
 }
 
-fn check_batch(row: &Row, report: &mut VerifyReport) {
+/// The bytes of a batch, which may be made of rows.
+async fn bytes_of(session: &Session, row: &Row) -> Result<Bytes, Failure> {
+    if let Some(bytes) = row.get::<_, Option<&[u8]>>(4) {
+        return Ok(Bytes::copy_from_slice(bytes));
+    }
+    let (bytes, header): (i32, Option<&[u8]>) = (row.get(6), row.get(7));
+    let header = Bytes::copy_from_slice(header.unwrap_or_default());
+    let (log, base, next) = (row.get(5), row.get(1), row.get(2));
+    let batch = DividedBatch { log, base, next, bytes: bytes as usize, header };
+    let mut joined = rows::read(session, &[batch]).await?;
+    let missing = || Err(StoreError("it is missing".to_owned()));
+    Ok(joined.remove(&(log, base)).unwrap_or_else(missing)?)
+}
+
+fn check_batch(row: &Row, bytes: Result<Bytes, StoreError>, report: &mut VerifyReport) {
     let (key, base, next, latest): (&str, i64, i64, i64) = (row.get(0), row.get(1), row.get(2), row.get(3));
-    let data = Bytes::copy_from_slice(row.get(4));
-    report.batches += 1;
-    report.bytes += data.len() as u64;
-    let batch = match as_gap(&data).map_or_else(|| check_stored(&data).map(|(batch, _)| batch), Ok) {
+    let checked = bytes.map_err(|error| error.0).and_then(|data| {
+        report.batches += 1;
+        report.bytes += data.len() as u64;
+        as_gap(&data).map_or_else(|| check_stored(&data).map(|(batch, _)| batch), Ok)
+    });
+    let batch = match checked {
         Ok(batch) => batch,
         Err(error) => return report.fault(format!("{key}, the batch at offset {base}: {error}")),
     };

@@ -5,42 +5,35 @@
 
 use std::collections::BTreeSet;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{SinkExt, join};
+use bytes::Bytes;
+use futures_util::join;
 use kernel::TopicPartition;
-use kernel::records::settled;
+use kernel::records::{Batch, StoredHeader, settled};
 use rules::commands::{BatchFacts, CleanedRun, Effect};
 use rules::documents::{DocumentKind, PartitionDocument, Prefix, deleted_with_log};
 use tokio_postgres::Error;
-use uuid::Uuid;
 
 use super::documents::Written;
 use super::errors::{Failure, is_lost};
+use super::gathered::Gathered;
 use super::ids::Ids;
-use super::index::{BLOCK_BATCHES, FAN_OUT, Known, Searched, Span, Step, Want, look};
+use super::index::{BLOCK_BATCHES, Known, Searched, Span, Step, Want, look};
+use super::layout::{Layout, TopicChanges};
 use super::locks::{Held, LogRow};
+use super::rows::rows_of;
 use super::session::{Params, Session};
 use crate::engines::StoreError;
 use crate::engines::resident::Times;
 
-/// From so many bytes on, batches are copied: that costs a round trip more, and spares the server the array.
-const COPY_BYTES_MIN: usize = 256 << 10;
 /// The offset that all batches of a deleted log are before.
 const WHOLE_LOG: i64 = i64::MAX;
+/// Bytes that are gathered at most: a compressed batch may have many more as rows.
+const GATHERED_BYTES_MAX: usize = 16 << 20;
 
-const INSERT_LOGS: &str = "INSERT INTO logs SELECT id, topic, partition, 0, 0, 0
-    FROM unnest($1::bigint[], $2::uuid[], $3::int[]) AS s(id, topic, partition)";
-const INSERT_DATA: &str = "INSERT INTO batch_data SELECT * FROM unnest($1::bigint[], $2::bytea[])";
-const COPY_DATA: &str = "COPY batch_data (id, bytes) FROM STDIN (FORMAT BINARY)";
-const INSERT_BATCHES: &str =
-    "INSERT INTO batches SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[],
-    $4::int[], $5::bigint[], $6::bigint[], $7::bigint[])";
 const UPDATE_LOGS: &str =
-    "UPDATE logs l SET bytes = s.bytes, tail_start = s.tail_start, tail_batches = s.tail_batches
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::int[]) AS s(id, bytes, tail_start, tail_batches)
-    WHERE l.id = s.id";
-const CLOSE_BLOCKS: &str = "SELECT close_block(s.log, s.first, s.upto, $4)
-    FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS s(log, first, upto)";
+    "UPDATE logs l SET log_start = s.log_start, bytes = s.bytes, tail_start = s.tail_start,
+    tail_batches = s.tail_batches FROM unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bigint[], $5::int[])
+    AS s(id, log_start, bytes, tail_start, tail_batches) WHERE l.id = s.id";
 const DELETE_LOG: &str = "DELETE FROM logs WHERE id = $1";
 const NOTE_GARBAGE: &str = "INSERT INTO garbage VALUES ($1, $2, NULL)
     ON CONFLICT (log, before_offset) DO UPDATE SET since_ms = NULL";
@@ -49,11 +42,12 @@ const OLD_BATCHES: &str =
     WHERE log = $1 AND base_offset >= $2 AND base_offset < $3 ORDER BY base_offset";
 const DELETE_BATCHES: &str = "WITH gone AS (DELETE FROM batches WHERE log = $1 AND base_offset >= $2
     AND base_offset < $3 RETURNING data) DELETE FROM batch_data d USING gone WHERE d.id = gone.data";
+const DELETE_ROWS: &str =
+    "DELETE FROM record_rows WHERE log = $1 AND record_offset >= $2 AND record_offset < $3";
 const REFRESH_SPANS: &str = "SELECT refresh_spans($1, $2, $3, $4)";
 
 /// The statements that are sent together with others.
-pub(super) const STATEMENTS: [&str; 5] =
-    [INSERT_LOGS, INSERT_DATA, INSERT_BATCHES, UPDATE_LOGS, CLOSE_BLOCKS];
+pub(super) const STATEMENTS: [&str; 1] = [UPDATE_LOGS];
 
 /// How a transaction has ended that was to be committed.
 pub(super) enum Ended {
@@ -72,22 +66,17 @@ pub(super) struct Write<'a> {
     gathered: Gathered,
     /// Logs whose rows have changed.
     changed: BTreeSet<TopicPartition>,
-}
-
-/// What is to be written together.
-#[derive(Default)]
-struct Gathered {
-    created: (Vec<i64>, Vec<Uuid>, Vec<i32>),
-    data: Vec<(i64, [Bytes; 2])>,
-    batches: Vec<(i64, Span, i64)>,
-    /// Ranges of offsets that become spans, by log.
-    blocks: (Vec<i64>, Vec<i64>, Vec<i64>),
-    bytes: usize,
+    topics: &'a TopicChanges,
 }
 
 impl<'a> Write<'a> {
-    pub(super) fn new(session: &'a Session, held: &'a mut Held, ids: &'a mut Ids) -> Self {
-        Self { session, held, ids, gathered: Gathered::default(), changed: BTreeSet::new() }
+    pub(super) fn new(
+        session: &'a Session,
+        held: &'a mut Held,
+        ids: &'a mut Ids,
+        topics: &'a TopicChanges,
+    ) -> Self {
+        Self { session, held, ids, gathered: Gathered::default(), changed: BTreeSet::new(), topics }
     }
 
     /// Writes effects, or gathers them.
@@ -97,8 +86,12 @@ impl<'a> Write<'a> {
             match effect {
                 Effect::CreateLog { partition } => self.create(*partition)?,
                 Effect::Append { partition, base_offset, leader_epoch, batch, appended_ms, payload } => {
-                    let bytes = settled(&payload.0, &batch.stored(*base_offset, *leader_epoch));
-                    self.append(*partition, span(batch, *base_offset, *appended_ms), bytes)?;
+                    let header = batch.stored(*base_offset, *leader_epoch);
+                    let batch = span(batch, *base_offset, *appended_ms);
+                    self.append(*partition, batch, &payload.0, &header)?;
+                    if self.gathered.bytes() >= GATHERED_BYTES_MAX {
+                        self.flush().await.map_err(writing)?;
+                    }
                 }
                 Effect::Trim { partition, was, log_start } => {
                     self.trim(*partition, (*was, *log_start)).await?;
@@ -126,28 +119,57 @@ impl<'a> Write<'a> {
 
     fn create(&mut self, at: TopicPartition) -> Result<(), Failure> {
         let id = self.ids.logs.take().ok_or_else(no_id)?;
-        self.held.logs.insert(at, LogRow { id, bytes: 0, tail_start: 0, tail_batches: 0 });
-        let (ids, topics, partitions) = &mut self.gathered.created;
-        ids.push(id);
-        topics.push(at.topic.0);
-        partitions.push(at.partition);
+        // Its topic is made, or changed, in the same commit.
+        let layout = self.topics.known.get(&at.topic).copied().unwrap_or(Layout::Batches);
+        self.held
+            .logs
+            .insert(at, LogRow { id, log_start: 0, bytes: 0, tail_start: 0, tail_batches: 0, layout });
+        self.gathered.create(id, at);
         Ok(())
     }
 
-    fn append(&mut self, at: TopicPartition, batch: Span, bytes: [Bytes; 2]) -> Result<(), Failure> {
+    fn append(
+        &mut self,
+        at: TopicPartition,
+        batch: Span,
+        bytes: &Bytes,
+        header: &StoredHeader,
+    ) -> Result<(), Failure> {
+        let batch = self.store(at, batch, bytes, header)?;
         let log = self.held.logs.get_mut(&at).ok_or_else(|| no_log(at))?;
-        self.gathered.add((log.id, batch), (self.ids.data.take().ok_or_else(no_id)?, bytes));
         log.bytes += batch.bytes;
         log.tail_batches += 1;
         if log.tail_batches >= BLOCK_BATCHES {
-            let (logs, from, until) = &mut self.gathered.blocks;
-            logs.push(log.id);
-            from.push(log.tail_start);
-            until.push(batch.next);
+            self.gathered.close_block(log.id, (log.tail_start, batch.next));
             (log.tail_start, log.tail_batches) = (batch.next, 0);
         }
         self.changed.insert(at);
         Ok(())
+    }
+
+    /// Gathers a batch as its topic says; returns it with the bytes that it has then.
+    fn store(
+        &mut self,
+        at: TopicPartition,
+        batch: Span,
+        bytes: &Bytes,
+        header: &StoredHeader,
+    ) -> Result<Span, Failure> {
+        let log = self.held.logs.get(&at).ok_or_else(|| no_log(at))?;
+        let layout = self.topics.known.get(&at.topic).copied().unwrap_or(log.layout);
+        let rows = if layout == Layout::Rows { rows_of(bytes, header) } else { None };
+        match rows {
+            Some(rows) => {
+                let batch = Span { bytes: rows.bytes as i64, ..batch };
+                self.gathered.add_rows(log.id, batch, rows);
+                Ok(batch)
+            }
+            None => {
+                let id = self.ids.data.take().ok_or_else(no_id)?;
+                self.gathered.add(log.id, batch, (id, settled(bytes, header)));
+                Ok(batch)
+            }
+        }
     }
 
     async fn trim(&mut self, at: TopicPartition, (was, log_start): (i64, i64)) -> Result<(), Failure> {
@@ -156,6 +178,7 @@ impl<'a> Write<'a> {
         let searched = Searched { log: log.id, tail_start: log.tail_start, end: log_start };
         let freed = look(self.session, log.id, |known| freed(searched, known, was)).await;
         log.bytes -= freed.map_err(writing)?;
+        log.log_start = log_start;
         let id = log.id;
         self.changed.insert(at);
         self.session.execute(NOTE_GARBAGE, &[&id, &log_start]).await.map_err(writing)?;
@@ -169,7 +192,9 @@ impl<'a> Write<'a> {
         let range = (log.id, run.from, run.until);
         let old = self.session.query(OLD_BATCHES, &[&range.0, &range.1, &range.2]).await.map_err(writing)?;
         let old: Vec<Span> = old.iter().map(Span::of).collect();
-        self.session.execute(DELETE_BATCHES, &[&range.0, &range.1, &range.2]).await.map_err(writing)?;
+        for delete in [DELETE_BATCHES, DELETE_ROWS] {
+            self.session.execute(delete, &[&range.0, &range.1, &range.2]).await.map_err(writing)?;
+        }
         let mut tail_start = log.tail_start;
         let mut bytes = log.bytes - old.iter().map(|batch| batch.bytes).sum::<i64>();
         for batch in &run.batches {
@@ -181,9 +206,8 @@ impl<'a> Write<'a> {
                 bytes: batch.payload.0.len() as i64,
                 times: times.replaced(batch.max_timestamp, batch.has_records),
             };
-            let id = self.ids.data.take().ok_or_else(no_id)?;
-            // Its header is final.
-            self.gathered.add((log.id, new), (id, [Bytes::new(), batch.payload.0.clone()]));
+            let header = header_of(&batch.payload.0).ok_or_else(|| no_batch(at, batch.base_offset))?;
+            let new = self.store(at, new, &batch.payload.0, &header)?;
             bytes += new.bytes;
             if new.base < log.tail_start {
                 tail_start = tail_start.max(new.next);
@@ -210,39 +234,39 @@ impl<'a> Write<'a> {
 
     /// Writes what was gathered.
     async fn flush(&mut self) -> Result<(), Error> {
-        let gathered = std::mem::take(&mut self.gathered);
-        gathered.copy(self.session).await?;
-        let (created, data, batches, blocks) = join!(
-            gathered.create(self.session),
-            gathered.insert_data(self.session),
-            gathered.insert_batches(self.session),
-            gathered.close_blocks(self.session),
-        );
-        created.and(data).and(batches).and(blocks)
+        std::mem::take(&mut self.gathered).write(self.session).await
     }
 
-    /// Writes what is left, and the documents, and commits: all that in one go.
+    /// Writes what is left, and the documents, and commits: all that in one go, so each of these is one statement.
     pub(super) async fn commit(self, documents: &Written) -> Ended {
         if let Err(error) = self.gathered.copy(self.session).await {
             // Nobody has asked to commit yet.
             return Ended::Failed(error);
         }
         let (session, gathered) = (self.session, &self.gathered);
-        let rows: Vec<LogRow> =
-            self.changed.iter().filter_map(|at| self.held.logs.get(at)).copied().collect();
-        let (created, data, batches, logs, blocks, put, deleted, dropped, committed) = join!(
-            gathered.create(session),
-            gathered.insert_data(session),
-            gathered.insert_batches(session),
-            update_logs(session, &rows),
-            gathered.close_blocks(session),
+        let changed = self.changed.iter().filter_map(|at| self.held.logs.get(at));
+        let logs: Vec<LogRow> = changed.copied().collect();
+        let written = async {
+            let (created, data, rows, batches, logs, blocks) = join!(
+                gathered.insert_logs(session),
+                gathered.insert_data(session),
+                gathered.insert_rows(session),
+                gathered.insert_batches(session),
+                update_logs(session, &logs),
+                gathered.close_blocks(session),
+            );
+            created.and(data).and(rows).and(batches).and(logs).and(blocks)
+        };
+        let (written, topics, gone, put, deleted, dropped, committed) = join!(
+            written,
+            self.topics.put(session),
+            self.topics.delete(session),
             documents.put(session),
             documents.delete(session),
             documents.delete_ranges(session),
             session.run("COMMIT"),
         );
-        let written = created.and(data).and(batches).and(logs).and(blocks);
-        let written = written.and(put).and(deleted).and(dropped);
+        let written = written.and(topics).and(gone).and(put).and(deleted).and(dropped);
         ended(written, committed)
     }
 }
@@ -258,85 +282,6 @@ fn ended(written: Result<(), Error>, committed: Result<(), Error>) -> Ended {
     }
 }
 
-impl Gathered {
-    fn add(&mut self, (log, batch): (i64, Span), (id, bytes): (i64, [Bytes; 2])) {
-        self.bytes += bytes.iter().map(Bytes::len).sum::<usize>();
-        self.data.push((id, bytes));
-        self.batches.push((log, batch, id));
-    }
-
-    /// Copies the bytes of batches, if they are many.
-    async fn copy(&self, session: &Session) -> Result<(), Error> {
-        if self.bytes < COPY_BYTES_MIN {
-            return Ok(());
-        }
-        let sink = session.copy_in(COPY_DATA).await?;
-        let mut sink = std::pin::pin!(sink);
-        let mut buffer = BytesMut::new();
-        // The signature, no flags, no extension.
-        buffer.put_slice(b"PGCOPY\n\xff\r\n\0");
-        buffer.put_i32(0);
-        buffer.put_i32(0);
-        for (id, [head, rest]) in &self.data {
-            // Two columns, each after its length.
-            buffer.put_i16(2);
-            buffer.put_i32(8);
-            buffer.put_i64(*id);
-            buffer.put_i32((head.len() + rest.len()) as i32);
-            sink.feed(buffer.split().freeze()).await?;
-            sink.feed(head.clone()).await?;
-            // What is large goes to the socket without being copied before.
-            sink.feed(rest.clone()).await?;
-        }
-        buffer.put_i16(-1);
-        sink.feed(buffer.freeze()).await?;
-        sink.finish().await.map(drop)
-    }
-
-    async fn create(&self, session: &Session) -> Result<(), Error> {
-        let (ids, topics, partitions) = &self.created;
-        if ids.is_empty() {
-            return Ok(());
-        }
-        session.execute(INSERT_LOGS, &[ids, topics, partitions]).await.map(drop)
-    }
-
-    /// Inserts the bytes of batches, if they are few.
-    async fn insert_data(&self, session: &Session) -> Result<(), Error> {
-        if self.data.is_empty() || self.bytes >= COPY_BYTES_MIN {
-            return Ok(());
-        }
-        let (ids, bytes): (Vec<i64>, Vec<Vec<u8>>) =
-            self.data.iter().map(|(id, parts)| (*id, parts.concat())).unzip();
-        session.execute(INSERT_DATA, &[&ids, &bytes]).await.map(drop)
-    }
-
-    async fn insert_batches(&self, session: &Session) -> Result<(), Error> {
-        if self.batches.is_empty() {
-            return Ok(());
-        }
-        let column =
-            |value: fn(&(i64, Span, i64)) -> i64| self.batches.iter().map(value).collect::<Vec<i64>>();
-        let bytes: Vec<i32> = self.batches.iter().map(|(_, batch, _)| batch.bytes as i32).collect();
-        let (logs, base) = (column(|(log, ..)| *log), column(|(_, batch, _)| batch.base));
-        let (next, data) = (column(|(_, batch, _)| batch.next), column(|(.., data)| *data));
-        let latest = column(|(_, batch, _)| batch.times.written().0);
-        let undated = column(|(_, batch, _)| batch.times.written().1);
-        session
-            .execute(INSERT_BATCHES, &[&logs, &base, &next, &bytes, &latest, &undated, &data])
-            .await
-            .map(drop)
-    }
-
-    async fn close_blocks(&self, session: &Session) -> Result<(), Error> {
-        let (logs, from, until) = &self.blocks;
-        if logs.is_empty() {
-            return Ok(());
-        }
-        session.query(CLOSE_BLOCKS, &[logs, from, until, &FAN_OUT]).await.map(drop)
-    }
-}
-
 async fn update_logs(session: &Session, rows: &[LogRow]) -> Result<(), Error> {
     if rows.is_empty() {
         return Ok(());
@@ -344,7 +289,8 @@ async fn update_logs(session: &Session, rows: &[LogRow]) -> Result<(), Error> {
     let column = |value: fn(&LogRow) -> i64| rows.iter().map(value).collect::<Vec<i64>>();
     let batches: Vec<i32> = rows.iter().map(|row| row.tail_batches).collect();
     let (ids, bytes, tails) = (column(|row| row.id), column(|row| row.bytes), column(|row| row.tail_start));
-    session.execute(UPDATE_LOGS, &[&ids, &bytes, &tails, &batches]).await.map(drop)
+    let starts = column(|row| row.log_start);
+    session.execute(UPDATE_LOGS, &[&ids, &starts, &bytes, &tails, &batches]).await.map(drop)
 }
 
 /// The bytes of the batches of a log that begin at or after an offset.
@@ -379,6 +325,24 @@ fn no_id() -> Failure {
     Failure::Failed(StoreError(
         "a commit needs more ids than were counted; this is a bug in Yagura".to_owned(),
     ))
+}
+
+/// What the header of a batch says already.
+fn header_of(batch: &Bytes) -> Option<StoredHeader> {
+    let batch = Batch::split_first(&mut batch.clone())?;
+    Some(StoredHeader {
+        base_offset: batch.base_offset(),
+        leader_epoch: batch.leader_epoch(),
+        attributes: batch.attributes(),
+        max_timestamp: batch.max_timestamp(),
+    })
+}
+
+fn no_batch(at: TopicPartition, offset: i64) -> Failure {
+    let key = PartitionDocument::key(&at);
+    Failure::Failed(StoreError(format!(
+        "compaction has made something that is no batch of {key} at offset {offset}; this is a bug in Yagura"
+    )))
 }
 
 fn no_log(at: TopicPartition) -> Failure {

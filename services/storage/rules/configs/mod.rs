@@ -31,4 +31,4 @@ pub use effective::{
 pub use kind::{ConfigKind, ConfigSource};
 pub use reference::reference_markdown;
 pub use support::Support;
-pub use topic::{TopicConfig, find, topic_configs};
+pub use topic::{LAYOUT, TopicConfig, find, own_topic_configs, topic_configs};

@@ -83,9 +83,23 @@ pub fn topic_configs() -> &'static [TopicConfig] {
 
 /// The topic config of this name; case matters, as in Kafka.
 pub fn find(name: &str) -> Option<&'static TopicConfig> {
-    let at = TOPIC_CONFIGS.binary_search_by(|config| config.name.cmp(name)).ok()?;
-    TOPIC_CONFIGS.get(at)
+    let at = TOPIC_CONFIGS.binary_search_by(|config| config.name.cmp(name)).ok();
+    let of_kafka = at.and_then(|at| TOPIC_CONFIGS.get(at));
+    of_kafka.or_else(|| OWN_CONFIGS.iter().find(|config| config.name == name))
 }
+
+/// The topic configs that Kafka does not have. They are shown where they are set, or asked for: tools that know Kafka's
+/// expect no others.
+pub fn own_topic_configs() -> &'static [TopicConfig] {
+    &OWN_CONFIGS
+}
+
+/// How a store that SQL can query keeps records.
+pub const LAYOUT: &str = "yagura.storage.layout";
+
+static OWN_CONFIGS: [TopicConfig; 1] = [config(String, LAYOUT, "rows", OneOf(&["rows", "batches"])).says(
+    "How a Postgres store keeps the records that are appended from now on: `rows` for SQL to query, `batches` as they were sent, which is faster. Other stores keep batches, whatever it says.",
+)];
 
 const ONE_LZ4_LEVEL: &str = "Yagura's LZ4 has one level";
 const NO_SEGMENTS: &str = "Yagura has no log segments";
