@@ -1,6 +1,6 @@
 # Each target is one obvious command. `make run` and `make test` set up what they need, or say what to install.
 
-.PHONY: run quick build install test soak check differential fuzz bench static clean
+.PHONY: run quick build install test soak check differential fuzz bench bench-postgres static clean
 
 # The main job: a broker on 127.0.0.1:9092 that keeps its data in ./yagura.db.
 run:
@@ -61,6 +61,14 @@ bench:
 	@tests/setup.sh
 	cargo build --release --locked
 	target/test-tools/venv/bin/python benches/run.py
+
+# The same of a store in Postgres, in a private cluster.
+bench-postgres:
+	@tests/setup.sh
+	cargo build --release --locked
+	mkdir -p target/test-tools/bench
+	[ -e target/test-tools/bench/rdperf ] || benches/build_rdperf.sh target/test-tools/bench/rdperf
+	target/test-tools/venv/bin/python benches/postgres.py
 
 # One file that needs nothing else, not even a libc. Random numbers come from the system call: the usual way looks the
 # function up in a shared libc, and then falls back to /dev/urandom, which a bare chroot does not have.

@@ -94,9 +94,9 @@ class PostgresServer:
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout.splitlines()
 
-    def succeeds(self, sql):
+    def succeeds(self, sql, user="yagura"):
         try:
-            self.query(sql)
+            self.query(sql, user)
         except subprocess.CalledProcessError:
             return False
         return True

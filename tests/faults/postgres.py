@@ -2,6 +2,7 @@
 """A store in Postgres, while its server and the connections to it fail. Nothing acknowledged is lost, doubled or reordered, and
 the broker goes on by itself.
 
+- sql: records are rows that SQL can read, and come back as they were sent
 - cut: the connection is cut before and after each message of a commit, also after a COMMIT whose answer is lost
 - restarts: the server restarts, fast and as after a crash, under idempotent producers and a consumer
 - transactions: the same under transactions of several processes, whose history a checker judges
@@ -16,6 +17,7 @@ the broker goes on by itself.
 import argparse
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "transactions"), str(HERE.parent / "groups")]
 
-from confluent_kafka import Consumer, Producer  # noqa: E402
+from confluent_kafka import Consumer, Producer, TopicPartition  # noqa: E402
 
 import histories  # noqa: E402
 from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
@@ -289,6 +291,73 @@ def produced(producer, delivered):
     return True
 
 
+# Pages that a look at ten records may read, of some hundreds.
+PAGES_MAX = 60
+
+
+def sql(options, folder):
+    """Records are rows that SQL can read, and come back as they were sent, also around a change of the layout."""
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        create_topic(broker.address, "sql")
+        sent = []
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+            producer = Producer({"bootstrap.servers": broker.address, "linger.ms": 20, "compression.type": codec, "log_level": 0})
+            for number in range(600):
+                key = [None, b"", f"k{number}".encode()][number % 3]
+                value = [f"{codec} {number}".encode(), b"", None, bytes(range(256))][number % 4]
+                headers = [("a", b"1"), ("a", None), ("b", "\u00e9".encode())] if number % 5 == 0 else []
+                sent.append((key, value, headers))
+                producer.produce("sql", value, key, partition=1, headers=headers, timestamp=1_700_000_000_000 + number)
+            assert producer.flush(SECONDS_MAX) == 0
+            # From the third codec on, and back.
+            layout = {"gzip": "batches", "lz4": "rows"}.get(codec)
+            if layout:
+                command = [options.binary, "topic", "alter", "sql", "--set", f"yagura.storage.layout={layout}", "--bootstrap", broker.address]
+                subprocess.run(command, check=True, capture_output=True)
+        assert read_back(broker.address, len(sent)) == sent, "not what was sent"
+        rows = server.query("SELECT count(*), count(key), count(value), count(headers), min(\"offset\"), max(\"offset\"), "
+                            "min(\"timestamp\") FROM yagura.records WHERE topic = 'sql' AND partition = 1")
+        kept = [one for at, one in enumerate(sent) if at < 1200 or at >= 2400]
+        counts = [len(kept), *(sum(one[at] is not None for one in kept) for at in (0, 1)), sum(bool(one[2]) for one in kept)]
+        expected = "|".join(map(str, [*counts, 0, len(sent) - 1]))
+        assert rows[0].startswith(expected) and "2023-11-14" in rows[0], f"{rows} instead of {expected}"
+        found = server.query("SELECT r.\"offset\", h.key, h.value FROM yagura.records r, yagura.headers_of(r.headers) h "
+                             "WHERE topic = 'sql' AND partition = 1 AND \"offset\" = 5")
+        assert found == ["5|a|\\x31", "5|a|", "5|b|\\xc3a9"], found
+        filler = Producer({"bootstrap.servers": broker.address, "linger.ms": 20, "log_level": 0})
+        for number in range(60_000):
+            filler.produce("sql", str(number).encode(), partition=0)
+            filler.poll(0)
+        assert filler.flush(SECONDS_MAX) == 0
+        server.query("ANALYZE")
+        server.query("CREATE ROLE analyst LOGIN")
+        assert not server.succeeds("SELECT * FROM yagura.records_from('sql', 1, 0)", "analyst"), "anybody may read"
+        server.query("GRANT USAGE ON SCHEMA yagura TO analyst; GRANT SELECT ON yagura.records TO analyst; "
+                     "GRANT EXECUTE ON FUNCTION yagura.records_from TO analyst")
+        assert server.query("SELECT count(*) FROM yagura.records WHERE topic = 'sql' AND partition = 0", "analyst") == ["60000"]
+        some = server.query("SELECT \"offset\", value FROM yagura.records_from('sql', 1, 2404, 2)", "analyst")
+        assert some == ["2404|\\x7a73746420" + b"4".hex(), "2405|"], some
+        plan = " ".join(server.query("EXPLAIN (ANALYZE, BUFFERS) SELECT * FROM yagura.records_from('sql', 0, 30000, 10)"))
+        pages = sum(int(count) for count in re.findall(r"(?:hit|read)=(\d+)", plan))
+        assert "rows=10 " in plan and pages < PAGES_MAX, plan
+        broker.stop()
+        verify(options.binary, server.url())
+
+
+def read_back(address, count):
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "unused", "enable.auto.commit": False, "log_level": 0})
+    consumer.assign([TopicPartition("sql", 1, 0)])
+    found, deadline = [], time.monotonic() + SECONDS_MAX
+    while len(found) < count and time.monotonic() < deadline:
+        for message in consumer.consume(1000, timeout=1):
+            assert not message.error(), message.error()
+            assert message.offset() == len(found), f"offset {message.offset()} after {len(found)} records"
+            found.append((message.key(), message.value(), message.headers() or []))
+    consumer.close()
+    return found
+
+
 def start(options, folder):
     with PostgresServer(folder) as server:
         server.query("CREATE ROLE lowly LOGIN; CREATE SCHEMA taken; CREATE TABLE taken.orders (id int)")
@@ -319,7 +388,7 @@ def start(options, folder):
             assert took < START_SECONDS_MAX, f"{url}: only after {took:.1f} s"
 
 
-ALL = {one.__name__: one for one in (cut, restarts, transactions, failover, connections, disk, start)}
+ALL = {one.__name__: one for one in (sql, cut, restarts, transactions, failover, connections, disk, start)}
 
 
 def main():

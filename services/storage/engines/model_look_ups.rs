@@ -15,6 +15,7 @@ use rules::documents::TopicDocument;
 use super::Engine;
 use super::memory::Memory;
 use super::model_tests::{Dice, small_settings};
+use super::postgres::{self, Postgres};
 use super::sqlite::Sqlite;
 use crate::apis::common::text;
 use crate::apis::testing::{self, NOW_MS, broker_over, topic};
@@ -132,6 +133,17 @@ async fn sqlite_tells_what_a_scan_tells() {
         run(open(&folder), seed).await;
     }
     std::fs::remove_dir_all(&home).unwrap();
+}
+
+#[tokio::test]
+async fn postgres_tells_what_a_scan_tells() {
+    for seed in 0..3 {
+        for layout in ["rows", "batches"] {
+            let Some(place) = postgres::testing::new_store() else { return };
+            let place = format!("{place}&layout={layout}");
+            run(Arc::new(Postgres::open(&place, &small_settings()).await.unwrap()), seed).await;
+        }
+    }
 }
 
 fn open(folder: &Path) -> Arc<Sqlite> {

@@ -22,6 +22,7 @@ use super::gathered;
 use super::ids::Ids;
 use super::layout::{self, TopicChanges};
 use super::locks::{self, Held, Lock, Wait, lock};
+use super::parts;
 use super::resolve::{self, Fate, Mark};
 use super::rows;
 use super::session::Session;
@@ -131,6 +132,7 @@ impl Committer {
             &documents::STATEMENTS,
             &layout::STATEMENTS,
             &gathered::STATEMENTS,
+            &parts::STATEMENTS,
             &rows::STATEMENTS,
             &write::STATEMENTS,
             &resolve::STATEMENTS,

@@ -2,6 +2,9 @@
 
 use bytes::{BufMut, BytesMut};
 
+/// Bytes that are sent at a time.
+pub(super) const CHUNK_BYTES: usize = 64 << 10;
+
 /// Puts what precedes all rows: the signature, no flags, no extension.
 pub(super) fn begin(buffer: &mut BytesMut) {
     buffer.put_slice(b"PGCOPY\n\xff\r\n\0");

@@ -1,14 +1,14 @@
 //! What a commit appends, gathered to be written together.
 
-use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::{SinkExt, join};
+use bytes::Bytes;
+use futures_util::join;
 use kernel::TopicPartition;
 use kernel::records::rows::Rows;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::copy;
 use super::index::{FAN_OUT, Span};
+use super::parts::{self, Data};
 use super::rows::{self, Divided};
 use super::session::Session;
 
@@ -17,8 +17,6 @@ const COPY_BYTES_MIN: usize = 256 << 10;
 
 const INSERT_LOGS: &str = "INSERT INTO logs SELECT id, topic, partition, 0, 0, 0, 0
     FROM unnest($1::bigint[], $2::uuid[], $3::int[]) AS s(id, topic, partition)";
-const INSERT_DATA: &str = "INSERT INTO batch_data SELECT * FROM unnest($1::bigint[], $2::bytea[])";
-const COPY_DATA: &str = "COPY batch_data (id, bytes) FROM STDIN (FORMAT BINARY)";
 const INSERT_BATCHES: &str =
     "INSERT INTO batches SELECT * FROM unnest($1::bigint[], $2::bigint[], $3::bigint[],
     $4::int[], $5::bigint[], $6::bigint[], $7::bigint[], $8::bytea[])";
@@ -26,13 +24,13 @@ const CLOSE_BLOCKS: &str = "SELECT close_block(s.log, s.first, s.upto, $4)
     FROM unnest($1::bigint[], $2::bigint[], $3::bigint[]) AS s(log, first, upto)";
 
 /// The statements that are sent together with others.
-pub(super) const STATEMENTS: [&str; 4] = [INSERT_LOGS, INSERT_DATA, INSERT_BATCHES, CLOSE_BLOCKS];
+pub(super) const STATEMENTS: [&str; 3] = [INSERT_LOGS, INSERT_BATCHES, CLOSE_BLOCKS];
 
 /// What is to be written together.
 #[derive(Default)]
 pub(super) struct Gathered {
     created: (Vec<i64>, Vec<Uuid>, Vec<i32>),
-    data: Vec<(i64, [Bytes; 2])>,
+    data: Data,
     divided: Divided,
     batches: Vec<Entry>,
     /// Ranges of offsets that become spans, by log.
@@ -102,32 +100,12 @@ impl Gathered {
     /// Copies the bytes of batches and rows, if they are many. What is left is written by one statement each.
     pub(super) async fn copy(&self, session: &Session) -> Result<(), Error> {
         if self.bytes_as_sent >= COPY_BYTES_MIN {
-            self.copy_data(session).await?;
+            parts::copy(session, &self.data).await?;
         }
         if self.bytes_in_rows >= COPY_BYTES_MIN {
-            rows::copy(session, &self.divided).await?;
+            rows::copy_all(session, &self.divided).await?;
         }
         Ok(())
-    }
-
-    async fn copy_data(&self, session: &Session) -> Result<(), Error> {
-        const COLUMNS: i16 = 2;
-        let sink = session.copy_in(COPY_DATA).await?;
-        let mut sink = std::pin::pin!(sink);
-        let mut buffer = BytesMut::new();
-        copy::begin(&mut buffer);
-        for (id, [head, rest]) in &self.data {
-            buffer.put_i16(COLUMNS);
-            copy::put(&mut buffer, Some(&id.to_be_bytes()));
-            buffer.put_i32((head.len() + rest.len()) as i32);
-            sink.feed(buffer.split().freeze()).await?;
-            sink.feed(head.clone()).await?;
-            // What is large goes to the socket without being copied before.
-            sink.feed(rest.clone()).await?;
-        }
-        copy::end(&mut buffer);
-        sink.feed(buffer.freeze()).await?;
-        sink.finish().await.map(drop)
     }
 
     pub(super) async fn insert_logs(&self, session: &Session) -> Result<(), Error> {
@@ -143,9 +121,7 @@ impl Gathered {
         if self.data.is_empty() || self.bytes_as_sent >= COPY_BYTES_MIN {
             return Ok(());
         }
-        let (ids, bytes): (Vec<i64>, Vec<Vec<u8>>) =
-            self.data.iter().map(|(id, parts)| (*id, parts.concat())).unzip();
-        session.execute(INSERT_DATA, &[&ids, &bytes]).await.map(drop)
+        parts::insert(session, &self.data).await
     }
 
     /// Inserts rows, if they are few.

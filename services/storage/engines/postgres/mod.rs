@@ -24,6 +24,7 @@ mod locks;
 mod look_up;
 mod migrate;
 mod owner;
+mod parts;
 mod pieces;
 mod pool;
 mod read;

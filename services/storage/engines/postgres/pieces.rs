@@ -7,28 +7,31 @@
 //! many bytes follow, it ends with an error, and its connection with it, if these are fewer. It never has the beginning of
 //! one batch and the end of another.
 
+use std::pin::pin;
 use std::sync::Weak;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::TryStreamExt;
 use kernel::records_later::{NextRecords, RecordSource};
-use tokio_postgres::Row;
+use tokio_postgres::{Error, Row};
 
 use super::errors::Failure;
+use super::parts::PART_BYTES;
 use super::pool::Pool;
 use super::rows::{self, DividedBatch};
-use super::session::Session;
+use super::session::{Params, Session};
 use crate::engines::StoreError;
 
 /// Batches of a piece.
 const BATCHES_MAX: i32 = 8_192;
 
-/// Whole batches of so many bytes, or a part of the first; of those that are kept as rows, the headers.
-const PIECE: &str = "SELECT b.base_offset, b.next_offset, b.bytes, b.data, b.header, CASE WHEN b.n = 1
-    THEN substr(d.bytes, ($4::bigint)::int + 1, ($5::bigint)::int) ELSE d.bytes END
+/// Whole batches of so many bytes, or some parts of the first; of those that are kept as rows, the headers.
+const PIECE: &str = "SELECT b.base_offset, b.next_offset, b.bytes, b.data, b.header, d.part, d.bytes
     FROM (SELECT *, row_number() OVER w AS n, sum(bytes) OVER w - $4::bigint AS upto
     FROM locate($1, $2, $3, $4::bigint + $5::bigint, $6) WINDOW w AS (ORDER BY base_offset)) b
     LEFT JOIN batch_data d ON d.id = b.data
-    WHERE b.base_offset >= $2 AND (b.n = 1 OR b.upto <= $5::bigint) ORDER BY b.base_offset";
+    AND (b.n > 1 OR (d.part >= $7 AND (d.part < $8 OR b.upto <= $5::bigint)))
+    WHERE b.base_offset >= $2 AND (b.n = 1 OR b.upto <= $5::bigint) ORDER BY b.base_offset, d.part";
 
 /// Where a reply has got to.
 #[derive(Debug, Clone)]
@@ -38,23 +41,16 @@ pub(super) struct Place {
     base: i64,
     /// The offset after the last batch.
     end: i64,
-    begun: Begun,
-}
-
-/// The next batch, if a part of it was sent.
-#[derive(Debug, Clone)]
-enum Begun {
-    No,
-    /// How much, and where its bytes are.
-    Data(i64, i64),
-    /// One that was made of rows: what is left of it, and the offset after it.
-    Joined(Bytes, i64),
+    /// Of a batch of which some parts were read: the number of its bytes, and the next part.
+    begun: Option<(i64, i32)>,
+    /// What was read and is not sent yet.
+    left: Bytes,
 }
 
 impl Place {
     /// The batches of a log in a range of offsets.
     pub(super) fn new(log: i64, base: i64, end: i64) -> Self {
-        Self { log, base, end, begun: Begun::No }
+        Self { log, base, end, begun: None, left: Bytes::new() }
     }
 }
 
@@ -74,91 +70,81 @@ impl RecordSource for Source {
     fn read(self: Box<Self>, bytes: usize) -> NextRecords {
         Box::pin(async move {
             let Self { mut place, pool } = *self;
-            if let Some(records) = place.take_joined(bytes) {
-                let rest: Box<dyn RecordSource> = Box::new(Source { place, pool });
-                return Ok((vec![records], rest));
+            if place.left.is_empty() {
+                let open = pool.upgrade().ok_or_else(|| "the store is closed".to_owned())?;
+                let read = open.snapshot(|session| {
+                    let place = place.clone();
+                    async move { piece(&session, place, bytes).await }
+                });
+                place = read.await.map_err(|error| error.0)?;
             }
-            let open = pool.upgrade().ok_or_else(|| "the store is closed".to_owned())?;
-            let read = open.snapshot(|session| {
-                let place = place.clone();
-                async move { piece(&session, place, bytes).await }
-            });
-            let (records, place) = read.await.map_err(|error| error.0)?;
+            let records = place.left.split_to(bytes.min(place.left.len()));
             let rest: Box<dyn RecordSource> = Box::new(Source { place, pool });
-            Ok((records, rest))
+            Ok((vec![records], rest))
         })
     }
 }
 
-/// Reads whole batches of at most `bytes` bytes, or a part of one that is larger.
-async fn piece(session: &Session, place: Place, bytes: usize) -> Result<(Vec<Bytes>, Place), Failure> {
-    let sent = if let Begun::Data(sent, _) = place.begun { sent } else { 0 };
-    let most = i64::from(i32::try_from(bytes).unwrap_or(i32::MAX));
-    let rows = session.query(PIECE, &[&place.log, &place.base, &place.end, &sent, &most, &BATCHES_MAX]).await;
-    let rows = rows.map_err(|error| Failure::of("reading", &error))?;
-    let divided: Vec<DividedBatch> = rows.iter().filter_map(|row| divided(place.log, row)).collect();
-    let mut joined = rows::read(session, &divided).await?;
-    let mut at = place;
-    let mut records = Vec::with_capacity(rows.len());
-    for row in &rows {
-        let (base, next): (i64, i64) = (row.get(0), row.get(1));
-        match joined.remove(&(at.log, base)) {
-            Some(batch) => {
-                at = at.after_joined(batch?, next)?;
-                records.extend(at.take_joined(bytes));
-            }
-            None => {
-                let read: Option<&[u8]> = row.get(5);
-                records.push(Bytes::copy_from_slice(read.ok_or_else(replaced)?));
-                at = at.after(row, read.map_or(0, |read| read.len() as i64))?;
-            }
+/// Reads whole batches of at most `bytes` bytes, or some of one that is larger: a part at least.
+async fn piece(session: &Session, mut place: Place, bytes: usize) -> Result<Place, Failure> {
+    let reading = |error: Error| Failure::of("reading", &error);
+    let first = place.begun.map_or(0, |(_, part)| part);
+    let last = first + i32::try_from(bytes.div_ceil(PART_BYTES)).unwrap_or(i32::MAX / 2);
+    let (sent, most) = (i64::from(first) * PART_BYTES as i64, i64::try_from(bytes).unwrap_or(i64::MAX / 2));
+    let range: Params<'_> = &[&place.log, &place.base, &place.end, &sent, &most, &BATCHES_MAX, &first, &last];
+    let mut rows = pin!(session.stream(PIECE, range).await.map_err(reading)?);
+    let (mut read, mut divided) = (BytesMut::new(), Vec::new());
+    while let Some(row) = rows.try_next().await.map_err(reading)? {
+        match batch_of_rows(place.log, &row) {
+            Some(batch) if read.is_empty() => divided.push(batch),
+            None if divided.is_empty() => place.add(&row, &mut read, bytes + PART_BYTES)?,
+            // What is kept in the other way is for the next piece.
+            Some(_) | None => break,
         }
     }
-    if records.iter().all(Bytes::is_empty) {
-        return Err(replaced().into());
-    }
-    Ok((records, at))
+    place.left = if divided.is_empty() { read.freeze() } else { place.join(session, &divided).await? };
+    if place.left.is_empty() { Err(replaced().into()) } else { Ok(place) }
 }
 
-/// The batch of a row that is made of rows.
-fn divided(log: i64, row: &Row) -> Option<DividedBatch> {
+/// The batch of a row, if it is made of rows.
+fn batch_of_rows(log: i64, row: &Row) -> Option<DividedBatch> {
     let (bytes, header): (i32, Option<&[u8]>) = (row.get(2), row.get(4));
     let header = Bytes::copy_from_slice(header?);
     Some(DividedBatch { log, base: row.get(0), next: row.get(1), bytes: bytes as usize, header })
 }
 
 impl Place {
-    /// The place after so many bytes of a row's batch.
-    fn after(self, row: &Row, read: i64) -> Result<Self, StoreError> {
-        let (next, length, data): (i64, i32, i64) = (row.get(1), row.get(2), row.get(3));
-        let before = match self.begun {
-            Begun::No => 0,
-            Begun::Data(sent, begun) if begun == data => sent,
-            Begun::Data(..) | Begun::Joined(..) => return Err(replaced()),
-        };
-        let sent = before + read;
-        if sent < i64::from(length) {
-            return Ok(Self { begun: Begun::Data(sent, data), ..self });
+    /// Adds the part of a row, which follows those before. The first makes so much room.
+    fn add(&mut self, row: &Row, read: &mut BytesMut, room: usize) -> Result<(), StoreError> {
+        let (base, next, length): (i64, i64, i32) = (row.get(0), row.get(1), row.get(2));
+        let (data, part, bytes): (i64, Option<i32>, Option<&[u8]>) = (row.get(3), row.get(5), row.get(6));
+        let (Some(part), Some(bytes)) = (part, bytes) else { return Err(replaced()) };
+        let (expected, next_part) = self.begun.unwrap_or((data, 0));
+        if base != self.base || data != expected || part != next_part {
+            return Err(replaced());
         }
-        Ok(Self { base: next, begun: Begun::No, ..self })
+        read.reserve(if read.is_empty() { room } else { 0 });
+        read.extend_from_slice(bytes);
+        let is_whole = part as usize * PART_BYTES + bytes.len() >= length as usize;
+        (self.base, self.begun) = if is_whole { (next, None) } else { (base, Some((data, part + 1))) };
+        Ok(())
     }
 
-    /// The place at the beginning of a batch that was made of rows.
-    fn after_joined(self, batch: Bytes, next: i64) -> Result<Self, StoreError> {
-        match self.begun {
-            Begun::No => Ok(Self { begun: Begun::Joined(batch, next), ..self }),
-            Begun::Data(..) | Begun::Joined(..) => Err(replaced()),
+    /// Adds batches that are made of rows.
+    async fn join(&mut self, session: &Session, divided: &[DividedBatch]) -> Result<Bytes, Failure> {
+        let (mut joined, mut read) = (rows::read(session, divided).await?, BytesMut::new());
+        for batch in divided {
+            if self.begun.is_some() || batch.base != self.base {
+                return Err(replaced().into());
+            }
+            let bytes = joined.remove(&(batch.log, batch.base)).ok_or_else(replaced)??;
+            self.base = batch.next;
+            if divided.len() == 1 {
+                return Ok(bytes);
+            }
+            read.extend_from_slice(&bytes);
         }
-    }
-
-    /// Takes bytes of a batch that was made of rows, if one is begun.
-    fn take_joined(&mut self, bytes: usize) -> Option<Bytes> {
-        let Begun::Joined(left, next) = &mut self.begun else { return None };
-        let (taken, next) = (left.split_to(bytes.min(left.len())), *next);
-        if left.is_empty() {
-            (self.base, self.begun) = (next, Begun::No);
-        }
-        Some(taken)
+        Ok(read.freeze())
     }
 }
 

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::documents;
 use super::errors::Failure;
 use super::look_up::find;
+use super::parts;
 use super::pieces::{Place, Source};
 use super::pool::Pool;
 use super::rows::{self, DividedBatch};
@@ -30,7 +31,6 @@ const LOCATED: &str = "SELECT s.n, b.base_offset, b.next_offset, b.bytes, b.data
     JOIN logs l ON l.topic = s.topic AND l.partition = s.partition
     CROSS JOIN LATERAL locate(l.id, s.from_offset, s.end_offset, s.bytes_max, $6) b
     ORDER BY s.n, b.base_offset";
-const DATA: &str = "SELECT id, bytes FROM batch_data WHERE id = ANY($1::bigint[])";
 
 /// A read from an offset of a partition that has records from there on.
 #[derive(Debug, Clone, Copy)]
@@ -194,9 +194,7 @@ impl Found {
         let now = || chosen.iter().flat_map(|chosen| &chosen.now);
         let ids: Vec<i64> = now().filter_map(|batch| batch.data).collect();
         let divided: Vec<DividedBatch> = now().filter_map(Located::divided).collect();
-        let rows =
-            if ids.is_empty() { Vec::new() } else { session.query(DATA, &[&ids]).await.map_err(reading)? };
-        let data = rows.iter().map(|row| (row.get(0), Bytes::copy_from_slice(row.get(1)))).collect();
+        let data = parts::read(session, &ids).await.map_err(reading)?;
         Ok(Self { data, joined: rows::read(session, &divided).await? })
     }
 

@@ -1,13 +1,15 @@
 //! Records as rows: a batch is divided when it is appended, and made again when it is read.
 
 use std::collections::HashMap;
+use std::pin::pin;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use futures_util::SinkExt;
+use futures_util::{SinkExt, TryStreamExt};
 use kernel::records::StoredHeader;
 use kernel::records::rows::{Joined, RowRecord, RowRef, Rows, divide};
 use tokio_postgres::{Error, Row};
 
+use super::copy;
 use super::errors::Failure;
 use super::session::Session;
 use crate::engines::StoreError;
@@ -16,8 +18,6 @@ use crate::engines::StoreError;
 const DIVIDED_BYTES_MAX: usize = 8 << 20;
 /// The attribute bit of markers, which are no records.
 const CONTROL: i16 = 0x20;
-/// Bytes that are sent at a time.
-const CHUNK_BYTES: usize = 64 << 10;
 /// A value of so many bytes goes to the socket without being copied before.
 const LARGE_VALUE_BYTES: usize = 8 << 10;
 
@@ -46,24 +46,24 @@ pub(super) fn rows_of(batch: &Bytes, header: &StoredHeader) -> Option<Rows> {
 pub(super) type Divided = Vec<(i64, Rows)>;
 
 /// Copies the rows of batches.
-pub(super) async fn copy(session: &Session, divided: &Divided) -> Result<(), Error> {
+pub(super) async fn copy_all(session: &Session, divided: &Divided) -> Result<(), Error> {
     let sink = session.copy_in(COPY).await?;
     let mut sink = std::pin::pin!(sink);
-    let mut buffer = BytesMut::with_capacity(CHUNK_BYTES + LARGE_VALUE_BYTES);
-    super::copy::begin(&mut buffer);
+    let mut buffer = BytesMut::with_capacity(copy::CHUNK_BYTES + LARGE_VALUE_BYTES);
+    copy::begin(&mut buffer);
     for (log, rows) in divided {
         for record in &rows.records {
             if let Some(large) = put_row(&mut buffer, *log, rows.append_time, record) {
                 sink.feed(buffer.split().freeze()).await?;
                 sink.feed(large.clone()).await?;
             }
-            super::copy::put(&mut buffer, record.headers.as_deref());
-            if buffer.len() >= CHUNK_BYTES {
+            copy::put(&mut buffer, record.headers.as_deref());
+            if buffer.len() >= copy::CHUNK_BYTES {
                 sink.feed(buffer.split().freeze()).await?;
             }
         }
     }
-    super::copy::end(&mut buffer);
+    copy::end(&mut buffer);
     sink.feed(buffer.freeze()).await?;
     sink.finish().await.map(drop)
 }
@@ -78,17 +78,17 @@ fn put_row<'a>(
     const COLUMNS: i16 = 7;
     buffer.put_i16(COLUMNS);
     for number in [log, record.offset, record.timestamp] {
-        super::copy::put(buffer, Some(&number.to_be_bytes()));
+        copy::put(buffer, Some(&number.to_be_bytes()));
     }
-    super::copy::put(buffer, append_time.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
-    super::copy::put(buffer, record.key.as_deref());
+    copy::put(buffer, append_time.map(i64::to_be_bytes).as_ref().map(<[u8; 8]>::as_slice));
+    copy::put(buffer, record.key.as_deref());
     match &record.value {
         Some(value) if value.len() >= LARGE_VALUE_BYTES => {
             buffer.put_i32(value.len() as i32);
             Some(value)
         }
         value => {
-            super::copy::put(buffer, value.as_deref());
+            copy::put(buffer, value.as_deref());
             None
         }
     }
@@ -132,28 +132,33 @@ pub(super) async fn read(
     }
     let column = |value: fn(&DividedBatch) -> i64| batches.iter().map(value).collect::<Vec<i64>>();
     let (logs, bases) = (column(|batch| batch.log), column(|batch| batch.base));
-    let rows = session.query(READ, &[&logs, &bases, &column(|batch| batch.next)]).await;
-    let rows = rows.map_err(|error| Failure::of("reading", &error))?;
-    let mut rows = rows.iter().peekable();
-    let mut joined = HashMap::with_capacity(batches.len());
+    let reading = |error: Error| Failure::of("reading", &error);
+    let rows = session.stream(READ, &[&logs, &bases, &column(|batch| batch.next)]).await;
+    let mut rows = pin!(rows.map_err(reading)?);
+    let (mut joined, mut next) =
+        (HashMap::with_capacity(batches.len()), rows.try_next().await.map_err(reading)?);
     for (number, batch) in (1_i64..).zip(batches) {
-        let own = std::iter::from_fn(|| rows.next_if(|row| row.get::<_, i64>(0) == number));
-        joined.insert((batch.log, batch.base), join(batch, own));
+        let mut joining = Joined::new(&batch.header, batch.bytes);
+        while let Some(row) = next.take_if(|row| row.get::<_, i64>(0) == number) {
+            if let Ok(joining) = &mut joining {
+                push(joining, &row);
+            }
+            next = rows.try_next().await.map_err(reading)?;
+        }
+        let bytes = joining.and_then(Joined::finish).map_err(|why| changed(batch, &why));
+        joined.insert((batch.log, batch.base), bytes);
     }
     Ok(joined)
 }
 
-fn join<'a>(batch: &DividedBatch, rows: impl Iterator<Item = &'a Row>) -> Result<Bytes, StoreError> {
-    let changed = |why| {
-        StoreError(format!(
-            "the batch at offset {} of log {} cannot be made of its rows: {why}; something other than Yagura has changed them",
-            batch.base, batch.log
-        ))
-    };
-    let mut joined = Joined::new(&batch.header, batch.bytes).map_err(changed)?;
-    for row in rows {
-        let (offset, timestamp) = (row.get(1), row.get(2));
-        joined.push(&RowRef { offset, timestamp, key: row.get(3), value: row.get(4), headers: row.get(5) });
-    }
-    joined.finish().map_err(changed)
+fn push(joined: &mut Joined, row: &Row) {
+    let (offset, timestamp) = (row.get(1), row.get(2));
+    joined.push(&RowRef { offset, timestamp, key: row.get(3), value: row.get(4), headers: row.get(5) });
+}
+
+fn changed(batch: &DividedBatch, why: &str) -> StoreError {
+    StoreError(format!(
+        "the batch at offset {} of log {} cannot be made of its rows: {why}; something other than Yagura has changed them",
+        batch.base, batch.log
+    ))
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Client, Error, Row, RowStream, Statement};
 
 /// What every connection sets first.
 ///
@@ -52,6 +52,13 @@ impl Session {
     pub(super) async fn query(&self, sql: &'static str, params: Params<'_>) -> Result<Vec<Row>, Error> {
         let statement = self.statement(sql).await?;
         self.client.query(&statement, params).await
+    }
+
+    /// The same, one by one as they arrive: the server goes on meanwhile.
+    pub(super) async fn stream(&self, sql: &'static str, params: Params<'_>) -> Result<RowStream, Error> {
+        let statement = self.statement(sql).await?;
+        let params = params.iter().map(|param| *param as &(dyn ToSql + Sync));
+        self.client.query_raw(&statement, params).await
     }
 
     /// Executes a statement; returns how many rows it has changed.

@@ -77,10 +77,11 @@ const CHECKS: [&str; 11] = [
     ),
     with_logs!(
         "SELECT format('partition/%s/%s: the batch at offset %s is missing', topic, partition, base_offset)
-        FROM entry LEFT JOIN batch_data d ON d.id = entry.data WHERE d.id IS NULL AND entry.header IS NULL LIMIT $1"
+        FROM entry LEFT JOIN batch_data d ON d.id = entry.data AND d.part = 0
+        WHERE d.id IS NULL AND entry.header IS NULL LIMIT $1"
     ),
     "SELECT format('the bytes of a batch, number %s, are in no log', d.id) FROM batch_data d
-        LEFT JOIN batches b ON b.data = d.id WHERE b.data IS NULL LIMIT $1",
+        LEFT JOIN batches b ON b.data = d.id WHERE b.data IS NULL AND d.part = 0 LIMIT $1",
     "SELECT format('the record at offset %s of log %s is in no batch', r.record_offset, r.log) FROM record_rows r
         WHERE NOT EXISTS (SELECT FROM (SELECT next_offset, header FROM batches b WHERE b.log = r.log
         AND b.base_offset <= r.record_offset ORDER BY b.base_offset DESC LIMIT 1) b
@@ -103,8 +104,8 @@ const CHECKS: [&str; 11] = [
 const COUNT: &str = "SELECT count(*) FROM batches b JOIN logs l ON l.id = b.log";
 const DOCUMENTS: &str = "SELECT key, value FROM documents ORDER BY key";
 const BATCHES: &str = "SELECT format('partition/%s/%s', l.topic, l.partition), b.base_offset, b.next_offset,
-    b.max_timestamp, d.bytes, b.log, b.bytes, b.header FROM logs l JOIN batches b ON b.log = l.id
-    LEFT JOIN batch_data d ON d.id = b.data ORDER BY l.id, b.base_offset";
+    b.max_timestamp, (SELECT string_agg(d.bytes, ''::bytea ORDER BY d.part) FROM batch_data d WHERE d.id = b.data),
+    b.log, b.bytes, b.header FROM logs l JOIN batches b ON b.log = l.id ORDER BY l.id, b.base_offset";
 
 /// Checks the store that a URL names, after `://`: that documents can be read and fit together, every batch's CRC and records,
 /// that offsets are dense, and that the index says of each batch what it is. `progress` gets the batches done and the total.
