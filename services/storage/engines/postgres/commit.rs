@@ -82,34 +82,38 @@ impl Committer {
 
     /// Commits calls and answers them; returns those that are put back.
     pub(super) async fn commit(&mut self, mut calls: Vec<Call>) -> Vec<Call> {
-        let (started, mut left) = (Instant::now(), Vec::new());
+        let (started, mut put_back) = (Instant::now(), Vec::new());
         let mut failure = None;
         for _ in 0..ATTEMPTS {
-            match self.attempt(&mut calls, &mut left).await {
+            match self.attempt(&mut calls, &mut put_back).await {
                 Ok(Attempt::Committed(outcomes)) => {
                     let bytes = calls.iter().flat_map(|call| &call.commands).map(Command::bytes).sum();
                     let commands = calls.iter().map(|call| call.commands.len()).sum();
                     self.shared.stats.committed(commands, bytes, started.elapsed());
                     calls.into_iter().zip(outcomes).for_each(|(call, outcomes)| call.answer(Ok(outcomes)));
-                    return left;
+                    return put_back;
                 }
                 Ok(Attempt::NeedsMore) => {}
                 // Nothing was committed: it is tried again, on a new connection if this one was lost.
                 Err(Failure::Conflict(error) | Failure::Lost(error)) => failure = Some(error),
+                // One of them may be the cause: each is tried alone, so that it fails alone.
+                Err(Failure::Failed(_)) if calls.len() > 1 => {
+                    calls.iter_mut().for_each(|call| call.wait = Wait::Yes);
+                    put_back.splice(0..0, calls);
+                    return put_back;
+                }
                 Err(other) => {
                     failure = Some(self.failed(other));
                     break;
                 }
             }
-            // Those that were put aside are tried again with the others, in their order.
-            calls.append(&mut left);
         }
         self.shared.stats.failed();
         let failure = failure.unwrap_or_else(|| {
             StoreError("others were in the way of a commit again and again; it can be tried again".to_owned())
         });
         calls.into_iter().for_each(|call| call.answer(Err(failure.clone())));
-        left
+        put_back
     }
 
     /// Notes why a commit has failed.
@@ -142,9 +146,10 @@ impl Committer {
         Ok(Writing { session, mark, ids: Ids::default() })
     }
 
-    async fn attempt(&mut self, calls: &mut Vec<Call>, left: &mut Vec<Call>) -> Result<Attempt, Failure> {
+    /// Tries once. Those that cannot be committed together with the others are put back.
+    async fn attempt(&mut self, calls: &mut Vec<Call>, put_back: &mut Vec<Call>) -> Result<Attempt, Failure> {
         let mut writing = self.connect().await?;
-        let attempted = self.attempt_on(&mut writing, calls, left).await;
+        let attempted = self.attempt_on(&mut writing, calls, put_back).await;
         let is_open = match &attempted {
             Ok(Attempt::Committed(_)) => true,
             Err(Failure::Lost(_) | Failure::Unknown(_)) => false,
@@ -159,12 +164,12 @@ impl Committer {
         &self,
         writing: &mut Writing,
         calls: &mut Vec<Call>,
-        left: &mut Vec<Call>,
+        put_back: &mut Vec<Call>,
     ) -> Result<Attempt, Failure> {
         let Writing { session, mark, ids } = writing;
         let mark = mark.next();
         let mut begun = begin(session, mark, calls).await?;
-        *left = put_aside(calls, &begun.held);
+        put_back.append(&mut put_aside(calls, &begun.held));
         let decided = match begun.decide(session, calls).await? {
             Some(decided) => decided,
             None => return Ok(Attempt::NeedsMore),
@@ -172,7 +177,7 @@ impl Committer {
         let Decided { outcomes, changes, effects } = decided;
         // What was not decided, because the others have changed so much, comes next.
         let undecided = calls.split_off(outcomes.len());
-        left.splice(0..0, undecided);
+        put_back.splice(0..0, undecided);
         if changes.is_empty() && effects.is_empty() {
             session.run("ROLLBACK").await.map_err(|error| Failure::of("rolling back", &error))?;
             return Ok(Attempt::Committed(outcomes));

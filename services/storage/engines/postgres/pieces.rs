@@ -8,11 +8,13 @@
 //! one batch and the end of another.
 
 use std::pin::pin;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::TryStreamExt;
 use kernel::records_later::{NextRecords, RecordSource};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::task::JoinHandle;
 use tokio_postgres::{Error, Row};
 
 use super::errors::Failure;
@@ -56,33 +58,70 @@ impl Place {
 
 /// The records of one partition in a reply.
 pub(super) struct Source {
-    place: Place,
+    next: Next,
     pool: Weak<Pool>,
+}
+
+/// What comes next of a reply.
+enum Next {
+    At(Place),
+    /// It is being read while what precedes it is sent: else the server would wait for the client, and the client for the server.
+    Coming(JoinHandle<Result<Ahead, StoreError>>),
+}
+
+/// A piece that was read ahead.
+struct Ahead {
+    place: Place,
+    _permit: OwnedSemaphorePermit,
 }
 
 impl Source {
     pub(super) fn new(place: Place, pool: Weak<Pool>) -> Self {
-        Self { place, pool }
+        Self { next: Next::At(place), pool }
     }
 }
 
 impl RecordSource for Source {
     fn read(self: Box<Self>, bytes: usize) -> NextRecords {
         Box::pin(async move {
-            let Self { mut place, pool } = *self;
-            if place.left.is_empty() {
-                let open = pool.upgrade().ok_or_else(|| "the store is closed".to_owned())?;
-                let read = open.snapshot(|session| {
-                    let place = place.clone();
-                    async move { piece(&session, place, bytes).await }
-                });
-                place = read.await.map_err(|error| error.0)?;
-            }
+            let Self { next, pool } = *self;
+            let open = pool.upgrade().ok_or_else(|| "the store is closed".to_owned())?;
+            let found = match next {
+                Next::At(place) if !place.left.is_empty() => Ok(place),
+                Next::At(place) => read(&open, place, bytes).await,
+                Next::Coming(ahead) => match ahead.await {
+                    Ok(ahead) => ahead.map(|ahead| ahead.place),
+                    Err(error) => Err(StoreError(format!("reading ahead was cut off: {error}"))),
+                },
+            };
+            let mut place = found.map_err(|error| error.0)?;
             let records = place.left.split_to(bytes.min(place.left.len()));
-            let rest: Box<dyn RecordSource> = Box::new(Source { place, pool });
+            let rest: Box<dyn RecordSource> = Box::new(Source { next: after(open, place, bytes), pool });
             Ok((vec![records], rest))
         })
     }
+}
+
+/// What comes next, which is read ahead if it may be.
+fn after(pool: Arc<Pool>, place: Place, bytes: usize) -> Next {
+    if !place.left.is_empty() || place.base >= place.end {
+        return Next::At(place);
+    }
+    match pool.may_read_ahead() {
+        Some(permit) => Next::Coming(tokio::spawn(async move {
+            let place = read(&pool, place, bytes).await?;
+            Ok(Ahead { place, _permit: permit })
+        })),
+        None => Next::At(place),
+    }
+}
+
+async fn read(pool: &Pool, place: Place, bytes: usize) -> Result<Place, StoreError> {
+    let read = |session: Arc<Session>| {
+        let place = place.clone();
+        async move { piece(&session, place, bytes).await }
+    };
+    pool.snapshot(read).await
 }
 
 /// Reads whole batches of at most `bytes` bytes, or some of one that is larger: a part at least.

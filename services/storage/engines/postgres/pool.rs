@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures_util::{FutureExt, join};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::connect::Server;
@@ -18,17 +18,22 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// How often a read is tried whose connection is lost.
 const ATTEMPTS: usize = 3;
 
+/// Pieces of replies that are read ahead, of all replies together: each is memory that nobody has asked for yet.
+const AHEAD_MAX: usize = 4;
+
 /// Connections for reads.
 pub(super) struct Pool {
     server: Arc<Server>,
     idle: Mutex<Vec<Arc<Session>>>,
     permits: Semaphore,
+    ahead: Arc<Semaphore>,
 }
 
 impl Pool {
     /// At most so many connections.
     pub(super) fn new(server: Arc<Server>, size: usize) -> Self {
-        Self { server, idle: Mutex::default(), permits: Semaphore::new(size) }
+        let ahead = Arc::new(Semaphore::new(AHEAD_MAX));
+        Self { server, idle: Mutex::default(), permits: Semaphore::new(size), ahead }
     }
 
     /// Reads on a connection; on another one, if that was lost.
@@ -80,6 +85,11 @@ impl Pool {
         F: Future<Output = Result<T, Failure>>,
     {
         self.read(|session| in_snapshot(Arc::clone(&session), work(session))).await
+    }
+
+    /// Leave to read a piece ahead, if few are.
+    pub(super) fn may_read_ahead(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.ahead).try_acquire_owned().ok()
     }
 
     /// Lends no more, and closes those that are idle.
