@@ -3,9 +3,9 @@
 //! The layers with their settings come from the config; which of them an API passes, and how deep each looks, only the
 //! built stack knows, so the caller hands that in.
 
-use kernel::Api;
 use kernel::layer::Plane;
 use kernel::stack::{Chain, Depth, Interest};
+use kernel::{Api, masked};
 use layers::route::Rule;
 use serde::Serialize;
 use serde_json::Value;
@@ -152,7 +152,7 @@ fn rule_fits(rule: &Rule) -> String {
 
 /// Settings as `name value`; the kind only where the name does not say it.
 fn shown(name: &str, settings: &impl Serialize) -> Vec<String> {
-    let table = match serde_json::to_value(settings) {
+    let table = match serde_json::to_value(settings).map(masked::settings) {
         Ok(Value::Object(table)) => table,
         Ok(other) => return vec![to_toml(&other)],
         Err(error) => return vec![format!("(its settings cannot be shown: {error})")],

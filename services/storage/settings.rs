@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use kernel::masked;
 use kernel::settings::{ANY_TIME, SOME_TIME, Setting, SettingFault, ValueKind};
 use kernel::units::{ByteSize, Span};
 use rules::configs::group::GroupDefaults;
@@ -339,47 +340,13 @@ impl Settings {
 
     /// The store's URL without its password, which any client may read.
     pub(crate) fn url_masked(&self) -> String {
-        let Some((scheme, rest)) = self.url.split_once("://") else { return self.url.clone() };
-        let (place, parameters) =
-            rest.split_once('?').map_or((rest, None), |(place, all)| (place, Some(all)));
-        let place = match place.rsplit_once('@') {
-            Some((login, host)) if login.contains(':') => {
-                let user = login.split(':').next().unwrap_or_default();
-                format!("{user}:***@{host}")
-            }
-            // A password with a question mark in it.
-            None if place.contains(':') && parameters.is_some_and(|all| all.contains('@')) => {
-                return format!("{scheme}://***");
-            }
-            _ => place.to_owned(),
-        };
-        let masked = |parameter: &str| match parameter.strip_prefix("password=") {
-            Some(_) => "password=***".to_owned(),
-            None => parameter.to_owned(),
-        };
-        let parameters = parameters.map(|all| all.split('&').map(masked).collect::<Vec<_>>().join("&"));
-        let parameters = parameters.map_or_else(String::new, |all| format!("?{all}"));
-        format!("{scheme}://{place}{parameters}")
+        masked::url(&self.url)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_password_is_masked() {
-        let masked = |url: &str| Settings::at(url).url_masked();
-        assert_eq!(masked("postgres://me:secret@db:5432/x"), "postgres://me:***@db:5432/x");
-        assert_eq!(masked("postgres://me:se@cr/et@db/x"), "postgres://me:***@db/x");
-        assert_eq!(masked("postgres://me:se?cr@db/x"), "postgres://***");
-        assert_eq!(masked("postgres://db/x?password=p&schema=a"), "postgres://db/x?password=***&schema=a");
-        for plain in
-            ["memory://", "sqlite://yagura.db", "sqlite:///var/a@b?c.db", "postgres://me@db:5432/x?schema=a"]
-        {
-            assert_eq!(masked(plain), plain);
-        }
-    }
 
     #[test]
     fn all_faults_are_reported() {

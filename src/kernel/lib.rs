@@ -17,6 +17,7 @@ pub mod frame;
 pub mod ids;
 pub mod layer;
 mod malformed;
+pub mod masked;
 pub mod metrics;
 pub mod panics;
 pub mod parts;

@@ -15,6 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use kernel::masked;
 use kernel::metrics::{Collect, MetricKind, Page};
 use kernel::panics;
 use kernel::stack::Chain;
@@ -63,9 +64,10 @@ impl AdminState {
             (name.clone(), shown)
         });
         let token = config.admin.token.clone();
-        // Secrets are masked when serialized.
+        // Secrets are masked when serialized; passwords may also be in URLs.
         let config =
             serde_json::to_value(config).unwrap_or_else(|error| json!({ "error": error.to_string() }));
+        let config = masked::settings(config);
         Self { token, config, stack: Value::Object(stack.collect()), collectors, services, watchdog }
     }
 

@@ -200,7 +200,7 @@ def failover(options, folder):
     with primary:
         standby = primary.standby(Path(folder, "standby"))
         with standby:
-            url = f"postgres://yagura@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres?sslmode=disable&target_session_attrs=read-write"
+            url = f"postgres://yagura@127.0.0.1:{primary.port},127.0.0.1:{standby.port}/postgres?sslmode=disable"
 
             def disturb(_):
                 primary.stop(signal.SIGKILL)
@@ -360,6 +360,7 @@ def read_back(address, count):
 
 def start(options, folder):
     with PostgresServer(folder) as server:
+        server.query("CREATE ROLE reader LOGIN; ALTER ROLE reader SET default_transaction_read_only = on")
         server.query("CREATE ROLE lowly LOGIN; CREATE SCHEMA taken; CREATE TABLE taken.orders (id int)")
         server.query("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
         good = Broker(options.binary, server.url("newer")).start()
@@ -377,6 +378,7 @@ def start(options, folder):
             server.url() + "&speed=9": "there is no parameter \"speed\"",
             server.url() + "&sslmode=verify-full": "sslrootcert is missing",
             server.url().replace("disable", "require"): "TLS",
+            server.url("mine", "reader"): "is a standby or read-only",
         }
         for url, words in wrong.items():
             begun = time.monotonic()

@@ -34,6 +34,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kernel::TopicPartition;
 use kernel::budget::Lease;
+use kernel::masked;
 use kernel::metrics::Page;
 use kernel::panics::caught;
 use kernel::ports::BoxFuture;
@@ -101,7 +102,7 @@ pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
     checked.map_err(|fault| match fault {
         UrlFault::Form => {
             let forms: Vec<&str> = ENGINES.iter().map(|kind| kind.form).collect();
-            format!("{url:?} is not a store: write {}", forms.join(" or "))
+            format!("{:?} is not a store: write {}", masked::url(url), forms.join(" or "))
         }
         // Without the URL, which may have a password in it.
         UrlFault::Says(what) => format!("the store's URL cannot be used: {what}"),

@@ -107,7 +107,8 @@ impl Server {
     async fn check(&self, client: &Client) -> Result<(), StoreError> {
         let setting = |error| failed("connecting to", &error);
         let version = "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
-            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes')";
+            current_setting('server_encoding'), current_setting('fsync'), current_setting('full_page_writes'),
+            current_setting('transaction_read_only')";
         let row = client.query_one(version, &[]).await.map_err(setting)?;
         let (number, version): (i32, String) = (row.get(0), row.get(1));
         let (encoding, fsync, pages): (String, String, String) = (row.get(2), row.get(3), row.get(4));
@@ -119,6 +120,12 @@ impl Server {
         if encoding != "UTF8" {
             return Err(StoreError(format!(
                 "the database has the encoding {encoding}, and Yagura needs UTF8; create one with ENCODING 'UTF8' TEMPLATE template0"
+            )));
+        }
+        if row.get::<_, &str>(5) == "on" {
+            return Err(StoreError(format!(
+                "the Postgres server at {} is a standby or read-only; name the primary in the store's URL, or all servers of the cluster: the one that takes writes is looked for",
+                self.target.place()
             )));
         }
         for (name, value) in [("fsync", fsync), ("full_page_writes", pages)] {

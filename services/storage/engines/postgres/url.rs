@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::SslMode;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 
 use super::layout::Layout;
 
@@ -157,6 +157,12 @@ impl Target {
     fn complete(mut self) -> Result<Self, String> {
         if self.config.get_hosts().is_empty() {
             return Err("it names no host; write postgres://USER@HOST/DATABASE".to_owned());
+        }
+        if self.config.get_hosts().len() > 1
+            && self.config.get_target_session_attrs() == TargetSessionAttrs::Any
+        {
+            // A standby is of no use.
+            self.config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         }
         if self.tls.certificate.is_some() != self.tls.key.is_some() {
             return Err("sslcert and sslkey go together; write both, or none".to_owned());
