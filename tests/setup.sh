@@ -45,6 +45,7 @@ missing_packages() {
     has pkg-config || echo pkg-config
     has strace || echo strace
     has ip || echo iproute2
+    has openssl || echo openssl
     has_faketime || echo libfaketime
     has_postgres || echo postgresql
 }

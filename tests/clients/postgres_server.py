@@ -25,13 +25,17 @@ def programs():
 class PostgresServer:
     """Trusts whoever connects as yagura. Settings are those of the server, such as ("max_connections=20",)."""
 
-    def __init__(self, folder, settings=(), primary=None):
+    def __init__(self, folder, settings=(), primary=None, owned=()):
         self.home = pathlib.Path(folder)
         self.data = self.home / "postgres"
         self.port = free_port()
         self.settings = settings
-        self.process = None
+        self.process, self.lines = None, []
         self.home.mkdir(exist_ok=True)
+        for name in owned:
+            (self.home / name).chmod(0o600)
+            if AS_POSTGRES:
+                shutil.chown(self.home / name, "postgres")
         if AS_POSTGRES:
             # The folders above are the test's own.
             self.home.chmod(0o755)
@@ -42,6 +46,18 @@ class PostgresServer:
                       "-X", "stream")
         else:
             self._run("initdb", "-D", self.data, "-U", "yagura", "-A", "trust", "-E", "UTF8", "--no-locale")
+
+    def allow(self, line):
+        """Adds a line to pg_hba.conf, from the next start on; the first replaces what is there."""
+        file = self.data / "pg_hba.conf"
+        if not self.lines:
+            file.write_text("")
+        self.lines.append(line)
+        file.write_text("\n".join([*self.lines, ""]))
+
+    def restart(self):
+        self.stop()
+        self.start()
 
     def standby(self, folder):
         """A copy that follows this server."""
@@ -62,7 +78,7 @@ class PostgresServer:
 
     def start(self):
         command = [*AS_POSTGRES, f"{programs()}/postgres", "-D", str(self.data), "-p", str(self.port), "-h", "127.0.0.1",
-                   "-k", "", "-c", "max_connections=200", "-c", "shared_buffers=256MB"]
+                   "-k", str(self.data), "-c", "max_connections=200", "-c", "shared_buffers=256MB"]
         for setting in self.settings:
             command += ["-c", setting]
         log = open(self.home / "postgres.log", "ab")

@@ -9,6 +9,7 @@ the broker goes on by itself.
 - failover: the primary is lost, and its synchronous standby takes over
 - connections: the server takes no more connections for a while
 - disk: the server's disk is full for a while
+- tls: certificates are checked as sslmode says
 - start: what cannot be a store is refused with the cause and the remedy, within 5 s
 
     postgres.py --binary PATH [--only NAME] [--restarts 3]
@@ -358,6 +359,48 @@ def read_back(address, count):
     return found
 
 
+def certificates(folder):
+    """Two authorities, of which the first has signed for the server, by the name localhost alone, and for a client."""
+    def openssl(*arguments):
+        subprocess.run(["openssl", *arguments], check=True, capture_output=True, cwd=folder)
+
+    for name in ("ca", "other"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.pem")
+    for name, extension in (("server", "subjectAltName=DNS:localhost"), ("certain", "extendedKeyUsage=clientAuth")):
+        Path(folder, "extension").write_text(extension)
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", "2", "-extfile", "extension",
+                "-out", f"{name}.pem")
+
+
+def tls(options, folder):
+    certificates(folder)
+    settings = ["ssl=on", f"ssl_cert_file={folder}/server.pem", f"ssl_key_file={folder}/server.key", f"ssl_ca_file={folder}/ca.pem"]
+    with PostgresServer(folder, settings, owned=["server.pem", "server.key", "ca.pem"]) as server:
+        server.query("CREATE ROLE certain LOGIN")
+        for line in ("local all all trust", "hostssl all yagura all trust", "hostssl all certain all cert"):
+            server.allow(line)
+        server.restart()
+        port, ca, client = server.port, f"sslrootcert={folder}/ca.pem", f"sslcert={folder}/certain.pem&sslkey={folder}/certain.key"
+        answers = {
+            f"yagura@127.0.0.1:{port}/postgres?sslmode=require": None,
+            f"yagura@127.0.0.1:{port}/postgres?sslmode=verify-ca&{ca}": None,
+            f"certain@localhost:{port}/postgres?sslmode=verify-full&{ca}&{client}": None,
+            f"certain@localhost:{port}/postgres?sslmode=verify-full&{ca}": "valid client certificate",
+            f"yagura@127.0.0.1:{port}/postgres?sslmode=verify-full&{ca}": "certificate",
+            f"yagura@localhost:{port}/postgres?sslmode=verify-ca&sslrootcert={folder}/other.pem": "certificate",
+            f"yagura@localhost:{port}/postgres?sslmode=verify-full&sslrootcert={folder}/missing.pem": "missing.pem",
+            f"yagura@127.0.0.1:{port}/postgres?sslmode=disable": "pg_hba.conf",
+        }
+        for place, words in answers.items():
+            url = f"postgres://{place}"
+            verified = subprocess.run([options.binary, "store", "verify", url + "&schema=s"], capture_output=True, text=True)
+            said = verified.stdout + verified.stderr
+            # There is no store yet: whoever gets so far is connected.
+            fits = words in said if words else "does not exist" in said or "all is well" in said
+            assert fits, f"{url}: {said}"
+
+
 def start(options, folder):
     with PostgresServer(folder) as server:
         server.query("CREATE ROLE reader LOGIN; ALTER ROLE reader SET default_transaction_read_only = on")
@@ -390,7 +433,7 @@ def start(options, folder):
             assert took < START_SECONDS_MAX, f"{url}: only after {took:.1f} s"
 
 
-ALL = {one.__name__: one for one in (sql, cut, restarts, transactions, failover, connections, disk, start)}
+ALL = {one.__name__: one for one in (sql, cut, restarts, transactions, failover, connections, disk, tls, start)}
 
 
 def main():
