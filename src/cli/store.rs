@@ -45,7 +45,6 @@ struct Backup {
 )]
 struct Verify {
     /// The store's URL, or the file of a SQLite store.
-    #[arg(value_parser = store_url)]
     store: String,
 }
 
@@ -75,10 +74,10 @@ fn store_file(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The URL of a store, which may be written as the file of a SQLite store.
-fn store_url(text: &str) -> Result<String, String> {
-    let url = if text.contains("://") { text.to_owned() } else { format!("sqlite://{text}") };
-    engines::find(&url).map(|_| url.clone())
+/// The URL of a store, which may be written as the file of a SQLite store. It is not checked while arguments are read: what is
+/// wrong there is repeated, and a URL may have a password in it.
+fn store_url(text: &str) -> String {
+    if text.contains("://") { text.to_owned() } else { format!("sqlite://{text}") }
 }
 
 impl Store {
@@ -112,7 +111,8 @@ impl Verify {
             bar.set_length(total);
             bar.set_position(done);
         };
-        let verified = async { Ok(engines::verify(&self.store, &mut progress).await) };
+        let url = store_url(&self.store);
+        let verified = async { Ok(engines::verify(&url, &mut progress).await) };
         let report = output::block_on(verified);
         bar.finish_and_clear();
         let report = report?.map_err(|error| Failure::Failed(error.0))?;

@@ -83,13 +83,14 @@ class Client(wire.Connection):
         return Fetched(high_watermark, last_stable, aborted, list(batches_of(reply.bytes(max(0, reply.take("i"))))))
 
     def read_log(self, topic, partition):
-        """All batches of a partition, which must follow each other without a gap up to the log end."""
+        """All batches of a partition, which must follow each other without a gap up to the log end. What compaction has merged since
+        the fetch before may begin earlier."""
         at = self.offset(topic, partition, wire.EARLIEST)
         found = []
         while (fetched := self.fetch(topic, partition, at)).high_watermark > at:
             assert fetched.batches, f"{topic}-{partition} has nothing at {at}, before its end at {fetched.high_watermark}"
-            for batch in fetched.batches:
-                follows = batch.base_offset == at or (not found and batch.base_offset <= at)
+            for number, batch in enumerate(fetched.batches):
+                follows = batch.base_offset == at or (number == 0 and batch.base_offset <= at < batch.next_offset)
                 assert follows, f"{topic}-{partition}: a batch at {batch.base_offset}, where one at {at} belongs"
                 at = batch.next_offset
                 found.append(batch)

@@ -88,13 +88,21 @@ struct State {
     waiting: VecDeque<Call>,
     /// The locks of the calls that are being committed.
     busy: HashSet<Lock>,
+    /// Whether a writer waits for somebody else's lock: one at a time does, the others serve those who need not wait.
+    is_waiting: bool,
     is_closed: bool,
 }
 
 /// Calls that are committed together.
 pub(super) struct Batch {
-    pub(super) calls: Vec<Call>,
+    calls: Vec<Call>,
+    held: Taken,
+}
+
+/// What a batch keeps others from, until it has ended.
+pub(super) struct Taken {
     locks: Vec<Lock>,
+    waits: bool,
 }
 
 impl Queue {
@@ -140,9 +148,10 @@ impl Queue {
     }
 
     /// Ends a batch. Some of its calls are put back, before all that wait.
-    pub(super) fn done(&self, locks: &[Lock], put_back: Vec<Call>) {
+    pub(super) fn done(&self, taken: &Taken, put_back: Vec<Call>) {
         let mut state = self.state.lock();
-        for lock in locks {
+        state.is_waiting &= !taken.waits;
+        for lock in &taken.locks {
             state.busy.remove(lock);
         }
         put_back.into_iter().rev().for_each(|call| state.waiting.push_front(call));
@@ -167,9 +176,9 @@ enum Next {
 }
 
 impl Batch {
-    /// Splits off the locks that are kept until the batch has ended.
-    pub(super) fn into_parts(self) -> (Vec<Call>, Vec<Lock>) {
-        (self.calls, self.locks)
+    /// The calls, and what is kept until the batch has ended.
+    pub(super) fn into_parts(self) -> (Vec<Call>, Taken) {
+        (self.calls, self.held)
     }
 }
 
@@ -184,7 +193,7 @@ impl State {
             let fits = calls.is_empty()
                 || (bytes + call.bytes <= bytes_max && commands + call.commands.len() <= COMMANDS_MAX);
             // One that waits for somebody else's lock must not hold up others.
-            let is_alone = call.wait == Wait::Yes && !calls.is_empty();
+            let is_alone = call.wait == Wait::Yes && (!calls.is_empty() || self.is_waiting);
             if is_alone || call.shares(&self.busy) || call.shares(&blocked) || !fits {
                 blocked.extend(&call.locks);
                 passed.push_back(call);
@@ -205,9 +214,11 @@ impl State {
         if calls.is_empty() {
             return None;
         }
+        let waits = calls.iter().any(|call: &Call| call.wait == Wait::Yes);
+        self.is_waiting |= waits;
         let locks: BTreeSet<Lock> = calls.iter().flat_map(|call| &call.locks).copied().collect();
         self.busy.extend(&locks);
-        Some(Batch { calls, locks: locks.into_iter().collect() })
+        Some(Batch { calls, held: Taken { locks: locks.into_iter().collect(), waits } })
     }
 }
 

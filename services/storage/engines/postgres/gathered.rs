@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use futures_util::join;
 use kernel::TopicPartition;
-use kernel::records::rows::Rows;
+use kernel::records::rows::{RowRecord, Rows};
 use tokio_postgres::Error;
 use uuid::Uuid;
 
@@ -37,6 +37,7 @@ pub(super) struct Gathered {
     blocks: (Vec<i64>, Vec<i64>, Vec<i64>),
     bytes_as_sent: usize,
     bytes_in_rows: usize,
+    records: usize,
 }
 
 /// The row of a batch.
@@ -67,6 +68,7 @@ impl Gathered {
     /// Adds a batch that is kept as rows.
     pub(super) fn add_rows(&mut self, log: i64, batch: Span, rows: Rows) {
         self.bytes_in_rows += batch.bytes as usize;
+        self.records += rows.records.len();
         self.batches.push(Entry { log, batch, data: None, header: Some(rows.header.clone()) });
         self.divided.push((log, rows));
     }
@@ -79,9 +81,9 @@ impl Gathered {
         upto.push(until);
     }
 
-    /// Bytes of all batches.
+    /// About how much memory it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.bytes_as_sent + self.bytes_in_rows
+        self.bytes_as_sent + self.bytes_in_rows + self.records * size_of::<RowRecord>()
     }
 
     /// Writes all of it, within a transaction that goes on.

@@ -43,6 +43,7 @@ mod write;
 mod writers;
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use kernel::TopicPartition;
 use kernel::metrics::Page;
@@ -52,6 +53,7 @@ use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, Prefix};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::gauges::{ReadDocuments, gather};
 use super::health::Health;
@@ -132,6 +134,9 @@ struct Tasks {
     writers: JoinSet<()>,
     owner: JoinSet<()>,
 }
+
+/// How long calls under way may take when the store is closed.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Connections beside those for reads: those of the writers, one for look-ups, and one that holds the store.
 const OTHER_CONNECTIONS: usize = writers::WRITERS + 2;
@@ -280,9 +285,17 @@ impl Engine for Postgres {
         let Tasks { mut writers, mut owner } = std::mem::take(&mut *self.tasks.lock());
         let pools = [Arc::clone(&self.reads.0), Arc::clone(&self.look_ups)];
         Box::pin(async move {
-            while writers.join_next().await.is_some() {}
+            let ended = async { while writers.join_next().await.is_some() {} };
+            // A COMMIT may wait for a standby for ever.
+            let is_late = timeout(CLOSE_DEADLINE, ended).await.is_err();
+            writers.shutdown().await;
             pools.iter().for_each(|pool| pool.close());
             owner.shutdown().await;
+            if is_late {
+                return Err(StoreError(format!(
+                    "Postgres did not answer a commit within {CLOSE_DEADLINE:?}; whether it was done is not known"
+                )));
+            }
             Ok(())
         })
     }

@@ -21,6 +21,10 @@ const RETRY_EVERY: Duration = Duration::from_millis(50);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 const TAKE: &str = "SELECT pg_try_advisory_lock(hashtext('yagura store'), hashtext($1))";
+/// The session that holds it, which the server may not know yet to be dead.
+const OWN: &str = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()";
+const END: &str = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE pid = $1 AND backend_start = ($2::text)::timestamptz";
 const HOLDER: &str = "SELECT a.pid, coalesce(host(a.client_addr), 'a local socket'), a.backend_start::text
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'advisory' AND l.granted AND l.database = (SELECT oid FROM pg_database
@@ -61,17 +65,34 @@ async fn taken(session: &Session, schema: &str) -> StoreError {
     ))
 }
 
+/// A session of this broker, as the server knows it.
+struct Own {
+    pid: i32,
+    since: String,
+}
+
+async fn own(session: &Session) -> Option<Own> {
+    let rows = session.query(OWN, &[]).await.ok()?;
+    rows.first().map(|row| Own { pid: row.get(0), since: row.get(1) })
+}
+
 /// Keeps the store; returns once another broker has it.
 pub(super) async fn keep(mut session: Session, server: Arc<Server>, shared: Arc<Shared>) {
+    let mut held = own(&session).await;
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         if !session.is_closed() {
             continue;
         }
         let Ok(next) = server.connect().await else { continue };
+        if let Some(Own { pid, since }) = &held {
+            // A connection that was cut on this side alone still holds the store. If it has ended, nothing is done.
+            drop(next.query(END, &[pid, since]).await);
+        }
         match take(&next, server.schema()).await {
             Ok(()) => {
                 warn!("the connection to Postgres that holds the store was lost; it is held again");
+                held = own(&next).await;
                 session = next;
             }
             Err(_) if next.is_closed() => {}

@@ -45,6 +45,8 @@ pub(super) struct Place {
     end: i64,
     /// Of a batch of which some parts were read: the number of its bytes, and the next part.
     begun: Option<(i64, i32)>,
+    /// Of a batch that is made of rows: how many of its bytes were read.
+    sent_of_rows: usize,
     /// What was read and is not sent yet.
     left: Bytes,
 }
@@ -52,7 +54,7 @@ pub(super) struct Place {
 impl Place {
     /// The batches of a log in a range of offsets.
     pub(super) fn new(log: i64, base: i64, end: i64) -> Self {
-        Self { log, base, end, begun: None, left: Bytes::new() }
+        Self { log, base, end, begun: None, sent_of_rows: 0, left: Bytes::new() }
     }
 }
 
@@ -126,22 +128,9 @@ async fn read(pool: &Pool, place: Place, bytes: usize) -> Result<Place, StoreErr
 
 /// Reads whole batches of at most `bytes` bytes, or some of one that is larger: a part at least.
 async fn piece(session: &Session, mut place: Place, bytes: usize) -> Result<Place, Failure> {
-    let reading = |error: Error| Failure::of("reading", &error);
-    let first = place.begun.map_or(0, |(_, part)| part);
-    let last = first + i32::try_from(bytes.div_ceil(PART_BYTES)).unwrap_or(i32::MAX / 2);
-    let (sent, most) = (i64::from(first) * PART_BYTES as i64, i64::try_from(bytes).unwrap_or(i64::MAX / 2));
-    let range: Params<'_> = &[&place.log, &place.base, &place.end, &sent, &most, &BATCHES_MAX, &first, &last];
-    let mut rows = pin!(session.stream(PIECE, range).await.map_err(reading)?);
-    let (mut read, mut divided) = (BytesMut::new(), Vec::new());
-    while let Some(row) = rows.try_next().await.map_err(reading)? {
-        match batch_of_rows(place.log, &row) {
-            Some(batch) if read.is_empty() => divided.push(batch),
-            None if divided.is_empty() => place.add(&row, &mut read, bytes + PART_BYTES)?,
-            // What is kept in the other way is for the next piece.
-            Some(_) | None => break,
-        }
-    }
-    place.left = if divided.is_empty() { read.freeze() } else { place.join(session, &divided).await? };
+    let (read, divided) = place.parts(session, bytes).await?;
+    // The connection answers one statement after the other: the one before has ended.
+    place.left = if divided.is_empty() { read } else { place.join(session, &divided, bytes).await? };
     if place.left.is_empty() { Err(replaced().into()) } else { Ok(place) }
 }
 
@@ -153,13 +142,39 @@ fn batch_of_rows(log: i64, row: &Row) -> Option<DividedBatch> {
 }
 
 impl Place {
+    /// Reads the parts of batches that come next, or which batches come next that are made of rows.
+    async fn parts(
+        &mut self,
+        session: &Session,
+        bytes: usize,
+    ) -> Result<(Bytes, Vec<DividedBatch>), Failure> {
+        let reading = |error: Error| Failure::of("reading", &error);
+        let first = self.begun.map_or(0, |(_, part)| part);
+        let last = first + i32::try_from(bytes.div_ceil(PART_BYTES)).unwrap_or(i32::MAX / 2);
+        let sent = i64::from(first) * PART_BYTES as i64;
+        let most = i64::try_from(bytes).unwrap_or(i64::MAX / 2);
+        let range: Params<'_> =
+            &[&self.log, &self.base, &self.end, &sent, &most, &BATCHES_MAX, &first, &last];
+        let mut rows = pin!(session.stream(PIECE, range).await.map_err(reading)?);
+        let (mut read, mut divided) = (BytesMut::new(), Vec::new());
+        while let Some(row) = rows.try_next().await.map_err(reading)? {
+            match batch_of_rows(self.log, &row) {
+                Some(batch) if read.is_empty() => divided.push(batch),
+                None if divided.is_empty() => self.add(&row, &mut read, bytes + PART_BYTES)?,
+                // What is kept in the other way is for the next piece.
+                Some(_) | None => break,
+            }
+        }
+        Ok((read.freeze(), divided))
+    }
+
     /// Adds the part of a row, which follows those before. The first makes so much room.
     fn add(&mut self, row: &Row, read: &mut BytesMut, room: usize) -> Result<(), StoreError> {
         let (base, next, length): (i64, i64, i32) = (row.get(0), row.get(1), row.get(2));
         let (data, part, bytes): (i64, Option<i32>, Option<&[u8]>) = (row.get(3), row.get(5), row.get(6));
         let (Some(part), Some(bytes)) = (part, bytes) else { return Err(replaced()) };
         let (expected, next_part) = self.begun.unwrap_or((data, 0));
-        if base != self.base || data != expected || part != next_part {
+        if base != self.base || data != expected || part != next_part || self.sent_of_rows > 0 {
             return Err(replaced());
         }
         read.reserve(if read.is_empty() { room } else { 0 });
@@ -169,19 +184,27 @@ impl Place {
         Ok(())
     }
 
-    /// Adds batches that are made of rows.
-    async fn join(&mut self, session: &Session, divided: &[DividedBatch]) -> Result<Bytes, Failure> {
+    /// Batches that are made of rows, or a part of the first. That is made anew for each of its parts: a reply that waits for
+    /// its client must not hold all of it.
+    async fn join(
+        &mut self,
+        session: &Session,
+        divided: &[DividedBatch],
+        bytes: usize,
+    ) -> Result<Bytes, Failure> {
         let (mut joined, mut read) = (rows::read(session, divided).await?, BytesMut::new());
         for batch in divided {
             if self.begun.is_some() || batch.base != self.base {
                 return Err(replaced().into());
             }
-            let bytes = joined.remove(&(batch.log, batch.base)).ok_or_else(replaced)??;
-            self.base = batch.next;
-            if divided.len() == 1 {
-                return Ok(bytes);
+            let whole = joined.remove(&(batch.log, batch.base)).ok_or_else(replaced)??;
+            let until = whole.len().min(self.sent_of_rows.saturating_add(bytes));
+            read.extend_from_slice(whole.get(self.sent_of_rows..until).ok_or_else(replaced)?);
+            if until < whole.len() {
+                self.sent_of_rows = until;
+                break;
             }
-            read.extend_from_slice(&bytes);
+            (self.base, self.sent_of_rows) = (batch.next, 0);
         }
         Ok(read.freeze())
     }

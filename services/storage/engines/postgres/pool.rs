@@ -13,7 +13,7 @@ use super::errors::Failure;
 use super::session::Session;
 use crate::engines::StoreError;
 
-/// How long a read waits for its turn.
+/// How long a read waits for its turn, and then for its answer.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How often a read is tried whose connection is lost.
 const ATTEMPTS: usize = 3;
@@ -57,7 +57,12 @@ impl Pool {
                 Some(session) => session,
                 None => Arc::new(self.server.connect_patiently().await?),
             };
-            match work(Arc::clone(&session)).await {
+            let read = timeout(DEADLINE, work(Arc::clone(&session))).await;
+            let read = read.unwrap_or_else(|_| {
+                // The connection goes with it.
+                Err(Failure::Lost(StoreError(format!("Postgres did not answer within {DEADLINE:?}"))))
+            });
+            match read {
                 Err(Failure::Lost(_)) if attempt < ATTEMPTS => {}
                 Err(Failure::Lost(error)) => return Err(error),
                 read => {

@@ -16,6 +16,8 @@ use crate::engines::StoreError;
 
 /// What is more when it is decompressed is kept as it was sent: a writer has all of it in memory.
 const DIVIDED_BYTES_MAX: usize = 8 << 20;
+/// The same for more records: each takes some memory beside its bytes.
+const DIVIDED_RECORDS_MAX: u32 = 65_536;
 /// The attribute bit of markers, which are no records.
 const CONTROL: i16 = 0x20;
 /// A value of so many bytes goes to the socket without being copied before.
@@ -36,7 +38,8 @@ pub(super) const STATEMENTS: [&str; 1] = [INSERT];
 
 /// Divides a batch into rows; `None` if it is kept as it was sent.
 pub(super) fn rows_of(batch: &Bytes, header: &StoredHeader) -> Option<Rows> {
-    if header.attributes & CONTROL != 0 {
+    let count = batch.get(57..61).and_then(|count| count.try_into().ok()).map_or(0, u32::from_be_bytes);
+    if header.attributes & CONTROL != 0 || batch.len() > DIVIDED_BYTES_MAX || count > DIVIDED_RECORDS_MAX {
         return None;
     }
     divide(batch, header, DIVIDED_BYTES_MAX).ok()

@@ -7,7 +7,20 @@ CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
 
 -- The documents of the rules: small values under ordered keys. A value is JSON, mostly; keys may hold any byte.
 CREATE TABLE documents (key bytea PRIMARY KEY, value text NOT NULL) WITH (fillfactor = 80);
-CREATE VIEW documents_as_text AS SELECT convert_from(key, 'UTF8') AS key, value FROM documents;
+
+-- Bytes as text, also if they are none: then with escapes. A single record must not make a query fail.
+CREATE FUNCTION text_of(bytes bytea) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN
+    RETURN convert_from(bytes, 'UTF8');
+EXCEPTION WHEN character_not_in_repertoire OR untranslatable_character THEN
+    RETURN encode(bytes, 'escape');
+END $$;
+
+-- A time in ms, if it is one: none has no date, and some producers send what is beyond all dates.
+CREATE FUNCTION date_of(ms bigint) RETURNS timestamptz LANGUAGE sql IMMUTABLE
+RETURN CASE WHEN ms BETWEEN 0 AND 9224318015999999 THEN to_timestamp(ms / 1000.0) END;
+
+CREATE VIEW documents_as_text AS SELECT text_of(key) AS key, value FROM documents;
 
 -- The last commit of each connection that writes, by a number that the connection counts. Each transaction sets it, so that after
 -- a COMMIT without an answer the row tells whether it was done, also on a standby that has taken over since.
@@ -123,7 +136,7 @@ BEGIN
     SELECT v.number, v.next INTO count, place FROM varint_at(headers, place) v;
     FOR i IN 1..count LOOP
         SELECT v.number, v.next INTO length, place FROM varint_at(headers, place) v;
-        key := convert_from(substr(headers, place + 1, length::integer), 'UTF8');
+        key := text_of(substr(headers, place + 1, length::integer));
         place := place + length::integer;
         SELECT v.number, v.next INTO length, place FROM varint_at(headers, place) v;
         value := CASE WHEN length >= 0 THEN substr(headers, place + 1, length::integer) END;
@@ -135,7 +148,7 @@ END $$;
 -- All records that are kept as rows, those of open and aborted transactions among them.
 CREATE VIEW records AS
     SELECT t.name AS topic, l.partition, r.record_offset AS "offset",
-        to_timestamp(coalesce(r.appended_ms, r.timestamp_ms) / 1000.0) AS "timestamp", r.key, r.value, r.headers
+        date_of(coalesce(r.appended_ms, r.timestamp_ms)) AS "timestamp", r.key, r.value, r.headers
     FROM topics t JOIN logs l ON l.topic = t.id
     JOIN record_rows r ON r.log = l.id AND r.record_offset >= l.log_start;
 
@@ -152,7 +165,7 @@ BEGIN
         RAISE EXCEPTION 'there is no partition % of topic %', of_partition, of_topic;
     END IF;
     RETURN QUERY SELECT of_topic, of_partition, r.record_offset,
-        to_timestamp(coalesce(r.appended_ms, r.timestamp_ms) / 1000.0), r.key, r.value, r.headers
+        date_of(coalesce(r.appended_ms, r.timestamp_ms)), r.key, r.value, r.headers
         FROM record_rows r WHERE r.log = own.id AND r.record_offset >= greatest(from_offset, own.log_start)
         ORDER BY r.record_offset LIMIT record_count;
 END $$;

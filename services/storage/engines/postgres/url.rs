@@ -81,9 +81,7 @@ impl Target {
         let mut own: Vec<(&str, String)> = Vec::new();
         let mut passed_on = Vec::new();
         for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').ok_or_else(|| {
-                format!("the parameter {parameter:?} has no value; write {parameter}=VALUE")
-            })?;
+            let (name, value) = parameter.split_once('=').ok_or_else(|| no_value(parameter))?;
             if OWN.contains(&name) {
                 own.push((name, decoded(value)?));
             } else if PASSED_ON.contains(&name) {
@@ -207,9 +205,17 @@ fn why(error: &tokio_postgres::Error) -> String {
     std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }
 
+/// A password with a question mark in it is taken for a parameter, and not repeated.
+fn no_value(parameter: &str) -> String {
+    if parameter.contains('@') {
+        return "there is a ? before its @; in a password write it as %3F".to_owned();
+    }
+    format!("the parameter {parameter:?} has no value; write {parameter}=VALUE")
+}
+
 fn decoded(value: &str) -> Result<String, String> {
     let text = percent_decode_str(value).decode_utf8();
-    text.map(std::borrow::Cow::into_owned).map_err(|_| format!("{value:?} is not UTF-8"))
+    text.map(std::borrow::Cow::into_owned).map_err(|_| "the value of a parameter is not UTF-8".to_owned())
 }
 
 /// A name that needs no quotes, so that it is the same in every SQL text.
@@ -262,6 +268,8 @@ mod tests {
     fn what_is_wrong_is_said_with_what_is_right() {
         assert!(fault("db/x?speed=9").contains("there is no parameter \"speed\"; those are schema"));
         assert!(fault("db/x?schema").contains("write schema=VALUE"));
+        let secret = fault("me:abc?SECRET@db/x");
+        assert!(secret.contains("%3F") && !secret.contains("SECRET"), "{secret}");
         assert!(fault("db/x?sslmode=maybe").contains("verify-full"));
         assert!(fault("db/x?sslmode=verify-full").contains("sslrootcert is missing"));
         assert!(fault("db/x?sslcert=a").contains("sslcert and sslkey go together"));

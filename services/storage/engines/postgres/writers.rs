@@ -38,8 +38,8 @@ pub(super) fn start(
 
 async fn run(mut committer: Committer, queue: &Queue, commit_bytes_max: usize) {
     while let Some(batch) = queue.next(commit_bytes_max).await {
-        let (calls, locks) = batch.into_parts();
+        let (calls, taken) = batch.into_parts();
         let put_back = committer.commit(calls).await;
-        queue.done(&locks, put_back);
+        queue.done(&taken, put_back);
     }
 }
