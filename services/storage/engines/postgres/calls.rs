@@ -33,6 +33,8 @@ pub(super) struct Call {
     pub(super) locks: BTreeSet<Lock>,
     /// Whether it waits for a lock that somebody else holds.
     pub(super) wait: Wait,
+    /// Whether it is committed alone, because one of those that it was with has failed.
+    pub(super) is_alone: bool,
     bytes: usize,
 }
 
@@ -60,7 +62,7 @@ impl Call {
         let keys: Vec<Key> = missing.flat_map(|missing| missing.keys).collect();
         let locks = keys.iter().filter_map(Lock::of).collect();
         let bytes = commands.iter().map(Command::bytes).sum();
-        Self { commands, holds, answer, keys, locks, wait: Wait::No, bytes }
+        Self { commands, holds, answer, keys, locks, wait: Wait::No, is_alone: false, bytes }
     }
 
     fn shares(&self, locks: &HashSet<Lock>) -> bool {
@@ -193,8 +195,10 @@ impl State {
             let fits = calls.is_empty()
                 || (bytes + call.bytes <= bytes_max && commands + call.commands.len() <= COMMANDS_MAX);
             // One that waits for somebody else's lock must not hold up others.
-            let is_alone = call.wait == Wait::Yes && (!calls.is_empty() || self.is_waiting);
-            if is_alone || call.shares(&self.busy) || call.shares(&blocked) || !fits {
+            let must_wait = call.wait == Wait::Yes;
+            let is_alone = must_wait || call.is_alone;
+            let is_late = (is_alone && !calls.is_empty()) || (must_wait && self.is_waiting);
+            if is_late || call.shares(&self.busy) || call.shares(&blocked) || !fits {
                 blocked.extend(&call.locks);
                 passed.push_back(call);
                 if !fits {
@@ -204,9 +208,8 @@ impl State {
             }
             bytes += call.bytes;
             commands += call.commands.len();
-            let waits = call.wait == Wait::Yes;
             calls.push(call);
-            if waits {
+            if is_alone {
                 break;
             }
         }

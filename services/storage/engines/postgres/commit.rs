@@ -98,7 +98,7 @@ impl Committer {
                 Err(Failure::Conflict(error) | Failure::Lost(error)) => failure = Some(error),
                 // One of them may be the cause: each is tried alone, so that it fails alone.
                 Err(Failure::Failed(_)) if calls.len() > 1 => {
-                    calls.iter_mut().for_each(|call| call.wait = Wait::Yes);
+                    calls.iter_mut().for_each(|call| call.is_alone = true);
                     put_back.splice(0..0, calls);
                     return put_back;
                 }
