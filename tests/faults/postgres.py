@@ -338,8 +338,10 @@ def sql(options, folder):
                      "GRANT EXECUTE ON FUNCTION yagura.records_from TO analyst")
         assert server.query("SELECT count(*) FROM yagura.records WHERE topic = 'sql' AND partition = 0", "analyst") == ["60000"]
         some = server.query("SELECT \"offset\", value FROM yagura.records_from('sql', 1, 2404, 2)", "analyst")
-        assert some == ["2404|\\x7a73746420" + b"4".hex(), "2405|"], some
-        plan = " ".join(server.query("EXPLAIN (ANALYZE, BUFFERS) SELECT * FROM yagura.records_from('sql', 0, 30000, 10)"))
+        assert some == ["2404|\\x7a73746420" + b"4".hex(), "2405|\\x"], some
+        # The first call of a session reads the catalog, too.
+        call = "SELECT * FROM yagura.records_from('sql', 0, 30000, 10)"
+        plan = " ".join(server.query(f"SELECT count(*) FROM ({call}) c; EXPLAIN (ANALYZE, BUFFERS) {call}"))
         pages = sum(int(count) for count in re.findall(r"(?:hit|read)=(\d+)", plan))
         assert "rows=10 " in plan and pages < PAGES_MAX, plan
         broker.stop()
