@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs a test on Postgres instead of SQLite: a private cluster, of which each broker of the test gets a schema.
 
-    postgres.py COMMAND [ARGUMENT...]
+    postgres.py [--layout batches] COMMAND [ARGUMENT...]
     postgres.py python tests/groups/run.py --binary target/release/yagura
 """
 
@@ -19,10 +19,13 @@ from store import VARIABLE  # noqa: E402
 
 
 def main():
-    if len(sys.argv) < 2 or sys.argv[1] in ("-h", "--help"):
+    command, layout = sys.argv[1:], ""
+    if command[:1] == ["--layout"]:
+        layout, command = f"&layout={command[1]}", command[2:]
+    if not command or command[0] in ("-h", "--help"):
         sys.exit(__doc__.strip())
     with tempfile.TemporaryDirectory(prefix="yagura-postgres-") as folder, PostgresServer(folder) as server:
-        done = subprocess.run(sys.argv[1:], env={**os.environ, VARIABLE: server.url("SCHEMA")})
+        done = subprocess.run(command, env={**os.environ, VARIABLE: server.url("SCHEMA") + layout})
         if done.returncode != 0:
             print(f"the Postgres server said: {server.log()}", file=sys.stderr)
     sys.exit(done.returncode)

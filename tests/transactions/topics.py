@@ -2,7 +2,7 @@
 
 import threading
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError, TopicPartition
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec
 
 from waiting import SECONDS_MAX, wait_until
@@ -37,11 +37,18 @@ def partitions_of(admin, name):
 
 def ends(address, name, isolation=IsolationLevel.READ_UNCOMMITTED):
     """Where each partition ends for readers of this isolation level."""
-    admin = AdminClient(client_config(address))
-    asked = {TopicPartition(name, number): OffsetSpec.latest() for number in partitions_of(admin, name)}
-    answers = admin.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_SECONDS_MAX)
-    found = {at.partition: answer.result(CALL_SECONDS_MAX).offset for at, answer in answers.items()}
-    return [found[number] for number in sorted(found)]
+    while True:
+        admin = AdminClient(client_config(address))
+        asked = {TopicPartition(name, number): OffsetSpec.latest() for number in partitions_of(admin, name)}
+        answers = admin.list_offsets(asked, isolation_level=isolation, request_timeout=CALL_SECONDS_MAX)
+        try:
+            found = {at.partition: answer.result(CALL_SECONDS_MAX).offset for at, answer in answers.items()}
+        except KafkaException as error:
+            # The first append after a start has come between metadata and this; unlike a consumer, this client does not ask again.
+            if error.args[0].code() != KafkaError.FENCED_LEADER_EPOCH:
+                raise
+            continue
+        return [found[number] for number in sorted(found)]
 
 
 def isolated_ends(address, name):
