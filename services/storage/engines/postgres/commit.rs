@@ -228,7 +228,9 @@ async fn begin(session: &Session, mark: Mark, calls: &[Call]) -> Result<Begun, F
         )));
     }
     let mut loaded = Loaded::default();
-    loaded.add(keys, &rows)?;
+    // What is not locked may change at any moment. If a command comes to need it, it is locked and read again.
+    let is_held = |key: &Key| Lock::of(key).is_none_or(|lock| held.has(&lock));
+    loaded.add(keys, &rows, is_held)?;
     Ok(Begun { held, loaded })
 }
 

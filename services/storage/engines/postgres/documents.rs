@@ -49,7 +49,7 @@ impl Loaded {
     pub(super) async fn load(&mut self, session: &Session, missing: Missing) -> Result<(), Failure> {
         let Missing { keys, scan, first } = missing;
         let rows = by_key(session, &keys).await.map_err(reading)?;
-        self.add(keys, &rows)?;
+        self.add(keys, &rows, |_| true)?;
         for prefix in scan {
             let found = self::scan(session, &prefix, None, usize::MAX).await?;
             self.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
@@ -64,12 +64,19 @@ impl Loaded {
         Ok(())
     }
 
-    /// Adds what was read of documents.
-    pub(super) fn add(&mut self, keys: Vec<Key>, rows: &[Row]) -> Result<(), StoreError> {
-        self.documents.extend(keys.into_iter().map(|key| (key, None)));
+    /// Adds what was read of documents, but for those that are not to be kept.
+    pub(super) fn add(
+        &mut self,
+        keys: Vec<Key>,
+        rows: &[Row],
+        is_kept: impl Fn(&Key) -> bool,
+    ) -> Result<(), StoreError> {
+        self.documents.extend(keys.into_iter().filter(|key| is_kept(key)).map(|key| (key, None)));
         for row in rows {
             let (key, document) = parse(row)?;
-            self.documents.insert(key, Some(document));
+            if is_kept(&key) {
+                self.documents.insert(key, Some(document));
+            }
         }
         Ok(())
     }
