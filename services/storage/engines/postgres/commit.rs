@@ -148,7 +148,8 @@ impl Committer {
 
     /// Tries once. Those that cannot be committed together with the others are put back.
     async fn attempt(&mut self, calls: &mut Vec<Call>, put_back: &mut Vec<Call>) -> Result<Attempt, Failure> {
-        let mut writing = self.connect().await?;
+        // That nobody answers has nothing to do with the calls: they fail together, as each would wait as long again.
+        let mut writing = self.connect().await.map_err(Failure::Unreachable)?;
         let attempted = self.attempt_on(&mut writing, calls, put_back).await;
         let is_open = match &attempted {
             Ok(Attempt::Committed(_)) => true,

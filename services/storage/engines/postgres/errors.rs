@@ -75,6 +75,8 @@ pub(super) fn is_lost(error: &Error) -> bool {
 pub(super) enum Failure {
     /// Somebody else was in the way: tried again, it may well succeed.
     Conflict(StoreError),
+    /// There is no connection, and none could be made in time.
+    Unreachable(StoreError),
     /// The connection is of no more use, and nothing was committed.
     Lost(StoreError),
     /// The same, but something may have been committed.
@@ -100,6 +102,7 @@ impl Failure {
     pub(super) fn error(self) -> StoreError {
         match self {
             Failure::Conflict(error)
+            | Failure::Unreachable(error)
             | Failure::Lost(error)
             | Failure::Unknown(error)
             | Failure::DiskFull(error)

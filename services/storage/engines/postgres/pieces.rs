@@ -1,6 +1,6 @@
 //! Records that are read while the reply that has them is sent, piece by piece.
 //!
-//! A piece is one short read without a snapshot: nothing is held between two of them. The bytes of batches outlive their
+//! A piece is one short read: no snapshot and nothing else is held between two of them. The bytes of batches outlive their
 //! log's start offset by `delete_delay`.
 //!
 //! Compaction may replace batches meanwhile. A reply goes on with new ones, each of them whole; and as it has announced how
