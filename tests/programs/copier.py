@@ -9,6 +9,9 @@ import topics
 from programs import Program
 
 RECORDS, TRANSACTION_RECORDS = 3000, 50
+# A copier with an assigned partition asks for its position before it starts its producer, so that offsets of a
+# transaction that it left open stand in its way until that has timed out; and it gives up after a minute.
+TRANSACTION_MS_MAX = 20_000
 MODES = {"assigned": [], "a group": ["--group-mode", "--use-group-metadata"]}
 
 
@@ -23,7 +26,8 @@ def copy(address, name, options_of_mode, place, chance):
     program = Program(f"copier-{name}", "newest", "org.apache.kafka.tools.TransactionalMessageCopier",
                       "--broker-list", address, "--input-topic", "numbers", "--input-partition", 0,
                       "--output-topic", output, "--transactional-id", name, "--consumer-group", name,
-                      "--transaction-size", TRANSACTION_RECORDS, "--enable-random-aborts", *options_of_mode)
+                      "--transaction-size", TRANSACTION_RECORDS, "--transaction-timeout", TRANSACTION_MS_MAX,
+                      "--enable-random-aborts", *options_of_mode)
     program.start()
     enough = chance.randint(5, 30)
     program.wait(lambda: progress(program) >= enough, lambda: f"{enough} transactions; so far {progress(program)}")
