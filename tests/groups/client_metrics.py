@@ -49,7 +49,8 @@ def subscribe(bootstrap, *options, action="--alter"):
 def is_offered(bootstrap):
     """Whether a new connection is offered the two calls."""
     with wire.Connection(bootstrap) as connection:
-        offered = [key in connection.api_versions() for key in (GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY)]
+        served = connection.api_versions()
+    offered = [key in served for key in (GET_TELEMETRY_SUBSCRIPTIONS, PUSH_TELEMETRY)]
     assert offered[0] == offered[1], offered
     return offered[0]
 
