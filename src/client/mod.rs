@@ -23,7 +23,6 @@ pub mod error;
 pub mod groups;
 pub mod isolation;
 pub mod offsets;
-pub mod partitioner;
 pub mod producer;
 mod retry;
 pub mod transactions;

@@ -20,13 +20,13 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
 use kernel::ErrorCode;
+use kernel::partitioner::Partitioner;
 use kernel::records::{Codec, NewRecord};
 use tokio::time::Instant;
 
 use super::cluster::{Cluster, Leaders};
 use super::connection::Connection;
 use super::error::{About, Error};
-use super::partitioner::Partitioner;
 
 mod flight;
 mod lane;
