@@ -18,6 +18,7 @@ pub mod documents;
 mod due;
 mod group_configs;
 pub mod groups;
+mod loaded;
 mod log;
 mod producers;
 pub mod topics;
@@ -30,4 +31,5 @@ mod testing;
 mod tests;
 
 pub use decide::{decide, needs};
-pub use working_set::{Changes, Documents, FirstKeys, Lookup, Missing, Needs, WorkingSet};
+pub use loaded::Loaded;
+pub use working_set::{Changes, Documents, Lookup, Missing, Needs, WorkingSet};

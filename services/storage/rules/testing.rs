@@ -8,7 +8,8 @@ use crate::documents::{
     PartitionDocument, PendingOffset, Prefix, TopicName, TransactionDue, TransactionOffset, lock_root,
     log_of,
 };
-use crate::{Documents, FirstKeys, Lookup, Missing, WorkingSet, decide, needs};
+use crate::working_set::FirstKeys;
+use crate::{Documents, Lookup, Missing, WorkingSet, decide, needs};
 
 /// The kinds of documents that rules put or delete without looking at them.
 const LISTS: [&str; 7] = [

@@ -28,18 +28,18 @@ pub trait Documents {
     fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>>;
 }
 
-/// The first keys with a prefix that were loaded, for those who implement [`Documents`].
+/// The first keys with a prefix that were loaded.
 #[derive(Debug, Clone, Default)]
-pub struct FirstKeys {
+pub(crate) struct FirstKeys {
     /// The keys.
-    pub keys: Vec<Key>,
+    pub(crate) keys: Vec<Key>,
     /// How many were asked for. If there are fewer keys, these are all.
-    pub count: usize,
+    pub(crate) count: usize,
 }
 
 impl FirstKeys {
     /// As [`Documents::first`].
-    pub fn first(&self, count: usize) -> Option<Vec<Key>> {
+    pub(crate) fn first(&self, count: usize) -> Option<Vec<Key>> {
         let are_all = self.keys.len() < self.count;
         (are_all || count <= self.count).then(|| self.keys.iter().take(count).cloned().collect())
     }

@@ -4,37 +4,19 @@
 //! the rules can tell which, so they first decide the command on a snapshot. It is committed only if it
 //! changes something, and is then decided again on the current documents.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rules::commands::{Applied, Command, GroupCommand};
-use rules::documents::{Document, DocumentKind, GroupDocument, Key, Prefix};
-use rules::{Documents, FirstKeys, Lookup, Missing, WorkingSet, decide, needs};
+use rules::documents::{Document, DocumentKind, GroupDocument};
+use rules::{Loaded, Missing, WorkingSet, decide, needs};
 
 use super::engine::Store;
 use crate::engines::StoreError;
 
-/// The documents of a group that a command needs, as they were read; `None` for those that do not exist.
+/// The documents of a group that a command needs, as they were read.
 #[derive(Default)]
-pub(crate) struct GroupSnapshot {
-    documents: HashMap<Key, Option<Document>>,
-    scanned: HashMap<Prefix, Vec<Key>>,
-    first: HashMap<Prefix, FirstKeys>,
-}
-
-impl Documents for GroupSnapshot {
-    fn lookup(&self, key: &Key) -> Lookup<'_> {
-        self.documents.get(key).map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
-    }
-
-    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
-        self.scanned.get(prefix).cloned()
-    }
-
-    fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
-        self.first.get(prefix)?.first(count)
-    }
-}
+pub(crate) struct GroupSnapshot(Loaded);
 
 /// The result of a dry run.
 pub(crate) enum DryRun {
@@ -49,12 +31,12 @@ pub(crate) enum DryRun {
 impl GroupSnapshot {
     /// All documents of a kind.
     pub(crate) fn all<T: DocumentKind>(&self) -> impl Iterator<Item = &T> {
-        self.documents.values().flatten().filter_map(Document::get::<T>)
+        self.0.documents().filter_map(Document::get::<T>)
     }
 
     /// Decides a command that needs what the snapshot was read for.
     pub(crate) fn decide(&self, command: &Command) -> DryRun {
-        let mut set = WorkingSet::new(self);
+        let mut set = WorkingSet::new(&self.0);
         let outcome = decide(&mut set, command);
         let (changes, effects) = set.into_changes();
         match outcome {
@@ -85,30 +67,29 @@ impl Store {
     ) -> Result<Option<GroupSnapshot>, StoreError> {
         let engine = self.engine().await?;
         let group_key = GroupDocument::key(group);
-        let mut snapshot = GroupSnapshot::default();
+        let mut loaded = Loaded::default();
         loop {
-            let missing = needs(command, &WorkingSet::new(&snapshot)).into_missing();
-            let Some(Missing { mut keys, scan, first }) = missing else { return Ok(Some(snapshot)) };
+            let missing = needs(command, &WorkingSet::new(&loaded)).into_missing();
+            let Some(Missing { mut keys, scan, first }) = missing else {
+                return Ok(Some(GroupSnapshot(loaded)));
+            };
             for (prefix, count) in first {
                 let found = engine.scan(prefix.clone(), None, count).await?;
-                let keys = found.iter().map(|(key, _)| key.clone()).collect();
-                snapshot.first.insert(prefix, FirstKeys { keys, count });
-                snapshot.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+                loaded.add_first(prefix, count, found);
             }
             for prefix in scan {
                 let found = engine.scan(prefix.clone(), None, usize::MAX).await?;
-                snapshot.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
-                snapshot.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+                loaded.add_all(prefix, found);
             }
             // The group and the member are read at once. What they lead to is read with the group once more: if that has
             // changed meanwhile, they may not belong together.
             keys.push(group_key.clone());
-            let before = snapshot.documents.get(&group_key).cloned();
+            let before = loaded.get(&group_key).cloned();
             let found = engine.get(keys.clone()).await?;
             if before.is_some_and(|before| found.last() != Some(&before)) {
                 return Ok(None);
             }
-            snapshot.documents.extend(keys.into_iter().zip(found));
+            keys.into_iter().zip(found).for_each(|(key, document)| loaded.add(key, document));
         }
     }
 }

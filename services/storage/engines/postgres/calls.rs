@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use rules::commands::{Command, Outcome};
-use rules::documents::{Key, Prefix};
-use rules::{Documents, Lookup, WorkingSet, needs};
+use rules::documents::Key;
+use rules::{Loaded, WorkingSet, needs};
 use tokio::sync::{Notify, oneshot};
 
 use super::locks::{Lock, Wait};
@@ -38,26 +38,10 @@ pub(super) struct Call {
     bytes: usize,
 }
 
-/// Nothing is loaded.
-struct Nothing;
-
-impl Documents for Nothing {
-    fn lookup(&self, _: &Key) -> Lookup<'_> {
-        Lookup::Unknown
-    }
-
-    fn keys(&self, _: &Prefix) -> Option<Vec<Key>> {
-        None
-    }
-
-    fn first(&self, _: &Prefix, _: usize) -> Option<Vec<Key>> {
-        None
-    }
-}
-
 impl Call {
     pub(super) fn new(commands: Vec<Command>, holds: Holds, answer: AnswerTo<Vec<Outcome>>) -> Self {
-        let set = WorkingSet::new(&Nothing);
+        let nothing = Loaded::default();
+        let set = WorkingSet::new(&nothing);
         let missing = commands.iter().filter_map(|command| needs(command, &set).into_missing());
         let keys: Vec<Key> = missing.flat_map(|missing| missing.keys).collect();
         let locks = keys.iter().filter_map(Lock::of).collect();

@@ -12,11 +12,11 @@ use std::time::Instant;
 use futures_util::try_join;
 use rules::commands::{Command, Effect, Outcome};
 use rules::documents::Key;
-use rules::{Changes, Missing, WorkingSet, decide, needs};
+use rules::{Changes, Loaded, Missing, WorkingSet, decide, needs};
 
 use super::calls::Call;
 use super::connect::Server;
-use super::documents::{self, Loaded, Written};
+use super::documents::{self, Written};
 use super::errors::{Failure, failed};
 use super::gathered;
 use super::ids::Ids;
@@ -231,7 +231,7 @@ async fn begin(session: &Session, mark: Mark, calls: &[Call]) -> Result<Begun, F
     let mut loaded = Loaded::default();
     // What is not locked may change at any moment. If a command comes to need it, it is locked and read again.
     let is_held = |key: &Key| Lock::of(key).is_none_or(|lock| held.has(&lock));
-    loaded.add(keys, &rows, is_held)?;
+    documents::add(&mut loaded, keys, &rows, is_held)?;
     Ok(Begun { held, loaded })
 }
 
@@ -302,7 +302,7 @@ impl Begun {
             let locked = lock(session, more, Wait::Yes, &mut self.held).await;
             locked.map_err(|error| Failure::of("locking in", &error))?;
         }
-        self.loaded.load(session, missing).await
+        documents::load(session, missing, &mut self.loaded).await
     }
 }
 

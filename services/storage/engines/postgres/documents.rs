@@ -1,9 +1,9 @@
 //! Reads and writes documents.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use rules::documents::{Document, Key, Prefix, ReadError, read};
-use rules::{Changes, Documents, FirstKeys, Lookup, Missing};
+use rules::{Changes, Loaded, Missing};
 use tokio_postgres::{Error, Row};
 
 use super::errors::Failure;
@@ -22,64 +22,37 @@ const DELETE_RANGES: &str = "DELETE FROM documents d USING unnest($1::bytea[], $
 /// The statements that are sent together with others.
 pub(super) const STATEMENTS: [&str; 4] = [BY_KEY, PUT, DELETE, DELETE_RANGES];
 
-/// The documents that a commit has read.
-#[derive(Default)]
-pub(super) struct Loaded {
-    documents: HashMap<Key, Option<Document>>,
-    scanned: HashMap<Prefix, Vec<Key>>,
-    first: HashMap<Prefix, FirstKeys>,
+/// Loads documents that a commit needs and that are locked.
+pub(super) async fn load(session: &Session, missing: Missing, loaded: &mut Loaded) -> Result<(), Failure> {
+    let Missing { keys, scan, first } = missing;
+    let rows = by_key(session, &keys).await.map_err(reading)?;
+    add(loaded, keys, &rows, |_| true)?;
+    for prefix in scan {
+        let found = self::scan(session, &prefix, None, usize::MAX).await?;
+        loaded.add_all(prefix, found);
+    }
+    for (prefix, count) in first {
+        let found = self::scan(session, &prefix, None, count).await?;
+        loaded.add_first(prefix, count, found);
+    }
+    Ok(())
 }
 
-impl Documents for Loaded {
-    fn lookup(&self, key: &Key) -> Lookup<'_> {
-        self.documents.get(key).map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
-    }
-
-    fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
-        self.scanned.get(prefix).cloned()
-    }
-
-    fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
-        self.first.get(prefix)?.first(count)
-    }
-}
-
-impl Loaded {
-    /// Reads documents that a commit needs and that are locked.
-    pub(super) async fn load(&mut self, session: &Session, missing: Missing) -> Result<(), Failure> {
-        let Missing { keys, scan, first } = missing;
-        let rows = by_key(session, &keys).await.map_err(reading)?;
-        self.add(keys, &rows, |_| true)?;
-        for prefix in scan {
-            let found = self::scan(session, &prefix, None, usize::MAX).await?;
-            self.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
-            self.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+/// Adds what was read of documents, but for those that are not to be kept.
+pub(super) fn add(
+    loaded: &mut Loaded,
+    keys: Vec<Key>,
+    rows: &[Row],
+    is_kept: impl Fn(&Key) -> bool,
+) -> Result<(), StoreError> {
+    keys.into_iter().filter(|key| is_kept(key)).for_each(|key| loaded.add(key, None));
+    for row in rows {
+        let (key, document) = parse(row)?;
+        if is_kept(&key) {
+            loaded.add(key, Some(document));
         }
-        for (prefix, count) in first {
-            let found = self::scan(session, &prefix, None, count).await?;
-            let keys = found.iter().map(|(key, _)| key.clone()).collect();
-            self.first.insert(prefix, FirstKeys { keys, count });
-            self.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
-        }
-        Ok(())
     }
-
-    /// Adds what was read of documents, but for those that are not to be kept.
-    pub(super) fn add(
-        &mut self,
-        keys: Vec<Key>,
-        rows: &[Row],
-        is_kept: impl Fn(&Key) -> bool,
-    ) -> Result<(), StoreError> {
-        self.documents.extend(keys.into_iter().filter(|key| is_kept(key)).map(|key| (key, None)));
-        for row in rows {
-            let (key, document) = parse(row)?;
-            if is_kept(&key) {
-                self.documents.insert(key, Some(document));
-            }
-        }
-        Ok(())
-    }
+    Ok(())
 }
 
 /// The rows of documents.

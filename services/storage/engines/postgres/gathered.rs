@@ -89,6 +89,11 @@ impl Gathered {
     /// Writes all of it, within a transaction that goes on.
     pub(super) async fn write(self, session: &Session) -> Result<(), Error> {
         self.copy(session).await?;
+        self.insert(session).await
+    }
+
+    /// Writes what was not copied, by statements that are sent together.
+    pub(super) async fn insert(&self, session: &Session) -> Result<(), Error> {
         let (created, data, rows, batches, blocks) = join!(
             self.insert_logs(session),
             self.insert_data(session),
@@ -110,7 +115,7 @@ impl Gathered {
         Ok(())
     }
 
-    pub(super) async fn insert_logs(&self, session: &Session) -> Result<(), Error> {
+    async fn insert_logs(&self, session: &Session) -> Result<(), Error> {
         let (ids, topics, partitions) = &self.created;
         if ids.is_empty() {
             return Ok(());
@@ -119,7 +124,7 @@ impl Gathered {
     }
 
     /// Inserts the bytes of batches, if they are few.
-    pub(super) async fn insert_data(&self, session: &Session) -> Result<(), Error> {
+    async fn insert_data(&self, session: &Session) -> Result<(), Error> {
         if self.data.is_empty() || self.bytes_as_sent >= COPY_BYTES_MIN {
             return Ok(());
         }
@@ -127,14 +132,14 @@ impl Gathered {
     }
 
     /// Inserts rows, if they are few.
-    pub(super) async fn insert_rows(&self, session: &Session) -> Result<(), Error> {
+    async fn insert_rows(&self, session: &Session) -> Result<(), Error> {
         if self.bytes_in_rows >= COPY_BYTES_MIN {
             return Ok(());
         }
         rows::insert(session, &self.divided).await
     }
 
-    pub(super) async fn insert_batches(&self, session: &Session) -> Result<(), Error> {
+    async fn insert_batches(&self, session: &Session) -> Result<(), Error> {
         if self.batches.is_empty() {
             return Ok(());
         }
@@ -151,7 +156,7 @@ impl Gathered {
         session.execute(INSERT_BATCHES, &columns).await.map(drop)
     }
 
-    pub(super) async fn close_blocks(&self, session: &Session) -> Result<(), Error> {
+    async fn close_blocks(&self, session: &Session) -> Result<(), Error> {
         let (logs, from, until) = &self.blocks;
         if logs.is_empty() {
             return Ok(());

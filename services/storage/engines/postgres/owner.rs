@@ -36,16 +36,19 @@ const HOLDER: &str = "SELECT a.pid, coalesce(host(a.client_addr), 'a local socke
 /// # Errors
 /// Another broker has it.
 pub(super) async fn take(session: &Session, schema: &str) -> Result<(), StoreError> {
+    if is_taken(session, schema).await? { Ok(()) } else { Err(taken(session, schema).await) }
+}
+
+/// Takes the store, unless another broker keeps it for longer than one that has just gone.
+async fn is_taken(session: &Session, schema: &str) -> Result<bool, StoreError> {
     let begun = Instant::now();
-    loop {
-        if try_take(session, schema).await? {
-            return Ok(());
-        }
+    while !try_take(session, schema).await? {
         if begun.elapsed() > PATIENCE {
-            return Err(taken(session, schema).await);
+            return Ok(false);
         }
         tokio::time::sleep(RETRY_EVERY).await;
     }
+    Ok(true)
 }
 
 async fn try_take(session: &Session, schema: &str) -> Result<bool, StoreError> {
@@ -89,14 +92,15 @@ pub(super) async fn keep(mut session: Session, server: Arc<Server>, shared: Arc<
             // A connection that was cut on this side alone still holds the store. If it has ended, nothing is done.
             drop(next.query(END, &[pid, since]).await);
         }
-        match take(&next, server.schema()).await {
-            Ok(()) => {
+        match is_taken(&next, server.schema()).await {
+            Ok(true) => {
                 warn!("the connection to Postgres that holds the store was lost; it is held again");
                 held = own(&next).await;
                 session = next;
             }
-            Err(_) if next.is_closed() => {}
-            Err(taken) => return shared.health.fail(taken),
+            Ok(false) => return shared.health.fail(taken(&next, server.schema()).await),
+            // It is tried again, on another connection.
+            Err(error) => warn!(%error, "the Postgres store cannot be held again yet"),
         }
     }
 }

@@ -243,22 +243,12 @@ impl<'a> Write<'a> {
             // Nobody has asked to commit yet.
             return Ended::Failed(error);
         }
-        let (session, gathered) = (self.session, &self.gathered);
+        let session = self.session;
         let changed = self.changed.iter().filter_map(|at| self.held.logs.get(at));
         let logs: Vec<LogRow> = changed.copied().collect();
-        let written = async {
-            let (created, data, rows, batches, logs, blocks) = join!(
-                gathered.insert_logs(session),
-                gathered.insert_data(session),
-                gathered.insert_rows(session),
-                gathered.insert_batches(session),
-                update_logs(session, &logs),
-                gathered.close_blocks(session),
-            );
-            created.and(data).and(rows).and(batches).and(logs).and(blocks)
-        };
-        let (written, topics, gone, put, deleted, dropped, committed) = join!(
-            written,
+        let (written, logs, topics, gone, put, deleted, dropped, committed) = join!(
+            self.gathered.insert(session),
+            update_logs(session, &logs),
             self.topics.put(session),
             self.topics.delete(session),
             documents.put(session),
@@ -266,7 +256,7 @@ impl<'a> Write<'a> {
             documents.delete_ranges(session),
             session.run("COMMIT"),
         );
-        let written = written.and(topics).and(gone).and(put).and(deleted).and(dropped);
+        let written = written.and(logs).and(topics).and(gone).and(put).and(deleted).and(dropped);
         ended(written, committed)
     }
 }

@@ -1,9 +1,7 @@
 //! The documents that a commit reads: those that are not folded yet, and what it loads from the cache and the file.
 
-use std::collections::HashMap;
-
 use rules::documents::{Document, Key, Prefix};
-use rules::{Documents, FirstKeys, Lookup};
+use rules::{Documents, Loaded, Lookup};
 
 use super::commit::{Committer, document};
 use super::scan::merge;
@@ -16,26 +14,18 @@ pub(super) struct Base<'a> {
     pub(super) loaded: Loaded,
 }
 
-/// What a commit has loaded from the cache or the file.
-#[derive(Default)]
-pub(super) struct Loaded {
-    documents: HashMap<Key, Option<Document>>,
-    scanned: HashMap<Prefix, Vec<Key>>,
-    first: HashMap<Prefix, FirstKeys>,
-}
-
 impl Documents for Base<'_> {
     fn lookup(&self, key: &Key) -> Lookup<'_> {
-        let known = self.unfolded.document(key).or_else(|| self.loaded.documents.get(key));
+        let known = self.unfolded.document(key).or_else(|| self.loaded.get(key));
         known.map_or(Lookup::Unknown, |document| Lookup::Known(document.as_ref()))
     }
 
     fn keys(&self, prefix: &Prefix) -> Option<Vec<Key>> {
-        self.loaded.scanned.get(prefix).cloned()
+        self.loaded.keys(prefix)
     }
 
     fn first(&self, prefix: &Prefix, count: usize) -> Option<Vec<Key>> {
-        self.loaded.first.get(prefix)?.first(count)
+        self.loaded.first(prefix, count)
     }
 }
 
@@ -44,7 +34,7 @@ impl Committer {
     pub(super) fn load(&self, keys: Vec<Key>, loaded: &mut Loaded) -> Result<(), StoreError> {
         for key in keys {
             let document = self.stored(&key)?;
-            loaded.documents.insert(key, document);
+            loaded.add(key, document);
         }
         Ok(())
     }
@@ -68,8 +58,7 @@ impl Committer {
     ) -> Result<(), StoreError> {
         for prefix in prefixes {
             let found = merge(&self.connection, unfolded, &prefix, usize::MAX)?;
-            loaded.scanned.insert(prefix, found.iter().map(|(key, _)| key.clone()).collect());
-            loaded.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+            loaded.add_all(prefix, found);
         }
         Ok(())
     }
@@ -83,9 +72,7 @@ impl Committer {
     ) -> Result<(), StoreError> {
         for (prefix, count) in prefixes {
             let found = merge(&self.connection, unfolded, &prefix, count)?;
-            let keys = found.iter().map(|(key, _)| key.clone()).collect();
-            loaded.first.insert(prefix, FirstKeys { keys, count });
-            loaded.documents.extend(found.into_iter().map(|(key, document)| (key, Some(document))));
+            loaded.add_first(prefix, count, found);
         }
         Ok(())
     }

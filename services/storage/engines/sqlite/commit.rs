@@ -8,12 +8,12 @@ use kernel::TopicPartition;
 use kernel::records::{self, StoredHeader};
 use rules::commands::{Command, Effect, Outcome};
 use rules::documents::{Document, DocumentKind, Key, PartitionDocument, deleted_with_log, read};
-use rules::{Changes, Missing, WorkingSet, decide, needs};
+use rules::{Changes, Loaded, Missing, WorkingSet, decide, needs};
 use rusqlite::{Connection, params};
 
 use super::Shared;
 use super::apart::refusal;
-use super::base::{Base, Loaded};
+use super::base::Base;
 use super::clean::clean;
 use super::damage::Part;
 use super::fold::Fold;
