@@ -25,6 +25,7 @@ for round in $(seq "$rounds"); do
     trial "crashes" python tests/faults/crash.py --binary "$binary" --kills 200
     trial "transactions that are killed" python tests/faults/transactions.py --binary "$binary" --all
     trial "compaction that is killed" python tests/faults/compaction.py --binary "$binary" --kills 1000 --keys 500000
+    trial "messages sent by SQL" python tests/faults/outbox.py --binary "$binary" --only killed --seconds 240
     trial "a Postgres server that fails" python tests/faults/postgres.py --binary "$binary" --restarts 30
     # With rows, batches do not come back compressed as they were sent, which it looks for.
     trial "real clients on Postgres" \

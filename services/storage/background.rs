@@ -1,4 +1,4 @@
-//! Background tasks: what is due, compaction, garbage, and timeouts of groups and transactions; and whether the engine can go on.
+//! Background tasks: what is due, compaction, garbage, the outbox, timeouts of groups and transactions; and whether the engine can go on.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +12,7 @@ use crate::cleaner;
 use crate::coordinator::timeouts;
 use crate::due::{DueRuns, Maintained};
 use crate::engines::StoreError;
+use crate::outbox;
 use crate::transaction_timeouts;
 
 /// Runs until it is dropped; returns why the broker cannot go on.
@@ -24,6 +25,7 @@ pub(crate) async fn run(broker: Arc<Broker>) -> String {
         () = look_at_what_is_due(&broker, &trimmed) => "nobody looks at what is due".to_owned(),
         () = transaction_timeouts::run(&broker) => "nobody looks at the timeouts of transactions".to_owned(),
         () = cleaner::run(&broker) => "nobody compacts topics".to_owned(),
+        () = outbox::run(&broker) => "nobody moves the messages of the outbox".to_owned(),
         () = free_garbage(&broker, &trimmed) => "nobody frees what was deleted".to_owned(),
     }
 }

@@ -218,7 +218,7 @@ def connections(options, folder):
     with PostgresServer(folder, ["max_connections=12", "superuser_reserved_connections=1"]) as server:
         server.query("CREATE ROLE kafka LOGIN; GRANT CREATE ON DATABASE postgres TO kafka")
         url = server.url(user="kafka")
-        broker = Broker(options.binary, url + "&connections=6").start()
+        broker = Broker(options.binary, url + "&connections=7").start()
         create_topic(broker.address, "few")
         load = Load(broker.address, "few", idempotent=True)
         load.run_for(0.5)

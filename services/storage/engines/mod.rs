@@ -19,6 +19,7 @@ mod model_look_ups;
 mod model_tests;
 #[cfg(test)]
 mod model_transactions;
+pub mod outbox;
 pub mod postgres;
 mod resident;
 mod retention;
@@ -44,6 +45,7 @@ use rules::documents::{Document, Key, PartitionDocument, Prefix};
 
 use crate::settings::Settings;
 pub use dirty::DirtyLook;
+use outbox::Outbox;
 pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
 pub use room::WhyFull;
@@ -327,6 +329,11 @@ pub trait Engine: Send + Sync {
 
     /// Reads the gauges of its documents, without a lock that a commit needs for long.
     fn gauges(&self) -> Pending<Gauges>;
+
+    /// The messages that other programs leave in the store; `None` for an engine where nobody else can.
+    fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        None
+    }
 
     /// Resolves once the engine cannot go on, such as when another process has taken over its store: no command will
     /// be durable any more.

@@ -102,7 +102,7 @@ fn unique<T: Clone + Eq + Hash>(items: impl Iterator<Item = T>) -> Vec<T> {
 
 /// Creates the missing topics, at most as many as one CreateTopics may. A client asks again for the others, which are
 /// still unknown. Returns the errors of those that could not be created.
-async fn create_missing(
+pub(crate) async fn create_missing(
     broker: &Broker,
     ticket: &Ticket,
     names: &[Arc<str>],

@@ -39,6 +39,8 @@ use timestamps::Window;
 const BY_ID_FROM: i16 = 13;
 /// From this version on the response has error messages (KIP-467).
 const REASONS_FROM: i16 = 8;
+/// All replicas acknowledge.
+const ACKS_ALL: i16 = -1;
 /// Kafka's "no offset".
 const NO_OFFSET: i64 = -1;
 
@@ -187,6 +189,27 @@ async fn compressed(batch: Batch, wanted: Compression, bytes_max: usize) -> Resu
         Batch::check(changed.bytes().clone()).map_err(|bad| Rejected::invalid(bad.to_string()))
     });
     changed.await?
+}
+
+/// Checks a batch of the broker's own making, as one that a client has sent, and returns the command that appends it.
+///
+/// # Errors
+/// Its topic does not take it.
+pub(crate) async fn checked(
+    broker: &Broker,
+    topic: &TopicDocument,
+    at: TopicPartition,
+    records: Bytes,
+) -> Result<Append, Refused> {
+    let now_ms = broker.clock.now_ms();
+    let intake =
+        Intake { version: BY_ID_FROM, acks: ACKS_ALL, now_ms, check_records: broker.settings.check_records };
+    let prepared = intake.prepare(topic, at, records).await;
+    let prepared = prepared.map_err(|rejected| Refused::new(rejected.error, rejected.to_string()))?;
+    let leader_epoch = broker.store.epoch_to_append(now_ms).await;
+    let leader_epoch = leader_epoch.map_err(|error| Refused::new(ErrorCode::KafkaStorageError, error.0))?;
+    let append = Append::new(prepared.at, &prepared.batch, now_ms);
+    Ok(Append { batch: prepared.facts, leader_epoch, ..append })
 }
 
 async fn append(

@@ -12,6 +12,7 @@ use rules::{Loaded, WorkingSet, needs};
 use tokio::sync::{Notify, oneshot};
 
 use super::locks::{Lock, Wait};
+use super::outbox::FromOutbox;
 use crate::engines::{Holds, StoreError};
 
 /// Calls that are looked at for one batch: those behind wait until some of these are done.
@@ -35,6 +36,8 @@ pub(super) struct Call {
     pub(super) wait: Wait,
     /// Whether it is committed alone, because one of those that it was with has failed.
     pub(super) is_alone: bool,
+    /// The messages of each command, if they come from the outbox.
+    pub(super) from_outbox: Vec<FromOutbox>,
     bytes: usize,
 }
 
@@ -46,7 +49,13 @@ impl Call {
         let keys: Vec<Key> = missing.flat_map(|missing| missing.keys).collect();
         let locks = keys.iter().filter_map(Lock::of).collect();
         let bytes = commands.iter().map(Command::bytes).sum();
-        Self { commands, holds, answer, keys, locks, wait: Wait::No, is_alone: false, bytes }
+        let (wait, is_alone, from_outbox) = (Wait::No, false, Vec::new());
+        Self { commands, holds, answer, keys, locks, wait, is_alone, from_outbox, bytes }
+    }
+
+    /// The same, whose commands append messages of the outbox.
+    pub(super) fn appending(self, from_outbox: Vec<FromOutbox>) -> Self {
+        Self { from_outbox, ..self }
     }
 
     fn shares(&self, locks: &HashSet<Lock>) -> bool {

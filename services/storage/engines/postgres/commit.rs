@@ -22,6 +22,7 @@ use super::gathered;
 use super::ids::Ids;
 use super::layout::{self, TopicChanges};
 use super::locks::{self, Held, Lock, Wait, lock};
+use super::outbox::{self, Settled};
 use super::parts;
 use super::resolve::{self, Fate, Mark};
 use super::rows;
@@ -139,6 +140,7 @@ impl Committer {
             &parts::STATEMENTS,
             &rows::STATEMENTS,
             &write::STATEMENTS,
+            &outbox::STATEMENTS,
             &resolve::STATEMENTS,
         ];
         session.prepare(&statements.concat()).await.map_err(connecting)?;
@@ -187,7 +189,7 @@ impl Committer {
         let topics = TopicChanges::of(&changes, self.server.layout());
         let mut write = Write::new(session, &mut begun.held, ids, &topics);
         write.apply(&effects).await?;
-        match write.commit(&documents).await {
+        match write.commit(&documents, &Settled::of(calls, &outcomes)).await {
             Ended::Committed => {}
             Ended::Failed(error) => return Err(Failure::of("writing", &error)),
             Ended::Unknown(error) => match resolve::fate(&self.server, mark).await {

@@ -1,10 +1,13 @@
 //! Opens connections to the server of a store, and finds out whether the server will do.
 
+use std::future::poll_fn;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::Client;
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
@@ -29,12 +32,13 @@ pub(super) struct Server {
     tls: MakeRustlsConnect,
     /// What was said of the server already.
     warned: Mutex<Option<String>>,
+    notified: Arc<Notify>,
 }
 
 impl Server {
     pub(super) fn new(target: Target) -> Result<Self, StoreError> {
         let tls = tls::connector(&target.tls).map_err(StoreError)?;
-        Ok(Self { target, tls, warned: Mutex::default() })
+        Ok(Self { target, tls, warned: Mutex::default(), notified: Arc::default() })
     }
 
     /// The schema that holds the store.
@@ -45,6 +49,16 @@ impl Server {
     /// The layout of topics that do not say.
     pub(super) fn layout(&self) -> Layout {
         self.target.layout
+    }
+
+    /// How often the outbox is looked at, if nobody notifies.
+    pub(super) fn outbox_poll(&self) -> Duration {
+        self.target.outbox_poll
+    }
+
+    /// Is notified of what a connection listens to.
+    pub(super) fn notified(&self) -> Arc<Notify> {
+        Arc::clone(&self.notified)
     }
 
     /// Connections at most.
@@ -90,15 +104,22 @@ impl Server {
             config.password(password.trim_end_matches(['\r', '\n']));
         }
         let connected = config.connect(self.tls.clone()).await;
-        let (client, connection) = connected.map_err(|error| {
+        let (client, mut connection) = connected.map_err(|error| {
             StoreError(format!(
                 "the Postgres server at {} cannot be used: {}",
                 self.target.place(),
                 reason(&error)
             ))
         })?;
-        // Whoever uses the client gets its error.
-        tokio::spawn(async move { drop(connection.await) });
+        let notified = self.notified();
+        tokio::spawn(async move {
+            // Whoever uses the client gets its error.
+            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notification(_) = message {
+                    notified.notify_one();
+                }
+            }
+        });
         self.check(&client).await?;
         Ok(Session::new(client))
     }

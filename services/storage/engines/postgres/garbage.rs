@@ -1,11 +1,13 @@
 //! Deletes what is before the start of its log, in small steps.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::Error;
 
 use super::errors::Failure;
 use super::index::LEVELS;
+use super::outbox;
 use super::pool::Pool;
 use super::resolve;
 use super::session::Session;
@@ -52,6 +54,14 @@ pub(super) async fn purge(pool: &Pool, now_ms: i64, delete_delay: Duration) -> R
         let purged = pool.read(|session| async move { step(&session, until_ms).await }).await?;
         freed += purged.bytes;
         if purged.is_done {
+            break;
+        }
+        tokio::time::sleep(REST * started.elapsed()).await;
+    }
+    loop {
+        let started = Instant::now();
+        let forget = |session: Arc<Session>| async move { outbox::forget(&session).await.map_err(purging) };
+        if !pool.read(forget).await? {
             return Ok(freed);
         }
         tokio::time::sleep(REST * started.elapsed()).await;

@@ -51,6 +51,8 @@ async fn make(session: &Session, schema: &str, stripes: i32) -> Result<(), Store
         )));
     }
     session.run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await.map_err(making)?;
+    // Functions keep it, some of which have their owner's rights: nobody's temporary table may stand in for one of the store.
+    session.run(&format!("SET LOCAL search_path = {schema}, pg_temp")).await.map_err(making)?;
     session.run(SCHEMA).await.map_err(making)?;
     session.client.execute(MAKE_LOCKS, &[&stripes]).await.map_err(making)?;
     let insert = "INSERT INTO meta VALUES ('version', $1::bigint::text)";

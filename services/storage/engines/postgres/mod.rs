@@ -7,6 +7,7 @@
 //!   answers searches by time and by size ([`index`]).
 //! - Reads are short statements on connections of their own ([`pool`], [`read`]); large replies are read while they are sent
 //!   ([`pieces`]).
+//! - Programs send messages by SQL, in transactions of their own ([`outbox`]).
 //! - The tables are in `schema.sql`, in a schema of their own ([`migrate`]). One broker has a store at a time ([`owner`]).
 
 mod calls;
@@ -23,6 +24,7 @@ mod layout;
 mod locks;
 mod look_up;
 mod migrate;
+mod outbox;
 mod owner;
 mod parts;
 mod pieces;
@@ -57,6 +59,7 @@ use tokio::time::timeout;
 
 use super::gauges::{ReadDocuments, gather};
 use super::health::Health;
+use super::outbox::Outbox;
 use super::resident::{CommitStats, Gauges};
 use super::room::{RoomStatus, WhyFull};
 use super::{
@@ -66,6 +69,7 @@ use super::{
 use crate::settings::Settings;
 use calls::{Call, Queue};
 use connect::Server;
+use outbox::PostgresOutbox;
 use pool::Pool;
 use session::Session;
 use shared::Shared;
@@ -92,6 +96,7 @@ pub struct Postgres {
     reads: Reads,
     /// For what may take long: a search by time must not delay consumers.
     look_ups: Arc<Pool>,
+    outbox: PostgresOutbox,
     tasks: Mutex<Tasks>,
 }
 
@@ -138,8 +143,8 @@ struct Tasks {
 /// How long calls under way may take when the store is closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Connections beside those for reads: those of the writers, one for look-ups, and one that holds the store.
-const OTHER_CONNECTIONS: usize = writers::WRITERS + 2;
+/// Connections beside those for reads: those of the writers, one for look-ups, one that holds the store, and one for the outbox.
+const OTHER_CONNECTIONS: usize = writers::WRITERS + 3;
 
 impl Postgres {
     /// Opens the store that a URL names, after `://`, or makes it.
@@ -170,8 +175,9 @@ impl Postgres {
         owner.spawn(owner::keep(session, Arc::clone(&server), Arc::clone(&shared)));
         let readers = server.connections().saturating_sub(OTHER_CONNECTIONS).max(1);
         let reads = Reads(Arc::new(Pool::new(Arc::clone(&server), readers)));
-        let look_ups = Arc::new(Pool::new(server, 1));
-        Ok(Self { shared, queue, reads, look_ups, tasks: Mutex::new(Tasks { writers, owner }) })
+        let look_ups = Arc::new(Pool::new(Arc::clone(&server), 1));
+        let outbox = PostgresOutbox::new(server, Arc::clone(&reads.0), Arc::clone(&queue));
+        Ok(Self { shared, queue, reads, look_ups, outbox, tasks: Mutex::new(Tasks { writers, owner }) })
     }
 
     /// Reads from where a look-up leads to, in the order of the partitions.
@@ -266,6 +272,11 @@ impl Engine for Postgres {
     fn collect(&self, page: &mut Page) {
         self.shared.stats.collect(page);
         self.shared.room.collect(page);
+        self.outbox.collect(page);
+    }
+
+    fn outbox(&self) -> Option<Arc<dyn Outbox>> {
+        Some(Arc::new(self.outbox.clone()))
     }
 
     fn full(&self) -> watch::Receiver<WhyFull> {
@@ -284,12 +295,14 @@ impl Engine for Postgres {
         self.queue.close();
         let Tasks { mut writers, mut owner } = std::mem::take(&mut *self.tasks.lock());
         let pools = [Arc::clone(&self.reads.0), Arc::clone(&self.look_ups)];
+        let outbox = self.outbox.clone();
         Box::pin(async move {
             let ended = async { while writers.join_next().await.is_some() {} };
             // A COMMIT may wait for a standby for ever.
             let is_late = timeout(CLOSE_DEADLINE, ended).await.is_err();
             writers.shutdown().await;
             pools.iter().for_each(|pool| pool.close());
+            outbox.begin_anew().await;
             owner.shutdown().await;
             if is_late {
                 return Err(StoreError(format!(

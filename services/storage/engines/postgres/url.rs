@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use kernel::units::Span;
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
@@ -24,6 +25,8 @@ pub(super) struct Target {
     /// The layout of topics that do not say.
     pub(super) layout: Layout,
     pub(super) tls: TlsTarget,
+    /// How often the outbox is looked at, if nobody notifies.
+    pub(super) outbox_poll: Duration,
     /// A file that has the password. It is read for each connection, so that it can change.
     pub(super) password_file: Option<PathBuf>,
 }
@@ -49,18 +52,22 @@ pub(super) enum Check {
 }
 
 const CONNECTIONS: usize = 10;
-/// One for each writer, two for reads, one for look-ups, one that holds the store.
-const CONNECTIONS_MIN: usize = 6;
+/// One for each writer, two for reads, one for look-ups, one that holds the store, one for the outbox.
+const CONNECTIONS_MIN: usize = 7;
 const CONNECTIONS_MAX: usize = 200;
+const OUTBOX_POLL: Duration = Duration::from_secs(5);
+const OUTBOX_POLL_MIN: Duration = Duration::from_millis(10);
+const OUTBOX_POLL_MAX: Duration = Duration::from_secs(3_600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long sent bytes may go without an acknowledgement before the connection counts as lost.
 const SEND_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The parameters that are not libpq's, or that the client library does not know.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "schema",
     "layout",
     "connections",
+    "outbox_poll",
     "sslmode",
     "sslrootcert",
     "sslcert",
@@ -98,6 +105,7 @@ impl Target {
             schema: "yagura".to_owned(),
             connections: CONNECTIONS,
             layout: Layout::Rows,
+            outbox_poll: OUTBOX_POLL,
             tls: TlsTarget::default(),
             password_file: None,
         };
@@ -124,6 +132,7 @@ impl Target {
                 self.layout = Layout::parse(&value).ok_or_else(wrong)?;
             }
             "connections" => self.connections = connections(&value)?,
+            "outbox_poll" => self.outbox_poll = outbox_poll(&value)?,
             "sslmode" => self.set_sslmode(&value)?,
             "sslrootcert" => self.tls.root_certificates = Some(value.into()),
             "sslcert" => self.tls.certificate = Some(value.into()),
@@ -218,6 +227,13 @@ fn decoded(value: &str) -> Result<String, String> {
     text.map(std::borrow::Cow::into_owned).map_err(|_| "the value of a parameter is not UTF-8".to_owned())
 }
 
+fn outbox_poll(value: &str) -> Result<Duration, String> {
+    let found = value.parse::<Span>().ok().map(|span| span.0);
+    found
+        .filter(|poll| (OUTBOX_POLL_MIN..=OUTBOX_POLL_MAX).contains(poll))
+        .ok_or_else(|| format!("outbox_poll is {value:?}; write a time from 10ms to 1h, such as 100ms"))
+}
+
 /// A name that needs no quotes, so that it is the same in every SQL text.
 fn schema(name: String) -> Result<String, String> {
     let mut bytes = name.bytes();
@@ -253,6 +269,8 @@ mod tests {
         assert_eq!(target.config.get_dbname(), Some("db"));
         assert_eq!(target.place(), "a:1, b:2");
         assert_eq!((target.schema.as_str(), target.connections), ("other", 7));
+        let polling = Target::parse("db/x?outbox_poll=100ms").unwrap();
+        assert_eq!(polling.outbox_poll, Duration::from_millis(100));
         let plain = Target::parse("db/x").unwrap();
         assert_eq!((plain.schema.as_str(), plain.connections), ("yagura", CONNECTIONS));
         assert_eq!(plain.place(), "db:5432");
@@ -274,7 +292,8 @@ mod tests {
         assert!(fault("db/x?sslmode=verify-full").contains("sslrootcert is missing"));
         assert!(fault("db/x?sslcert=a").contains("sslcert and sslkey go together"));
         assert!(fault("db/x?layout=columns").contains("write rows or batches"));
-        assert!(fault("db/x?connections=2").contains("from 6 to 200"));
+        assert!(fault("db/x?connections=2").contains("from 7 to 200"));
+        assert!(fault("db/x?outbox_poll=9").contains("from 10ms to 1h"));
         assert!(fault("db/x?schema=Robert'); --").contains("lower-case"));
         assert!(fault("/x").contains("no host"), "{}", fault("/x"));
         assert!(fault("db:port/x").contains("port"), "{}", fault("db:port/x"));

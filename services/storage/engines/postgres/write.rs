@@ -20,6 +20,7 @@ use super::ids::Ids;
 use super::index::{BLOCK_BATCHES, Known, Searched, Span, Step, Want, look};
 use super::layout::{Layout, TopicChanges};
 use super::locks::{Held, LogRow};
+use super::outbox::Settled;
 use super::rows::rows_of;
 use super::session::{Params, Session};
 use crate::engines::StoreError;
@@ -238,7 +239,7 @@ impl<'a> Write<'a> {
     }
 
     /// Writes what is left, and the documents, and commits: all that in one go, so each of these is one statement.
-    pub(super) async fn commit(self, documents: &Written) -> Ended {
+    pub(super) async fn commit(self, documents: &Written, settled: &Settled) -> Ended {
         if let Err(error) = self.gathered.copy(self.session).await {
             // Nobody has asked to commit yet.
             return Ended::Failed(error);
@@ -246,9 +247,10 @@ impl<'a> Write<'a> {
         let session = self.session;
         let changed = self.changed.iter().filter_map(|at| self.held.logs.get(at));
         let logs: Vec<LogRow> = changed.copied().collect();
-        let (written, logs, topics, gone, put, deleted, dropped, committed) = join!(
+        let (written, logs, settled, topics, gone, put, deleted, dropped, committed) = join!(
             self.gathered.insert(session),
             update_logs(session, &logs),
+            settled.write(session),
             self.topics.put(session),
             self.topics.delete(session),
             documents.put(session),
@@ -256,7 +258,7 @@ impl<'a> Write<'a> {
             documents.delete_ranges(session),
             session.run("COMMIT"),
         );
-        let written = written.and(logs).and(topics).and(gone).and(put).and(deleted).and(dropped);
+        let written = written.and(logs).and(settled).and(topics).and(gone).and(put).and(deleted).and(dropped);
         ended(written, committed)
     }
 }

@@ -1,0 +1,241 @@
+//! Moves messages that other programs leave in the store into the log, as a producer would send them: partitioned by Kafka's
+//! partitioner, checked by their topic's configs, appended by the rules. What no log takes is put aside with the reason, and
+//! holds up nobody.
+//!
+//! A page of messages at a time is appended by one commit, which takes them out as well. Whatever happens between two pages,
+//! each message is moved once.
+
+mod batches;
+mod headers;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use kernel::partitioner::Partitioner;
+use kernel::{ErrorCode, Ticket};
+use rules::commands::Refused;
+use rules::documents::TopicDocument;
+use tracing::{info, warn};
+
+use crate::apis::{metadata, produce};
+use crate::broker::Broker;
+use crate::engines::StoreError;
+use crate::engines::outbox::{Message, Move, Outbox, Rejection};
+use batches::{Addressed, Batch, batches};
+
+/// The pause after the store has failed.
+const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// Bytes without keys that go to one partition before another follows, as in Kafka's producer.
+const STICKY_BYTES: usize = 16 << 10;
+
+type Topics = HashMap<Arc<str>, Arc<TopicDocument>>;
+type Failures = HashMap<Arc<str>, ErrorCode>;
+
+/// Runs as long as the process; for ever without a thing to do if the engine has no outbox.
+pub(crate) async fn run(broker: &Broker) {
+    let outbox = broker.store.engine().await.ok().and_then(|engine| engine.outbox());
+    let Some(outbox) = outbox else { return std::future::pending().await };
+    let mut mover = Mover { broker, outbox, partitioner: Partitioner::new(STICKY_BYTES) };
+    let mut is_failing = false;
+    loop {
+        match mover.drain().await {
+            Ok(()) => {
+                if std::mem::take(&mut is_failing) {
+                    info!("messages of the outbox are moved again");
+                }
+                mover.outbox.woken().await;
+            }
+            Err(error) => {
+                // Said once: it is tried each second.
+                if !std::mem::replace(&mut is_failing, true) {
+                    warn!(%error, "messages of the outbox cannot be moved; it is tried again and again");
+                }
+                mover.outbox.begin_anew().await;
+                tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+            }
+        }
+    }
+}
+
+struct Mover<'a> {
+    broker: &'a Broker,
+    outbox: Arc<dyn Outbox>,
+    partitioner: Partitioner,
+}
+
+/// What becomes of the messages of a page.
+#[derive(Default)]
+struct Page {
+    moves: Vec<Move>,
+    rejected: Vec<Rejection>,
+}
+
+impl Page {
+    fn reject(&mut self, ids: impl IntoIterator<Item = i64>, why: &Refused) {
+        self.rejected.extend(ids.into_iter().map(|id| Rejection { id, why: why.clone() }));
+    }
+}
+
+impl Mover<'_> {
+    /// Moves all messages that are there now.
+    async fn drain(&mut self) -> Result<(), StoreError> {
+        loop {
+            let messages = self.outbox.page().await?;
+            if messages.is_empty() {
+                return Ok(());
+            }
+            self.move_all(messages).await?;
+        }
+    }
+
+    async fn move_all(&mut self, messages: Vec<Message>) -> Result<(), StoreError> {
+        let (topics, failures) = self.topics(&messages).await?;
+        let mut page = Page::default();
+        let mut addressed = Vec::with_capacity(messages.len());
+        for message in messages {
+            match self.address(&topics, &failures, message) {
+                Ok(one) => addressed.push(one),
+                Err((id, why)) => page.reject([id], &why),
+            }
+        }
+        for batch in batches(addressed) {
+            self.prepare(batch, &mut page).await?;
+        }
+        self.settle(page).await
+    }
+
+    /// The topics of messages, which are made if they may be, and why some could not be.
+    async fn topics(&self, messages: &[Message]) -> Result<(Topics, Failures), StoreError> {
+        let names: HashSet<Arc<str>> = messages.iter().map(|message| Arc::clone(&message.topic)).collect();
+        let names: Vec<Arc<str>> = names.into_iter().collect();
+        let mut topics = self.broker.store.topics_by_name(names.clone()).await?;
+        let mut failures = Failures::new();
+        // One call makes so many at most.
+        while self.broker.settings.auto_create_topics && topics.len() + failures.len() < names.len() {
+            let is_missing = |name: &&Arc<str>| !topics.contains_key(*name) && !failures.contains_key(*name);
+            let missing: Vec<_> = names.iter().filter(is_missing).cloned().collect();
+            let failed = metadata::create_missing(self.broker, &Ticket::only(), &missing).await?;
+            if failed.values().any(|error| is_passing(*error)) {
+                return Err(StoreError("the topics of messages cannot be made now".to_owned()));
+            }
+            let found = self.broker.store.topics_by_name(names.clone()).await?;
+            let has_stopped = failed.is_empty() && found.len() == topics.len();
+            topics = found;
+            failures.extend(failed);
+            if has_stopped {
+                break;
+            }
+        }
+        Ok((topics, failures))
+    }
+
+    /// Finds the partition of a message.
+    fn address(
+        &mut self,
+        topics: &Topics,
+        failures: &Failures,
+        message: Message,
+    ) -> Result<Addressed, (i64, Refused)> {
+        let refuse = |error: ErrorCode, why: String| Err((message.id, Refused::new(error, why)));
+        let Some(topic) = topics.get(&message.topic) else {
+            let error = failures.get(&message.topic).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
+            return refuse(error, format!("there is no topic {}", message.topic));
+        };
+        let headers = match headers::parse(message.headers.as_deref()) {
+            Ok(headers) => headers,
+            Err(why) => return refuse(ErrorCode::InvalidRecord, why),
+        };
+        let bytes = batches::bytes_at_most(&message, &headers);
+        let partition = match message.partition {
+            Some(partition) if (0..topic.partitions).contains(&partition) => partition,
+            Some(partition) => {
+                let why = format!(
+                    "there is no partition {partition} of {}: it has {}",
+                    topic.name, topic.partitions
+                );
+                return refuse(ErrorCode::UnknownTopicOrPartition, why);
+            }
+            None => {
+                let count = usize::try_from(topic.partitions).unwrap_or(1).max(1);
+                self.partitioner.choose(message.key.as_deref(), bytes, count) as i32
+            }
+        };
+        Ok(Addressed { topic: Arc::clone(topic), partition, message, headers, bytes })
+    }
+
+    /// Checks a batch. If it is refused, each of its records is checked alone, so that those go on that nothing is wrong with.
+    async fn prepare(&self, batch: Batch, page: &mut Page) -> Result<(), StoreError> {
+        let refused = match self.checked(&batch).await {
+            Ok(one) => {
+                page.moves.push(one);
+                return Ok(());
+            }
+            Err(refused) => refused,
+        };
+        if is_passing(refused.error) {
+            return Err(StoreError(refused.message));
+        }
+        if batch.messages.len() == 1 {
+            page.reject(batch.ids(), &refused);
+            return Ok(());
+        }
+        for single in batch.divide() {
+            match self.checked(&single).await {
+                Ok(one) => page.moves.push(one),
+                Err(refused) if is_passing(refused.error) => return Err(StoreError(refused.message)),
+                Err(refused) => page.reject(single.ids(), &refused),
+            }
+        }
+        Ok(())
+    }
+
+    async fn checked(&self, batch: &Batch) -> Result<Move, Refused> {
+        let records = batch.records()?;
+        let append = produce::checked(self.broker, &batch.topic, batch.at(), records).await?;
+        Ok(Move { ids: batch.ids().collect(), topic: Arc::clone(&batch.topic.name), append })
+    }
+
+    /// Commits what becomes of a page.
+    async fn settle(&self, page: Page) -> Result<(), StoreError> {
+        let Page { moves, mut rejected } = page;
+        let ids: Vec<Vec<i64>> = moves.iter().map(|one| one.ids.clone()).collect();
+        let outcomes = if moves.is_empty() { Vec::new() } else { self.outbox.settle(moves).await? };
+        let mut failure = None;
+        for (ids, outcome) in ids.into_iter().zip(outcomes) {
+            match outcome {
+                Ok(_) => {}
+                Err(refused) if is_passing(refused.error) => failure = Some(StoreError(refused.message)),
+                // Its topic was deleted meanwhile.
+                Err(why) => rejected.extend(ids.into_iter().map(|id| Rejection { id, why: why.clone() })),
+            }
+        }
+        self.reject(rejected).await?;
+        failure.map_or(Ok(()), Err)
+    }
+
+    async fn reject(&self, rejected: Vec<Rejection>) -> Result<(), StoreError> {
+        if rejected.is_empty() {
+            return Ok(());
+        }
+        let mut reasons: BTreeMap<String, usize> = BTreeMap::new();
+        rejected.iter().for_each(|one| *reasons.entry(one.why.message.clone()).or_default() += 1);
+        let (count, first) = (rejected.len(), rejected.iter().map(|one| one.id).min());
+        self.outbox.reject(rejected).await?;
+        let most = reasons.into_iter().max_by_key(|(_, count)| *count);
+        warn!(
+            count,
+            first_id = first,
+            reason = most.map(|(reason, _)| reason),
+            "messages of the outbox were rejected; they are in the table outbox_rejected"
+        );
+        Ok(())
+    }
+}
+
+/// Whether what an error tells of will pass, so that it is tried again.
+fn is_passing(error: ErrorCode) -> bool {
+    error == ErrorCode::KafkaStorageError
+}

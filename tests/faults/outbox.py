@@ -1,0 +1,275 @@
+#!/usr/bin/env python3
+"""Messages that programs send by SQL within transactions of their own: what is committed is in the log once, in an order that
+respects what each transaction had seen; what is rolled back is not there; and nobody waits for a transaction that is left open.
+
+- killed: 50 writers at all isolation levels, the broker killed and the server restarted under them
+- rejected: what no log takes is put aside with the reason, and holds up nobody
+- rights: a role that may send, and nothing else
+- polled: without notifications, by the store's URL
+
+    outbox.py --binary PATH [--only NAME] [--seconds 8]
+"""
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / "clients")]
+
+import psycopg  # noqa: E402
+from psycopg import IsolationLevel  # noqa: E402
+
+from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
+from crash import create_topic, read_all  # noqa: E402
+from postgres_server import PostgresServer  # noqa: E402
+
+WRITERS, TOPIC = 50, "orders"
+LEVELS = [IsolationLevel.READ_COMMITTED, IsolationLevel.REPEATABLE_READ, IsolationLevel.SERIALIZABLE]
+
+
+def connect(server, user="yagura"):
+    return psycopg.connect(host="127.0.0.1", port=server.port, user=user, dbname="postgres", connect_timeout=10)
+
+
+def is_empty(server):
+    return server.query("SELECT count(*) FROM yagura.outbox") == ["0"]
+
+
+def wait_until_moved(server, broker):
+    """All messages are in the log, or rejected."""
+    def state():
+        left = server.query("SELECT count(*), min(id), max(id) FROM yagura.outbox")
+        return f"messages are left in the outbox: {left}; the broker has said: {broker.stderr()[-2000:]}"
+
+    wait_until(lambda: is_empty(server), state)
+
+
+# --- many writers
+
+
+class Writer(threading.Thread):
+    """Sends messages beside rows of its own; knows which transactions were committed, not, or perhaps."""
+
+    # The last message of each key whose transaction is known to be committed.
+    committed, lock = {}, threading.Lock()
+
+    def __init__(self, server, number, seed, stopped):
+        super().__init__(daemon=True)
+        self.server, self.number, self.stopped = server, number, stopped
+        self.dice = random.Random(seed * WRITERS + number)
+        self.connection, self.failure, self.sent = None, None, 0
+
+    def run(self):
+        try:
+            while not self.stopped.is_set():
+                try:
+                    self.transaction()
+                except psycopg.OperationalError:
+                    # The server restarts, or transactions are in each other's way.
+                    self.connection = None
+                    time.sleep(0.05)
+        except Exception as error:  # noqa: BLE001
+            self.failure = error
+
+    def transaction(self):
+        if self.connection is None or self.connection.closed:
+            self.connection = connect(self.server)
+        dice, key = self.dice, f"key {self.dice.randrange(8)}"
+        self.connection.isolation_level = dice.choice(LEVELS)
+        with Writer.lock:
+            seen = Writer.committed.get(key)
+        numbers = [self.next() for _ in range(dice.choice([1, 1, 1, 5]))]
+        with self.connection.cursor() as cursor:
+            messages = [json.dumps({"number": number, "seen": seen}) for number in numbers]
+            for number in numbers:
+                cursor.execute("INSERT INTO business VALUES (%s)", (number,))
+            if len(messages) == 1:
+                cursor.execute("SELECT yagura.produce(%s, %s, key => %s)", (TOPIC, messages[0], key))
+            else:
+                cursor.execute("SELECT yagura.produce_many(%s, %s, keys => %s)", (TOPIC, messages, [key] * len(messages)))
+            if dice.random() < 0.2:
+                time.sleep(dice.random() * 0.1)
+            if dice.random() < 0.2:
+                self.connection.rollback()
+                return
+            self.connection.commit()
+        with Writer.lock:
+            Writer.committed[key] = numbers[-1]
+
+    def next(self):
+        self.sent += 1
+        return self.number * 1_000_000 + self.sent
+
+
+def killed(options, folder):
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        create_topic(broker.address, TOPIC)
+        server.query("CREATE TABLE business (number bigint PRIMARY KEY)")
+        stopped, dice = threading.Event(), random.Random(options.seed)
+        Writer.committed.clear()
+        writers = [Writer(server, number, options.seed, stopped) for number in range(WRITERS)]
+        for writer in writers:
+            writer.start()
+        until = time.monotonic() + options.seconds
+        while time.monotonic() < until:
+            time.sleep(0.3 + dice.random())
+            if dice.random() < 0.7:
+                broker.kill()
+                broker.start()
+            else:
+                server.stop(dice.choice([signal.SIGINT, signal.SIGQUIT]))
+                server.start()
+        left_open = connect(server)
+        left_open.execute("INSERT INTO business VALUES (-1)")
+        left_open.execute("SELECT yagura.produce(%s, %s, key => 'key 0')", (TOPIC, json.dumps({"number": -1, "seen": None})))
+        time.sleep(1)
+        stopped.set()
+        for writer in writers:
+            writer.join(SECONDS_MAX)
+            assert writer.failure is None and not writer.is_alive(), writer.failure
+        # The transaction that is left open has a lower id than many of them.
+        wait_until_moved(server, broker)
+        found = read_all(broker.address, TOPIC)
+        assert b'"number": -1,' not in b"".join(found.values()), "a message of a transaction that is open is in the log"
+        left_open.commit()
+        wait_until_moved(server, broker)
+        judge(server, read_all(broker.address, TOPIC), sum(writer.sent for writer in writers))
+        broker.stop()
+
+
+def judge(server, found, sent):
+    messages = {place: json.loads(value) for place, value in found.items()}
+    places = {message["number"]: place for place, message in messages.items()}
+    assert len(places) == len(messages), f"{len(messages) - len(places)} messages are there twice"
+    rows = {int(number) for number in server.query("SELECT number FROM business")}
+    assert rows == set(places), f"rows without message: {sorted(rows - set(places))[:5]}, without row: {sorted(set(places) - rows)[:5]}"
+    chained = 0
+    for place, message in messages.items():
+        # Both have the same key.
+        seen = places.get(message["seen"])
+        if seen is not None:
+            chained += 1
+            assert seen[0] == place[0] and seen[1] < place[1], f"{message} is at {place}, and what it had seen at {seen}"
+    stored = server.query("SELECT p.partition || ' ' || p.\"offset\" FROM yagura.outbox_positions o, yagura.position(o.id) p")
+    positions = sorted(tuple(map(int, line.split())) for line in stored)
+    assert positions == sorted(places.values()), "yagura.position() tells of other places"
+    assert chained > 100 and len(messages) < sent, f"{chained} of {len(messages)} messages, of {sent} sent, show an order"
+    print(f"    {len(messages)} messages of {WRITERS} writers, each once; {chained} after one that their transaction had seen",
+          flush=True)
+
+
+# --- one part each
+
+
+def rejected(options, folder):
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        create_topic(broker.address, TOPIC)
+        with connect(server) as connection:
+            ids = []
+            for value, rest in [("a", {}), ("x" * 2_000_000, {}), ("b", {"partition": 99}), ("c", {}),
+                                ("d", {"timestamp": "2200-01-01"}), ("e", {"headers": '{"k": "v"}'})]:
+                names = "".join(f', "{name}" => %({name})s' for name in rest)
+                sql = f"SELECT yagura.produce('{TOPIC}', %(value)s, key => 'k'{names})"
+                ids.append(connection.execute(sql, {"value": value, **rest}).fetchone()[0])
+            for bad in ("yagura.produce('no topic', 'x')", "yagura.produce('t', 'x', headers => '[7]')",
+                        "yagura.produce('t', 'x', partition => -1)", "yagura.produce_many('t', ARRAY['x'], keys => ARRAY['a', 'b'])",
+                        "yagura.produce('t', repeat('x', 17000000))"):
+                try:
+                    with connection.transaction():
+                        connection.execute(f"SELECT {bad}")
+                except psycopg.Error as error:
+                    assert error.diag.message_hint, f"{bad} is refused without a remedy"
+                else:
+                    raise AssertionError(f"{bad} is taken")
+        wait_until_moved(server, broker)
+        found = [value for _, value in sorted(read_all(broker.address, TOPIC).items())]
+        assert found == [b"a", b"c", b"e"], found
+        stored = server.query("SELECT id, error FROM yagura.outbox_rejected ORDER BY id")
+        expected = [f"{ids[1]}|MESSAGE_TOO_LARGE", f"{ids[2]}|UNKNOWN_TOPIC_OR_PARTITION", f"{ids[4]}|INVALID_TIMESTAMP"]
+        assert stored == expected, stored
+        headers = server.query("SELECT h.key, convert_from(h.value, 'UTF8') FROM yagura.records r, yagura.headers_of(r.headers) h")
+        assert headers == ["k|v"], headers
+        assert "outbox_rejected" in broker.stderr(), broker.stderr()
+        # Messages that came while no broker was there are moved by the next one.
+        create_topic(broker.address, "later")
+        broker.stop()
+        server.query("SELECT yagura.produce('later', n::text, key => 'k') FROM generate_series(1, 5000) n")
+        server.query("SELECT yagura.produce('made', 'x')")
+        broker.start()
+        wait_until_moved(server, broker)
+        later = read_all(broker.address, "later")
+        assert [value for _, value in sorted(later.items())] == [str(n).encode() for n in range(1, 5001)], len(later)
+        made = server.query("SELECT count(*) FROM yagura.records WHERE topic = 'made'")
+        assert made == ["1"], "a topic is made for whoever sends to it, as for a producer"
+        broker.stop()
+        print("    3 of 6 messages rejected, 5 refused at once; 5,000 that were waiting moved in order", flush=True)
+
+
+def rights(options, folder):
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        create_topic(broker.address, TOPIC)
+        server.query("CREATE ROLE app LOGIN; GRANT TEMPORARY ON DATABASE postgres TO app")
+        assert not server.succeeds(f"SELECT yagura.produce('{TOPIC}', 'x')", "app")
+        server.query("""GRANT USAGE ON SCHEMA yagura TO app;
+            GRANT EXECUTE ON FUNCTION yagura.produce(text, bytea, bytea, jsonb, integer, timestamptz), yagura."position" TO app""")
+        # A table of the same name that stands before it must not be taken for it.
+        trap = "CREATE TEMPORARY TABLE outbox (number bigint)"
+        server.query(f"{trap}; SELECT yagura.produce('{TOPIC}', 'x', key => 'k')", "app")
+        for sql in ("SELECT * FROM yagura.outbox", "DELETE FROM yagura.outbox", "SELECT * FROM yagura.records",
+                    "SELECT yagura.settle_outbox('{1}', '{t}', '{0}', '{0}')", "SELECT yagura.records_from('orders', 0, 0)",
+                    f"SELECT yagura.produce_many('{TOPIC}', ARRAY['x'])", "SELECT nextval('yagura.outbox_ids')"):
+            assert not server.succeeds(sql, "app"), f"{sql} is allowed"
+        wait_until_moved(server, broker)
+        assert list(read_all(broker.address, TOPIC).values()) == [b"x"]
+        place = server.query("SELECT p.topic FROM yagura.position(1) p", "app")
+        assert place == [TOPIC], place
+        broker.stop()
+        print("    a role that may send sends, and may do nothing else", flush=True)
+
+
+def polled(options, folder):
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url() + "&outbox_poll=100ms").start()
+        create_topic(broker.address, TOPIC)
+        server.query("ALTER DATABASE postgres SET yagura.outbox_notify = off")
+        for number in range(20):
+            server.query(f"SELECT yagura.produce('{TOPIC}', '{number}', key => 'k')")
+        wait_until_moved(server, broker)
+        found = [value for _, value in sorted(read_all(broker.address, TOPIC).items())]
+        assert found == [str(number).encode() for number in range(20)], found
+        broker.stop()
+        print("    20 messages were found without being told of", flush=True)
+
+
+ALL = {one.__name__: one for one in (killed, rejected, rights, polled)}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--binary", required=True)
+    parser.add_argument("--only", choices=ALL)
+    parser.add_argument("--seconds", type=float, default=8)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 30))
+    options = parser.parse_args()
+    print(f"seed {options.seed}", flush=True)
+    for name, run in ALL.items():
+        if options.only in (None, name):
+            with tempfile.TemporaryDirectory(prefix="yagura-outbox-") as folder:
+                Path(folder).chmod(0o755)
+                print(f"{name}:", flush=True)
+                run(options, Path(folder, "server"))
+    print("ok")
+
+
+if __name__ == "__main__":
+    main()
