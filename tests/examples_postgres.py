@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the programs of examples/postgres against a fresh broker on a private cluster: each must say where its message is, and
-the broker must have that message alone.
+"""Runs the programs of examples/postgres against a fresh broker on a private cluster: each must say where its message is,
+and have read it; and the broker must have that message alone.
 
     examples_postgres.py --binary PATH
 """
@@ -37,7 +37,7 @@ def check(language, command, binary, broker, url):
     environment = os.environ | {"DATABASE_URL": url, "NODE_PATH": str(TOOLS / "node/node_modules")}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS_MAX)
     assert done.returncode == 0, f"{language} ended with {done.returncode}: {done.stdout}{done.stderr}"
-    said = re.fullmatch(r"order 1 is at offset 0 of partition (\d+)\n", done.stdout)
+    said = re.fullmatch(r"order 1 is at offset 0 of partition \d+\norder 1 is shipped\n", done.stdout)
     assert said, f"{language} has said {done.stdout!r} {done.stderr!r}"
     consume = [binary, "consume", f"orders-{language}", "--bootstrap", broker.address, "--key-separator", ": "]
     found = subprocess.run(consume, capture_output=True, text=True, check=True, timeout=SECONDS_MAX).stdout

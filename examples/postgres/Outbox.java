@@ -4,14 +4,15 @@ import java.sql.DriverManager;
 import java.sql.ResultSet;
 import java.sql.SQLException;
 
-/** An order and its message, in one transaction. */
+/** An order and its message, in one transaction; and a reader of such messages, which ships each order once. */
 public class Outbox {
     private static final String TOPIC = "orders-java";
 
     public static void main(String[] arguments) throws Exception {
         try (Connection connection = connect(System.getenv().getOrDefault("DATABASE_URL", "postgres://localhost/shop"))) {
             connection.createStatement().execute(
-                "CREATE TABLE IF NOT EXISTS orders_java (id bigint PRIMARY KEY, item text NOT NULL)");
+                "CREATE TABLE IF NOT EXISTS orders_java (id bigint PRIMARY KEY, item text NOT NULL);"
+                    + "CREATE TABLE IF NOT EXISTS shipments_java (id bigint PRIMARY KEY)");
             connection.setAutoCommit(false);
 
             long message = add(connection, 1, "a lamp");
@@ -24,6 +25,10 @@ public class Outbox {
             while (!printPlace(connection, message)) {
                 Thread.sleep(100);
             }
+
+            connection.setAutoCommit(false);
+            ship(connection);
+            connection.commit(); // what is read and how far the reader has come, or neither
         }
     }
 
@@ -53,6 +58,23 @@ public class Outbox {
             }
             System.out.printf("order 1 is at offset %d of partition %d%n", place.getLong(2), place.getInt(1));
             return true;
+        }
+    }
+
+    /** Reads what is new, and keeps it. */
+    private static void ship(Connection connection) throws SQLException {
+        String poll = "INSERT INTO shipments_java SELECT (convert_from(value, 'UTF8')::jsonb ->> 'id')::bigint"
+            + " FROM yagura.poll('shipping-java', ?) RETURNING id";
+        try (var shipment = connection.prepareStatement(poll)) {
+            shipment.setString(1, TOPIC);
+            ResultSet orders = shipment.executeQuery();
+            while (orders.next()) {
+                System.out.printf("order %d is shipped%n", orders.getLong(1));
+            }
+        }
+        try (var done = connection.prepareStatement("SELECT yagura.commit('shipping-java', ?)")) {
+            done.setString(1, TOPIC);
+            done.executeQuery();
         }
     }
 

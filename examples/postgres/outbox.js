@@ -1,4 +1,4 @@
-// An order and its message, in one transaction.
+// An order and its message, in one transaction; and a reader of such messages, which ships each order once.
 
 const { Client } = require('pg')
 
@@ -16,6 +16,7 @@ async function main() {
   const client = new Client({ connectionString: process.env.DATABASE_URL ?? 'postgres://localhost/shop' })
   await client.connect()
   await client.query('CREATE TABLE IF NOT EXISTS orders_node (id bigint PRIMARY KEY, item text NOT NULL)')
+  await client.query('CREATE TABLE IF NOT EXISTS shipments_node (id bigint PRIMARY KEY)')
 
   await client.query('BEGIN')
   const message = await add(client, 1, 'a lamp')
@@ -30,6 +31,15 @@ async function main() {
     await new Promise((resolve) => setTimeout(resolve, 100))
   }
   console.log(`order 1 is at offset ${place.offset} of partition ${place.partition}`)
+
+  await client.query('BEGIN')
+  for (const { value } of (await client.query("SELECT value FROM yagura.poll('shipping-node', $1)", [topic])).rows) {
+    const { id } = JSON.parse(value)
+    await client.query('INSERT INTO shipments_node VALUES ($1)', [id])
+    console.log(`order ${id} is shipped`)
+  }
+  await client.query("SELECT yagura.commit('shipping-node', $1)", [topic])
+  await client.query('COMMIT') // what is read and how far the reader has come, or neither
   await client.end()
 }
 

@@ -1,4 +1,4 @@
-"""An order and its message, in one transaction."""
+"""An order and its message, in one transaction; and a reader of such messages, which ships each order once."""
 
 import json
 import os
@@ -20,6 +20,7 @@ def add(connection, number, item):
 
 with psycopg.connect(DATABASE_URL) as connection:
     connection.execute("CREATE TABLE IF NOT EXISTS orders_python (id bigint PRIMARY KEY, item text NOT NULL)")
+    connection.execute("CREATE TABLE IF NOT EXISTS shipments_python (id bigint PRIMARY KEY)")
     connection.commit()
 
     message = add(connection, 1, "a lamp")
@@ -32,3 +33,10 @@ with psycopg.connect(DATABASE_URL) as connection:
     while (place := connection.execute('SELECT partition, "offset" FROM yagura.position(%s)', (message,)).fetchone()) is None:
         time.sleep(0.1)
     print(f"order 1 is at offset {place[1]} of partition {place[0]}")
+
+    with connection.transaction():  # what is read and how far the reader has come, or neither
+        for (value,) in connection.execute("SELECT value FROM yagura.poll('shipping-python', %s)", (TOPIC,)).fetchall():
+            order = json.loads(value)["id"]
+            connection.execute("INSERT INTO shipments_python VALUES (%s)", (order,))
+            print(f"order {order} is shipped")
+        connection.execute("SELECT yagura.commit('shipping-python', %s)", (TOPIC,))

@@ -1,6 +1,7 @@
--- An order and its message, in one transaction.
+-- An order and its message, in one transaction; and a reader of such messages, which ships each order once.
 
 CREATE TABLE IF NOT EXISTS orders_sql (id bigint PRIMARY KEY, item text NOT NULL);
+CREATE TABLE IF NOT EXISTS shipments_sql (id bigint PRIMARY KEY);
 
 BEGIN;
 INSERT INTO orders_sql VALUES (1, 'a lamp');
@@ -25,3 +26,10 @@ END $$;
 \pset tuples_only on
 \pset format unaligned
 SELECT 'order 1 is at offset ' || "offset" || ' of partition ' || partition FROM yagura.position(:message);
+
+-- What is read, and how far the reader has come: both are committed, or neither is.
+BEGIN;
+INSERT INTO shipments_sql SELECT (convert_from(value, 'UTF8')::jsonb ->> 'id')::bigint FROM yagura.poll('shipping-sql', 'orders-sql');
+SELECT yagura.commit('shipping-sql', 'orders-sql') AS done \gset
+COMMIT;
+SELECT 'order ' || id || ' is shipped' FROM shipments_sql;

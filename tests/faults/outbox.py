@@ -3,6 +3,7 @@
 respects what each transaction had seen; what is rolled back is not there; and nobody waits for a transaction that is left open.
 
 - killed: 50 writers at all isolation levels, the broker killed and the server restarted under them
+- inbox: readers of a group in transactions, some of which are rolled back or cut, see each committed record once, in order
 - rejected: what no log takes is put aside with the reason, and holds up nobody
 - rights: a role that may send, and nothing else
 - polled: without notifications, by the store's URL
@@ -14,6 +15,7 @@ import argparse
 import json
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
@@ -24,6 +26,8 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "clients")]
 
 import psycopg  # noqa: E402
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition  # noqa: E402
+from confluent_kafka.admin import AdminClient, NewTopic  # noqa: E402
 from psycopg import IsolationLevel  # noqa: E402
 
 from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
@@ -166,6 +170,153 @@ def judge(server, found, sent):
           flush=True)
 
 
+# --- readers
+
+
+class Reader(threading.Thread):
+    """Keeps what it has polled, in the same transaction."""
+
+    def __init__(self, server, number, seed, done):
+        super().__init__(daemon=True)
+        self.server, self.done, self.failure, self.connection = server, done, None, None
+        self.dice = random.Random(seed * WRITERS + number)
+
+    def run(self):
+        try:
+            while not self.done.is_set():
+                if self.connection is None:
+                    self.connection = connect(self.server)
+                self.connection.isolation_level = self.dice.choice(LEVELS)
+                try:
+                    self.transaction()
+                except psycopg.errors.SerializationFailure:
+                    self.connection.rollback()
+        except Exception as error:  # noqa: BLE001
+            self.failure = error
+
+    def transaction(self):
+        poll = """INSERT INTO seen (partition, "offset", value)
+            SELECT p.partition, p."offset", convert_from(p.value, 'UTF8') FROM yagura.poll('readers', %s, %s) p"""
+        count = self.connection.execute(poll, (TOPIC, self.dice.randint(1, 30))).rowcount
+        self.connection.execute("SELECT yagura.commit('readers', %s)", (TOPIC,))
+        time.sleep(self.dice.random() * 0.01)
+        fate = self.dice.random()
+        if fate < 0.2:
+            self.connection.rollback()
+        elif fate < 0.3:
+            self.connection.close()
+            self.connection = None
+        else:
+            self.connection.commit()
+        if count == 0:
+            time.sleep(0.02)
+
+
+def send_transactions(address, dice, seconds):
+    """Those of producers that end them as the dice tell, beside one without any."""
+    settings = {"bootstrap.servers": address, "log_level": 0, "linger.ms": 0}
+    plain = Producer(settings)
+    producers = [Producer(settings | {"transactional.id": f"sender {number}"}) for number in range(3)]
+    for producer in producers:
+        producer.init_transactions(SECONDS_MAX)
+    until, number = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        for producer in producers:
+            producer.begin_transaction()
+        for _ in range(dice.randint(1, 20)):
+            number += 1
+            dice.choice([plain, *producers]).produce(TOPIC, f"{number}".encode(), partition=dice.randrange(3))
+        plain.flush(SECONDS_MAX)
+        for producer in producers:
+            producer.flush(SECONDS_MAX)
+            if dice.random() < 0.3:
+                producer.abort_transaction(SECONDS_MAX)
+            else:
+                producer.commit_transaction(SECONDS_MAX)
+
+
+def read_to_the_end(address, isolation):
+    """By partition and offset; markers are no records."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "unused", "enable.auto.commit": False, "log_level": 0,
+                         "isolation.level": isolation, "enable.partition.eof": True})
+    consumer.assign([TopicPartition(TOPIC, partition, OFFSET_BEGINNING) for partition in range(3)])
+    found, ended, deadline = {}, set(), time.monotonic() + SECONDS_MAX
+    while len(ended) < 3:
+        assert time.monotonic() < deadline, f"the ends of {TOPIC} were not reached: {ended}"
+        for message in consumer.consume(1000, timeout=1):
+            if message.error():
+                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+                ended.add(message.partition())
+            else:
+                found[(message.partition(), message.offset())] = message.value()
+    consumer.close()
+    return found
+
+
+def inbox(options, folder):
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        create_topic(broker.address, TOPIC)
+        server.query("""CREATE TABLE seen (id bigint GENERATED ALWAYS AS IDENTITY, partition integer, "offset" bigint, value text,
+            PRIMARY KEY (partition, "offset"))""")
+        done, dice = threading.Event(), random.Random(options.seed)
+        readers = [Reader(server, number, options.seed, done) for number in range(6)]
+        for reader in readers:
+            reader.start()
+        send_transactions(broker.address, dice, options.seconds)
+        committed = read_to_the_end(broker.address, "read_committed")
+        wait_until(lambda: server.query("SELECT count(*) FROM seen") == [str(len(committed))] or any(r.failure for r in readers),
+                   lambda: f"{server.query('SELECT count(*) FROM seen')} of {len(committed)} are seen")
+        done.set()
+        for reader in readers:
+            reader.join(SECONDS_MAX)
+            assert reader.failure is None and not reader.is_alive(), reader.failure
+        rows = [line.split("|") for line in server.query('SELECT partition, "offset", value FROM seen ORDER BY id')]
+        seen = {(int(partition), int(offset)): value.encode() for partition, offset, value in rows}
+        assert seen == committed, "other records were seen than those that are committed"
+        for partition in range(3):
+            offsets = [int(offset) for at, offset, _ in rows if int(at) == partition]
+            assert offsets == sorted(offsets), f"records of partition {partition} were seen out of order"
+        everything = read_to_the_end(broker.address, "read_uncommitted")
+        assert len(everything) > len(committed), "nothing was aborted"
+        lag = server.query("""SELECT sum(lag) FROM yagura.inbox_lag WHERE "group" = 'readers' AND topic = 'orders'""")
+        assert int(lag[0]) <= 3, f"what is left behind the readers: {lag}"
+        others(server, broker)
+        broker.stop()
+        print(f"    {len(committed)} records seen once each, in order; {len(everything) - len(committed)} aborted ones were not",
+              flush=True)
+
+
+def others(server, broker):
+    """A start at the end, an offset that is set, and what SQL cannot read."""
+    assert server.query(f"SELECT count(*) FROM yagura.poll('late', '{TOPIC}', 10, start => 'latest')") == ["0"]
+    first = f"""SELECT "offset" FROM yagura.poll('again', '{TOPIC}', 1000000) WHERE partition = 1 ORDER BY 1 LIMIT 1"""
+    offset = int(server.query(first)[0])
+    server.query(f"SELECT yagura.commit('again', '{TOPIC}', 1, {offset + 1})")
+    assert int(server.query(first)[0]) > offset, "it did not go on where it was told to"
+    # Twice in a transaction it goes on; and nothing was committed.
+    twice = f"SELECT p.partition, p.\"offset\" FROM yagura.poll('twice', '{TOPIC}', 3) p"
+    found = server.query(f"BEGIN; {twice}; {twice}; ROLLBACK")
+    assert len(found) == len(set(found)), found
+    for bad in (f"yagura.poll('g', '{TOPIC}', 0)", "yagura.poll('g', 'absent')", f"yagura.commit('g', '{TOPIC}', 9, 1)",
+                f"yagura.commit('g', '{TOPIC}', 0)", f"yagura.poll('g', '{TOPIC}', start => 'now')"):
+        assert not server.succeeds(f"SELECT {bad}"), f"{bad} is taken"
+    admin = AdminClient({"bootstrap.servers": broker.address, "log_level": 0})
+    config = {"yagura.storage.layout": "batches"}
+    admin.create_topics([NewTopic("batches", 1, 1, config=config)])["batches"].result(SECONDS_MAX)
+    assert server.query("SELECT count(*) FROM yagura.poll('g', 'batches')") == ["0"]
+    producer = Producer({"bootstrap.servers": broker.address, "log_level": 0})
+    producer.produce("batches", b"x")
+    assert producer.flush(SECONDS_MAX) == 0
+    try:
+        server.query("SELECT yagura.poll('g', 'batches')")
+    except subprocess.CalledProcessError as error:
+        assert "from offset 0 on are kept as batches" in error.stderr and "layout=rows" in error.stderr, error.stderr
+    else:
+        raise AssertionError("records that SQL cannot read were skipped")
+    admin.delete_topics(["batches"])["batches"].result(SECONDS_MAX)
+
+
 # --- one part each
 
 
@@ -227,12 +378,17 @@ def rights(options, folder):
         server.query(f"{trap}; SELECT yagura.produce('{TOPIC}', 'x', key => 'k')", "app")
         for sql in ("SELECT * FROM yagura.outbox", "DELETE FROM yagura.outbox", "SELECT * FROM yagura.records",
                     "SELECT yagura.settle_outbox('{1}', '{t}', '{0}', '{0}')", "SELECT yagura.records_from('orders', 0, 0)",
-                    f"SELECT yagura.produce_many('{TOPIC}', ARRAY['x'])", "SELECT nextval('yagura.outbox_ids')"):
+                    f"SELECT yagura.produce_many('{TOPIC}', ARRAY['x'])", "SELECT nextval('yagura.outbox_ids')",
+                    f"SELECT yagura.poll('g', '{TOPIC}')", f"SELECT yagura.commit('g', '{TOPIC}', 0, 1)", "SELECT * FROM yagura.inbox_lag"):
             assert not server.succeeds(sql, "app"), f"{sql} is allowed"
         wait_until_moved(server, broker)
         assert list(read_all(broker.address, TOPIC).values()) == [b"x"]
         place = server.query("SELECT p.topic FROM yagura.position(1) p", "app")
         assert place == [TOPIC], place
+        server.query("""GRANT EXECUTE ON FUNCTION yagura.poll, yagura.commit TO app; GRANT SELECT ON yagura.inbox_lag TO app""")
+        read = f"SELECT convert_from(p.value, 'UTF8') FROM yagura.poll('g', '{TOPIC}') p"
+        assert server.query(f"BEGIN; {read}; SELECT yagura.commit('g', '{TOPIC}'); COMMIT", "app")[0] == "x"
+        assert server.query("SELECT sum(lag) FROM yagura.inbox_lag", "app") == ["0"]
         broker.stop()
         print("    a role that may send sends, and may do nothing else", flush=True)
 
@@ -251,7 +407,7 @@ def polled(options, folder):
         print("    20 messages were found without being told of", flush=True)
 
 
-ALL = {one.__name__: one for one in (killed, rejected, rights, polled)}
+ALL = {one.__name__: one for one in (killed, inbox, rejected, rights, polled)}
 
 
 def main():

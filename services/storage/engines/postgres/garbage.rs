@@ -35,6 +35,10 @@ const BATCHES: &str = "WITH gone AS (DELETE FROM batches WHERE log = $1 AND base
 const SPANS: &str = "DELETE FROM spans WHERE log = $1 AND level = $2 AND base_offset IN (
     SELECT base_offset FROM spans WHERE log = $1 AND level = $2 AND base_offset < $3 AND next_offset <= $3
     ORDER BY base_offset LIMIT $4)";
+/// How far readers have come in a log that is gone. One of them may be at it just now, and leaves a row that nobody asks for.
+const READERS: &str = "DELETE FROM inbox i USING (SELECT log, reader FROM inbox WHERE log = $1
+    AND NOT EXISTS (SELECT FROM logs WHERE id = $1) FOR UPDATE SKIP LOCKED) gone
+    WHERE i.log = gone.log AND i.reader = gone.reader";
 const FORGET: &str = "DELETE FROM garbage WHERE log = $1 AND before_offset = $2";
 
 /// What one step has done.
@@ -90,6 +94,7 @@ async fn step(session: &Session, until_ms: i64) -> Result<Purged, Failure> {
             return Ok(purged);
         }
     }
+    session.execute(READERS, &[&log]).await.map_err(purging)?;
     session.execute(FORGET, &[&log, &before]).await.map_err(purging)?;
     Ok(purged)
 }

@@ -10,9 +10,11 @@ use rules::commands::{Append, Applied, Command, Outcome};
 use rules::documents::{DocumentKind, PartitionDocument};
 use uuid::Uuid;
 
+use super::session::Session;
 use super::testing::new_store;
 use super::{Postgres, verify};
 use crate::engines::model_tests::small_settings;
+use crate::engines::outbox::{Message, Move};
 use crate::engines::{Engine, StoreError};
 
 async fn open(place: &str) -> Postgres {
@@ -95,10 +97,15 @@ async fn those_who_come_at_once_make_the_tables_once() {
     }
 }
 
+/// A connection to a store's schema.
+async fn connect(place: &str) -> Session {
+    let target = super::url::Target::parse(place).unwrap();
+    super::connect::Server::new(target).unwrap().connect().await.unwrap()
+}
+
 /// Runs a statement in a store's schema.
 async fn run(place: &str, sql: &str) {
-    let target = super::url::Target::parse(place).unwrap();
-    super::connect::Server::new(target).unwrap().connect().await.unwrap().run(sql).await.unwrap();
+    connect(place).await.run(sql).await.unwrap();
 }
 
 #[tokio::test]
@@ -149,4 +156,60 @@ async fn connections_that_are_cut_are_opened_again() {
     }
     engine.close().await.unwrap();
     assert_eq!(verify(&place, &mut |_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+/// Appends messages of one partition.
+fn moved(topic: TopicId, messages: &[Message]) -> Move {
+    let Command::Append(append) = append(topic, 0, messages[0].value.as_ref().unwrap()) else {
+        unreachable!()
+    };
+    Move { ids: messages.iter().map(|message| message.id).collect(), topic: Arc::from("t"), append }
+}
+
+#[tokio::test]
+async fn a_message_is_taken_once() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let id = topic(&engine, "t", 1, 1).await;
+    let outbox = engine.outbox().unwrap();
+    run(&place, "SELECT produce('t', 'v')").await;
+    let messages = outbox.page().await.unwrap();
+    assert_eq!(offset(outbox.settle(vec![moved(id, &messages)]).await), 0);
+    // As a broker would do it that has read the same and been slower.
+    let refused = outbox.settle(vec![moved(id, &messages)]).await.unwrap_err();
+    assert!(refused.0.contains("somebody else has taken messages"), "{refused}");
+    assert_eq!(offset(engine.commit(vec![append(id, 0, b"next")], Vec::new()).await), 1);
+    assert_eq!(outbox.page().await.unwrap(), []);
+    engine.close().await.unwrap();
+    assert_eq!(verify(&place, &mut |_, _| {}).await.unwrap().faults, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn messages_are_found_once_their_transactions_are_committed() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let id = topic(&engine, "t", 1, 1).await;
+    let outbox = engine.outbox().unwrap();
+    let next = async || {
+        let page = outbox.page().await.unwrap();
+        if !page.is_empty() {
+            offset(outbox.settle(vec![moved(id, &page)]).await);
+        }
+        page.into_iter().map(|message| message.id).collect::<Vec<_>>()
+    };
+    let (first, second) = (connect(&place).await, connect(&place).await);
+    first.run("BEGIN; SELECT produce('t', 'first')").await.unwrap();
+    second.run("BEGIN; SELECT produce('t', 'second')").await.unwrap();
+    run(&place, "SELECT produce('t', 'third')").await;
+    assert_eq!((next().await, next().await), (vec![3], vec![]));
+    run(&place, "SELECT produce('t', 'fourth')").await;
+    first.run("COMMIT").await.unwrap();
+    assert_eq!((next().await, next().await), (vec![1, 4], vec![]));
+    second.run("ROLLBACK").await.unwrap();
+    assert!(next().await.is_empty());
+    // Nothing is remembered by a connection that is lost, and nothing is lost with it.
+    run(&place, "SELECT produce('t', 'fifth')").await;
+    outbox.begin_anew().await;
+    assert_eq!((next().await, next().await), (vec![5], vec![]));
+    engine.close().await.unwrap();
 }
