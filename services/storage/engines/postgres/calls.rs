@@ -19,6 +19,8 @@ use crate::engines::{Holds, StoreError};
 const LOOKED_AT_MAX: usize = 4_096;
 /// Commands of a batch.
 const COMMANDS_MAX: usize = 4_096;
+/// Bytes of a document's key that fit into an index of Postgres, a third of a page.
+pub(super) const KEY_BYTES_MAX: usize = 2_600;
 
 /// The channel for an answer.
 pub(super) type AnswerTo<T> = oneshot::Sender<Result<T, StoreError>>;
@@ -36,9 +38,16 @@ pub(super) struct Call {
     pub(super) wait: Wait,
     /// Whether it is committed alone, because one of those that it was with has failed.
     pub(super) is_alone: bool,
+    /// Whether a key does not fit into an index.
+    pub(super) has_long_keys: bool,
     /// The messages of each command, if they come from the outbox.
     pub(super) from_outbox: Vec<FromOutbox>,
     bytes: usize,
+}
+
+/// Whether a key does not fit into an index.
+pub(super) fn is_long(key: &Key) -> bool {
+    key.as_str().len() > KEY_BYTES_MAX
 }
 
 impl Call {
@@ -49,13 +58,23 @@ impl Call {
         let keys: Vec<Key> = missing.flat_map(|missing| missing.keys).collect();
         let locks = keys.iter().filter_map(Lock::of).collect();
         let bytes = commands.iter().map(Command::bytes).sum();
+        let has_long_keys = keys.iter().any(is_long);
         let (wait, is_alone, from_outbox) = (Wait::No, false, Vec::new());
-        Self { commands, holds, answer, keys, locks, wait, is_alone, from_outbox, bytes }
+        Self { commands, holds, answer, keys, locks, wait, is_alone, has_long_keys, from_outbox, bytes }
     }
 
     /// The same, whose commands append messages of the outbox.
     pub(super) fn appending(self, from_outbox: Vec<FromOutbox>) -> Self {
         Self { from_outbox, ..self }
+    }
+
+    /// Whether one of its commands needs a document whose key does not fit into an index.
+    pub(super) fn needs_long_key(&self, command: &Command) -> bool {
+        // Mostly no command of a call does.
+        self.has_long_keys
+            && needs(command, &WorkingSet::new(&Loaded::default()))
+                .into_missing()
+                .is_some_and(|missing| missing.keys.iter().any(is_long))
     }
 
     fn shares(&self, locks: &HashSet<Lock>) -> bool {

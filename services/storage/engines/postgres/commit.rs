@@ -10,11 +10,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::try_join;
-use rules::commands::{Command, Effect, Outcome};
+use kernel::ErrorCode;
+use rules::commands::{Command, Effect, Outcome, Refused};
 use rules::documents::Key;
 use rules::{Changes, Loaded, Missing, WorkingSet, decide, needs};
 
-use super::calls::Call;
+use super::calls::{Call, KEY_BYTES_MAX, is_long};
 use super::connect::Server;
 use super::documents::{self, Written};
 use super::errors::{Failure, failed};
@@ -266,8 +267,16 @@ impl Begun {
                 break;
             }
             let mut outcomes = Vec::with_capacity(call.commands.len());
-            for command in &call.commands {
+            'commands: for command in &call.commands {
+                if call.needs_long_key(command) {
+                    outcomes.push(Err(too_long()));
+                    continue;
+                }
                 while let Some(missing) = self.missing(command, &mut decided) {
+                    if missing.keys.iter().any(is_long) {
+                        outcomes.push(Err(too_long()));
+                        continue 'commands;
+                    }
                     let more = missing_locks(&missing, &self.held);
                     if !self.held.may_add(&more) {
                         call.locks.extend(&more);
@@ -306,6 +315,16 @@ impl Begun {
         }
         documents::load(session, missing, &mut self.loaded).await
     }
+}
+
+/// For good: tried again, it would not fit either.
+fn too_long() -> Refused {
+    Refused::new(
+        ErrorCode::InvalidRequest,
+        format!(
+            "an id is too long for a store in Postgres: with what belongs to it, it may have {KEY_BYTES_MAX} bytes"
+        ),
+    )
 }
 
 /// The locks of missing documents that are not held. Lists belong to a document that is among them or held already.

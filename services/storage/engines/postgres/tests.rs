@@ -213,3 +213,22 @@ async fn messages_are_found_once_their_transactions_are_committed() {
     assert_eq!((next().await, next().await), (vec![5], vec![]));
     engine.close().await.unwrap();
 }
+
+#[tokio::test]
+async fn ids_that_do_not_fit_are_refused_for_good() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let id = topic(&engine, "t", 1, 1).await;
+    let resume = |group: &str| Command::Group {
+        group: Arc::from(group),
+        command: rules::commands::GroupCommand::Resume { now_ms: 0 },
+    };
+    let group = "g".repeat(5_000);
+    let outcomes = engine.commit(vec![resume("short"), resume(&group), append(id, 0, b"v")], Vec::new());
+    let outcomes = outcomes.await.unwrap();
+    let refused = outcomes[1].as_ref().unwrap_err();
+    assert_eq!(refused.error, kernel::ErrorCode::InvalidRequest);
+    assert!(refused.message.contains("2600 bytes"), "{}", refused.message);
+    assert!(matches!(outcomes[2], Ok(Applied::Appended { base_offset: 0, .. })), "{outcomes:?}");
+    engine.close().await.unwrap();
+}
