@@ -350,6 +350,14 @@ def rejected(options, folder):
         headers = server.query("SELECT h.key, convert_from(h.value, 'UTF8') FROM yagura.records r, yagura.headers_of(r.headers) h")
         assert headers == ["k|v"], headers
         assert "outbox_rejected" in broker.stderr(), broker.stderr()
+        # What was rejected can be put back as it is, whether it fits now or not.
+        server.query("""INSERT INTO yagura.outbox SELECT id, pg_current_xact_id(), topic, CASE id WHEN 3 THEN 0 ELSE partition END, key,
+            value, headers, timestamp_ms FROM yagura.outbox_rejected; NOTIFY yagura_outbox""")
+        wait_until_moved(server, broker)
+        assert server.query("SELECT partition FROM yagura.position(3)") == ["0"]
+        again = server.query("SELECT count(*) FROM yagura.outbox_rejected WHERE rejected_at > (SELECT max(moved_at) - interval '1 minute' "
+                             "FROM yagura.outbox_positions)")
+        assert again == ["3"], again
         # Messages that came while no broker was there are moved by the next one.
         create_topic(broker.address, "later")
         broker.stop()

@@ -44,10 +44,14 @@ const PAGE: &str = "SELECT id, topic, partition, key, value, headers::text, time
     SELECT o.*, coalesce(octet_length(o.key), 0)::bigint + coalesce(octet_length(o.value), 0)
     + coalesce(octet_length(o.headers::text), 0) AS bytes
     FROM outbox o WHERE o.id >= $1 ORDER BY o.id LIMIT $2) few) few WHERE before < $3 ORDER BY id";
+/// A message may have been rejected before, and put back with its id.
 const REJECT: &str =
     "WITH gone AS (DELETE FROM outbox o USING unnest($1::bigint[], $2::text[], $3::text[]) AS r(id, error, reason)
     WHERE o.id = r.id RETURNING o.*, r.error, r.reason)
-    INSERT INTO outbox_rejected SELECT id, topic, partition, key, value, headers, timestamp_ms, error, reason FROM gone";
+    INSERT INTO outbox_rejected SELECT id, topic, partition, key, value, headers, timestamp_ms, error, reason FROM gone
+    ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, partition = excluded.partition, key = excluded.key,
+    value = excluded.value, headers = excluded.headers, timestamp_ms = excluded.timestamp_ms, error = excluded.error,
+    reason = excluded.reason, rejected_at = now()";
 const SETTLE: &str = "SELECT settle_outbox($1, $2, $3, $4)";
 const FORGET: &str = "DELETE FROM outbox_positions WHERE id IN (SELECT id FROM outbox_positions
     WHERE moved_at < now() - interval '1 day' ORDER BY moved_at LIMIT $1)";

@@ -416,7 +416,9 @@ BEGIN
         RAISE EXCEPTION 'somebody else has taken messages of the outbox' USING ERRCODE = '40001';
     END IF;
     INSERT INTO outbox_positions SELECT m.id, m.topic, m.partition, m.record_offset
-        FROM unnest(ids, topics, partitions, offsets) AS m(id, topic, partition, record_offset);
+        FROM unnest(ids, topics, partitions, offsets) AS m(id, topic, partition, record_offset)
+        ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, partition = excluded.partition,
+            record_offset = excluded.record_offset, moved_at = now();
 END $$;
 
 -- How far a group of readers has come that reads by SQL. Kafka's groups are documents.
