@@ -30,6 +30,7 @@ has_node() { has node && node -e 'process.exit(require("util").parseArgs ? 0 : 1
 has_venv() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 has_faketime() { compgen -G "/usr/lib*/*/faketime/libfaketime.so.1" >/dev/null; }
 has_postgres() { compgen -G "/usr/lib/postgresql/*/bin/initdb" >/dev/null; }
+has_pgbouncer() { [ -x /usr/sbin/pgbouncer ]; } # not on everybody's PATH
 has_librdkafka() { [ -e /usr/include/librdkafka/rdkafka.h ] || pkg-config --exists rdkafka 2>/dev/null; }
 
 missing_packages() {
@@ -48,6 +49,7 @@ missing_packages() {
     has openssl || echo openssl
     has_faketime || echo libfaketime
     has_postgres || echo postgresql
+    has_pgbouncer || echo pgbouncer
 }
 
 apt_install() {

@@ -10,6 +10,7 @@ the broker goes on by itself.
 - connections: the server takes no more connections for a while
 - disk: the server's disk is full for a while
 - tls: certificates are checked as sslmode says
+- pooler: PgBouncer, which gives each connection a session, or does not
 - start: what cannot be a store is refused with the cause and the remedy, within 5 s
 
     postgres.py --binary PATH [--only NAME] [--restarts 3]
@@ -20,6 +21,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -37,7 +39,8 @@ from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
 from crash import Load, check, create_topic, read_all  # noqa: E402
 from cutting import AFTER, BEFORE, COMMIT, Proxy  # noqa: E402
 from full import IN_NAMESPACE, in_namespace, mount  # noqa: E402
-from postgres_server import PostgresServer  # noqa: E402
+from ports import free_port  # noqa: E402
+from postgres_server import AS_POSTGRES, PostgresServer  # noqa: E402
 from setting import LOGS  # noqa: E402
 
 # The bound on how long consumers stand still once the server is back.
@@ -403,6 +406,59 @@ def tls(options, folder):
             assert fits, f"{url}: {said}"
 
 
+def pooler(options, folder):
+    with PostgresServer(folder) as server:
+        with Pooler(folder, server, "session") as port:
+            url = server.url().replace(f":{server.port}/", f":{port}/")
+            broker = Broker(options.binary, url).start()
+            create_topic(broker.address, "pooled")
+            load = Load(broker.address, "pooled", idempotent=True)
+            load.run_for(0.5)
+            load.finish()
+            check(load, read_all(broker.address, "pooled"), idempotent=True)
+            broker.stop()
+        for mode in ("transaction", "statement"):
+            with Pooler(folder, server, mode) as port:
+                url = server.url(f"by_{mode}").replace(f":{server.port}/", f":{port}/")
+                refused = subprocess.run([options.binary, "broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off"],
+                                         capture_output=True, text=True, timeout=SECONDS_MAX)
+                assert refused.returncode == 1 and "pool_mode = session" in refused.stderr, refused.stderr
+
+
+class Pooler:
+    """PgBouncer before a server, on a free port."""
+
+    def __init__(self, folder, server, mode):
+        self.port, home = free_port(), Path(folder, f"pooler-{mode}")
+        home.mkdir()
+        (home / "users").write_text('"yagura" ""\n')
+        (home / "ini").write_text(f"""[databases]
+postgres = host=127.0.0.1 port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {home}/users
+pool_mode = {mode}
+""")
+        self.command = [*AS_POSTGRES, "/usr/sbin/pgbouncer", "-q", str(home / "ini")]
+
+    def __enter__(self):
+        self.process = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_until(lambda: is_open(self.port), "PgBouncer does not listen")
+        return self.port
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+
+
+def is_open(port):
+    with socket.socket() as one:
+        return one.connect_ex(("127.0.0.1", port)) == 0
+
+
 def start(options, folder):
     with PostgresServer(folder) as server:
         server.query("CREATE ROLE reader LOGIN; ALTER ROLE reader SET default_transaction_read_only = on")
@@ -435,7 +491,7 @@ def start(options, folder):
             assert took < START_SECONDS_MAX, f"{url}: only after {took:.1f} s"
 
 
-ALL = {one.__name__: one for one in (sql, cut, restarts, transactions, failover, connections, disk, tls, start)}
+ALL = {one.__name__: one for one in (sql, cut, restarts, transactions, failover, connections, disk, tls, pooler, start)}
 
 
 def main():

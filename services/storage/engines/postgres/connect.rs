@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client};
+use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
-use super::errors::{failed, reason};
+use super::errors::{NO_SESSIONS, failed, reason};
 use super::layout::Layout;
 use super::session::{SETTINGS, Session};
 use super::tls;
@@ -167,4 +167,26 @@ impl Server {
             *warned = Some(what);
         }
     }
+}
+
+/// Looks whether each connection has a session of its own: a pooler may lend the same one to all, for a statement or a transaction
+/// each, and what a session sets, prepares and locks would be another's.
+///
+/// # Errors
+/// It does, as a sentence with the remedy.
+pub(super) async fn check_sessions(one: &Session, other: &Session) -> Result<(), StoreError> {
+    if backend(one).await? != backend(other).await? {
+        return Ok(());
+    }
+    Err(StoreError(NO_SESSIONS.to_owned()))
+}
+
+/// The server's process for a session. The statement is not prepared, which such a pooler may refuse.
+async fn backend(session: &Session) -> Result<Option<String>, StoreError> {
+    let answer = session.client.simple_query("SELECT pg_backend_pid()").await;
+    let answer = answer.map_err(|error| failed("connecting to", &error))?;
+    Ok(answer.iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
+        _ => None,
+    }))
 }

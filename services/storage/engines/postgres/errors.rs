@@ -31,9 +31,12 @@ fn cause(error: &Error) -> String {
     innermost.map_or_else(|| error.to_string(), ToString::to_string)
 }
 
+/// A pooler lends the same session to many connections, for a statement or a transaction each.
+pub(super) const NO_SESSIONS: &str = "a pooler between Yagura and Postgres gives connections no sessions of their own; set pool_mode = session in PgBouncer, or name the server itself in the store's URL";
+
 fn remedy(error: &DbError) -> Option<&'static str> {
     let code = error.code();
-    let remedies: [(&[&SqlState], &str); 9] = [
+    let remedies: [(&[&SqlState], &str); 10] = [
         (
             &[&SqlState::INVALID_PASSWORD, &SqlState::INVALID_AUTHORIZATION_SPECIFICATION],
             "check user and password of the store's URL, and the server's pg_hba.conf",
@@ -53,6 +56,7 @@ fn remedy(error: &DbError) -> Option<&'static str> {
             "the server is a standby or read-only; name the primary in the store's URL, or several hosts",
         ),
         (&[&SqlState::CANNOT_CONNECT_NOW, &SqlState::ADMIN_SHUTDOWN], "it is tried again"),
+        (&[&SqlState::INVALID_SQL_STATEMENT_NAME, &SqlState::DUPLICATE_PSTATEMENT], NO_SESSIONS),
         (&[&SqlState::OUT_OF_MEMORY], "the server needs more memory"),
         (
             &[&SqlState::UNDEFINED_TABLE, &SqlState::UNDEFINED_COLUMN],

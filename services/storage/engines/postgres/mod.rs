@@ -159,7 +159,8 @@ impl Postgres {
             return Err(StoreError(message.to_owned()));
         }
         let server = Arc::new(Server::new(Target::parse(place).map_err(StoreError)?)?);
-        let session = server.connect().await?;
+        let (session, other) = (server.connect().await?, server.connect().await?);
+        connect::check_sessions(&session, &other).await?;
         migrate::migrate(&session, server.schema(), locks::LAST_STRIPE).await?;
         owner::take(&session, server.schema()).await?;
         let shared = Arc::new(Shared {
@@ -176,6 +177,7 @@ impl Postgres {
         let readers = server.connections().saturating_sub(OTHER_CONNECTIONS).max(1);
         let reads = Reads(Arc::new(Pool::new(Arc::clone(&server), readers)));
         let look_ups = Arc::new(Pool::new(Arc::clone(&server), 1));
+        look_ups.lend(other);
         let outbox = PostgresOutbox::new(server, Arc::clone(&reads.0), Arc::clone(&queue));
         Ok(Self { shared, queue, reads, look_ups, outbox, tasks: Mutex::new(Tasks { writers, owner }) })
     }
@@ -295,14 +297,12 @@ impl Engine for Postgres {
         self.queue.close();
         let Tasks { mut writers, mut owner } = std::mem::take(&mut *self.tasks.lock());
         let pools = [Arc::clone(&self.reads.0), Arc::clone(&self.look_ups)];
-        let outbox = self.outbox.clone();
         Box::pin(async move {
             let ended = async { while writers.join_next().await.is_some() {} };
             // A COMMIT may wait for a standby for ever.
             let is_late = timeout(CLOSE_DEADLINE, ended).await.is_err();
             writers.shutdown().await;
             pools.iter().for_each(|pool| pool.close());
-            outbox.begin_anew().await;
             owner.shutdown().await;
             if is_late {
                 return Err(StoreError(format!(

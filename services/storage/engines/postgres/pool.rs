@@ -36,6 +36,11 @@ impl Pool {
         Self { server, idle: Mutex::default(), permits: Semaphore::new(size), ahead }
     }
 
+    /// Adds a connection that is open already.
+    pub(super) fn lend(&self, session: Session) {
+        self.idle.lock().push(Arc::new(session));
+    }
+
     /// Reads on a connection; on another one, if that was lost.
     ///
     /// One that is dropped before its end, because nobody waits for it any more, takes its connection with it: nothing is left
