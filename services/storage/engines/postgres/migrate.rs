@@ -11,7 +11,7 @@ use crate::engines::StoreError;
 
 /// The version of the tables that this release makes and needs.
 const VERSION: i64 = 1;
-const SCHEMA: &str = include_str!("schema.sql");
+const SCHEMA: [&str; 3] = [include_str!("schema.sql"), include_str!("outbox.sql"), include_str!("inbox.sql")];
 /// Rows of `locks` (see [`super::locks`]).
 const MAKE_LOCKS: &str = "INSERT INTO locks SELECT generate_series(0, $1::int)";
 /// Of all Yagura stores in a database; whoever makes one waits for the others.
@@ -53,7 +53,9 @@ async fn make(session: &Session, schema: &str, stripes: i32) -> Result<(), Store
     session.run(&format!("CREATE SCHEMA IF NOT EXISTS {schema}")).await.map_err(making)?;
     // Functions keep it, some of which have their owner's rights: nobody's temporary table may stand in for one of the store.
     session.run(&format!("SET LOCAL search_path = {schema}, pg_temp")).await.map_err(making)?;
-    session.run(SCHEMA).await.map_err(making)?;
+    for part in SCHEMA {
+        session.run(part).await.map_err(making)?;
+    }
     session.client.execute(MAKE_LOCKS, &[&stripes]).await.map_err(making)?;
     let insert = "INSERT INTO meta VALUES ('version', $1::bigint::text)";
     session.client.execute(insert, &[&VERSION]).await.map_err(making)?;

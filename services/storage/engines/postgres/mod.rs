@@ -8,7 +8,8 @@
 //! - Reads are short statements on connections of their own ([`pool`], [`read`]); large replies are read while they are sent
 //!   ([`pieces`]).
 //! - Programs send messages by SQL, in transactions of their own ([`outbox`]).
-//! - The tables are in `schema.sql`, in a schema of their own ([`migrate`]). One broker has a store at a time ([`owner`]).
+//! - The tables are in `schema.sql`, in a schema of their own ([`migrate`]); what is sent and read by SQL is in `outbox.sql` and
+//!   `inbox.sql`. One broker has a store at a time ([`owner`]).
 
 mod calls;
 mod commit;
