@@ -3,7 +3,8 @@
 //! Calls that share a lock are committed in the order in which they came; all others side by side, each batch on a connection
 //! of its own. A call whose locks somebody else holds steps aside, with those that share one with it, and waits alone.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use parking_lot::Mutex;
 use rules::commands::{Command, Outcome};
@@ -81,6 +82,11 @@ impl Call {
         self.locks.iter().any(|lock| locks.contains(lock))
     }
 
+    /// Whether one with the same lock goes before it.
+    fn is_behind(&self, state: &State) -> bool {
+        self.locks.iter().any(|lock| state.busy.contains(lock) || state.claimed.contains_key(lock))
+    }
+
     /// Answers, after the memory that it holds was given back: calls that wait for memory go on first.
     pub(super) fn answer(self, result: Result<Vec<Outcome>, StoreError>) {
         let Self { commands, holds, answer, .. } = self;
@@ -100,6 +106,8 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Call>,
+    /// The locks of the calls that wait, and of how many each is one.
+    claimed: HashMap<Lock, usize>,
     /// The locks of the calls that are being committed.
     busy: HashSet<Lock>,
     /// Whether a writer waits for somebody else's lock: one at a time does, the others serve those who need not wait.
@@ -127,9 +135,14 @@ impl Queue {
             drop(state);
             return call.answer(Err(closed()));
         }
+        // Nobody need look at all that wait for one that cannot be taken before they are.
+        let is_behind = call.is_behind(&state);
+        state.claim(&call);
         state.waiting.push_back(call);
         drop(state);
-        self.changed.notify_one();
+        if !is_behind {
+            self.changed.notify_one();
+        }
     }
 
     /// The next calls to be committed, up to so many bytes; `None` once the queue is closed and empty.
@@ -168,7 +181,10 @@ impl Queue {
         for lock in &taken.locks {
             state.busy.remove(lock);
         }
-        put_back.into_iter().rev().for_each(|call| state.waiting.push_front(call));
+        for call in put_back.into_iter().rev() {
+            state.claim(&call);
+            state.waiting.push_front(call);
+        }
         drop(state);
         self.changed.notify_one();
     }
@@ -197,6 +213,22 @@ impl Batch {
 }
 
 impl State {
+    fn claim(&mut self, call: &Call) {
+        call.locks.iter().for_each(|lock| *self.claimed.entry(*lock).or_default() += 1);
+    }
+
+    /// The opposite, of calls that are taken.
+    fn release(&mut self, calls: &[Call]) {
+        for lock in calls.iter().flat_map(|call| &call.locks) {
+            if let Entry::Occupied(mut claims) = self.claimed.entry(*lock) {
+                *claims.get_mut() -= 1;
+                if *claims.get() == 0 {
+                    claims.remove();
+                }
+            }
+        }
+    }
+
     /// The calls that share no lock with those under way, nor with one that waits before them.
     fn take(&mut self, bytes_max: usize) -> Option<Batch> {
         let mut blocked: HashSet<Lock> = HashSet::new();
@@ -229,6 +261,7 @@ impl State {
         if calls.is_empty() {
             return None;
         }
+        self.release(&calls);
         let waits = calls.iter().any(|call: &Call| call.wait == Wait::Yes);
         self.is_waiting |= waits;
         let locks: BTreeSet<Lock> = calls.iter().flat_map(|call| &call.locks).copied().collect();

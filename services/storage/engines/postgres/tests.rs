@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
@@ -10,6 +11,7 @@ use rules::commands::{Append, Applied, Command, Outcome};
 use rules::documents::{DocumentKind, PartitionDocument};
 use uuid::Uuid;
 
+use super::calls::{Call, Queue, Taken};
 use super::session::Session;
 use super::testing::new_store;
 use super::{Postgres, verify};
@@ -231,4 +233,42 @@ async fn ids_that_do_not_fit_are_refused_for_good() {
     assert!(refused.message.contains("2600 bytes"), "{}", refused.message);
     assert!(matches!(outcomes[2], Ok(Applied::Appended { base_offset: 0, .. })), "{outcomes:?}");
     engine.close().await.unwrap();
+}
+
+/// The values that are appended by the next batch, in order, and what it keeps others from.
+async fn next_batch(queue: &Queue) -> (Vec<i64>, Taken) {
+    let next = tokio::time::timeout(Duration::from_secs(60), queue.next(usize::MAX)).await;
+    let (calls, taken) = next.expect("nobody was woken").expect("the queue is open").into_parts();
+    let time = |call: &Call| match &call.commands[..] {
+        [Command::Append(append)] => append.now_ms,
+        other => panic!("{other:?}"),
+    };
+    (calls.iter().map(time).collect(), taken)
+}
+
+#[tokio::test]
+async fn those_behind_others_come_once_these_are_done() {
+    let (queue, topic) = (Queue::default(), TopicId(Uuid::from_u128(1)));
+    let push = |partition: i32, number: i64| {
+        let Command::Append(append) = append(topic, partition, b"v") else { unreachable!() };
+        let append = Append { now_ms: number, ..append };
+        queue.push(Call::new(vec![Command::Append(append)], Vec::new(), tokio::sync::oneshot::channel().0));
+    };
+    push(0, 1);
+    let (first, of_first) = next_batch(&queue).await;
+    (2..1_000).for_each(|number| push(0, number));
+    push(1, 1_000);
+    let (beside, of_beside) = next_batch(&queue).await;
+    assert_eq!((first, beside), (vec![1], vec![1_000]));
+    push(1, 1_001);
+    queue.done(&of_first, Vec::new());
+    let (behind, of_behind) = next_batch(&queue).await;
+    assert_eq!(behind, (2..1_000).collect::<Vec<_>>());
+    queue.done(&of_beside, Vec::new());
+    let (last, of_last) = next_batch(&queue).await;
+    assert_eq!(last, [1_001]);
+    queue.done(&of_last, Vec::new());
+    queue.done(&of_behind, Vec::new());
+    queue.close();
+    assert!(queue.next(usize::MAX).await.is_none(), "nothing is left");
 }
