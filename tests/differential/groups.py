@@ -205,6 +205,18 @@ def look(b, group):
     b.other("DescribeGroups", DESCRIBE, Groups=[group])
 
 
+def look_after(b, group, is_committed):
+    """The same after the end of a transaction. A group that has nothing then may be deleted at any time by either broker."""
+    if is_committed:
+        look(b, group)
+    else:
+        b.other("DescribeGroups", DESCRIBE, as_if_deleted, Groups=[group])
+
+
+def as_if_deleted(answer):
+    return answer | {"Groups": [one | {"GroupState": "Dead"} if one["GroupState"] == "Empty" else one for one in answer["Groups"]]}
+
+
 def look_at_offsets(b, group):
     """Notes all that is committed."""
     b.other("OffsetFetch", 7, in_order, GroupId=group, Topics=None)

@@ -69,7 +69,7 @@ def of_a_group_of_nothing_else(b, is_committed):
     groups.look(b, group)
     b.other("ListGroups", 4, b.own_groups)
     ended(b, producer, is_committed, version=2 if b.version >= JOINS_SINCE else 1)
-    groups.look(b, group)
+    groups.look_after(b, group, is_committed)
 
 
 @case("TxnOffsetCommit")
@@ -339,7 +339,7 @@ def with_pending_offsets(b, is_committed):
     groups.look(b, group)
     look_at_stable(b, group)
     ended(b, producer, is_committed)
-    groups.look(b, group)
+    groups.look_after(b, group, is_committed)
     look_at_offsets(b, group)
 
 
@@ -349,7 +349,7 @@ def with_nothing_but_pending_offsets(b, is_committed):
     b.ask(GroupsNames=[b.name("g")])
     groups.look(b, b.name("g"))
     ended(b, producer, is_committed)
-    groups.look(b, b.name("g"))
+    groups.look_after(b, b.name("g"), is_committed)
 
 
 @case("OffsetCommit")
