@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use kernel::kafka_name::kafka_name;
 use kernel::partitioner::Partitioner;
 use kernel::{ErrorCode, Ticket};
 use rules::commands::Refused;
@@ -141,8 +142,12 @@ impl Mover<'_> {
     ) -> Result<Addressed, (i64, Refused)> {
         let refuse = |error: ErrorCode, why: String| Err((message.id, Refused::new(error, why)));
         let Some(topic) = topics.get(&message.topic) else {
-            let error = failures.get(&message.topic).copied().unwrap_or(ErrorCode::UnknownTopicOrPartition);
-            return refuse(error, format!("there is no topic {}", message.topic));
+            let name = &message.topic;
+            return match failures.get(name).copied() {
+                None => refuse(ErrorCode::UnknownTopicOrPartition, format!("there is no topic {name}")),
+                // Mostly: another one differs from it in nothing but "." and "_".
+                Some(error) => refuse(error, format!("topic {name} cannot be made: {}", kafka_name(error))),
+            };
         };
         let headers = match headers::parse(message.headers.as_deref()) {
             Ok(headers) => headers,

@@ -19,7 +19,7 @@ use super::url::Target;
 use crate::engines::StoreError;
 
 /// The oldest version of Postgres that has all that is asked of it.
-const VERSION_MIN: i32 = 130_000;
+const VERSION_MIN: i32 = 140_000;
 /// How long opening a connection may take in all: several hosts may be tried.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is tried again for whoever waits for a connection.
@@ -135,7 +135,7 @@ impl Server {
         let (encoding, fsync, pages): (String, String, String) = (row.get(2), row.get(3), row.get(4));
         if number < VERSION_MIN {
             return Err(StoreError(format!(
-                "the Postgres server is of version {version}, and Yagura needs 13 or later; upgrade it"
+                "the Postgres server is of version {version}, and Yagura needs 14 or later; upgrade it"
             )));
         }
         if encoding != "UTF8" {

@@ -40,39 +40,20 @@ BEGIN
     END LOOP;
 END $$;
 
--- Whether a record was aborted. Records beside transactions are not, whatever becomes of their producer's.
-CREATE FUNCTION is_aborted(of_log bigint, at_offset bigint, producers bigint[], firsts bigint[], lasts bigint[]) RETURNS boolean
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
-DECLARE
-    batch bytea;
-    by_producer bigint;
-BEGIN
-    SELECT b.header INTO batch FROM batches b WHERE b.log = of_log AND b.base_offset <= at_offset ORDER BY b.base_offset DESC LIMIT 1;
-    IF batch IS NULL OR get_byte(batch, 22) & 16 = 0 THEN
-        RETURN false;
-    END IF;
-    by_producer := ('x' || encode(substr(batch, 44, 8), 'hex'))::bit(64)::bigint;
-    RETURN EXISTS (SELECT FROM unnest(producers, firsts, lasts) AS a(producer, first, last)
-        WHERE a.producer = by_producer AND at_offset BETWEEN a.first AND a.last);
-END $$;
+-- The producer of a batch that is kept as rows, if it is of a transaction.
+CREATE FUNCTION transactional_producer(header bytea) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$
+    SELECT CASE WHEN get_byte(header, 22) & 16 <> 0 THEN ('x' || encode(substr(header, 44, 8), 'hex'))::bit(64)::bigint END
+$$;
 
--- Refuses to skip records that SQL cannot read: those of batches that are kept as they were sent, but for markers.
-CREATE FUNCTION check_readable(of_topic text, of_log bigint, from_offset bigint, until_offset bigint) RETURNS void
-LANGUAGE plpgsql STABLE SET search_path FROM CURRENT AS $$
-DECLARE
-    unreadable bigint;
-BEGIN
-    SELECT greatest(b.base_offset, from_offset) INTO unreadable FROM batches b JOIN batch_data d ON d.id = b.data AND d.part = 0
+-- The first records in a range of offsets that SQL cannot read: those of a batch that is kept as it was sent, and no marker.
+CREATE FUNCTION unreadable(of_log bigint, from_offset bigint, until_offset bigint, OUT first_offset bigint, OUT next_offset bigint)
+LANGUAGE sql STABLE SET search_path FROM CURRENT AS $$
+    SELECT greatest(b.base_offset, from_offset), b.next_offset FROM batches b JOIN batch_data d ON d.id = b.data AND d.part = 0
         WHERE b.log = of_log AND b.next_offset > from_offset AND b.base_offset < until_offset
             AND b.base_offset >= coalesce((SELECT max(h.base_offset) FROM batches h
                 WHERE h.log = of_log AND h.base_offset <= from_offset), from_offset)
-            AND get_byte(d.bytes, 22) & 32 = 0 ORDER BY b.base_offset LIMIT 1;
-    IF unreadable IS NOT NULL THEN
-        RAISE EXCEPTION 'the records of topic % from offset % on are kept as batches, which SQL cannot read', of_topic, unreadable
-            USING ERRCODE = '0A000', HINT = 'Read them by Kafka''s protocol, or go on behind them by commit(group, topic, partition, offset). '
-                'What is sent after yagura.storage.layout=rows can be read.';
-    END IF;
-END $$;
+            AND get_byte(d.bytes, 22) & 32 = 0 ORDER BY b.base_offset LIMIT 1
+$$;
 
 -- The next records of a topic for a group of readers, up to so many, and none of aborted or open transactions. Each partition that
 -- they are of is locked until the caller's transaction ends, so that other readers of the group get those of others meanwhile. Polled
@@ -83,17 +64,26 @@ LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     of_topic uuid;
+    is_new boolean;
     part record;
     facts jsonb;
     stable bigint;
     place bigint;
     wanted integer := max_records;
     one record;
-    rows_read integer;
-    last_read bigint;
+    rows_found integer;
+    last_found bigint;
+    unread_from bigint;
+    unread_until bigint;
+    refused text;
+    remedy text;
     producers bigint[];
     firsts bigint[];
     lasts bigint[];
+    next_aborted integer;
+    aborted jsonb;
+    batch_until bigint;
+    is_aborted boolean;
 BEGIN
     IF "group" IS NULL OR max_records IS NULL OR max_records < 1 OR start IS NULL OR start NOT IN ('earliest', 'latest') THEN
         RAISE EXCEPTION 'poll wants a group, a number of records of 1 or more, and a start' USING ERRCODE = '22023',
@@ -103,6 +93,7 @@ BEGIN
     IF NOT FOUND THEN
         RAISE EXCEPTION 'there is no topic %', poll.topic USING ERRCODE = '22023';
     END IF;
+    is_new := NOT EXISTS (SELECT FROM logs l JOIN inbox i ON i.log = l.id WHERE l.topic = of_topic AND i.reader = "group");
     FOR part IN SELECT l.id, l.partition, l.log_start FROM logs l WHERE l.topic = of_topic ORDER BY random() LOOP
         EXIT WHEN wanted = 0;
         facts := document('partition/' || of_topic || '/' || part.partition);
@@ -111,7 +102,9 @@ BEGIN
         SELECT CASE WHEN i.polled_by = pg_current_xact_id() THEN i.polled ELSE i.next_offset END INTO place FROM inbox i
             WHERE i.log = part.id AND i.reader = "group";
         IF NOT FOUND THEN
-            INSERT INTO inbox VALUES (part.id, "group", CASE start WHEN 'latest' THEN stable ELSE part.log_start END)
+            -- Nobody waits for another reader that does the same.
+            CONTINUE WHEN NOT pg_try_advisory_xact_lock(hashtext('yagura inbox'), hashtext(part.id || ' ' || "group"));
+            INSERT INTO inbox VALUES (part.id, "group", CASE WHEN is_new AND start = 'latest' THEN stable ELSE part.log_start END)
                 ON CONFLICT DO NOTHING;
         ELSIF place >= stable THEN
             CONTINUE;
@@ -121,24 +114,50 @@ BEGIN
         CONTINUE WHEN NOT FOUND OR place >= stable;
         place := greatest(place, part.log_start);
         WHILE wanted > 0 AND place < stable LOOP
-            SELECT count(*), max(few.record_offset) INTO rows_read, last_read FROM (
+            -- Many at a time, however few are wanted: there may be as many that were aborted.
+            SELECT count(*), max(few.record_offset) INTO rows_found, last_found FROM (
                 SELECT r.record_offset FROM record_rows r WHERE r.log = part.id AND r.record_offset >= place
-                    AND r.record_offset < stable ORDER BY r.record_offset LIMIT wanted) few;
-            IF rows_read = 0 THEN
-                last_read := stable - 1;
+                    AND r.record_offset < stable ORDER BY r.record_offset LIMIT greatest(wanted, 1000)) few;
+            IF rows_found = 0 THEN
+                last_found := stable - 1;
             END IF;
-            PERFORM check_readable(poll.topic, part.id, place, last_read + 1);
+            SELECT u.first_offset, u.next_offset INTO unread_from, unread_until FROM unreadable(part.id, place, last_found + 1) u;
+            IF unread_from = place THEN
+                refused := format('the records of partition %s of topic %s from offset %s up to %s are kept as batches, which SQL cannot read',
+                    part.partition, poll.topic, place, unread_until - 1);
+                remedy := format('Read them by Kafka''s protocol, and go on behind them by commit(%L, %L, %s, %s).', "group", poll.topic,
+                    part.partition, unread_until);
+                EXIT;
+            ELSIF unread_from IS NOT NULL THEN
+                last_found := unread_from - 1;
+                SELECT count(*) INTO rows_found FROM record_rows r WHERE r.log = part.id AND r.record_offset BETWEEN place AND last_found;
+            END IF;
             producers := NULL;
             IF (facts ->> 'last_aborted')::bigint >= place THEN
-                SELECT array_agg(a.producer), array_agg(a.first_offset), array_agg(a.last_offset) INTO producers, firsts, lasts
-                    FROM aborted_in(of_topic, part.partition, place, last_read + 1) a;
+                SELECT array_agg(a.producer ORDER BY a.first_offset), array_agg(a.first_offset ORDER BY a.first_offset),
+                    array_agg(a.last_offset ORDER BY a.first_offset) INTO producers, firsts, lasts
+                    FROM aborted_in(of_topic, part.partition, place, last_found + 1) a;
             END IF;
-            FOR one IN SELECT r.* FROM record_rows r WHERE r.log = part.id AND r.record_offset BETWEEN place AND last_read
+            next_aborted := 1;
+            aborted := '{}';
+            batch_until := place;
+            is_aborted := false;
+            FOR one IN SELECT r.* FROM record_rows r WHERE r.log = part.id AND r.record_offset BETWEEN place AND last_found
                 ORDER BY r.record_offset
             LOOP
-                IF producers IS NOT NULL THEN
-                    CONTINUE WHEN is_aborted(part.id, one.record_offset, producers, firsts, lasts);
+                rows_found := rows_found - 1;
+                place := one.record_offset + 1;
+                IF producers IS NOT NULL AND one.record_offset >= batch_until THEN
+                    -- Where the last transaction of each producer ends that was aborted and has begun by then.
+                    WHILE firsts[next_aborted] <= one.record_offset LOOP
+                        aborted := aborted || jsonb_build_object(producers[next_aborted], lasts[next_aborted]);
+                        next_aborted := next_aborted + 1;
+                    END LOOP;
+                    SELECT b.next_offset, (aborted ->> transactional_producer(b.header)::text)::bigint >= one.record_offset
+                        INTO batch_until, is_aborted FROM batches b
+                        WHERE b.log = part.id AND b.base_offset <= one.record_offset ORDER BY b.base_offset DESC LIMIT 1;
                 END IF;
+                CONTINUE WHEN is_aborted;
                 partition := part.partition;
                 "offset" := one.record_offset;
                 "timestamp" := date_of(coalesce(one.appended_ms, one.timestamp_ms));
@@ -147,21 +166,32 @@ BEGIN
                 headers := one.headers;
                 RETURN NEXT;
                 wanted := wanted - 1;
+                EXIT WHEN wanted = 0;
             END LOOP;
-            place := last_read + 1;
+            IF wanted > 0 THEN
+                IF rows_found > 0 THEN
+                    RAISE EXCEPTION 'records were replaced by compaction while they were read' USING ERRCODE = '40001',
+                        HINT = 'Try the transaction again.';
+                END IF;
+                place := last_found + 1;
+            END IF;
         END LOOP;
         UPDATE inbox i SET polled = place, polled_by = pg_current_xact_id() WHERE i.log = part.id AND i.reader = "group";
     END LOOP;
+    IF refused IS NOT NULL AND wanted = max_records THEN
+        RAISE EXCEPTION '%', refused USING ERRCODE = '0A000', HINT = remedy;
+    END IF;
 END $$;
 
 -- Notes that a group of readers is done with what the caller's transaction has polled, or that it goes on at an offset of a partition:
--- with the transaction, or not at all.
-CREATE FUNCTION commit("group" text, topic text, partition integer DEFAULT NULL, next_offset bigint DEFAULT NULL) RETURNS void
+-- with the transaction, or not at all. Returns of how many partitions.
+CREATE FUNCTION commit("group" text, topic text, partition integer DEFAULT NULL, next_offset bigint DEFAULT NULL) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS $$
 #variable_conflict use_column
 DECLARE
     of_topic uuid;
     of_log bigint;
+    count integer;
 BEGIN
     IF "group" IS NULL OR (commit.partition IS NULL) <> (commit.next_offset IS NULL) OR commit.next_offset < 0 THEN
         RAISE EXCEPTION 'commit wants a group, and a partition with an offset or neither' USING ERRCODE = '22023',
@@ -174,7 +204,8 @@ BEGIN
     IF commit.partition IS NULL THEN
         UPDATE inbox i SET next_offset = i.polled, polled = NULL, polled_by = NULL
             FROM logs l WHERE l.topic = of_topic AND i.log = l.id AND i.reader = "group" AND i.polled_by = pg_current_xact_id();
-        RETURN;
+        GET DIAGNOSTICS count = ROW_COUNT;
+        RETURN count;
     END IF;
     SELECT l.id INTO of_log FROM logs l WHERE l.topic = of_topic AND l.partition = commit.partition;
     IF NOT FOUND THEN
@@ -182,6 +213,7 @@ BEGIN
     END IF;
     INSERT INTO inbox VALUES (of_log, "group", commit.next_offset)
         ON CONFLICT (log, reader) DO UPDATE SET next_offset = excluded.next_offset, polled = NULL, polled_by = NULL;
+    RETURN 1;
 END $$;
 
 -- Groups of readers, and how many offsets each has before it.

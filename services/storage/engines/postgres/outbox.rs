@@ -41,13 +41,12 @@ const FIRST_SINCE: &str = "SELECT pg_current_snapshot()::text, (SELECT min(id + 
     UNION ALL SELECT id FROM outbox WHERE xact = ANY($2::text[]::xid8[])) since(id))";
 const PAGE: &str = "SELECT id, topic, partition, key, value, headers::text, timestamp_ms FROM (
     SELECT few.*, (sum(bytes) OVER (ORDER BY id))::bigint - bytes AS before FROM (
-    SELECT o.*, coalesce(octet_length(o.key), 0)::bigint + coalesce(octet_length(o.value), 0)
-    + coalesce(octet_length(o.headers::text), 0) AS bytes
-    FROM outbox o WHERE o.id >= $1 ORDER BY o.id LIMIT $2) few) few WHERE before < $3 ORDER BY id";
+    SELECT * FROM outbox WHERE id >= $1 ORDER BY id LIMIT $2) few) few WHERE before < $3 ORDER BY id";
 /// A message may have been rejected before, and put back with its id.
 const REJECT: &str =
     "WITH gone AS (DELETE FROM outbox o USING unnest($1::bigint[], $2::text[], $3::text[]) AS r(id, error, reason)
-    WHERE o.id = r.id RETURNING o.*, r.error, r.reason)
+    WHERE o.id = r.id RETURNING o.id, o.topic, o.partition, o.key, o.value, o.headers,
+    o.timestamp_ms, r.error, r.reason)
     INSERT INTO outbox_rejected SELECT id, topic, partition, key, value, headers, timestamp_ms, error, reason FROM gone
     ON CONFLICT (id) DO UPDATE SET topic = excluded.topic, partition = excluded.partition, key = excluded.key,
     value = excluded.value, headers = excluded.headers, timestamp_ms = excluded.timestamp_ms, error = excluded.error,

@@ -11,7 +11,8 @@ CREATE TABLE outbox (
     key bytea,
     value bytea,
     headers jsonb,
-    timestamp_ms bigint NOT NULL
+    timestamp_ms bigint NOT NULL,
+    bytes bigint NOT NULL           -- of key, value and headers as text: what measures headers reads them
 ) WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
     autovacuum_vacuum_insert_scale_factor = 0, autovacuum_vacuum_insert_threshold = 100000);
 CREATE INDEX outbox_by_xact ON outbox (xact, id);
@@ -41,7 +42,7 @@ CREATE TABLE outbox_rejected (
 );
 
 -- Refuses a message that no log would take, while whoever sends it can still do something about it.
-CREATE FUNCTION check_message(topic text, headers jsonb, partition integer, bytes bigint) RETURNS void
+CREATE FUNCTION check_message(topic text, headers jsonb, partition integer, "timestamp" timestamptz, bytes bigint) RETURNS void
 LANGUAGE plpgsql IMMUTABLE SET search_path FROM CURRENT AS $$
 BEGIN
     IF topic IS NULL OR topic !~ '^[a-zA-Z0-9._-]{1,249}$' OR topic IN ('.', '..') THEN
@@ -50,6 +51,9 @@ BEGIN
     END IF;
     IF partition < 0 THEN
         RAISE EXCEPTION 'there is no partition %', partition USING ERRCODE = '22023', HINT = 'The first one is 0.';
+    END IF;
+    IF "timestamp" < 'epoch' OR NOT isfinite("timestamp") THEN
+        RAISE EXCEPTION 'a message cannot be of %', "timestamp" USING ERRCODE = '22023', HINT = 'Times begin in 1970.';
     END IF;
     IF bytes > 16777216 THEN
         RAISE EXCEPTION 'a message of % bytes is too large for the outbox', bytes USING ERRCODE = '54000',
@@ -85,10 +89,10 @@ DECLARE
     bytes bigint := coalesce(octet_length(key), 0)::bigint + coalesce(octet_length(value), 0)
         + coalesce(octet_length(headers::text), 0);
 BEGIN
-    PERFORM check_message(topic, headers, partition, bytes);
+    PERFORM check_message(topic, headers, partition, "timestamp", bytes);
     id := nextval('outbox_ids');
     INSERT INTO outbox VALUES (id, pg_current_xact_id(), topic, partition, key, value, headers,
-        floor(extract(epoch FROM coalesce("timestamp", clock_timestamp())) * 1000));
+        floor(extract(epoch FROM coalesce("timestamp", clock_timestamp())) * 1000), bytes);
     PERFORM wake_brokers();
     RETURN id;
 END $$;
@@ -107,6 +111,7 @@ RETURNS bigint[] LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT 
 DECLARE
     count integer := coalesce(cardinality("values"), 0);
     ids bigint[] := '{}';
+    header_bytes bigint := coalesce(octet_length(headers::text), 0);
     largest bigint;
 BEGIN
     IF keys IS NOT NULL AND cardinality(keys) <> count THEN
@@ -115,11 +120,12 @@ BEGIN
     END IF;
     SELECT max(coalesce(octet_length(m.value), 0)::bigint + coalesce(octet_length(m.key), 0)) INTO largest
         FROM unnest("values", keys) AS m(value, key);
-    PERFORM check_message(topic, headers, partition, coalesce(largest, 0) + coalesce(octet_length(headers::text), 0));
+    PERFORM check_message(topic, headers, partition, "timestamp", coalesce(largest, 0) + header_bytes);
     WITH numbered AS (
         INSERT INTO outbox SELECT nextval('outbox_ids'), pg_current_xact_id(), produce_many_bytea.topic, produce_many_bytea.partition, m.key,
             m.value, produce_many_bytea.headers,
-            floor(extract(epoch FROM coalesce(produce_many_bytea."timestamp", clock_timestamp())) * 1000)
+            floor(extract(epoch FROM coalesce(produce_many_bytea."timestamp", clock_timestamp())) * 1000),
+            coalesce(octet_length(m.key), 0)::bigint + coalesce(octet_length(m.value), 0) + header_bytes
             FROM (SELECT * FROM unnest("values", keys) WITH ORDINALITY AS m(value, key, place) ORDER BY place) m
         RETURNING outbox.id
     )
@@ -135,7 +141,8 @@ CREATE FUNCTION produce_many(topic text, "values" text[], keys text[] DEFAULT NU
 RETURNS bigint[] LANGUAGE sql SET search_path FROM CURRENT AS $$
     SELECT produce_many_bytea(topic,
         (SELECT array_agg(convert_to(m.value, 'UTF8') ORDER BY m.place) FROM unnest("values") WITH ORDINALITY AS m(value, place)),
-        (SELECT array_agg(convert_to(m.key, 'UTF8') ORDER BY m.place) FROM unnest(keys) WITH ORDINALITY AS m(key, place)),
+        CASE WHEN keys IS NOT NULL THEN coalesce((SELECT array_agg(convert_to(m.key, 'UTF8') ORDER BY m.place)
+            FROM unnest(keys) WITH ORDINALITY AS m(key, place)), '{}') END,
         headers, partition, "timestamp")
 $$;
 
@@ -143,6 +150,15 @@ $$;
 CREATE FUNCTION "position"(id bigint) RETURNS TABLE (topic text, partition integer, "offset" bigint)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path FROM CURRENT AS $$
     SELECT p.topic, p.partition, p.record_offset FROM outbox_positions p WHERE p.id = $1
+$$;
+
+-- Sends messages again that were rejected, with their ids.
+CREATE FUNCTION send_again(ids bigint[]) RETURNS bigint LANGUAGE sql SET search_path FROM CURRENT AS $$
+    WITH gone AS (DELETE FROM outbox_rejected r WHERE r.id = ANY (ids) RETURNING r.*), sent AS (
+        INSERT INTO outbox SELECT g.id, pg_current_xact_id(), g.topic, g.partition, g.key, g.value, g.headers, g.timestamp_ms,
+            coalesce(octet_length(g.key), 0)::bigint + coalesce(octet_length(g.value), 0)
+            + coalesce(octet_length(g.headers::text), 0) FROM gone g RETURNING 1)
+    SELECT count(*) FROM sent, wake_brokers()
 $$;
 
 -- Takes messages out of the outbox in the transaction that appends them. Whoever finds them gone has decided on what is no more so.
