@@ -5,6 +5,7 @@ respects what each transaction had seen; what is rolled back is not there; and n
 - killed: 50 writers at all isolation levels, the broker killed and the server restarted under them
 - inbox: readers of a group in transactions, some of which are rolled back or cut, see each committed record once, in order
 - rejected: what no log takes is put aside with the reason, and holds up nobody
+- damaged: a partition that cannot be used keeps its messages, and holds up nobody
 - rights: a role that may send, and nothing else
 - polled: without notifications, by the store's URL
 
@@ -416,6 +417,27 @@ def rejected(options, folder):
         print("    3 of 6 messages rejected, 8 refused at once; 5,000 that were waiting moved in order", flush=True)
 
 
+def damaged(options, folder):
+    with PostgresServer(folder) as server:
+        broker = Broker(options.binary, server.url()).start()
+        create_topic(broker.address, TOPIC), create_topic(broker.address, "hurt")
+        of_hurt = "key = (SELECT convert_to('partition/' || id || '/0', 'UTF8') FROM yagura.topics WHERE name = 'hurt')"
+        whole = server.query(f"SELECT value FROM yagura.documents WHERE {of_hurt}")[0]
+        server.query(f"UPDATE yagura.documents SET value = 'damaged' WHERE {of_hurt}")
+        for number in range(5):
+            server.query(f"SELECT yagura.produce('hurt', '{number}', partition => 0), yagura.produce('{TOPIC}', '{number}', key => 'k')")
+        wait_until(lambda: server.query("SELECT DISTINCT topic FROM yagura.outbox") == ["hurt"], broker.stderr)
+        assert server.query("SELECT count(*) FROM yagura.outbox") == ["5"]
+        assert broker.stderr().count("messages stay in the outbox") == 1, broker.stderr()
+        server.query(f"UPDATE yagura.documents SET value = '{whole}' WHERE {of_hurt}")
+        wait_until_moved(server, broker)
+        for topic in ("hurt", TOPIC):
+            found = [value for _, value in sorted(read_all(broker.address, topic).items())]
+            assert found == [str(number).encode() for number in range(5)], found
+        broker.stop()
+        print("    messages of a damaged partition waited for its repair, and others did not", flush=True)
+
+
 def rights(options, folder):
     with PostgresServer(folder) as server:
         broker = Broker(options.binary, server.url()).start()
@@ -458,7 +480,7 @@ def polled(options, folder):
         print("    20 messages were found without being told of", flush=True)
 
 
-ALL = {one.__name__: one for one in (killed, inbox, rejected, rights, polled)}
+ALL = {one.__name__: one for one in (killed, inbox, rejected, damaged, rights, polled)}
 
 
 def main():

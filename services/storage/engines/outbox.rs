@@ -28,7 +28,7 @@ pub struct Message {
 }
 
 /// Messages that one command appends.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Move {
     /// Their ids, in the order of the records of the batch.
     pub ids: Vec<i64>,

@@ -1,6 +1,6 @@
 //! Moves messages that other programs leave in the store into the log, as a producer would send them: partitioned by Kafka's
 //! partitioner, checked by their topic's configs, appended by the rules. What no log takes is put aside with the reason, and
-//! holds up nobody.
+//! holds up nobody; nor does a partition that is damaged, whose messages stay where they are.
 //!
 //! A page of messages at a time is appended by one commit, which takes them out as well. Whatever happens between two pages,
 //! each message is moved once.
@@ -10,15 +10,15 @@ mod headers;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use kernel::kafka_name::kafka_name;
 use kernel::partitioner::Partitioner;
 use kernel::{ErrorCode, Ticket};
 use rules::commands::Refused;
-use rules::documents::TopicDocument;
+use rules::documents::{DueComplete, TopicDocument};
 use tracing::{info, warn};
 
 use crate::apis::{metadata, produce};
@@ -29,6 +29,8 @@ use batches::{Addressed, Batch, batches};
 
 /// The pause after the store has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// The pause before messages are tried again that stay where they are. All of them are read again then.
+const PAUSE_AFTER_DAMAGE: Duration = Duration::from_secs(10);
 /// Bytes without keys that go to one partition before another follows, as in Kafka's producer.
 const STICKY_BYTES: usize = 16 << 10;
 
@@ -39,7 +41,7 @@ type Failures = HashMap<Arc<str>, ErrorCode>;
 pub(crate) async fn run(broker: &Broker) {
     let outbox = broker.store.engine().await.ok().and_then(|engine| engine.outbox());
     let Some(outbox) = outbox else { return std::future::pending().await };
-    let mut mover = Mover { broker, outbox, partitioner: Partitioner::new(STICKY_BYTES) };
+    let mut mover = Mover::new(broker, outbox);
     let mut is_failing = false;
     loop {
         match mover.drain().await {
@@ -47,7 +49,7 @@ pub(crate) async fn run(broker: &Broker) {
                 if std::mem::take(&mut is_failing) {
                     info!("messages of the outbox are moved again");
                 }
-                mover.outbox.woken().await;
+                mover.rest().await;
             }
             Err(error) => {
                 // Said once: it is tried each second.
@@ -65,6 +67,37 @@ struct Mover<'a> {
     broker: &'a Broker,
     outbox: Arc<dyn Outbox>,
     partitioner: Partitioner,
+    left: Left,
+}
+
+/// Whose messages stay where they are: those of a partition that cannot be written, or of a topic that cannot be read.
+#[derive(Default)]
+struct Left {
+    places: BTreeSet<Place>,
+    since: Option<Instant>,
+    /// What the log tells of already.
+    said: BTreeSet<Place>,
+}
+
+type Place = (Arc<str>, Option<i32>);
+
+impl Left {
+    fn add(&mut self, place: Place, error: &StoreError) {
+        self.since.get_or_insert_with(Instant::now);
+        if self.said.insert(place.clone()) {
+            let (topic, partition) = &place;
+            warn!(%topic, partition, %error, "messages stay in the outbox, because where they belong cannot be used; others are moved");
+        }
+        self.places.insert(place);
+    }
+
+    fn has_topic(&self, topic: &Arc<str>) -> bool {
+        self.places.contains(&(Arc::clone(topic), None))
+    }
+
+    fn has_partition(&self, topic: &Arc<str>, partition: i32) -> bool {
+        self.places.contains(&(Arc::clone(topic), Some(partition)))
+    }
 }
 
 /// What becomes of the messages of a page.
@@ -80,7 +113,34 @@ impl Page {
     }
 }
 
-impl Mover<'_> {
+impl<'a> Mover<'a> {
+    fn new(broker: &'a Broker, outbox: Arc<dyn Outbox>) -> Self {
+        Self { broker, outbox, partitioner: Partitioner::new(STICKY_BYTES), left: Left::default() }
+    }
+
+    /// Waits for messages; after a while, those are seen again that were left.
+    async fn rest(&mut self) {
+        let Some(since) = self.left.since else {
+            self.left.said.clear();
+            return self.outbox.woken().await;
+        };
+        let pause = PAUSE_AFTER_DAMAGE.saturating_sub(since.elapsed());
+        // Others are moved meanwhile, as soon as they come.
+        if tokio::time::timeout(pause, self.outbox.woken()).await.is_err() {
+            self.left.places.clear();
+            self.left.since = None;
+            self.outbox.begin_anew().await;
+        }
+    }
+
+    /// Returns an error as it is, unless the store can be read: then something fails by itself.
+    async fn unless_alone(&self, error: StoreError) -> Result<StoreError, StoreError> {
+        match self.broker.store.get_one::<DueComplete>(&()).await {
+            Ok(_) => Ok(error),
+            Err(_) => Err(error),
+        }
+    }
+
     /// Moves all messages that are there now.
     async fn drain(&mut self) -> Result<(), StoreError> {
         loop {
@@ -97,7 +157,11 @@ impl Mover<'_> {
         let mut page = Page::default();
         let mut addressed = Vec::with_capacity(messages.len());
         for message in messages {
+            if self.left.has_topic(&message.topic) {
+                continue;
+            }
             match self.address(&topics, &failures, message) {
+                Ok(one) if self.left.has_partition(&one.topic.name, one.partition) => {}
                 Ok(one) => addressed.push(one),
                 Err((id, why)) => page.reject([id], &why),
             }
@@ -109,9 +173,9 @@ impl Mover<'_> {
     }
 
     /// The topics of messages, which are made if they may be, and why some could not be.
-    async fn topics(&self, messages: &[Message]) -> Result<(Topics, Failures), StoreError> {
+    async fn topics(&mut self, messages: &[Message]) -> Result<(Topics, Failures), StoreError> {
         let names: HashSet<Arc<str>> = messages.iter().map(|message| Arc::clone(&message.topic)).collect();
-        let names: Vec<Arc<str>> = names.into_iter().collect();
+        let names = self.readable(names.into_iter().collect()).await?;
         let mut topics = self.broker.store.topics_by_name(names.clone()).await?;
         let mut failures = Failures::new();
         // One call makes so many at most.
@@ -131,6 +195,26 @@ impl Mover<'_> {
             }
         }
         Ok((topics, failures))
+    }
+
+    /// Without the names of topics that cannot be read.
+    async fn readable(&mut self, mut names: Vec<Arc<str>>) -> Result<Vec<Arc<str>>, StoreError> {
+        match self.broker.store.get_each::<TopicDocument>(&names).await {
+            Ok(found) => {
+                for (name, found) in names.iter().zip(found) {
+                    if let Err(error) = found {
+                        self.left.add((Arc::clone(name), None), &error);
+                    }
+                }
+            }
+            // None can be.
+            Err(error) => {
+                let error = self.unless_alone(error).await?;
+                names.iter().for_each(|name| self.left.add((Arc::clone(name), None), &error));
+            }
+        }
+        names.retain(|name| !self.left.has_topic(name));
+        Ok(names)
     }
 
     /// Finds the partition of a message.
@@ -203,12 +287,40 @@ impl Mover<'_> {
         Ok(Move { ids: batch.ids().collect(), topic: Arc::clone(&batch.topic.name), append })
     }
 
-    /// Commits what becomes of a page.
-    async fn settle(&self, page: Page) -> Result<(), StoreError> {
+    /// Commits what becomes of a page: all of it together or, if that fails, each partition by itself.
+    async fn settle(&mut self, page: Page) -> Result<(), StoreError> {
         let Page { moves, mut rejected } = page;
+        match self.commit(moves.clone()).await {
+            Ok(refused) => rejected.extend(refused),
+            Err(error) => {
+                self.unless_alone(error).await?;
+                let mut partitions: BTreeMap<(Arc<str>, i32), Vec<Move>> = BTreeMap::new();
+                for one in moves {
+                    let at = (Arc::clone(&one.topic), one.append.partition.partition);
+                    partitions.entry(at).or_default().push(one);
+                }
+                for ((topic, partition), moves) in partitions {
+                    match self.commit(moves).await {
+                        Ok(refused) => rejected.extend(refused),
+                        Err(error) => {
+                            let error = self.unless_alone(error).await?;
+                            self.left.add((topic, Some(partition)), &error);
+                        }
+                    }
+                }
+            }
+        }
+        self.reject(rejected).await
+    }
+
+    /// Appends messages; returns those whose topic takes them no more.
+    async fn commit(&self, moves: Vec<Move>) -> Result<Vec<Rejection>, StoreError> {
+        if moves.is_empty() {
+            return Ok(Vec::new());
+        }
         let ids: Vec<Vec<i64>> = moves.iter().map(|one| one.ids.clone()).collect();
-        let outcomes = if moves.is_empty() { Vec::new() } else { self.outbox.settle(moves).await? };
-        let mut failure = None;
+        let outcomes = self.outbox.settle(moves).await?;
+        let (mut rejected, mut failure) = (Vec::new(), None);
         for (ids, outcome) in ids.into_iter().zip(outcomes) {
             match outcome {
                 Ok(_) => {}
@@ -217,8 +329,7 @@ impl Mover<'_> {
                 Err(why) => rejected.extend(ids.into_iter().map(|id| Rejection { id, why: why.clone() })),
             }
         }
-        self.reject(rejected).await?;
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(rejected), Err)
     }
 
     async fn reject(&self, rejected: Vec<Rejection>) -> Result<(), StoreError> {

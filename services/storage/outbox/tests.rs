@@ -1,4 +1,5 @@
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicI32, AtomicI64, Ordering};
 
 use bytes::Bytes;
 use kernel::clock::ManualClock;
@@ -20,19 +21,31 @@ struct Waiting {
     store: Arc<Memory>,
     messages: Arc<Mutex<VecDeque<Message>>>,
     rejected: Arc<Mutex<Vec<Rejection>>>,
+    /// The id of the last message of a page.
+    seen: Arc<AtomicI64>,
+    /// The partition that cannot be written.
+    damaged: Arc<AtomicI32>,
 }
 
 impl Outbox for Waiting {
     fn page(&self) -> Pending<Vec<Message>> {
-        let page: Vec<Message> = self.messages.lock().iter().take(100).cloned().collect();
+        let seen = self.seen.load(Ordering::Relaxed);
+        let messages = self.messages.lock();
+        let page: Vec<Message> = messages.iter().filter(|one| one.id > seen).take(100).cloned().collect();
+        page.last().inspect(|last| self.seen.store(last.id, Ordering::Relaxed));
         Box::pin(std::future::ready(Ok(page)))
     }
 
     fn begin_anew(&self) -> BoxFuture<'static, ()> {
+        self.seen.store(0, Ordering::Relaxed);
         Box::pin(std::future::ready(()))
     }
 
     fn settle(&self, moves: Vec<Move>) -> Pending<Vec<Outcome>> {
+        let damaged = self.damaged.load(Ordering::Relaxed);
+        if moves.iter().any(|one| one.append.partition.partition == damaged) {
+            return Box::pin(std::future::ready(Err(StoreError("a page is damaged".to_owned()))));
+        }
         let ids: Vec<Vec<i64>> = moves.iter().map(|one| one.ids.clone()).collect();
         let commands = moves.into_iter().map(|one| Command::Append(one.append)).collect();
         let (committed, messages) = (self.store.commit(commands, Vec::new()), Arc::clone(&self.messages));
@@ -68,12 +81,20 @@ impl World {
         let mut settings = Settings::at("memory://");
         change(&mut settings);
         let broker = broker_of(settings, Arc::clone(&store), Arc::new(ManualClock::at(NOW_MS)));
-        Self { broker, waiting: Waiting { store, messages: Arc::default(), rejected: Arc::default() } }
+        let waiting = Waiting {
+            store,
+            messages: Arc::default(),
+            rejected: Arc::default(),
+            seen: Arc::default(),
+            damaged: Arc::new(AtomicI32::new(-1)),
+        };
+        Self { broker, waiting }
     }
 
     fn send(&self, topic: &str, change: impl FnOnce(&mut Message)) {
         let mut messages = self.waiting.messages.lock();
-        let id = messages.back().map_or(1, |last| last.id + 1);
+        let seen = self.waiting.seen.load(Ordering::Relaxed);
+        let id = messages.back().map_or(0, |last| last.id).max(seen) + 1;
         let value = Some(Bytes::from(id.to_string()));
         let mut message = Message {
             id,
@@ -89,8 +110,7 @@ impl World {
     }
 
     async fn move_all(&self) -> Result<(), StoreError> {
-        let outbox: Arc<dyn Outbox> = Arc::new(self.waiting.clone());
-        Mover { broker: &self.broker, outbox, partitioner: Partitioner::new(STICKY_BYTES) }.drain().await
+        Mover::new(&self.broker, Arc::new(self.waiting.clone())).drain().await
     }
 
     fn rejected(&self) -> Vec<(i64, ErrorCode)> {
@@ -204,4 +224,31 @@ async fn batches_are_as_large_as_their_topic_allows() {
     let values = world.values(id, 0).await;
     let found: Vec<String> = values.iter().map(|value| value.trim_start_matches('0').to_owned()).collect();
     assert_eq!((found, world.rejected()), (numbers(1..=100), Vec::new()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_damaged_holds_up_no_other() {
+    let world = World::new(|_| {});
+    let id = topic(&world.broker, "t", 3, &[]).await.id;
+    world.waiting.damaged.store(1, Ordering::Relaxed);
+    for number in 0..300 {
+        world.send("t", |message| message.partition = Some(number % 3));
+    }
+    let mut mover = Mover::new(&world.broker, Arc::new(world.waiting.clone()));
+    mover.drain().await.unwrap();
+    let every_third = |first: i64| (0..100).map(|n| (first + 3 * n).to_string()).collect::<Vec<_>>();
+    assert_eq!(world.values(id, 0).await, every_third(1));
+    assert_eq!(world.values(id, 2).await, every_third(3));
+    assert_eq!((world.values(id, 1).await.len(), world.waiting.messages.lock().len()), (0, 100));
+    // What has come after them must not overtake them.
+    world.waiting.damaged.store(-1, Ordering::Relaxed);
+    world.send("t", |message| message.partition = Some(1));
+    mover.drain().await.unwrap();
+    assert_eq!(world.values(id, 1).await.len(), 0);
+    mover.left.since = Instant::now().checked_sub(PAUSE_AFTER_DAMAGE);
+    mover.rest().await;
+    mover.drain().await.unwrap();
+    let mut all = every_third(2);
+    all.push("301".to_owned());
+    assert_eq!((world.values(id, 1).await, world.rejected()), (all, Vec::new()));
 }
