@@ -49,9 +49,10 @@ pub struct Rejection {
 
 /// The messages that wait in a store. One caller at a time moves them.
 pub trait Outbox: Send + Sync {
-    /// The next messages, in the order of their ids. Those of one page are to be settled or rejected before the next is asked
-    /// for. An empty page is the last one for now: all that was committed before has been seen.
-    fn page(&self) -> Pending<Vec<Message>>;
+    /// The next messages, in the order of their ids. Those of one page are to be settled, rejected or left where they are before
+    /// the next is asked for, and whether any was left is to be said. An empty page is the last one for now: all that was
+    /// committed before has been seen.
+    fn page(&self, has_left: bool) -> Pending<Vec<Message>>;
 
     /// Forgets what was seen: the next page begins with the first message that is there.
     fn begin_anew(&self) -> BoxFuture<'static, ()>;

@@ -144,7 +144,7 @@ impl<'a> Mover<'a> {
     /// Moves all messages that are there now.
     async fn drain(&mut self) -> Result<(), StoreError> {
         loop {
-            let messages = self.outbox.page().await?;
+            let messages = self.outbox.page(!self.left.places.is_empty()).await?;
             if messages.is_empty() {
                 return Ok(());
             }

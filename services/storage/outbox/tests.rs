@@ -28,7 +28,7 @@ struct Waiting {
 }
 
 impl Outbox for Waiting {
-    fn page(&self) -> Pending<Vec<Message>> {
+    fn page(&self, _: bool) -> Pending<Vec<Message>> {
         let seen = self.seen.load(Ordering::Relaxed);
         let messages = self.messages.lock();
         let page: Vec<Message> = messages.iter().filter(|one| one.id > seen).take(100).cloned().collect();

@@ -178,7 +178,7 @@ impl Postgres {
         let readers = server.connections().saturating_sub(OTHER_CONNECTIONS).max(1);
         let reads = Reads(Arc::new(Pool::new(Arc::clone(&server), readers)));
         let look_ups = Arc::new(Pool::new(Arc::clone(&server), 1));
-        look_ups.lend(other);
+        look_ups.add(other);
         let outbox = PostgresOutbox::new(server, Arc::clone(&reads.0), Arc::clone(&queue));
         Ok(Self { shared, queue, reads, look_ups, outbox, tasks: Mutex::new(Tasks { writers, owner }) })
     }

@@ -123,14 +123,14 @@ impl PostgresOutbox {
 }
 
 impl Shared {
-    async fn page(&self) -> Result<Vec<Message>, StoreError> {
+    async fn page(&self, has_left: bool) -> Result<Vec<Message>, StoreError> {
         // Whoever is cut off leaves nothing half read: the connection goes with it.
         let mut state = self.reading.lock().await;
         let mut reading = match state.take().filter(|reading| !reading.session.is_closed()) {
             Some(reading) => reading,
             None => self.listen().await?,
         };
-        let page = reading.page().await.map_err(|error| failed("reading the outbox of", &error))?;
+        let page = reading.page(has_left).await.map_err(|error| failed("reading the outbox of", &error))?;
         *state = Some(reading);
         Ok(page)
     }
@@ -163,8 +163,9 @@ impl Shared {
 }
 
 impl Reading {
-    async fn page(&mut self) -> Result<Vec<Message>, Error> {
-        if self.drain.as_ref().is_some_and(|drain| drain.pages == PAGES_MAX) {
+    async fn page(&mut self, has_left: bool) -> Result<Vec<Message>, Error> {
+        // A new snapshot would begin with those that were left, and never come further if they are many.
+        if !has_left && self.drain.as_ref().is_some_and(|drain| drain.pages >= PAGES_MAX) {
             // What it has not shown yet is there in the next one.
             self.drain = None;
             self.session.run("COMMIT").await?;
@@ -230,9 +231,9 @@ fn message(row: &Row) -> Result<Message, Error> {
 }
 
 impl Outbox for PostgresOutbox {
-    fn page(&self) -> Pending<Vec<Message>> {
+    fn page(&self, has_left: bool) -> Pending<Vec<Message>> {
         let shared = Arc::clone(&self.0);
-        Box::pin(async move { shared.page().await })
+        Box::pin(async move { shared.page(has_left).await })
     }
 
     fn begin_anew(&self) -> BoxFuture<'static, ()> {

@@ -37,7 +37,7 @@ impl Pool {
     }
 
     /// Adds a connection that is open already.
-    pub(super) fn lend(&self, session: Session) {
+    pub(super) fn add(&self, session: Session) {
         self.idle.lock().push(Arc::new(session));
     }
 

@@ -175,13 +175,13 @@ async fn a_message_is_taken_once() {
     let id = topic(&engine, "t", 1, 1).await;
     let outbox = engine.outbox().unwrap();
     run(&place, "SELECT produce('t', 'v')").await;
-    let messages = outbox.page().await.unwrap();
+    let messages = outbox.page(false).await.unwrap();
     assert_eq!(offset(outbox.settle(vec![moved(id, &messages)]).await), 0);
     // As a broker would do it that has read the same and been slower.
     let refused = outbox.settle(vec![moved(id, &messages)]).await.unwrap_err();
     assert!(refused.0.contains("somebody else has taken messages"), "{refused}");
     assert_eq!(offset(engine.commit(vec![append(id, 0, b"next")], Vec::new()).await), 1);
-    assert_eq!(outbox.page().await.unwrap(), []);
+    assert_eq!(outbox.page(false).await.unwrap(), []);
     engine.close().await.unwrap();
     assert_eq!(verify(&place, &mut |_, _| {}).await.unwrap().faults, Vec::<String>::new());
 }
@@ -193,7 +193,7 @@ async fn messages_are_found_once_their_transactions_are_committed() {
     let id = topic(&engine, "t", 1, 1).await;
     let outbox = engine.outbox().unwrap();
     let next = async || {
-        let page = outbox.page().await.unwrap();
+        let page = outbox.page(false).await.unwrap();
         if !page.is_empty() {
             offset(outbox.settle(vec![moved(id, &page)]).await);
         }
@@ -271,4 +271,26 @@ async fn those_behind_others_come_once_these_are_done() {
     queue.done(&of_behind, Vec::new());
     queue.close();
     assert!(queue.next(usize::MAX).await.is_none(), "nothing is left");
+}
+
+#[tokio::test]
+async fn messages_that_are_left_hide_none_behind_them() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let outbox = engine.outbox().unwrap();
+    // More than are read from one snapshot, if all are moved.
+    let count = 70_000;
+    run(&place, &format!("SELECT produce_many('t', array_agg(n::text)) FROM generate_series(1, {count}) n"))
+        .await;
+    let mut seen = 0;
+    loop {
+        let page = outbox.page(seen > 0).await.unwrap();
+        if page.is_empty() {
+            break;
+        }
+        assert_eq!(page[0].id, seen + 1);
+        seen += page.len() as i64;
+    }
+    assert_eq!(seen, count);
+    engine.close().await.unwrap();
 }
