@@ -419,14 +419,22 @@ def pooler(options, folder):
             broker.stop()
         for mode in ("transaction", "statement"):
             with Pooler(folder, server, mode) as port:
+                use_at_once(port, 3)
                 url = server.url(f"by_{mode}").replace(f":{server.port}/", f":{port}/")
                 refused = subprocess.run([options.binary, "broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off"],
                                          capture_output=True, text=True, timeout=SECONDS_MAX)
                 assert refused.returncode == 1 and "pool_mode = session" in refused.stderr, refused.stderr
 
 
+def use_at_once(port, count):
+    """Has the pooler open as many connections to the server, between which the next clients' statements alternate."""
+    place = ["-h", "127.0.0.1", "-p", str(port), "-U", "yagura", "postgres"]
+    for one in [subprocess.Popen(["psql", "-qAtc", "SELECT pg_sleep(1)", *place], stdout=subprocess.DEVNULL) for _ in range(count)]:
+        assert one.wait() == 0
+
+
 class Pooler:
-    """PgBouncer before a server, on a free port."""
+    """PgBouncer before a server, on a free port. Of its connections, it lends the one that was lent longest ago."""
 
     def __init__(self, folder, server, mode):
         self.port, home = free_port(), Path(folder, f"pooler-{mode}")
@@ -441,6 +449,7 @@ unix_socket_dir =
 auth_type = trust
 auth_file = {home}/users
 pool_mode = {mode}
+server_round_robin = 1
 """)
         self.command = [*AS_POSTGRES, "/usr/sbin/pgbouncer", "-q", str(home / "ini")]
 

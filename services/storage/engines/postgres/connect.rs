@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client, SimpleQueryMessage};
+use tokio_postgres::{AsyncMessage, Client};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tracing::warn;
 
@@ -25,6 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is tried again for whoever waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How long a session may take to hear what another has notified, which takes a server far less than a millisecond.
+const HEAR_DEADLINE: Duration = Duration::from_secs(3);
 
 /// The server of a store.
 pub(super) struct Server {
@@ -111,17 +113,19 @@ impl Server {
                 reason(&error)
             ))
         })?;
-        let notified = self.notified();
+        let session = Session::new(client);
+        let (notified, heard) = (self.notified(), Arc::clone(&session.heard));
         tokio::spawn(async move {
             // Whoever uses the client gets its error.
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notification(_) = message {
                     notified.notify_one();
+                    heard.notify_one();
                 }
             }
         });
-        self.check(&client).await?;
-        Ok(Session::new(client))
+        self.check(&session.client).await?;
+        Ok(session)
     }
 
     /// Sets what every connection sets, and looks whether the server will do.
@@ -169,24 +173,27 @@ impl Server {
     }
 }
 
-/// Looks whether each connection has a session of its own: a pooler may lend the same one to all, for a statement or a transaction
-/// each, and what a session sets, prepares and locks would be another's.
+/// Looks whether each connection has a session of its own: a pooler may lend the same few to all, for a statement or a transaction
+/// each, and what a session sets, prepares, locks and listens to would be another's.
+///
+/// One connection listens, and the other notifies. A session of such a pooler belongs to nobody between two statements: what
+/// it hears then is lost, or is the other's, if that was lent the same.
 ///
 /// # Errors
 /// It does, as a sentence with the remedy.
 pub(super) async fn check_sessions(one: &Session, other: &Session) -> Result<(), StoreError> {
-    if backend(one).await? != backend(other).await? {
-        return Ok(());
+    let run = async |session: &Session, sql| {
+        session.run(sql).await.map_err(|error| failed("connecting to", &error))
+    };
+    run(one, "LISTEN yagura_session").await?;
+    run(other, "NOTIFY yagura_session").await?;
+    let is_own = tokio::select! {
+        () = one.heard.notified() => true,
+        () = other.heard.notified() => false,
+        () = tokio::time::sleep(HEAR_DEADLINE) => false,
+    };
+    if !is_own {
+        return Err(StoreError(NO_SESSIONS.to_owned()));
     }
-    Err(StoreError(NO_SESSIONS.to_owned()))
-}
-
-/// The server's process for a session. The statement is not prepared, which such a pooler may refuse.
-async fn backend(session: &Session) -> Result<Option<String>, StoreError> {
-    let answer = session.client.simple_query("SELECT pg_backend_pid()").await;
-    let answer = answer.map_err(|error| failed("connecting to", &error))?;
-    Ok(answer.iter().find_map(|message| match message {
-        SimpleQueryMessage::Row(row) => row.get(0).map(str::to_owned),
-        _ => None,
-    }))
+    run(one, "UNLISTEN yagura_session").await
 }

@@ -1,9 +1,11 @@
 //! One connection to the server, with its prepared statements.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use futures_util::future::try_join_all;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, Row, RowStream, Statement};
 
@@ -23,6 +25,8 @@ pub(super) const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_m
 /// A connection. Statements that are sent without waiting for each other's answers are executed in order.
 pub(super) struct Session {
     pub(super) client: Client,
+    /// Is notified of what it listens to.
+    pub(super) heard: Arc<Notify>,
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
@@ -31,7 +35,7 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Session {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, statements: Mutex::default() }
+        Self { client, heard: Arc::default(), statements: Mutex::default() }
     }
 
     /// Prepares statements together, so that what uses them later can be sent in one go.
