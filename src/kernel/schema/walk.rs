@@ -303,7 +303,7 @@ impl<'a, V: Visit> Walker<'a, V> {
         let count = self.varint()?;
         for _ in 0..count {
             self.count_element()?;
-            let tag = self.varint()?;
+            let tag = self.tag()?;
             let size_at = self.at;
             let size = self.varint()? as usize;
             let content = self.at;
@@ -440,6 +440,15 @@ impl<'a, V: Visit> Walker<'a, V> {
         let mut bytes = [0; N];
         bytes.copy_from_slice(self.take(N)?);
         Ok(bytes)
+    }
+
+    /// Kafka holds tags as signed numbers, and so does `kafka-protocol`, which counts a negative one and does not write it.
+    fn tag(&mut self) -> Result<u32, Malformed> {
+        let tag = self.varint()?;
+        if i32::try_from(tag).is_err() {
+            return Err(Malformed(format!("a tagged field has the tag {tag}; the largest is {}", i32::MAX)));
+        }
+        Ok(tag)
     }
 
     fn varint(&mut self) -> Result<u32, Malformed> {

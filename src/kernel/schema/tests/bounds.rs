@@ -1,8 +1,10 @@
 //! Malformed bodies: no panic, and no allocation by a count that exceeds the body.
 
 use bytes::Bytes;
+use kafka_protocol::messages::MetadataRequest;
 
 use super::{every_message, everything, label};
+use crate::call::{decode, encode};
 use crate::malformed::Malformed;
 use crate::schema::value;
 use crate::schema::walk::{self, ELEMENTS_MAX, RawValue, Replacement, put_varint};
@@ -151,6 +153,29 @@ fn the_number_of_elements_is_bounded_however_small_they_are() {
     };
     assert!(walk::check(metadata, 12, &tagged(1_000)).is_ok());
     assert!(walk::check(metadata, 12, &tagged(ELEMENTS_MAX + 1)).is_err());
+}
+
+/// Of all tags that a varint can hold, those are refused that a decoder would not write again.
+#[test]
+fn a_tag_is_no_larger_than_a_signed_number() {
+    let metadata = schema::message(3, Direction::Request).unwrap();
+    let default = value::default_struct(metadata.fields, 12);
+    let tagged = |tag: u32| {
+        let mut body = value::encode(metadata, 12, &default).unwrap();
+        body.pop();
+        body.push(1);
+        put_varint(&mut body, tag);
+        body.push(0);
+        Bytes::from(body)
+    };
+    let largest = tagged(i32::MAX as u32);
+    walk::check(metadata, 12, &largest).unwrap();
+    let request: MetadataRequest = decode(&largest, 12).unwrap();
+    assert_eq!(encode(&request, 12).unwrap(), largest);
+    for tag in [1 << 31, u32::MAX] {
+        let Malformed(why) = walk::check(metadata, 12, &tagged(tag)).unwrap_err();
+        assert!(why.contains(&format!("the tag {tag}")), "{why}");
+    }
 }
 
 #[test]
