@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn what_needs_a_restart_is_named() {
         let mut new = two();
-        new.node.node_id += 1;
+        new.node.node_id = Some(7);
         new.admin.bind = None;
         new.log.level = "debug".to_owned();
         new.log.format = LogFormat::Json;

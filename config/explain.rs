@@ -19,7 +19,8 @@ use crate::values::show_host_port;
 pub fn explain(config: &Config, columns: usize, chains: impl Fn(&str) -> Vec<Chain>) -> String {
     let mut page = Page { text: String::new(), columns };
     let node = &config.node;
-    page.line(&format!("cluster {}, node {}", node.cluster_id, node.node_id));
+    let id = node.node_id.map_or_else(|| "1, or as the store gives".to_owned(), |id| id.to_string());
+    page.line(&format!("cluster {}, node {id}", node.cluster_id));
     page.line(&format!("memory for requests {}, for replies {}", node.request_memory, node.reply_memory));
     for (name, listener) in &config.listeners {
         page.line("");

@@ -20,10 +20,17 @@ pub(crate) static NODE: Section = Section {
     has_kind: false,
     settings: &[
         Setting::new("cluster_id", ValueKind::Text, "The cluster's id, as clients see it."),
-        Setting::new(
+        Setting::optional(
             "node_id",
             ValueKind::Number { min: 0, max: i32::MAX as i64 },
+            "1; the lowest free one of a store that brokers share",
             "This broker's id, as clients see it.",
+        ),
+        Setting::optional(
+            "rack",
+            ValueKind::Text,
+            "none",
+            "The rack, or the zone, of this broker, as clients see it.",
         ),
         Setting::new(
             "request_memory",

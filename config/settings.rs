@@ -47,8 +47,12 @@ pub struct Config {
 pub struct Node {
     /// The cluster's id, as clients see it.
     pub cluster_id: String,
-    /// The broker's id.
-    pub node_id: i32,
+    /// The broker's id, if it is not to be given one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub node_id: Option<i32>,
+    /// The rack that the broker is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
     /// Bytes that requests of all connections may hold at once.
     pub request_memory: ByteSize,
     /// Bytes that replies of all connections may hold at once.
@@ -63,7 +67,8 @@ impl Default for Node {
     fn default() -> Self {
         Self {
             cluster_id: "yagura".to_owned(),
-            node_id: 1,
+            node_id: None,
+            rack: None,
             request_memory: ByteSize(256 << 20),
             reply_memory: ByteSize(256 << 20),
             shutdown_grace: Span(std::time::Duration::from_secs(10)),

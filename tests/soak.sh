@@ -35,6 +35,13 @@ for round in $(seq "$rounds"); do
         python tests/postgres.py python tests/groups/run.py --binary "$binary" --kills 10
     trial "transactions on Postgres" \
         python tests/postgres.py python tests/transactions/run.py --binary "$binary" --kills 30 --seconds 240
+    trial "three brokers that fail" python tests/faults/many.py --binary "$binary" --rounds 60
+    trial "real clients on three brokers" \
+        python tests/postgres.py --layout batches --brokers "3 apart" python tests/clients/run.py --binary "$binary"
+    trial "groups with every client on three brokers" \
+        python tests/postgres.py --brokers "3 apart" python tests/groups/run.py --binary "$binary" --kills 10
+    trial "transactions on three brokers" \
+        python tests/postgres.py --brokers "3 behind" python tests/transactions/run.py --binary "$binary" --kills 30 --seconds 240
     trial "groups while everything fails" python tests/faults/groups.py --binary "$binary" --kills 60
     trial "groups with every client" python tests/groups/run.py --binary "$binary" --kills 10
     trial "three groups in a chain" python tests/groups/chain.py --binary "$binary"

@@ -9,9 +9,10 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::cleaner;
-use crate::coordinator::timeouts;
+use crate::coordinator::{leases, timeouts};
 use crate::due::{DueRuns, Maintained};
 use crate::engines::StoreError;
+use crate::nodes::{self, Work};
 use crate::outbox;
 use crate::transaction_timeouts;
 
@@ -21,12 +22,26 @@ pub(crate) async fn run(broker: Arc<Broker>) -> String {
     let trimmed = Notify::new();
     tokio::select! {
         failure = failed(&broker) => failure.0,
+        failure = nodes::run(&broker) => failure,
+        () = follow_groups(&broker) => "nobody hears of groups from other brokers".to_owned(),
+        () = leases::run(&broker) => "nobody renews the leases of members".to_owned(),
         () = timeouts::run(Arc::clone(&broker)) => "nobody looks at the timeouts of groups".to_owned(),
         () = look_at_what_is_due(&broker, &trimmed) => "nobody looks at what is due".to_owned(),
         () = transaction_timeouts::run(&broker) => "nobody looks at the timeouts of transactions".to_owned(),
         () = cleaner::run(&broker) => "nobody compacts topics".to_owned(),
         () = outbox::run(&broker) => "nobody moves the messages of the outbox".to_owned(),
         () = free_garbage(&broker, &trimmed) => "nobody frees what was deleted".to_owned(),
+    }
+}
+
+/// Tells the coordinator of groups that change through other brokers.
+async fn follow_groups(broker: &Broker) {
+    let sharing = broker.store.engine().await.ok().and_then(|engine| engine.sharing());
+    let Some(sharing) = sharing else { return std::future::pending().await };
+    loop {
+        for group in sharing.groups.changed().await {
+            broker.coordinator.group_changed(&group);
+        }
     }
 }
 
@@ -58,7 +73,7 @@ async fn look_at_what_is_due(broker: &Broker, trimmed: &Notify) {
     let (mut ticks, mut due) = (ticks(broker), DueRuns::default());
     loop {
         ticks.tick().await;
-        if broker.store.engine_if_open().is_none() {
+        if broker.store.engine_if_open().is_none() || !broker.nodes.does(Work::Maintenance) {
             continue;
         }
         let (done, looked) = due.run(broker).await;
@@ -101,10 +116,14 @@ async fn while_full(broker: &Broker) {
 async fn free_garbage(broker: &Broker, trimmed: &Notify) {
     let (mut ticks, mut is_failing) = (ticks(broker), false);
     loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = trimmed.notified() => {}
-            () = while_full(broker) => {}
+        let is_full = tokio::select! {
+            _ = ticks.tick() => false,
+            () = trimmed.notified() => false,
+            () = while_full(broker) => true,
+        };
+        // Each broker finds out by itself whether there is room again.
+        if !is_full && !broker.nodes.does(Work::Maintenance) {
+            continue;
         }
         let Some(engine) = broker.store.engine_if_open() else { continue };
         // How long garbage is kept, for replies that are being sent, is a wait.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::budget::Budget;
-use kernel::clock::{SharedClock, SharedStoreClock};
+use kernel::clock::{Clock, LaterClock, SharedClock, SharedStoreClock, StoreClock};
 use kernel::ports::{BoxFuture, TopicDirectory, TopicFacts};
 use kernel::session::Owner;
 use kernel::{IdSource, NodeId, TopicId, TopicPartition};
@@ -12,6 +12,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::cleaner::Cleaner;
 use crate::coordinator::Coordinator;
+use crate::nodes::Nodes;
 use crate::regexes::Regexes;
 use crate::settings::Settings;
 use crate::store::{Store, StoreOpener};
@@ -24,8 +25,10 @@ use crate::transaction_metrics::TransactionMetrics;
 pub(crate) struct NodeFacts {
     /// The cluster's id.
     pub(crate) cluster_id: Arc<str>,
-    /// This broker's id.
-    pub(crate) node_id: NodeId,
+    /// This broker's id, if the config gives it one.
+    pub(crate) node_id: Option<NodeId>,
+    /// Its rack.
+    pub(crate) rack: Option<Arc<str>>,
     /// The `listeners` in the form of the broker config.
     pub(crate) listeners: String,
 }
@@ -41,6 +44,9 @@ pub(crate) struct BrokerParts {
     pub(crate) replies: Budget,
 }
 
+type LaterWall = Arc<LaterClock<dyn Clock>>;
+type LaterTime = Arc<LaterClock<dyn StoreClock>>;
+
 /// Calls that look at all topics, groups or members at the same time.
 const SURVEYS_MAX: usize = 2;
 /// Bytes of batches that searches have open at the same time.
@@ -51,10 +57,13 @@ pub(crate) struct Broker {
     pub(crate) store: Store,
     pub(crate) settings: Settings,
     pub(crate) node: NodeFacts,
+    pub(crate) nodes: Nodes,
     /// The wall clock. It dates what is stored: records, committed offsets, and when they expire.
     pub(crate) clock: SharedClock,
     /// Store time. Whatever waits goes by it: sessions, rebalances, and all other timeouts in ms.
     pub(crate) time: SharedStoreClock,
+    /// The same two, to be set by the store.
+    later: (LaterWall, LaterTime),
     ids: Arc<dyn IdSource>,
     pub(crate) replies: Budget,
     /// Batches that are opened to search in them.
@@ -77,14 +86,20 @@ impl Broker {
     pub(crate) fn new(parts: BrokerParts) -> (StoreOpener, Self) {
         let BrokerParts { settings, node, clock, time, ids, replies } = parts;
         let (opener, store) = Store::opening(settings.queue_bytes_max.as_usize());
+        let later = (Arc::new(LaterClock::new(clock)), Arc::new(LaterClock::new(time)));
+        let clock: SharedClock = LaterWall::clone(&later.0);
+        let time: SharedStoreClock = LaterTime::clone(&later.1);
         let coordinator = Arc::new(Coordinator::new(Arc::clone(&time)));
+        let nodes = Nodes::new(node.node_id, node.rack.clone(), ids.fresh(), Arc::clone(&time));
         let directory: Arc<dyn TopicDirectory> = Arc::new(store.clone());
         let broker = Self {
             store,
             settings,
             node,
+            nodes,
             clock,
             time,
+            later,
             ids,
             replies,
             searches: Budget::new(SEARCHED_BYTES_MAX, 0),
@@ -99,6 +114,13 @@ impl Broker {
             directory: RwLock::new(Arc::new(NumberedDirectory { directory, replaced: 0 })),
         };
         (opener, broker)
+    }
+
+    /// Goes by the clock of a store that brokers share, from now on.
+    pub(crate) fn follow_clock(&self, clock: &SharedStoreClock) {
+        let (wall, time) = &self.later;
+        wall.set(Arc::clone(clock));
+        time.set(Arc::clone(clock));
     }
 
     /// A place among the calls that look at everything.

@@ -17,6 +17,7 @@ pub mod engines;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 mod group_page;
+pub mod nodes;
 mod outbox;
 mod port;
 mod regexes;

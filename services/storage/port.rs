@@ -1,10 +1,12 @@
 //! The storage service as the server sees it: how it is registered, opened, run and closed.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::metrics::{Collect, Page};
 use kernel::ports::{BoxFuture, TopicDirectory};
 use kernel::service::{RegisterService, Service, ServiceParts};
+use kernel::session::HostPort;
 use kernel::settings::{NodeLimits, Setting, SettingFault};
 use kernel::{Door, Served};
 use parking_lot::Mutex;
@@ -15,7 +17,7 @@ use crate::broker::{Broker, BrokerParts, NodeFacts};
 use crate::engines::Gauges;
 use crate::settings::{REFERENCE, Settings};
 use crate::store::StoreOpener;
-use crate::{background, dispatch, engines, group_page};
+use crate::{background, dispatch, engines, group_page, nodes};
 
 /// The storage service: Yagura as a broker.
 pub struct Storage {
@@ -42,8 +44,12 @@ impl RegisterService for Storage {
     }
 
     fn build(settings: &Settings, parts: ServiceParts) -> Result<Arc<dyn Service>, String> {
-        let node =
-            NodeFacts { cluster_id: parts.cluster_id, node_id: parts.node_id, listeners: parts.listeners };
+        let node = NodeFacts {
+            cluster_id: parts.cluster_id,
+            node_id: parts.node_id,
+            rack: parts.rack,
+            listeners: parts.listeners,
+        };
         let settings = settings.clone();
         let (clock, time, ids, replies) = (parts.clock, parts.time, parts.ids, parts.replies);
         let (opener, broker) = Broker::new(BrokerParts { settings, node, clock, time, ids, replies });
@@ -74,6 +80,10 @@ impl Service for Storage {
         let settings = self.broker.settings.clone();
         Box::pin(async move {
             let opened = engines::open(&settings).await.map_err(|error| error.0)?;
+            if let Some(sharing) = opened.sharing() {
+                self.broker.follow_clock(&sharing.clock);
+                nodes::join(&self.broker, &*opened).await.map_err(|error| error.0)?;
+            }
             self.opener.lock().opened(opened);
             if let Err(error) = self.broker.telemetry.look(&self.broker.store).await {
                 warn!(%error, "clients are not offered to push their metrics: no subscription could be read");
@@ -90,10 +100,17 @@ impl Service for Storage {
         let engine = self.opener.lock().close();
         Box::pin(async move {
             match engine {
-                Some(engine) => engine.close().await.map_err(|error| error.0),
+                Some(engine) => {
+                    nodes::leave(&self.broker, &*engine).await;
+                    engine.close().await.map_err(|error| error.0)
+                }
                 None => Ok(()),
             }
         })
+    }
+
+    fn set_addresses(&self, addresses: BTreeMap<Arc<str>, HostPort>) {
+        self.broker.nodes.set_addresses(addresses);
     }
 
     fn topics(&self) -> Arc<dyn TopicDirectory> {

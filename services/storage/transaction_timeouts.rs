@@ -15,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::engines::StoreError;
+use crate::nodes::Work;
 
 /// How often is looked. Kafka looks every 10 s; an abandoned transaction holds up those who read committed records.
 const EVERY: Duration = Duration::from_secs(1);
@@ -83,7 +84,7 @@ pub(crate) async fn run(broker: &Broker) {
     let mut is_failing = false;
     loop {
         ticks.tick().await;
-        if broker.store.engine_if_open().is_none() {
+        if broker.store.engine_if_open().is_none() || !broker.nodes.does(Work::Transactions) {
             continue;
         }
         let looked = look(broker).await;

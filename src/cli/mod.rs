@@ -20,6 +20,7 @@ mod connect;
 mod consume;
 mod group;
 mod json;
+mod node;
 mod output;
 mod perf;
 mod produce;
@@ -63,6 +64,7 @@ enum Command {
     Consume(consume::Consume),
     Perf(perf::Perf),
     Store(store::Store),
+    Node(node::NodeArgs),
     Completions(completions::Completions),
 }
 
@@ -180,6 +182,7 @@ impl Cli {
             Some(Command::Consume(args)) => output::block_on(args.run()),
             Some(Command::Perf(args)) => output::block_on(args.run()),
             Some(Command::Store(args)) => args.run(),
+            Some(Command::Node(args)) => args.run(),
             Some(Command::Completions(args)) => args.run(),
         };
         done.unwrap_or_else(Failure::exit)

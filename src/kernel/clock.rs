@@ -3,9 +3,12 @@
 //! There are two. The wall clock ([`Clock`]) dates what is stored: records, committed offsets, retention. People and
 //! programs set it, an hour forward or back. Whatever waits, such as a session, goes by *store time* ([`StoreClock`]):
 //! it never goes back, nobody can set it, and it stands still while the process does not run.
+//!
+//! Brokers that share a store go by the store's clock instead ([`FollowedClock`]), for both: then they agree, whatever their
+//! own clocks show.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -78,7 +81,7 @@ impl SteadyClock {
     }
 }
 
-fn look_on(clock: &Weak<SteadyClock>) {
+fn look_on<C: Clock>(clock: &Weak<C>) {
     while let Some(clock) = clock.upgrade() {
         clock.now_ms();
         drop(clock);
@@ -127,6 +130,119 @@ impl Running {
 
     fn now_ms(&self) -> i64 {
         self.began_ms.saturating_add(i64::try_from(self.ran.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+/// How far two measurements of a followed clock may differ from the time in between: beyond that, somebody has set it.
+const SET_BY: Duration = Duration::from_secs(2);
+
+/// The clock of a store that several brokers share, as one of them follows it.
+///
+/// Between two measurements, the machine's monotonic clock goes on. Whoever stands still for long, or finds that somebody has
+/// set the clock, notes a pause: waits of before mean nothing then.
+#[derive(Debug)]
+pub struct FollowedClock {
+    followed: Mutex<Followed>,
+    pauses: watch::Sender<u64>,
+}
+
+#[derive(Debug)]
+struct Followed {
+    /// What it showed at `at`.
+    shown_ms: i64,
+    at: Instant,
+    looked: Instant,
+    /// What was told last. It goes back only if the clock was set.
+    told_ms: i64,
+}
+
+impl Followed {
+    fn now_ms(&self, now: Instant) -> i64 {
+        let since = now.saturating_duration_since(self.at);
+        self.shown_ms.saturating_add(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    }
+}
+
+impl FollowedClock {
+    /// A clock that showed this in ms between two moments; it looks until it is dropped.
+    ///
+    /// # Errors
+    /// Its thread cannot be started.
+    pub fn start(shown_ms: i64, asked: Instant, answered: Instant) -> std::io::Result<Arc<Self>> {
+        let at = middle(asked, answered);
+        let followed = Followed { shown_ms, at, looked: answered, told_ms: shown_ms };
+        let clock = Arc::new(Self { followed: Mutex::new(followed), pauses: watch::Sender::new(0) });
+        let weak = Arc::downgrade(&clock);
+        thread::Builder::new().name("clock".to_owned()).spawn(move || look_on(&weak))?;
+        Ok(clock)
+    }
+
+    /// It showed this in ms, between two moments.
+    pub fn measured(&self, shown_ms: i64, asked: Instant, answered: Instant) {
+        let at = middle(asked, answered);
+        let mut followed = self.followed.lock();
+        let expected_ms = followed.now_ms(at);
+        let uncertain = SET_BY + answered.saturating_duration_since(asked);
+        let is_set =
+            shown_ms.abs_diff(expected_ms) > u64::try_from(uncertain.as_millis()).unwrap_or(u64::MAX);
+        (followed.shown_ms, followed.at) = (shown_ms, at);
+        if is_set {
+            followed.told_ms = shown_ms;
+            self.pauses.send_modify(|pauses| *pauses += 1);
+        }
+    }
+}
+
+fn middle(asked: Instant, answered: Instant) -> Instant {
+    asked + answered.saturating_duration_since(asked) / 2
+}
+
+impl Clock for FollowedClock {
+    fn now_ms(&self) -> i64 {
+        let now = Instant::now();
+        let mut followed = self.followed.lock();
+        if now.saturating_duration_since(followed.looked) > SPAN_MAX {
+            self.pauses.send_modify(|pauses| *pauses += 1);
+        }
+        followed.looked = followed.looked.max(now);
+        followed.told_ms = followed.told_ms.max(followed.now_ms(now));
+        followed.told_ms
+    }
+}
+
+impl StoreClock for FollowedClock {
+    fn pauses(&self) -> watch::Receiver<u64> {
+        self.pauses.subscribe()
+    }
+}
+
+/// A clock of the process until that of the store is known, if the store has one.
+pub struct LaterClock<C: ?Sized> {
+    own: Arc<C>,
+    of_store: OnceLock<SharedStoreClock>,
+}
+
+impl<C: ?Sized> LaterClock<C> {
+    /// The process's clock, for now.
+    pub fn new(own: Arc<C>) -> Self {
+        Self { own, of_store: OnceLock::new() }
+    }
+
+    /// The store's clock from now on; a second one changes nothing.
+    pub fn set(&self, clock: SharedStoreClock) {
+        let _ = self.of_store.set(clock);
+    }
+}
+
+impl<C: Clock + ?Sized> Clock for LaterClock<C> {
+    fn now_ms(&self) -> i64 {
+        self.of_store.get().map_or_else(|| self.own.now_ms(), |clock| clock.now_ms())
+    }
+}
+
+impl<C: StoreClock + ?Sized> StoreClock for LaterClock<C> {
+    fn pauses(&self) -> watch::Receiver<u64> {
+        self.of_store.get().map_or_else(|| self.own.pauses(), |clock| clock.pauses())
     }
 }
 
@@ -225,6 +341,44 @@ mod tests {
         assert!(clock.now_ms() >= first);
         let pauses = *clock.pauses().borrow();
         assert!(pauses == 0 || start.elapsed() > SPAN_MAX, "{pauses} pauses in {:?}", start.elapsed());
+    }
+
+    #[test]
+    fn a_followed_clock_is_corrected_and_goes_back_only_if_it_was_set() {
+        let start = Instant::now();
+        let clock = FollowedClock::start(1_000_000, start, start).unwrap();
+        let passed_ms = || start.elapsed().as_millis() as i64;
+        // It was a little fast: time stands still until the store's has caught up.
+        let before = clock.now_ms();
+        clock.measured(1_000_000 - 1_000, start, start);
+        assert_eq!(clock.now_ms(), before);
+        assert_eq!(*clock.pauses().borrow(), 0);
+        clock.measured(1_000_000 + 1_500, start, start);
+        let now = clock.now_ms();
+        assert!((1_001_500..=1_001_500 + passed_ms()).contains(&now), "{now}");
+        // Somebody has set it an hour back.
+        clock.measured(1_000_000 - 3_600_000, start, start);
+        let now = clock.now_ms();
+        assert!((-2_600_000..=-2_600_000 + passed_ms()).contains(&now), "{now}");
+        assert_eq!(*clock.pauses().borrow(), 1);
+        // An answer that took long says little.
+        let late = start + Duration::from_secs(20);
+        clock.measured(-2_600_000 + 30_000, start, late);
+        assert_eq!(*clock.pauses().borrow(), 1);
+    }
+
+    #[test]
+    fn the_stores_clock_takes_the_place_of_the_process_s() {
+        let (own, of_store) = (Arc::new(ManualClock::at(5)), Arc::new(ManualClock::at(9_000)));
+        let (wall, time) = (
+            LaterClock::<dyn Clock>::new(Arc::clone(&own) as _),
+            LaterClock::<dyn StoreClock>::new(Arc::clone(&own) as _),
+        );
+        assert_eq!((wall.now_ms(), time.now_ms()), (5, 5));
+        wall.set(Arc::clone(&of_store) as _);
+        time.set(Arc::clone(&of_store) as _);
+        of_store.pause();
+        assert_eq!((wall.now_ms(), time.now_ms(), *time.pauses().borrow()), (9_000, 9_000, 1));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The trait that every service implements, and how a kind of service registers itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,6 +13,7 @@ use crate::ids::{IdSource, NodeId};
 use crate::metrics::Collect;
 use crate::ports::{BoxFuture, TopicDirectory};
 use crate::served::Served;
+use crate::session::HostPort;
 use crate::settings::{NodeLimits, Setting, SettingFault, Settings, SettingsType};
 
 /// A service: a broker's storage, or a proxy to a cluster.
@@ -27,6 +29,12 @@ pub trait Service: Collect + Send + Sync {
 
     /// Whether it can serve calls now; if not, what it waits for, as text for the operator.
     fn readiness(&self) -> Result<(), String>;
+
+    /// Tells what clients of each listener connect to, by the listener's name, as far as it is known without a client. Called
+    /// before the service is opened, and again after a reload.
+    fn set_addresses(&self, addresses: BTreeMap<Arc<str>, HostPort>) {
+        drop(addresses);
+    }
 
     /// Opens the service's resources. Called once.
     ///
@@ -78,8 +86,10 @@ pub trait Service: Collect + Send + Sync {
 pub struct ServiceParts {
     /// The cluster's id.
     pub cluster_id: Arc<str>,
-    /// This broker's id.
-    pub node_id: NodeId,
+    /// This broker's id, if the config gives it one.
+    pub node_id: Option<NodeId>,
+    /// Its rack.
+    pub rack: Option<Arc<str>>,
     /// The listeners as a Kafka broker's config shows them.
     pub listeners: String,
     /// Memory for the replies of all connections.

@@ -1,19 +1,23 @@
 //! Builds the towers that a config describes, from any registered kinds of layers and services.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use config::{Config, LayerConfig};
+use config::{Config, LayerConfig, Listener};
 use kernel::budget::{Budget, replies_within};
 use kernel::clock::{SharedStoreClock, SteadyClock, SystemClock};
 use kernel::ids::RandomIds;
 use kernel::layer::{Framer, Layer, LayerParts, Shared};
 use kernel::metrics::Collect;
 use kernel::service::{Service, ServiceParts};
+use kernel::session::HostPort;
 use kernel::stack::{Chain, Stack};
 use kernel::stream::StreamLayer;
 use kernel::{Door, NodeId, Served};
 use layers::route::{Route, Settings as RouteSettings};
+
+use super::listener::connected_to;
 
 /// State shared by all towers of the process, across reloads.
 pub(super) struct Common {
@@ -64,7 +68,8 @@ fn service_parts(config: &Config, common: &Common) -> ServiceParts {
     let listeners = listeners.map(|(name, listener)| format!("{}://{}", name.to_uppercase(), listener.bind));
     ServiceParts {
         cluster_id: Arc::from(config.node.cluster_id.as_str()),
-        node_id: NodeId(config.node.node_id),
+        node_id: config.node.node_id.map(NodeId),
+        rack: config.node.rack.as_deref().map(Arc::from),
         listeners: listeners.collect::<Vec<_>>().join(","),
         replies: common.replies.clone(),
         clock: Arc::new(SystemClock),
@@ -183,6 +188,18 @@ impl Assembly {
             };
             service.set_directory(directory);
         }
+    }
+
+    /// Tells every service what clients connect to, as far as that is known without one: the address of a listener that is
+    /// bound to all, and advertises none, depends on where a client is.
+    pub(super) fn tell_addresses(&self, config: &Config, bound: &BTreeMap<String, SocketAddr>) {
+        let address = |(name, listener): (&String, &Listener)| {
+            let bound = bound.get(name).filter(|bound| !bound.ip().is_unspecified());
+            let address = listener.advertise.clone().or_else(|| bound.map(|bound| connected_to(*bound)));
+            Some((Arc::from(name.as_str()), address?))
+        };
+        let addresses: BTreeMap<Arc<str>, HostPort> = config.listeners.iter().filter_map(address).collect();
+        self.services.values().for_each(|service| service.set_addresses(addresses.clone()));
     }
 
     /// Everything that has metrics.

@@ -210,7 +210,7 @@ fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
 }
 
 /// The advertised address when the config has none: the address that the client connected to.
-fn connected_to(local: SocketAddr) -> HostPort {
+pub(super) fn connected_to(local: SocketAddr) -> HostPort {
     let host = match local.ip() {
         IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or_else(|| v6.to_string(), |v4| v4.to_string()),
         IpAddr::V4(v4) => v4.to_string(),

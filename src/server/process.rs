@@ -62,6 +62,7 @@ impl Process {
         let admin = AdminState::new(&config, collectors, services, chains, &addresses, watchdog.clone());
         let admin = Arc::new(RwLock::new(admin));
         let admin_address = start_admin(&config, &admin, &watchdog).await?;
+        assembly.tell_addresses(&config, &addresses);
         let mut running = BTreeMap::new();
         for (name, service) in assembly.services() {
             running.insert(name.clone(), Running::open(name, service, &watchdog).await?);

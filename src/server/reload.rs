@@ -188,6 +188,8 @@ impl Process {
         }
         self.running.extend(opened);
         assembly.tell_directories();
+        let addresses = self.ports.iter().map(|(name, port)| (name.clone(), port.address())).collect();
+        assembly.tell_addresses(&config, &addresses);
         self.assembly = assembly;
         *self.admin.write() = admin;
         self.config = config;

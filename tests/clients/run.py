@@ -30,6 +30,11 @@ from ports import free_port
 from store import store
 
 HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "faults"))
+
+import several  # noqa: E402
+from broker import Broker  # noqa: E402
+
 TARGET = HERE.parent.parent / "target"
 TOOLS, LOGS, DATA = TARGET / "test-tools", TARGET / "test-logs", TARGET / "test-data"
 # What waits ends when there is what it waits for; these are for a machine that has no time for the test.
@@ -118,6 +123,10 @@ def tail(log):
 def yagura(binary, storage, results):
     """The broker under test, on free ports and a store of its own."""
     with tempfile.TemporaryDirectory(prefix="yagura-clients-") as folder:
+        if several.asked_for()[0] > 1:
+            brokers = Broker(binary, storage or store(f"{folder}/y.db")).start()
+            yield brokers.address
+            return brokers.stop()
         port, admin = free_port(), free_port()
         log = LOGS / "yagura.log"
         with open(log, "wb") as out:

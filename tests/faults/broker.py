@@ -13,6 +13,7 @@ import time
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "clients"))
 
+import several  # noqa: E402
 from ports import free_port  # noqa: E402
 
 # For whatever must happen in the end. It costs nothing when all is well, and a machine that is busy with other work may
@@ -30,7 +31,7 @@ def wait_until(condition, what, seconds=SECONDS_MAX):
 
 
 class Broker:
-    """One broker process on one store, which may be started again and again on the same port."""
+    """One broker process on one store, which may be started again and again on the same port; or several (see several.py)."""
 
     all = []
 
@@ -51,17 +52,27 @@ class Broker:
             if limit is not None:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
-        self.process = subprocess.Popen(self.command, stderr=self._log, preexec_fn=lower_limit)
-        self._wait_until_it_listens()
+        def start_one(command):
+            return subprocess.Popen(command, stderr=self._log, preexec_fn=lower_limit)
+
+        count, apart = several.asked_for()
+        if count == 1:
+            self.process = start_one(self.command)
+            self._wait_until_it_listens(self.port)
+            return self
+        if not self.process or self.process.balancer.poll() is not None:
+            self.process = several.Process(self, count, apart)
+        for port in [*self.process.start(start_one), self.port]:
+            self._wait_until_it_listens(port)
         return self
 
-    def _wait_until_it_listens(self):
+    def _wait_until_it_listens(self, port):
         deadline = time.monotonic() + SECONDS_MAX
         while time.monotonic() < deadline:
             if self.process.poll() is not None:
                 raise AssertionError(f"the broker ended with {self.process.returncode}: {self.stderr()}")
             try:
-                socket.create_connection(("127.0.0.1", self.port), timeout=10).close()
+                socket.create_connection(("127.0.0.1", port), timeout=10).close()
                 return
             except OSError:
                 time.sleep(0.01)
@@ -80,14 +91,20 @@ class Broker:
         return int(wrapped[0]) if wrapped else self.process.pid
 
     def kill(self):
-        """As a power cut would: no handler runs."""
+        """As a power cut would: no handler runs. Of several brokers one is killed."""
+        if isinstance(self.process, several.Process):
+            self.process.kill_one()
+            return
         if self.process.poll() is None:
             os.kill(self.pid(), signal.SIGKILL)
         self.process.wait()
 
     def stop(self):
         """As an operator would; it must end by itself, and well."""
-        os.kill(self.pid(), signal.SIGTERM)
+        if isinstance(self.process, several.Process):
+            self.process.send_signal(signal.SIGTERM)
+        else:
+            os.kill(self.pid(), signal.SIGTERM)
         try:
             code = self.process.wait(SECONDS_MAX)
         except subprocess.TimeoutExpired:
@@ -104,7 +121,9 @@ class Broker:
 def _end_all():
     """A test that fails leaves no broker behind."""
     for broker in Broker.all:
-        if broker.process:
+        if isinstance(broker.process, several.Process):
+            broker.process.kill()
+        elif broker.process:
             broker.kill()
 
 

@@ -27,6 +27,7 @@ import checker_tests  # noqa: E402
 import copying  # noqa: E402
 import histories  # noqa: E402
 import setting  # noqa: E402
+import several  # noqa: E402
 from checker import check  # noqa: E402
 
 SESSION_SECONDS = 6
@@ -100,6 +101,8 @@ def main():
     print(f"seed {options.seed}", flush=True)
     setting.LOGS.mkdir(parents=True, exist_ok=True)
     names = COPIES + (["history kafka"] if options.kafka_libs else HISTORIES)
+    if several.asked_for()[0] > 1:
+        names = [name for name in names if name != "history memory"]  # which each broker would have for itself
     wanted = [name for name in names if not options.only or {name, name.split()[0]} & set(options.only)]
     if not wanted:
         arguments.error(f"--only has none of: {', '.join(names)}")

@@ -7,7 +7,7 @@ use kafka_protocol::messages::alter_partition_reassignments_response::{
     ReassignablePartitionResponse, ReassignableTopicResponse,
 };
 use kafka_protocol::messages::{AlterPartitionReassignmentsRequest, AlterPartitionReassignmentsResponse};
-use kernel::{Call, ErrorCode, NodeId};
+use kernel::{Call, ErrorCode};
 use rules::commands::Refused;
 use uuid::Uuid;
 
@@ -15,6 +15,7 @@ use crate::apis::common::answer::Answer;
 use crate::apis::common::requests::check_assignment;
 use crate::apis::common::text;
 use crate::broker::Broker;
+use crate::nodes::Nodes;
 use crate::store::TopicRef;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
@@ -27,7 +28,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         let named = named(&topic);
         let answer = |asked: &ReassignablePartition| {
             let known = topics.at(&named, asked.partition_index).map_err(unknown);
-            let refused = known.and_then(|_| check(asked, broker.node.node_id)).err();
+            let refused = known.and_then(|_| check(asked, &broker.nodes)).err();
             let (code, message) = text::error_fields(refused);
             let response =
                 ReassignablePartitionResponse::default().with_partition_index(asked.partition_index);
@@ -48,10 +49,10 @@ fn unknown(error: ErrorCode) -> Refused {
     Refused::new(error, "This server does not host this topic-partition.")
 }
 
-/// A partition can be assigned only to this broker, which already has it.
-fn check(asked: &ReassignablePartition, node: NodeId) -> Result<(), Refused> {
+/// A partition can be assigned to any broker: each already has it.
+fn check(asked: &ReassignablePartition, nodes: &Nodes) -> Result<(), Refused> {
     match &asked.replicas {
-        Some(replicas) => check_assignment(replicas, node),
+        Some(replicas) => check_assignment(replicas, nodes),
         None => Err(Refused::new(ErrorCode::NoReassignmentInProgress, "There is no reassignment to cancel.")),
     }
 }

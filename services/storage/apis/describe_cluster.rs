@@ -7,6 +7,7 @@ use kernel::{Call, ErrorCode};
 use crate::apis::common::answer::Answer;
 use crate::apis::common::{operations, text};
 use crate::broker::Broker;
+use crate::nodes::Listed;
 
 /// Endpoint types (KIP-919).
 const BROKERS: i8 = 1;
@@ -27,13 +28,15 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 }
 
 fn describe(broker: &Broker, call: &Call, request: &DescribeClusterRequest) -> DescribeClusterResponse {
-    let node = BrokerId(broker.node.node_id.0);
-    let advertised = &call.session.advertised;
-    // Never fenced: the broker is up if it answers.
-    let this_broker = DescribeClusterBroker::default()
-        .with_broker_id(node)
-        .with_host(text::str_bytes(&advertised.host))
-        .with_port(i32::from(advertised.port));
+    let cluster = broker.nodes.cluster(&call.session);
+    // Never fenced: a broker whose lease has ended is not listed.
+    let listed = |broker: &Listed| {
+        DescribeClusterBroker::default()
+            .with_broker_id(BrokerId(broker.id.0))
+            .with_host(text::str_bytes(&broker.address.host))
+            .with_port(i32::from(broker.address.port))
+            .with_rack(broker.rack.as_deref().map(text::str_bytes))
+    };
     let operations = if request.include_cluster_authorized_operations {
         operations::CLUSTER_OPERATIONS
     } else {
@@ -41,8 +44,8 @@ fn describe(broker: &Broker, call: &Call, request: &DescribeClusterRequest) -> D
     };
     DescribeClusterResponse::default()
         .with_cluster_id(text::str_bytes(&broker.node.cluster_id))
-        .with_controller_id(node)
-        .with_brokers(vec![this_broker])
+        .with_controller_id(BrokerId(cluster.controller().0))
+        .with_brokers(cluster.brokers().iter().map(listed).collect())
         .with_cluster_authorized_operations(operations)
 }
 
@@ -64,7 +67,7 @@ mod tests {
     #[tokio::test]
     async fn every_version_describes() {
         let broker = testing::broker().await;
-        let node = BrokerId(broker.node.node_id.0);
+        let node = BrokerId(broker.nodes.id().0);
         for version in versions(Api::DESCRIBE_CLUSTER) {
             for asks in [false, true] {
                 let request = DescribeClusterRequest::default()

@@ -1,4 +1,5 @@
-//! DescribeLogDirs: the store is the one log directory.
+//! DescribeLogDirs: the store is the one log directory. Of several brokers, each tells of the partitions that clients are
+//! sent to it for: tools ask all, and add up.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -21,7 +22,11 @@ type Wanted = (Arc<TopicDocument>, Vec<TopicPartition>);
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: DescribeLogDirsRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let wanted = wanted(broker, &request).await?;
+    let cluster = broker.nodes.cluster(&call.session);
+    let mut wanted = wanted(broker, &request).await?;
+    for (_, partitions) in &mut wanted {
+        partitions.retain(|at| cluster.leader(*at) == cluster.own());
+    }
     let partitions: Vec<TopicPartition> =
         wanted.iter().flat_map(|(_, partitions)| partitions).copied().collect();
     let sizes = broker.store.sizes(partitions).await?;

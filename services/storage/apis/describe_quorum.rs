@@ -52,15 +52,15 @@ fn no_message() -> Option<StrBytes> {
 }
 
 fn described(broker: &Broker, call: &Call, index: i32) -> PartitionData {
-    let now_ms = broker.clock.now_ms();
+    let (now_ms, id) = (broker.clock.now_ms(), broker.nodes.cluster(&call.session).own());
     let times = if call.header.version >= 1 { now_ms } else { -1 };
     let voter = ReplicaState::default()
-        .with_replica_id(broker.node.node_id.0.into())
+        .with_replica_id(id.0.into())
         .with_last_fetch_timestamp(times)
         .with_last_caught_up_timestamp(times);
     let partition = PartitionData::default()
         .with_partition_index(index)
-        .with_leader_id(broker.node.node_id.0.into())
+        .with_leader_id(id.0.into())
         .with_leader_epoch(LEADER_EPOCH)
         .with_current_voters(vec![voter]);
     if call.header.version >= NODES_FROM { partition.with_error_message(no_message()) } else { partition }
@@ -82,5 +82,6 @@ fn node(broker: &Broker, call: &Call) -> Node {
         .with_name(text::str_bytes(&call.session.listener.to_uppercase()))
         .with_host(text::str_bytes(&advertised.host))
         .with_port(advertised.port);
-    Node::default().with_node_id(broker.node.node_id.0.into()).with_listeners(vec![listener])
+    let id = broker.nodes.cluster(&call.session).own();
+    Node::default().with_node_id(id.0.into()).with_listeners(vec![listener])
 }

@@ -1,4 +1,4 @@
-//! FindCoordinator: this broker is the coordinator of every group and of every transactional id.
+//! FindCoordinator: any broker serves any group and any transactional id; each has one that its clients are sent to.
 
 use kafka_protocol::messages::find_coordinator_response::Coordinator;
 use kafka_protocol::messages::{BrokerId, FindCoordinatorRequest, FindCoordinatorResponse};
@@ -8,6 +8,7 @@ use kernel::Call;
 use crate::apis::common::answer::Answer;
 use crate::apis::common::{requests, text};
 use crate::broker::Broker;
+use crate::nodes::{Cluster, Coordinates};
 
 /// Key types.
 const GROUP: i8 = 0;
@@ -19,12 +20,14 @@ const BATCHED_SINCE: i16 = 4;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: FindCoordinatorRequest = call.decode()?;
-    let found = coordinator(broker, call, request.key_type);
+    let cluster = broker.nodes.cluster(&call.session);
+    let find = |key: &StrBytes| coordinator(&cluster, request.key_type, key);
     let response = if call.header.version >= BATCHED_SINCE {
-        let of_key = |key: StrBytes| found.clone().with_key(key);
+        let of_key = |key: StrBytes| find(&key).with_key(key);
         let coordinators = request.coordinator_keys.into_iter().map(of_key).collect();
         FindCoordinatorResponse::default().with_coordinators(coordinators)
     } else {
+        let found = find(&request.key);
         // Kafka sends the name of "no error" here.
         let is_found = found.error_code == 0;
         let none = is_found.then(|| StrBytes::from_static_str("NONE"));
@@ -38,18 +41,13 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     Ok(Some(call.reply(&response)?))
 }
 
-/// The coordinator of every key of a type.
-fn coordinator(broker: &Broker, call: &Call, key_type: i8) -> Coordinator {
+/// The coordinator of a key.
+fn coordinator(cluster: &Cluster, key_type: i8, key: &str) -> Coordinator {
     // The Java client treats INVALID_REQUEST as fatal and shows the message; it would retry every "not
     // available" error until the application times out.
     let refused = match key_type {
-        GROUP | TRANSACTION => {
-            let advertised = &call.session.advertised;
-            return Coordinator::default()
-                .with_node_id(BrokerId(broker.node.node_id.0))
-                .with_host(text::str_bytes(&advertised.host))
-                .with_port(i32::from(advertised.port));
-        }
+        GROUP => return found(cluster, Coordinates::Group, key),
+        TRANSACTION => return found(cluster, Coordinates::Transaction, key),
         SHARE => requests::invalid_request("Yagura has no share groups yet: use a consumer group"),
         other => requests::invalid_request(format!("{other} is not a type of coordinator")),
     };
@@ -59,6 +57,15 @@ fn coordinator(broker: &Broker, call: &Call, key_type: i8) -> Coordinator {
         .with_port(-1)
         .with_error_code(code)
         .with_error_message(message)
+}
+
+fn found(cluster: &Cluster, of: Coordinates, key: &str) -> Coordinator {
+    let id = cluster.coordinator(of, key);
+    let found = Coordinator::default().with_node_id(BrokerId(id.0));
+    // It is one of the brokers that it was chosen from.
+    cluster.broker(id).map_or_else(Coordinator::default, |broker| {
+        found.with_host(text::str_bytes(&broker.address.host)).with_port(i32::from(broker.address.port))
+    })
 }
 
 #[cfg(test)]
@@ -81,7 +88,7 @@ mod tests {
     #[tokio::test]
     async fn groups_and_transactional_ids_are_coordinated_here() {
         let broker = testing::broker().await;
-        let node = BrokerId(broker.node.node_id.0);
+        let node = BrokerId(broker.nodes.id().0);
         let of_groups = versions(Api::FIND_COORDINATOR).map(|version| (version, GROUP));
         let of_transactions = versions(Api::FIND_COORDINATOR).skip(1).map(|version| (version, TRANSACTION));
         for (version, key_type) in of_groups.chain(of_transactions) {

@@ -48,7 +48,9 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         resources.extend(groups.iter().map(|group| resource(GROUP, group)));
     }
     if asked.contains(&BROKER) {
-        resources.push(resource(BROKER, &broker.node.node_id.0.to_string()));
+        let cluster = broker.nodes.cluster(&call.session);
+        let brokers = cluster.brokers().iter().map(|broker| resource(BROKER, &broker.id.0.to_string()));
+        resources.extend(brokers);
     }
     Ok(Some(call.reply(&response.with_config_resources(resources))?))
 }

@@ -1,4 +1,5 @@
-//! ListGroups: all groups, or those in some states or of some types (KIP-518, KIP-848).
+//! ListGroups: the groups whose coordinator this is, all or those in some states or of some types (KIP-518, KIP-848). Clients
+//! ask all brokers, and put together what they get.
 
 use std::sync::Arc;
 
@@ -13,11 +14,13 @@ use crate::apis::common::answer::Answer;
 use crate::apis::common::listing::{Found, Listing, holding, rows};
 use crate::apis::common::text::{self, to_wire, to_wire_nullable};
 use crate::broker::Broker;
+use crate::nodes::{Cluster, Coordinates};
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: ListGroupsRequest = call.decode()?;
     call.ticket.after_writes().await;
-    let (response, lease) = match rows(broker, call, &Wanted::by(&request)).await {
+    let wanted = Wanted::by(&request, broker.nodes.cluster(&call.session));
+    let (response, lease) = match rows(broker, call, &wanted).await {
         Ok((groups, lease)) => (ListGroupsResponse::default().with_groups(groups), lease),
         Err(error) => (ListGroupsResponse::default().with_error_code(error.code()), Lease::default()),
     };
@@ -26,15 +29,16 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
 
 /// The groups in some states, and of some types.
 struct Wanted<'a> {
+    cluster: Cluster,
     states: Vec<StrBytes>,
     types: &'a [StrBytes],
 }
 
 impl<'a> Wanted<'a> {
-    fn by(request: &'a ListGroupsRequest) -> Self {
+    fn by(request: &'a ListGroupsRequest, cluster: Cluster) -> Self {
         // Kafka trims blanks around a state, but not around a type.
         let states = request.states_filter.iter().map(|state| text::str_bytes(state.trim()));
-        Self { states: states.collect(), types: &request.types_filter }
+        Self { cluster, states: states.collect(), types: &request.types_filter }
     }
 }
 
@@ -46,8 +50,10 @@ impl Listing for Wanted<'_> {
         &self,
         mut found: Vec<Found<GroupDocument>>,
     ) -> Result<Vec<(ListedGroup, usize)>, ErrorCode> {
-        found.retain(|(_, group)| {
-            matches_filter(&self.states, group.state.name()) && matches_filter(self.types, group.type_name())
+        found.retain(|(id, group)| {
+            self.cluster.coordinates(Coordinates::Group, id)
+                && matches_filter(&self.states, group.state.name())
+                && matches_filter(self.types, group.type_name())
         });
         Ok(found.iter().map(|(id, group)| listed(id, group)).collect())
     }

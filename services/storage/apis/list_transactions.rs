@@ -1,4 +1,4 @@
-//! ListTransactions (KIP-664): the transactional ids, all or those that filters leave, by state, producer, duration (KIP-994)
+//! ListTransactions (KIP-664): the transactional ids whose coordinator this is, all or those that filters leave, by state, producer, duration (KIP-994)
 //! and a pattern of ids (KIP-1152).
 
 use std::collections::{BTreeSet, HashSet};
@@ -17,6 +17,7 @@ use crate::apis::common::listing::{Found, Listing, holding, rows};
 use crate::apis::common::text::{str_bytes, to_wire};
 use crate::apis::common::yielding::each;
 use crate::broker::Broker;
+use crate::nodes::{Cluster, Coordinates};
 use crate::regexes::RegexError;
 
 /// Kafka's states. Most transactional ids are never in some of them here.
@@ -63,7 +64,8 @@ async fn list(
 ) -> Result<(Vec<Listed>, Lease), ErrorCode> {
     let filter = Filter::new(request, broker.clock.now_ms());
     let pattern = request.transactional_id_pattern.as_ref().filter(|pattern| !pattern.is_empty());
-    let wanted = Wanted { broker, call, filter, pattern };
+    let cluster = broker.nodes.cluster(&call.session);
+    let wanted = Wanted { broker, call, cluster, filter, pattern };
     // A wrong pattern is refused, also if there are no ids.
     wanted.matching(Vec::new()).await?;
     rows(broker, call, &wanted).await
@@ -73,6 +75,7 @@ async fn list(
 struct Wanted<'a> {
     broker: &'a Broker,
     call: &'a Call,
+    cluster: Cluster,
     filter: Filter<'a>,
     pattern: Option<&'a StrBytes>,
 }
@@ -85,7 +88,8 @@ impl Listing for Wanted<'_> {
         &self,
         mut found: Vec<Found<TransactionDocument>>,
     ) -> Result<Vec<(Listed, usize)>, ErrorCode> {
-        found.retain(|(_, document)| self.filter.wants(document));
+        let is_here = |id: &str| self.cluster.coordinates(Coordinates::Transaction, id);
+        found.retain(|(id, document)| self.filter.wants(document) && is_here(id));
         let ids = found.iter().map(|(id, _)| Arc::clone(id)).collect();
         if let Some(matching) = self.matching(ids).await? {
             found.retain(|(id, _)| matching.contains(id));

@@ -12,6 +12,7 @@ use kernel::ids::RandomIds;
 use kernel::parts::{self, Part};
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::records_later::RecordsLater;
+use kernel::session::HostPort;
 use kernel::{Api, Call, Hangup, Header, NodeId, Reply, Session, Ticket, TopicPartition};
 use rules::commands::{
     Append, Applied, Command, EndTransaction, IfNotAdded, InitTransaction, ProducerIdAndEpoch,
@@ -23,6 +24,7 @@ use crate::broker::{Broker, BrokerParts, NodeFacts};
 use crate::dispatch;
 use crate::engines::Engine;
 use crate::engines::memory::Memory;
+use crate::nodes;
 use crate::settings::Settings;
 
 /// The time of the broker's clocks, which are stopped.
@@ -73,6 +75,28 @@ pub(crate) fn broker_of_clocks(
     build_broker(Settings::at("memory://"), store, (clock, time), 64 << 20)
 }
 
+/// A broker that shares its store, whose clients connect to a host by its name.
+pub(crate) async fn sharing_broker(store: &Arc<Memory>, host: &str) -> Arc<Broker> {
+    let node = NodeFacts {
+        cluster_id: Arc::from("test-cluster"),
+        node_id: None,
+        rack: Some(Arc::from(format!("rack-of-{host}"))),
+        listeners: "test://localhost:9092".to_owned(),
+    };
+    let (settings, ids, replies) =
+        (Settings::at("memory://"), Arc::new(RandomIds), Budget::for_replies(64 << 20));
+    let own_clock = Arc::new(ManualClock::at(0));
+    let parts = BrokerParts { settings, node, clock: own_clock.clone(), time: own_clock, ids, replies };
+    let (opener, broker) = Broker::new(parts);
+    let address = HostPort { host: host.to_owned(), port: 9092 };
+    broker.nodes.set_addresses(BTreeMap::from([(Arc::from("test"), address)]));
+    let sharing = store.sharing().expect("a shared store");
+    broker.follow_clock(&sharing.clock);
+    nodes::join(&broker, &**store).await.expect("the first lease");
+    opener.opened(Arc::clone(store) as Arc<dyn Engine>);
+    Arc::new(broker)
+}
+
 fn build_broker(
     settings: Settings,
     store: Arc<impl Engine + 'static>,
@@ -81,7 +105,8 @@ fn build_broker(
 ) -> Arc<Broker> {
     let node = NodeFacts {
         cluster_id: Arc::from("test-cluster"),
-        node_id: NodeId(1),
+        node_id: Some(NodeId(1)),
+        rack: None,
         listeners: "main://localhost:9092".to_owned(),
     };
     let ids = Arc::new(RandomIds);

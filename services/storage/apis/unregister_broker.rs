@@ -1,7 +1,7 @@
-//! UnregisterBroker (KIP-500): there are no broker registrations, so there is nothing to unregister.
+//! UnregisterBroker (KIP-500): a broker that has gone is not registered any more, so there is nothing to unregister.
 
 use kafka_protocol::messages::{UnregisterBrokerRequest, UnregisterBrokerResponse};
-use kernel::{Call, ErrorCode};
+use kernel::{Call, ErrorCode, NodeId};
 use rules::commands::Refused;
 
 use crate::apis::common::answer::Answer;
@@ -12,8 +12,8 @@ use crate::broker::Broker;
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: UnregisterBrokerRequest = call.decode()?;
     let id = request.broker_id.0;
-    let refused = if id == broker.node.node_id.0 {
-        invalid_request(format!("Broker {id} is the one that answers: stop it instead."))
+    let refused = if broker.nodes.has(NodeId(id)) {
+        invalid_request(format!("Broker {id} runs: stop it instead."))
     } else {
         Refused::new(ErrorCode::BrokerIdNotRegistered, format!("Broker ID {id} is not currently registered"))
     };

@@ -1,15 +1,16 @@
 //! When this broker last heard from each group member, which is kept only in memory.
 //!
-//! A heartbeat writes nothing: it is recorded here. [`timeouts`] looks at a group when one of its timeouts may have
+//! A heartbeat writes nothing: it is recorded here; what other brokers must know of it is written in batches ([`leases`]). [`timeouts`] looks at a group when one of its timeouts may have
 //! passed. If a broker fails, the records are lost without harm: every member gets a whole session with the next one.
 
+pub(crate) mod leases;
 #[cfg(test)]
 mod outage_tests;
 pub(crate) mod timeouts;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use kernel::clock::SharedStoreClock;
 use parking_lot::Mutex;
@@ -23,12 +24,17 @@ pub(crate) struct Coordinator {
     /// When groups were first looked at, or when the process was last found to have stood still. After an outage every
     /// member gets a whole session, because it could not reach any broker; the store may take a while to open.
     started_ms: AtomicI64,
+    /// How often it was found that nothing was known of what members had sent for a while.
+    interruptions: AtomicU64,
+    /// Whether other brokers have the store, too.
+    has_others: AtomicBool,
     changed: Notify,
 }
 
 #[derive(Default)]
 struct State {
     groups: HashMap<Arc<str>, Record>,
+    turns: leases::Turns,
     changed: BTreeSet<Arc<str>>,
 }
 
@@ -72,6 +78,12 @@ struct LastHeard {
     at_ms: i64,
     /// Calls of the member that wait here for its group: it can send no heartbeat meanwhile.
     waiting: usize,
+    /// As of when its lease was last renewed for other brokers.
+    renewed_ms: i64,
+    /// Its session timeout, once its lease was renewed.
+    session_ms: Option<i32>,
+    /// Whether it has a turn among [`leases::Turns`].
+    has_turn: bool,
 }
 
 impl State {
@@ -87,7 +99,15 @@ impl Coordinator {
     /// No member has been heard from.
     pub(crate) fn new(time: SharedStoreClock) -> Self {
         let started_ms = AtomicI64::new(time.now_ms());
-        Self { state: Mutex::default(), started_ms, time, changed: Notify::new() }
+        let (state, interruptions) = (Mutex::default(), AtomicU64::default());
+        Self {
+            state,
+            started_ms,
+            interruptions,
+            has_others: AtomicBool::default(),
+            time,
+            changed: Notify::new(),
+        }
     }
 
     /// Records that a member has been heard from.
@@ -96,6 +116,9 @@ impl Coordinator {
         let mut state = self.state.lock();
         let (last, is_new) = state.record(group, member);
         last.at_ms = now_ms;
+        if self.has_others.load(Ordering::Relaxed) {
+            state.has_turn(group, member, now_ms);
+        }
         drop(state);
         if is_new {
             // Once looked at, the record goes with the member; it may have left meanwhile.
@@ -105,7 +128,12 @@ impl Coordinator {
 
     /// Records that a call of a member waits, until the guard is dropped.
     pub(crate) fn waits(self: &Arc<Self>, group: &Arc<str>, member: &Arc<str>) -> Waiting {
-        self.state.lock().record(group, member).0.waiting += 1;
+        let mut state = self.state.lock();
+        state.record(group, member).0.waiting += 1;
+        if self.has_others.load(Ordering::Relaxed) {
+            state.has_turn(group, member, self.time.now_ms());
+        }
+        drop(state);
         Waiting { coordinator: Arc::clone(self), group: Arc::clone(group), member: Arc::clone(member) }
     }
 
@@ -135,6 +163,16 @@ impl Coordinator {
         self.started_ms.store(self.time.now_ms(), Ordering::Relaxed);
     }
 
+    /// Nothing is known of what members have sent for a while: the store could not be used. Each gets a whole session.
+    pub(crate) fn interrupted(&self) {
+        self.interruptions.fetch_add(1, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    fn interruptions(&self) -> u64 {
+        self.interruptions.load(Ordering::Relaxed)
+    }
+
     /// Whether nothing is remembered.
     #[cfg(test)]
     fn is_empty(&self) -> bool {
@@ -158,11 +196,17 @@ impl Coordinator {
         std::mem::take(&mut self.state.lock().changed)
     }
 
-    /// When the session of each member of a group ends, in ms, in the order of its members. Records of former members
-    /// are removed.
-    fn sessions_end(&self, group: &Arc<str>, view: Option<&GroupView>, now_ms: i64) -> Vec<i64> {
+    /// When the session of each member of a group ends, in ms, in the order of its members: not before a whole one since this
+    /// broker looks after the group. Records of former members are removed.
+    fn sessions_end(
+        &self,
+        group: &Arc<str>,
+        view: Option<&GroupView>,
+        since_ms: Option<i64>,
+        now_ms: i64,
+    ) -> Vec<i64> {
         let members = view.map_or(&[][..], |view| &view.members);
-        let started_ms = self.started_ms.load(Ordering::Relaxed);
+        let started_ms = self.started_ms.load(Ordering::Relaxed).max(since_ms.unwrap_or(i64::MIN));
         let mut state = self.state.lock();
         let Record { heard: mut was, seen, matched } = state.groups.remove(group).unwrap_or_default();
         let mut heard = Heard::with_capacity(members.len());

@@ -9,6 +9,9 @@
 //!
 //! All of this is store time. It begins anew with each run, and stands still while the process does: deadlines of before
 //! mean nothing, so a group that has some is *resumed* before it gets its first tick.
+//!
+//! Of brokers that share a store, each looks after its share of the groups: rendezvous hashing tells which, so that it changes
+//! with the brokers that are there. A broker that takes over a group knows no more of it than one that has just started.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -22,6 +25,7 @@ use tracing::{info, warn};
 
 use crate::broker::Broker;
 use crate::engines::StoreError;
+use crate::nodes::View;
 
 /// The shortest pause between two looks: what changes meanwhile is looked at once. A thousand members that join one
 /// after another would otherwise be looked at a thousand times each.
@@ -30,12 +34,14 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// When a group that is damaged is looked at again.
 const AFTER_DAMAGE_MS: i64 = 60_000;
+/// When a group is looked at again that this broker does not look after at this moment.
+const NOT_OURS_MS: i64 = 1_000;
 /// Ticks, and groups that are resumed, in one commit.
 const COMMANDS_MAX: usize = 256;
 
 /// Runs as long as the process.
 pub(crate) async fn run(broker: Arc<Broker>) {
-    let mut timeouts = Timeouts::default();
+    let (mut timeouts, mut nodes) = (Timeouts::default(), broker.nodes.follow());
     while let Err(error) = timeouts.find_all(&broker).await {
         warn!(%error, "the timeouts of groups cannot be looked up; it is tried again in {PAUSE_AFTER_FAILURE:?}");
         tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
@@ -51,7 +57,15 @@ pub(crate) async fn run(broker: Arc<Broker>) {
             () = tokio::time::sleep(pause) => {}
             () = broker.coordinator.changed.notified() => tokio::time::sleep(PAUSE).await,
             () = timeouts.stood_still(&broker) => {}
+            () = others_come_or_go(&mut nodes) => timeouts.share_out(&broker).await,
         }
+    }
+}
+
+/// Returns once other brokers are there than before.
+async fn others_come_or_go(nodes: &mut tokio::sync::watch::Receiver<Arc<View>>) {
+    if nodes.changed().await.is_err() {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -66,14 +80,61 @@ pub(crate) struct Timeouts {
     queue: BTreeSet<(i64, Arc<str>)>,
     /// Groups that may wait for deadlines of before the process started, or last stood still.
     left_off: BTreeSet<Arc<str>>,
+    /// Since when groups are looked after that were taken over from other brokers, in ms.
+    taken_over: HashMap<Arc<str>, i64>,
     /// How often the process has stood still, as of the last look.
     pauses: u64,
+    /// How often nothing was known of members for a while, as of the last look.
+    interruptions: u64,
 }
 
 impl Timeouts {
     /// Queues the groups that were there before this broker and have timeouts.
     pub(crate) async fn find_all(&mut self, broker: &Broker) -> Result<(), StoreError> {
-        let groups: Vec<Arc<str>> = if broker.store.get_one::<DueComplete>(&()).await?.is_some() {
+        broker.coordinator.has_others(!broker.nodes.is_alone());
+        let groups = Self::live_groups(broker).await?;
+        self.pauses = *broker.time.pauses().borrow();
+        self.interruptions = broker.coordinator.interruptions();
+        broker.coordinator.starts();
+        let now_ms = broker.time.now_ms();
+        groups.iter().for_each(|group| self.set(group, Some(now_ms)));
+        self.left_off.extend(groups);
+        Ok(())
+    }
+
+    /// Gives groups up that other brokers look after by now, and takes those over that others have looked after.
+    pub(crate) async fn share_out(&mut self, broker: &Broker) {
+        broker.coordinator.has_others(!broker.nodes.is_alone());
+        let groups = loop {
+            match Self::live_groups(broker).await {
+                Ok(groups) => break groups,
+                Err(error) => {
+                    warn!(%error, "groups of other brokers cannot be taken over yet; it is tried again in {PAUSE_AFTER_FAILURE:?}");
+                    tokio::time::sleep(PAUSE_AFTER_FAILURE).await;
+                }
+            }
+        };
+        let given_up: Vec<_> =
+            self.at_ms.keys().filter(|group| !broker.nodes.looks_after(group)).cloned().collect();
+        given_up.iter().for_each(|group| self.forget(group));
+        let now_ms = broker.time.now_ms();
+        for group in groups {
+            if !self.at_ms.contains_key(&group) {
+                self.set(&group, Some(now_ms));
+                self.taken_over.insert(Arc::clone(&group), now_ms);
+                self.left_off.insert(group);
+            }
+        }
+    }
+
+    fn forget(&mut self, group: &Arc<str>) {
+        self.set(group, None);
+        self.left_off.remove(group);
+    }
+
+    /// The groups that have timeouts, as far as this broker looks after them.
+    async fn live_groups(broker: &Broker) -> Result<Vec<Arc<str>>, StoreError> {
+        let mut groups: Vec<Arc<str>> = if broker.store.get_one::<DueComplete>(&()).await?.is_some() {
             let live = broker.store.scan::<LiveGroup>(LiveGroup::prefix()).await?;
             live.into_iter().map(|(group, _)| group).collect()
         } else {
@@ -81,12 +142,8 @@ impl Timeouts {
             let all = broker.store.groups().await?.into_iter();
             all.filter(|(_, document)| document.has_timeouts()).map(|(group, _)| group).collect()
         };
-        self.pauses = *broker.time.pauses().borrow();
-        broker.coordinator.starts();
-        let now_ms = broker.time.now_ms();
-        groups.iter().for_each(|group| self.set(group, Some(now_ms)));
-        self.left_off.extend(groups);
-        Ok(())
+        groups.retain(|group| broker.nodes.looks_after(group));
+        Ok(groups)
     }
 
     /// Returns once the process has stood still since the last look.
@@ -101,12 +158,14 @@ impl Timeouts {
     /// Whether the process has stood still since the last look. Then every member gets a whole session: it could not
     /// reach this broker meanwhile.
     fn find_pause(&mut self, broker: &Broker) -> bool {
-        let pauses = *broker.time.pauses().borrow();
-        let is_found = self.pauses != pauses;
+        let found = (*broker.time.pauses().borrow(), broker.coordinator.interruptions());
+        let is_found = (self.pauses, self.interruptions) != found;
         if is_found {
-            self.pauses = pauses;
+            (self.pauses, self.interruptions) = found;
             broker.coordinator.starts();
-            info!("the process stood still for a while: members of groups get a whole session from now");
+            info!(
+                "the process stood still for a while, or could not use its store: members of groups get a whole session from now"
+            );
         }
         is_found
     }
@@ -126,6 +185,10 @@ impl Timeouts {
         let has_paused = self.find_pause(broker);
         let mut failure = None;
         for group in broker.coordinator.take_changed() {
+            if !broker.nodes.looks_after(&group) {
+                self.forget(&group);
+                continue;
+            }
             let at_ms = match self.after_change(broker, &group, now_ms).await {
                 Ok(at_ms) => at_ms,
                 Err(error) => {
@@ -143,7 +206,12 @@ impl Timeouts {
         let mut commands = Vec::new();
         for group in due {
             // A group that cannot be read does not hold up the others.
-            let look = match look(broker, &group, now_ms, self.left_off.contains(&group)).await {
+            if !broker.nodes.looks_after(&group) {
+                // Its lease may have ended: nobody may be evicted until it is renewed.
+                self.set(&group, Some(now_ms + NOT_OURS_MS));
+                continue;
+            }
+            let look = match self.look(broker, &group, now_ms).await {
                 Ok(Found::Look(look)) => look,
                 Ok(Found::LeftOff) => {
                     commands.push(Command::Group { group, command: GroupCommand::Resume { now_ms } });
@@ -223,7 +291,10 @@ impl Timeouts {
     fn set(&mut self, group: &Arc<str>, at_ms: Option<i64>) {
         let was_ms = match at_ms {
             Some(at_ms) => self.at_ms.insert(Arc::clone(group), at_ms),
-            None => self.at_ms.remove(group),
+            None => {
+                self.taken_over.remove(group);
+                self.at_ms.remove(group)
+            }
         };
         if let Some(was_ms) = was_ms {
             self.queue.remove(&(was_ms, Arc::clone(group)));
@@ -257,18 +328,16 @@ impl Look {
     }
 }
 
-async fn look(
-    broker: &Broker,
-    group: &Arc<str>,
-    now_ms: i64,
-    may_be_left_off: bool,
-) -> Result<Found, StoreError> {
-    let view = broker.store.group(group).await?;
-    if may_be_left_off && view.as_ref().is_some_and(|view| must_resume(view, now_ms)) {
-        return Ok(Found::LeftOff);
+impl Timeouts {
+    async fn look(&self, broker: &Broker, group: &Arc<str>, now_ms: i64) -> Result<Found, StoreError> {
+        let view = broker.store.group(group).await?;
+        if self.left_off.contains(group) && view.as_ref().is_some_and(|view| must_resume(view, now_ms)) {
+            return Ok(Found::LeftOff);
+        }
+        let since_ms = self.taken_over.get(group).copied();
+        let ends = broker.coordinator.sessions_end(group, view.as_ref(), since_ms, now_ms);
+        Ok(Found::Look(view.map(|view| look_at(&view, &ends, now_ms)).unwrap_or_default()))
     }
-    let ends = broker.coordinator.sessions_end(group, view.as_ref(), now_ms);
-    Ok(Found::Look(view.map(|view| look_at(&view, &ends, now_ms)).unwrap_or_default()))
 }
 
 fn look_at(view: &GroupView, sessions_end: &[i64], now_ms: i64) -> Look {
@@ -289,197 +358,4 @@ fn look_at(view: &GroupView, sessions_end: &[i64], now_ms: i64) -> Look {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use kafka_protocol::messages::offset_commit_request::{
-        OffsetCommitRequestPartition, OffsetCommitRequestTopic,
-    };
-    use kafka_protocol::messages::{
-        ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId, HeartbeatRequest,
-        HeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse, TopicName,
-    };
-    use kafka_protocol::protocol::StrBytes;
-    use kernel::clock::ManualClock;
-    use kernel::{Api, ErrorCode};
-    use rules::documents::GroupState;
-
-    use super::*;
-    use crate::apis::testing::{NOW_MS, ask, broker_over, topic};
-    use crate::engines::memory::Memory;
-
-    const SESSION_MS: i64 = 45_000;
-
-    /// Brokers one after another over one store.
-    struct World {
-        store: Arc<Memory>,
-        clock: Arc<ManualClock>,
-        broker: Arc<Broker>,
-        timeouts: Timeouts,
-    }
-
-    impl World {
-        async fn new() -> Self {
-            let (store, clock) = (Arc::new(Memory::new()), Arc::new(ManualClock::at(NOW_MS)));
-            let broker = broker_over(Arc::clone(&store), Arc::clone(&clock), 1 << 20);
-            Self { store, clock, broker, timeouts: Timeouts::default() }
-        }
-
-        async fn restart(&mut self) {
-            self.broker = broker_over(Arc::clone(&self.store), Arc::clone(&self.clock), 1 << 20);
-            self.timeouts = Timeouts::default();
-            self.timeouts.find_all(&self.broker).await.unwrap();
-        }
-
-        async fn heartbeat(&self, group: &str, member: &str, epoch: i32) -> i32 {
-            let mut request = ConsumerGroupHeartbeatRequest::default()
-                .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
-                .with_member_id(StrBytes::from_string(member.to_owned()))
-                .with_member_epoch(epoch)
-                .with_rebalance_timeout_ms(-1);
-            if epoch == 0 {
-                request = request
-                    .with_rebalance_timeout_ms(1_000)
-                    .with_subscribed_topic_names(Some(Vec::new()))
-                    .with_topic_partitions(Some(Vec::new()));
-            }
-            let response: ConsumerGroupHeartbeatResponse =
-                ask(&self.broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
-            assert_eq!(response.error_code, 0, "{response:?}");
-            response.member_epoch
-        }
-
-        /// Commits an offset of the topic `t`.
-        async fn commit(&self, member: &'static str, generation: i32) {
-            let partition = OffsetCommitRequestPartition::default().with_committed_offset(1);
-            let topics = OffsetCommitRequestTopic::default()
-                .with_name(TopicName(StrBytes::from_static_str("t")))
-                .with_partitions(vec![partition]);
-            let request = OffsetCommitRequest::default()
-                .with_group_id(GroupId(StrBytes::from_static_str("g")))
-                .with_member_id(StrBytes::from_static_str(member))
-                .with_generation_id_or_member_epoch(generation)
-                .with_topics(vec![topics]);
-            let response: OffsetCommitResponse = ask(&self.broker, Api::OFFSET_COMMIT, 9, &request).await;
-            assert_eq!(response.topics[0].partitions[0].error_code, 0);
-        }
-
-        /// Advances the clock, and looks at what is due; when to look next, from now.
-        async fn pass(&mut self, ms: i64) -> Option<i64> {
-            self.clock.advance(ms);
-            let next = self.timeouts.step(&self.broker).await.unwrap();
-            next.map(|next| next - self.broker.time.now_ms())
-        }
-
-        async fn members(&self, group: &str) -> BTreeSet<Arc<str>> {
-            let view = self.broker.store.group(&Arc::from(group)).await.unwrap().unwrap();
-            view.members.into_iter().map(|(id, _)| id).collect()
-        }
-    }
-
-    fn ids(ids: &[&str]) -> BTreeSet<Arc<str>> {
-        ids.iter().map(|id| Arc::from(*id)).collect()
-    }
-
-    #[tokio::test]
-    async fn a_group_is_looked_at_once_per_session() {
-        let mut world = World::new().await;
-        let epoch = world.heartbeat("g", "a", 0).await;
-        assert_eq!(world.pass(0).await, Some(SESSION_MS));
-        for _ in 0..8 {
-            world.clock.advance(5_000);
-            world.heartbeat("g", "a", epoch).await;
-        }
-        // Heartbeats have not moved the time of the look, only what it finds.
-        assert_eq!(world.pass(0).await, Some(5_000));
-        assert_eq!(world.pass(5_000).await, Some(40_000));
-        assert_eq!(world.members("g").await, ids(&["a"]));
-    }
-
-    #[tokio::test]
-    async fn a_member_that_is_not_heard_from_is_removed() {
-        let mut world = World::new().await;
-        world.heartbeat("g", "a", 0).await;
-        world.clock.advance(1_000);
-        let epoch = world.heartbeat("g", "b", 0).await;
-        assert_eq!(world.pass(0).await, Some(SESSION_MS - 1_000));
-        world.clock.advance(SESSION_MS - 2_000);
-        world.heartbeat("g", "b", epoch).await;
-        assert_eq!(world.pass(999).await, Some(1));
-        assert_eq!(world.members("g").await, ids(&["a", "b"]));
-        world.pass(1).await;
-        assert_eq!(world.members("g").await, ids(&["b"]));
-        assert_eq!(world.pass(0).await, Some(SESSION_MS - 1_000));
-        world.pass(SESSION_MS).await;
-        assert_eq!(world.pass(0).await, None, "an empty group has no timeouts");
-        let group = world.broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
-        assert_eq!(group.group.state, GroupState::Empty);
-        assert!(world.broker.coordinator.is_empty(), "nothing is remembered of former members");
-    }
-
-    #[tokio::test]
-    async fn members_get_a_whole_session_after_an_outage() {
-        let mut world = World::new().await;
-        world.heartbeat("g", "a", 0).await;
-        let epoch = world.heartbeat("h", "a", 0).await;
-        world.clock.advance(3_600_000);
-        world.restart().await;
-        assert_eq!(world.pass(0).await, Some(SESSION_MS));
-        assert_eq!(world.pass(SESSION_MS - 1).await, Some(1));
-        world.heartbeat("h", "a", epoch).await;
-        world.pass(1).await;
-        assert_eq!((world.members("g").await, world.members("h").await), (ids(&[]), ids(&["a"])));
-    }
-
-    #[tokio::test]
-    async fn a_heartbeat_writes_nothing() {
-        let world = World::new().await;
-        let epoch = world.heartbeat("g", "a", 0).await;
-        let before = world.broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
-        for _ in 0..10 {
-            world.clock.advance(5_000);
-            world.heartbeat("g", "a", epoch).await;
-        }
-        let after = world.broker.store.group(&Arc::from("g")).await.unwrap().unwrap();
-        assert!(
-            Arc::ptr_eq(&before.group, &after.group)
-                && Arc::ptr_eq(&before.members[0].1, &after.members[0].1)
-        );
-    }
-
-    #[tokio::test]
-    async fn nobody_is_remembered_who_is_no_member() {
-        let mut world = World::new().await;
-        topic(&world.broker, "t", 1, &[]).await;
-        world.commit("stranger", -1).await;
-        assert!(world.broker.coordinator.is_empty());
-        // One that was heard from just after it had left is forgotten at the next look.
-        world.broker.coordinator.heard(&Arc::from("g"), &Arc::from("stranger"));
-        world.pass(0).await;
-        assert!(world.broker.coordinator.is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_member_of_the_consumer_protocol_that_only_commits_is_removed() {
-        let mut world = World::new().await;
-        topic(&world.broker, "t", 1, &[]).await;
-        let epoch = world.heartbeat("g", "a", 0).await;
-        world.pass(SESSION_MS - 1).await;
-        world.commit("a", epoch).await;
-        world.pass(1).await;
-        assert_eq!(world.members("g").await, ids(&[]));
-    }
-
-    #[tokio::test]
-    async fn a_heartbeat_of_a_stranger_is_refused() {
-        let world = World::new().await;
-        world.heartbeat("g", "a", 0).await;
-        let request = HeartbeatRequest::default()
-            .with_group_id(GroupId(StrBytes::from_static_str("g")))
-            .with_member_id(StrBytes::from_static_str("stranger"))
-            .with_generation_id(1);
-        let response: HeartbeatResponse = ask(&world.broker, Api::HEARTBEAT, 4, &request).await;
-        assert_eq!(response.error_code, ErrorCode::UnknownMemberId.code());
-        assert!(!world.broker.coordinator.remembers("g", "stranger"));
-    }
-}
+mod tests;

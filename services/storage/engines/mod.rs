@@ -35,6 +35,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kernel::TopicPartition;
 use kernel::budget::Lease;
+use kernel::clock::SharedStoreClock;
 use kernel::masked;
 use kernel::metrics::Page;
 use kernel::panics::caught;
@@ -50,7 +51,7 @@ pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
 pub use room::WhyFull;
 pub use verified::VerifyReport;
-pub use watch::{Subject, Watch, Watchers};
+pub use watch::{GroupFeed, Subject, Watch, Watchers};
 
 /// An engine over an open store, or why it cannot be opened.
 pub type OpenedEngine = Result<Arc<dyn Engine>, StoreError>;
@@ -68,9 +69,14 @@ pub struct EngineKind {
     check: fn(&str) -> Result<(), UrlFault>,
     /// Opens the store; the text is the part after `://`.
     open: fn(&str, &Settings) -> Pending<Arc<dyn Engine>>,
+    /// Opens a store that is there, beside the brokers that have it; `None` for an engine whose stores they do not share.
+    beside: Option<OpenStore>,
     /// Checks a store's consistency; `None` for an engine that keeps nothing.
     verify: Option<VerifyStore>,
 }
+
+/// Opens the store at a place, the part of its URL after `://`.
+type OpenStore = fn(&str) -> Pending<Arc<dyn Engine>>;
 
 /// Checks the store at a place, the part of its URL after `://`. The second gets what is done of how much.
 type VerifyStore =
@@ -118,6 +124,21 @@ pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
 pub async fn open(settings: &Settings) -> OpenedEngine {
     let (kind, place) = find(&settings.url).map_err(StoreError)?;
     (kind.open)(place, settings).await
+}
+
+/// Opens a store beside the brokers that share it.
+///
+/// # Errors
+/// There is no such store, or brokers cannot share it, as a sentence.
+pub async fn open_beside_brokers(url: &str) -> OpenedEngine {
+    let (kind, place) = find(url).map_err(StoreError)?;
+    match kind.beside {
+        Some(beside) => beside(place).await,
+        None => Err(StoreError(format!(
+            "{} has one broker at a time; a store in Postgres is what several share",
+            masked::url(url)
+        ))),
+    }
 }
 
 /// Checks the consistency of a store.
@@ -281,6 +302,14 @@ pub enum ReadOutcome {
     Failed(StoreError),
 }
 
+/// What brokers share besides a store's contents.
+pub struct Sharing {
+    /// The store's own clock.
+    pub clock: SharedStoreClock,
+    /// The groups that change, through whichever broker.
+    pub groups: GroupFeed,
+}
+
 /// A storage engine.
 pub trait Engine: Send + Sync {
     /// Queues commands, in the order of the calls, before it returns. The returned future completes once they
@@ -329,6 +358,30 @@ pub trait Engine: Send + Sync {
 
     /// Reads the gauges of its documents, without a lock that a commit needs for long.
     fn gauges(&self) -> Pending<Gauges>;
+
+    /// What this broker shares with others; `None` for an engine whose store one broker has at a time.
+    fn sharing(&self) -> Option<Sharing> {
+        None
+    }
+
+    /// Looks at the store's clock, if brokers share it; returns whether the store is another than when [`Engine::accept`] was
+    /// last called: one that was restored.
+    fn look(&self) -> Pending<bool> {
+        Box::pin(std::future::ready(Ok(false)))
+    }
+
+    /// Leader epochs were taken for the store as it is.
+    fn accept(&self) -> Pending<()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Tells whether other brokers are there, which want to know of changes.
+    fn has_others(&self, has_others: bool) {
+        let _ = has_others;
+    }
+
+    /// Another broker may have changed something and died before it could say so: whoever waits looks again.
+    fn doubt(&self) {}
 
     /// The messages that other programs leave in the store; `None` for an engine where nobody else can.
     fn outbox(&self) -> Option<Arc<dyn Outbox>> {

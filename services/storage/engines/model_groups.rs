@@ -18,10 +18,24 @@ use super::model_tests::{Dice, TOPICS};
 pub(super) const GROUPS: [&str; 3] = ["g", "h/1", ""];
 const MEMBERS: [&str; 5] = ["", "m1", "m2", "m3", "m4"];
 
+/// A member joins a group of the classic protocol.
+pub(super) fn join_as(group: &str, member: &str) -> Command {
+    let join = Dice::seeded(1).join(&[TopicId(uuid::Uuid::nil())], 0);
+    let join = Join {
+        member: MemberIdentity::default(),
+        fresh_id: Arc::from(member),
+        requires_known_id: false,
+        protocol_type: Arc::from("consumer"),
+        protocols: vec![MemberProtocol { name: Arc::from("range"), metadata: Blob::default() }],
+        ..join
+    };
+    Command::Group { group: Arc::from(group), command: GroupCommand::Join(Box::new(join)) }
+}
+
 impl Dice {
     pub(super) fn group_command(&mut self, ids: &[TopicId], step: usize) -> Command {
         let now_ms = 10 * step as i64;
-        let command = match self.roll(18) {
+        let command = match self.roll(19) {
             0 | 1 => GroupCommand::Join(Box::new(self.join(ids, now_ms))),
             2 => GroupCommand::Sync(Box::new(Sync {
                 member: self.member(),
@@ -61,6 +75,9 @@ impl Dice {
             13 | 14 => GroupCommand::Advance(Box::new(self.advance(ids, now_ms))),
             15 => GroupCommand::Index,
             16 => GroupCommand::Resume { now_ms },
+            17 => GroupCommand::RenewLeases {
+                heard: MEMBERS.iter().map(|id| (Arc::from(*id), now_ms - self.roll(50) as i64)).collect(),
+            },
             _ => GroupCommand::Delete,
         };
         Command::Group { group: Arc::from(self.pick(&GROUPS)), command }

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use kernel::records::{Batch, BatchBuilder, Codec, NO_TIMESTAMP, NewRecord};
 use kernel::records_later::RecordsLater;
-use kernel::{ProducerId, TopicId, TopicPartition};
-use rules::commands::{Append, AwaitCleaning, Command, ConfigOperation, DueCommand, NewConfigs, Retain};
+use kernel::{NodeId, ProducerId, TopicId, TopicPartition};
+use rules::commands::{
+    Append, AwaitCleaning, Command, ConfigOperation, DueCommand, NewConfigs, NodeCommand, RenewNode, Retain,
+};
 use rules::configs::group::GroupDefaults;
 use rules::documents::{
-    AnyKind, DocumentKind, DueSubject, KINDS, OffsetDocument, OffsetKey, PartitionDocument, Prefix,
-    ProducerDocument, ProducerKey, deleted_with_log,
+    AnyKind, DocumentKind, DueSubject, KINDS, NodeFacts, OffsetDocument, OffsetKey, PartitionDocument,
+    Prefix, ProducerDocument, ProducerKey, deleted_with_log,
 };
 use uuid::Uuid;
 
@@ -133,6 +135,7 @@ impl Dice {
             }),
             10 if self.roll(4) == 0 => Command::ForgetAborted { partition: self.partition(ids) },
             10 => Command::Retain(self.retain(ids)),
+            11 if self.roll(3) == 0 => Command::Node(self.node_command(step)),
             11 => Command::Due(self.due_command(ids)),
             _ => {
                 let batch = self.batch();
@@ -172,6 +175,22 @@ impl Dice {
             log_start,
             next_ms: self.due_time(),
             after_append: self.roll(2) == 0,
+        }
+    }
+
+    /// A few brokers, of which one has an id of its own.
+    fn node_command(&mut self, step: usize) -> NodeCommand {
+        let (number, now_ms) = (self.roll(4), step as i64);
+        let incarnation = Uuid::from_u128(u128::from(number));
+        let facts =
+            NodeFacts { incarnation, addresses: BTreeMap::new(), rack: None, release: Arc::from("1") };
+        match self.roll(8) {
+            0 => NodeCommand::Leave { incarnation },
+            1 => NodeCommand::Drain { node: NodeId(number as i32), is_drained: self.roll(2) == 0, now_ms },
+            _ => {
+                let node = (number == 3).then_some(NodeId(2));
+                NodeCommand::Renew(Box::new(RenewNode { node, facts, lease_ms: 10, now_ms }))
+            }
         }
     }
 

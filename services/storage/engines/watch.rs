@@ -1,10 +1,11 @@
 //! Watches for appends to partitions and changes of groups.
 //!
-//! The append itself wakes a waiting fetch, and the last join wakes the waiting joins; there is no polling.
+//! The append itself wakes a waiting fetch, and the last join wakes the waiting joins; there is no polling. An engine that
+//! brokers share tells here what the others have changed, too.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use kernel::TopicPartition;
 use parking_lot::Mutex;
@@ -31,12 +32,32 @@ pub struct Watchers(Arc<Shared>);
 struct Shared {
     waiters: Mutex<HashMap<Subject, Vec<Arc<Waiter>>>>,
     topics_version: AtomicU64,
+    feeds: Mutex<Vec<Weak<Feed>>>,
+}
+
+/// The groups that have changed, each once, until they are taken.
+#[derive(Debug, Default)]
+struct Feed {
+    groups: Mutex<BTreeSet<Arc<str>>>,
+    notify: Notify,
+}
+
+/// Tells which groups change.
+#[derive(Debug)]
+pub struct GroupFeed(Arc<Feed>);
+
+impl GroupFeed {
+    /// Waits for changes; returns the groups that have changed since the last call.
+    pub async fn changed(&self) -> BTreeSet<Arc<str>> {
+        self.0.notify.notified().await;
+        std::mem::take(&mut *self.0.groups.lock())
+    }
 }
 
 impl Default for Shared {
     fn default() -> Self {
         let topics_version = AtomicU64::new(TOPIC_CHANGES.fetch_add(1, Ordering::Relaxed));
-        Self { waiters: Mutex::default(), topics_version }
+        Self { waiters: Mutex::default(), topics_version, feeds: Mutex::default() }
     }
 }
 
@@ -102,10 +123,46 @@ impl Watchers {
     /// To be called once readers see the changes.
     pub fn wake_changed(&self, changed: &[Key]) {
         if changed.iter().any(|key| key.kind() == TopicDocument::PREFIX) {
-            let version = TOPIC_CHANGES.fetch_add(1, Ordering::Relaxed);
-            self.0.topics_version.fetch_max(version, Ordering::Release);
+            self.topics_changed();
         }
         self.wake_groups(changed);
+    }
+
+    /// Tells of the groups that change from now on.
+    pub fn feed(&self) -> GroupFeed {
+        let feed = Arc::new(Feed::default());
+        let mut feeds = self.0.feeds.lock();
+        feeds.retain(|feed| feed.strong_count() > 0);
+        feeds.push(Arc::downgrade(&feed));
+        GroupFeed(feed)
+    }
+
+    /// Wakes all watches: what they wait for may have happened.
+    pub fn wake_everything(&self) {
+        self.topics_changed();
+        for (subject, waiters) in &*self.0.waiters.lock() {
+            for waiter in waiters {
+                waiter.note(subject);
+                waiter.notify.notify_one();
+            }
+        }
+    }
+
+    fn topics_changed(&self) {
+        let version = TOPIC_CHANGES.fetch_add(1, Ordering::Relaxed);
+        self.0.topics_version.fetch_max(version, Ordering::Release);
+    }
+
+    /// Puts groups into the feeds, of which most engines have none.
+    fn feed_groups<'a>(&self, groups: impl Iterator<Item = &'a Subject> + Clone) {
+        for feed in self.0.feeds.lock().iter().filter_map(Weak::upgrade) {
+            let names = groups.clone().filter_map(|group| match group {
+                Subject::Group(group) => Some(Arc::clone(group)),
+                Subject::Partition(_) => None,
+            });
+            feed.groups.lock().extend(names);
+            feed.notify.notify_one();
+        }
     }
 
     fn wake_groups(&self, changed: &[Key]) {
@@ -116,6 +173,7 @@ impl Watchers {
         };
         let groups: HashSet<Subject> = changed.iter().filter_map(group).collect();
         if !groups.is_empty() {
+            self.feed_groups(groups.iter());
             self.wake_all(groups.into_iter().map(|group| (group, 0)));
         }
     }

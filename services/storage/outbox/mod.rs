@@ -25,12 +25,15 @@ use crate::apis::{metadata, produce};
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::engines::outbox::{Message, Move, Outbox, Rejection};
+use crate::nodes::Work;
 use batches::{Addressed, Batch, batches};
 
 /// The pause after the store has failed.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The pause before messages are tried again that stay where they are. All of them are read again then.
 const PAUSE_AFTER_DAMAGE: Duration = Duration::from_secs(10);
+/// How often is looked whether this broker moves messages by now.
+const PAUSE_WHILE_ANOTHER_DOES: Duration = Duration::from_secs(1);
 /// Bytes without keys that go to one partition before another follows, as in Kafka's producer.
 const STICKY_BYTES: usize = 16 << 10;
 
@@ -44,6 +47,11 @@ pub(crate) async fn run(broker: &Broker) {
     let mut mover = Mover::new(broker, outbox);
     let mut is_failing = false;
     loop {
+        if !broker.nodes.does(Work::Outbox) {
+            mover.outbox.begin_anew().await;
+            tokio::time::sleep(PAUSE_WHILE_ANOTHER_DOES).await;
+            continue;
+        }
         match mover.drain().await {
             Ok(()) => {
                 if std::mem::take(&mut is_failing) {

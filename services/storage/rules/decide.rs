@@ -5,7 +5,9 @@ use crate::documents::{
     Counters, GroupConfigs, PartitionDocument, ProducerDocument, Subscription, TopicDocument,
 };
 use crate::working_set::{Needs, Wanted, WorkingSet};
-use crate::{cleaning, client_metrics, due, group_configs, groups, log, producers, topics, transactions};
+use crate::{
+    cleaning, client_metrics, due, group_configs, groups, log, nodes, producers, topics, transactions,
+};
 
 /// The documents that `command` needs and that are not in the set yet.
 ///
@@ -41,6 +43,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::Due(command) => due::needs(&mut wanted, command),
         Command::Group { group, command } => groups::needs(&mut wanted, group, command, set),
         Command::Transaction { id, command } => transactions::needs(&mut wanted, id, command, set),
+        Command::Node(command) => nodes::needs(&mut wanted, command),
         Command::WriteMarker(marker) => transactions::needs_to_write_marker(&mut wanted, marker, set),
         Command::Check(inner) => return needs(inner, set),
     }
@@ -80,6 +83,7 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::Due(command) => due::decide(set, command),
         Command::Group { group, command } => groups::decide(set, group, command),
         Command::Transaction { id, command } => transactions::decide(set, id, command),
+        Command::Node(command) => nodes::decide(set, command),
         Command::WriteMarker(marker) => transactions::write_marker(set, marker),
         Command::Check(inner) => decide(&mut set.scratch(), inner),
     }

@@ -6,7 +6,7 @@
 //! so that all behave alike.
 //!
 //! [`documents`] is what a store keeps, [`commands`] are the changes and their outcomes, [`configs`] are
-//! Kafka's configs as tables. On these stand `log`, `cleaning`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`,
+//! Kafka's configs as tables. On these stand `log`, `cleaning`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`, `nodes`,
 //! [`groups`] and `transactions`, which decide commands, each on its own documents; `decide` dispatches to them.
 
 mod cleaning;
@@ -20,6 +20,7 @@ mod group_configs;
 pub mod groups;
 mod loaded;
 mod log;
+mod nodes;
 mod producers;
 pub mod topics;
 mod transactions;

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use kernel::Ticket;
 use kernel::budget::{Budget, Lease};
+use parking_lot::Mutex;
 use rules::commands::{Command, Outcome};
 use rules::documents::{DocumentKind, Key, Prefix};
-use tokio::sync::{OnceCell, watch};
+use tokio::sync::watch;
 
 use crate::engines::{Engine, Holds, ReadLimits, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
 
@@ -16,7 +17,7 @@ pub(crate) struct Store {
     engine: watch::Receiver<Opened>,
     queue: Budget,
     /// The leader epoch that it appends with, once it has appended.
-    pub(super) epoch: Arc<OnceCell<i32>>,
+    pub(super) epoch: Arc<Mutex<Option<i32>>>,
 }
 
 /// Whether the engine is open.

@@ -1,4 +1,5 @@
-//! The leader epoch of the store (KIP-320): one for all partitions, taken anew each time that the store is opened.
+//! The leader epoch of the store (KIP-320): one for all partitions, taken anew each time that the store is opened; one that
+//! brokers share keeps it until it is found to be another, because it was restored.
 //!
 //! It is the number of seconds since 2024, or one more than the last. So a store that was restored from a backup has a
 //! greater epoch than any that the original has used meanwhile, of which the backup knows nothing; a consumer that was
@@ -15,10 +16,10 @@ use std::sync::Arc;
 
 use kernel::TopicPartition;
 use rules::commands::Command;
-use rules::documents::{Counters, EpochHistory};
+use rules::documents::{Counters, DocumentKind, EpochHistory};
 
 use super::engine::Store;
-use crate::engines::{Holds, StoreError};
+use crate::engines::{Engine, Holds, StoreError};
 
 /// 2024-01-01, in ms since the Unix epoch.
 const FIRST_MS: i64 = 1_704_067_200_000;
@@ -52,11 +53,26 @@ impl Store {
 
     /// The leader epoch that this opening of the store appends with.
     pub(crate) async fn epoch_to_append(&self, now_ms: i64) -> Result<i32, StoreError> {
-        let take = || async {
-            let last = self.get_one::<Counters>(&()).await?;
-            Ok::<_, StoreError>(next_epoch(last.map_or(NO_EPOCH, |counters| counters.leader_epoch), now_ms))
-        };
-        self.epoch.get_or_try_init(take).await.copied()
+        if let Some(epoch) = *self.epoch.lock() {
+            return Ok(epoch);
+        }
+        let engine = self.engine().await?;
+        let last = last_epoch(&*engine).await?;
+        let is_kept = engine.sharing().is_some() && last > NO_EPOCH;
+        let epoch = if is_kept { last } else { next_epoch(last, now_ms) };
+        // Whoever was first has set it.
+        Ok(*self.epoch.lock().get_or_insert(epoch))
+    }
+
+    /// Begins another epoch of a store that brokers share.
+    pub(crate) async fn begin_epoch(&self, engine: &dyn Engine, now_ms: i64) -> Result<(), StoreError> {
+        let last = last_epoch(engine).await?;
+        if last > NO_EPOCH {
+            let record = Command::RecordEpoch { epoch: next_epoch(last, now_ms) };
+            engine.commit(vec![record], Holds::new()).await?;
+        }
+        *self.epoch.lock() = None;
+        Ok(())
     }
 
     /// The earlier epochs of those partitions that have had several.
@@ -68,6 +84,12 @@ impl Store {
         let found = self.get_each::<EpochHistory>(&partitions).await?;
         Ok(partitions.into_iter().zip(found).filter_map(|(at, history)| Some((at, history.ok()??))).collect())
     }
+}
+
+/// The epoch that was last recorded.
+async fn last_epoch(engine: &dyn Engine) -> Result<i32, StoreError> {
+    let found = engine.get(vec![Counters::key(&())]).await?.into_iter().next().flatten();
+    Ok(found.and_then(|found| found.get_arc::<Counters>()).map_or(NO_EPOCH, |counters| counters.leader_epoch))
 }
 
 fn next_epoch(last: i32, now_ms: i64) -> i32 {

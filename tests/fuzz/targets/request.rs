@@ -127,7 +127,8 @@ impl Broker {
         let clock = Arc::new(RuntimeClock::new());
         let parts = ServiceParts {
             cluster_id: Arc::from("fuzz"),
-            node_id: NodeId(1),
+            node_id: Some(NodeId(1)),
+            rack: None,
             listeners: "MAIN://127.0.0.1:9092".to_owned(),
             replies: Budget::for_replies(16 << 20),
             clock: clock.clone(),

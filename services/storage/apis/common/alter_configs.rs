@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use kafka_protocol::protocol::StrBytes;
-use kernel::{Call, ErrorCode};
+use kernel::{Call, ErrorCode, NodeId};
 use rules::commands::{Command, ConfigOperation, NewConfigs, Refused};
 use rules::configs;
 use rules::topics::check_topic_name;
@@ -142,8 +142,8 @@ fn check_values(change: &NewConfigs) -> Result<(), Refused> {
 
 /// A broker's configs cannot be changed; an empty change is accepted.
 fn alter_broker(broker: &Broker, name: &str, change: &NewConfigs) -> Result<(), Refused> {
-    let node = broker.node.node_id.0;
-    if !name.is_empty() && config_resources::broker_id("Node", name)? != node {
+    let node = broker.nodes.id().0;
+    if !name.is_empty() && !broker.nodes.has(NodeId(config_resources::broker_id("Node", name)?)) {
         let message = format!("Unexpected broker id, expected {node}, but received {name}");
         return Err(requests::invalid_request(message));
     }

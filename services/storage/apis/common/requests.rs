@@ -9,6 +9,7 @@ use kernel::{ErrorCode, NodeId};
 use rules::commands::Refused;
 
 use super::answer::ApiError;
+use crate::nodes::Nodes;
 use crate::store::TopicRef;
 
 /// A refusal with INVALID_REQUEST.
@@ -48,7 +49,7 @@ where
 }
 
 /// Checks a manual replica assignment as Kafka's controller does.
-pub(crate) fn check_assignment(brokers: &[BrokerId], node: NodeId) -> Result<(), Refused> {
+pub(crate) fn check_assignment(brokers: &[BrokerId], nodes: &Nodes) -> Result<(), Refused> {
     let invalid = |what: String| {
         let message = format!("The manual partition assignment includes {what}");
         Err(Refused::new(ErrorCode::InvalidReplicaAssignment, message))
@@ -60,7 +61,7 @@ pub(crate) fn check_assignment(brokers: &[BrokerId], node: NodeId) -> Result<(),
     sorted.sort_unstable();
     let mut previous = None;
     for broker in sorted {
-        if broker != node.0 {
+        if !nodes.has(NodeId(broker)) {
             return invalid(format!("broker {broker}, but no such broker is registered."));
         }
         if previous == Some(broker) {
@@ -115,9 +116,11 @@ mod tests {
     // The messages are those of Kafka 4.1.1 with one broker.
     #[test]
     fn assignments_are_checked_as_kafka_checks_them() {
+        let time = std::sync::Arc::new(kernel::clock::ManualClock::at(0));
+        let nodes = Nodes::new(Some(NodeId(1)), None, uuid::Uuid::nil(), time);
         let check = |brokers: &[i32]| {
             let brokers: Vec<BrokerId> = brokers.iter().map(|broker| BrokerId(*broker)).collect();
-            check_assignment(&brokers, NodeId(1)).map_err(|refused| refused.message)
+            check_assignment(&brokers, &nodes).map_err(|refused| refused.message)
         };
         let refused =
             |what: &str| -> Result<(), _> { Err(format!("The manual partition assignment includes {what}")) };

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_partitions_response::CreatePartitionsTopicResult;
 use kafka_protocol::messages::{CreatePartitionsRequest, CreatePartitionsResponse, TopicName};
-use kernel::{Call, ErrorCode, NodeId};
+use kernel::{Call, ErrorCode};
 use rules::commands::{Command, Refused};
 use rules::documents::TopicDocument;
 
@@ -17,6 +17,7 @@ use crate::apis::common::answer::Answer;
 use crate::apis::common::{requests, text};
 use crate::broker::Broker;
 use crate::engines::StoreError;
+use crate::nodes::Nodes;
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: CreatePartitionsRequest = call.decode()?;
@@ -24,7 +25,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let (topics, repeated) = requests::split_repeated(&request.topics, |topic| topic.name.as_str());
     let present = assigned_topics(broker, call, &topics).await?;
     let prepared = topics.iter().map(|topic| {
-        let fault = assignment_fault(topic, &present, broker.node.node_id);
+        let fault = assignment_fault(topic, &present, &broker.nodes);
         let grow = Command::CreatePartitions { name: Arc::from(topic.name.as_str()), count: topic.count };
         if request.validate_only || fault.is_some() {
             (Command::Check(Box::new(grow)), fault)
@@ -66,7 +67,7 @@ async fn assigned_topics(
 fn assignment_fault(
     topic: &CreatePartitionsTopic,
     present: &HashMap<Arc<str>, Arc<TopicDocument>>,
-    node: NodeId,
+    nodes: &Nodes,
 ) -> Option<Refused> {
     let assignments = topic.assignments.as_ref()?;
     let added = i64::from(topic.count) - i64::from(present.get(topic.name.as_str())?.partitions);
@@ -77,7 +78,7 @@ fn assignment_fault(
         );
         return Some(Refused::new(ErrorCode::InvalidReplicaAssignment, message));
     }
-    assignments.iter().find_map(|assignment| requests::check_assignment(&assignment.broker_ids, node).err())
+    assignments.iter().find_map(|assignment| requests::check_assignment(&assignment.broker_ids, nodes).err())
 }
 
 fn result(name: &TopicName, refused: Option<Refused>) -> CreatePartitionsTopicResult {

@@ -134,7 +134,7 @@ fn assigned_partitions(broker: &Broker, topic: &CreatableTopic) -> Result<i32, R
         if !assigned.insert(partition) {
             return invalid(format!("Found multiple manual partition assignments for partition {partition}"));
         }
-        requests::check_assignment(&assignment.broker_ids, broker.node.node_id)?;
+        requests::check_assignment(&assignment.broker_ids, &broker.nodes)?;
     }
     let count = assigned.len() as i32;
     if !assigned.into_iter().eq(0..count) {

@@ -8,7 +8,7 @@ use kafka_protocol::messages::describe_configs_response::{
 };
 use kafka_protocol::messages::{DescribeConfigsRequest, DescribeConfigsResponse};
 use kafka_protocol::protocol::StrBytes;
-use kernel::{Call, ErrorCode};
+use kernel::{Call, ErrorCode, NodeId};
 
 mod client_metrics;
 mod group;
@@ -21,6 +21,7 @@ use rules::topics::check_topic_name;
 use crate::apis::common::answer::Answer;
 use crate::apis::common::{config_resources, requests, text};
 use crate::broker::Broker;
+use crate::nodes::Listed;
 use crate::settings::Settings;
 
 type Described = Result<Vec<DescribeConfigsResourceResult>, Refused>;
@@ -44,7 +45,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
             config_resources::BROKER => describe_broker(broker, call, name, &options),
             config_resources::CLIENT_METRICS => client_metrics::describe(name, &subscriptions, &options),
             config_resources::GROUP => group::describe(name, &groups, group_defaults, &options),
-            config_resources::BROKER_LOGGER => Err(logger(broker, name)),
+            config_resources::BROKER_LOGGER => Err(logger(broker, call, name)),
             other => Err(config_resources::not_configurable(other)),
         };
         result(resource, described)
@@ -128,12 +129,15 @@ fn describe_broker(broker: &Broker, call: &Call, name: &str, options: &DescribeO
     if name.is_empty() {
         return Ok(Vec::new());
     }
-    let node = broker.node.node_id.0;
-    if config_resources::broker_id("Broker", name)? != node {
+    let cluster = broker.nodes.cluster(&call.session);
+    // Of another broker, too: it has the same settings for what is about topics, groups and transactions.
+    let node = cluster.own().0;
+    let asked = config_resources::broker_id("Broker", name)?;
+    let Some(listed) = cluster.broker(NodeId(asked)) else {
         let message = format!("Unexpected broker id, expected {node} or empty string, but received {name}");
         return Err(requests::invalid_request(message));
-    }
-    let configs = configs::broker_configs(&facts(broker, call));
+    };
+    let configs = configs::broker_configs(&facts(broker, call, listed));
     Ok(configs
         .iter()
         .filter(|config| options.wants(config.name))
@@ -141,13 +145,13 @@ fn describe_broker(broker: &Broker, call: &Call, name: &str, options: &DescribeO
         .collect())
 }
 
-/// The broker's configs for this client, with the addresses of the listener that it connected to.
-fn facts(broker: &Broker, call: &Call) -> BrokerFacts {
-    let advertised = &call.session.advertised;
+/// A broker's configs for this client, with the addresses of the listener that it connected to.
+fn facts(broker: &Broker, call: &Call, listed: &Listed) -> BrokerFacts {
+    let advertised = &listed.address;
     let is_ipv6 = advertised.host.contains(':');
     let host = if is_ipv6 { format!("[{}]", advertised.host) } else { advertised.host.clone() };
     BrokerFacts {
-        node_id: broker.node.node_id.0,
+        node_id: listed.id.0,
         auto_create_topics: broker.settings.auto_create_topics,
         default_partitions: broker.settings.default_partitions,
         listeners: broker.node.listeners.clone(),
@@ -191,14 +195,14 @@ fn broker_config(config: &BrokerConfig, options: &DescribeOptions<'_>) -> Descri
 }
 
 /// Loggers cannot be described, but Kafka's checks of the broker come first.
-fn logger(broker: &Broker, name: &str) -> Refused {
-    let node = broker.node.node_id.0;
+fn logger(broker: &Broker, call: &Call, name: &str) -> Refused {
+    let node = broker.nodes.cluster(&call.session).own().0;
     if name.is_empty() {
         return requests::invalid_request("Broker id must not be empty");
     }
     match config_resources::broker_id("Broker", name) {
         Err(refused) => refused,
-        Ok(id) if id != node => {
+        Ok(id) if !broker.nodes.has(NodeId(id)) => {
             requests::invalid_request(format!("Unexpected broker id, expected {node} but received {name}"))
         }
         Ok(_) => requests::invalid_request(config_resources::NO_LOGGERS),

@@ -7,7 +7,7 @@ use kafka_protocol::messages::describe_topic_partitions_response::{
     Cursor, DescribeTopicPartitionsResponsePartition, DescribeTopicPartitionsResponseTopic,
 };
 use kafka_protocol::messages::{BrokerId, DescribeTopicPartitionsRequest, DescribeTopicPartitionsResponse};
-use kernel::{Call, ErrorCode};
+use kernel::{Call, ErrorCode, TopicPartition};
 use rules::documents::TopicDocument;
 use rules::topics::check_topic_name;
 
@@ -15,6 +15,7 @@ use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::{operations, text, topics};
 use crate::broker::Broker;
 use crate::engines::StoreError;
+use crate::nodes::Cluster;
 
 /// Upper bound on the client's limit of partitions: Kafka's `max.request.partition.size.limit`.
 const PARTITIONS_MAX: i32 = 2000;
@@ -32,10 +33,10 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     } else {
         named(broker, &request, from.0).await?
     };
-    let node = BrokerId(broker.node.node_id.0);
+    let cluster = broker.nodes.cluster(&call.session);
     let left = request.response_partition_limit.clamp(1, PARTITIONS_MAX);
     let leader_epoch = broker.store.leader_epoch().await?;
-    let page = Page { node, leader_epoch, left, topics: Vec::new(), next: None }.fill(topics, from);
+    let page = Page { cluster, leader_epoch, left, topics: Vec::new(), next: None }.fill(topics, from);
     let response =
         DescribeTopicPartitionsResponse::default().with_topics(page.topics).with_next_cursor(page.next);
     Ok(Some(call.reply(&response)?))
@@ -81,7 +82,7 @@ async fn named(
 
 /// The page that is being filled.
 struct Page {
-    node: BrokerId,
+    cluster: Cluster,
     leader_epoch: i32,
     /// How many more partitions fit.
     left: i32,
@@ -102,7 +103,7 @@ impl Page {
             };
             let first = if *name == *from.0 { from.1 } else { 0 };
             let end = first.saturating_add(self.left).min(topic.partitions);
-            let partitions: Vec<_> = (first..end).map(|index| self.partition(index)).collect();
+            let partitions: Vec<_> = (first..end).map(|index| self.partition(topic.at(index))).collect();
             self.left -= partitions.len() as i32;
             self.topics.push(described(&name).with_topic_id(topic.id.0).with_partitions(partitions));
             if end < topic.partitions {
@@ -112,13 +113,14 @@ impl Page {
         self
     }
 
-    fn partition(&self, index: i32) -> DescribeTopicPartitionsResponsePartition {
+    fn partition(&self, at: TopicPartition) -> DescribeTopicPartitionsResponsePartition {
+        let leader = BrokerId(self.cluster.leader(at).0);
         DescribeTopicPartitionsResponsePartition::default()
-            .with_partition_index(index)
-            .with_leader_id(self.node)
+            .with_partition_index(at.partition)
+            .with_leader_id(leader)
             .with_leader_epoch(self.leader_epoch)
-            .with_replica_nodes(vec![self.node])
-            .with_isr_nodes(vec![self.node])
+            .with_replica_nodes(vec![leader])
+            .with_isr_nodes(vec![leader])
             // Empty and not null: the leader never fails over.
             .with_eligible_leader_replicas(Some(Vec::new()))
             .with_last_known_elr(Some(Vec::new()))

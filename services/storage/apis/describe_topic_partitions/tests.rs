@@ -102,7 +102,7 @@ async fn pages_begin_where_the_cursor_is() {
 #[tokio::test]
 async fn a_partition_is_on_the_one_broker() {
     let broker = three_topics().await;
-    let node = BrokerId(broker.node.node_id.0);
+    let node = BrokerId(broker.nodes.id().0);
     let response = describe(&broker, &["t1", "__consumer_offsets"], 9, None).await;
     assert!(response.topics[0].is_internal && !response.topics[1].is_internal);
     let topic = &response.topics[1];

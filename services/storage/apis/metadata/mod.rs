@@ -1,4 +1,4 @@
-//! Metadata: the broker, and the topics with their partitions.
+//! Metadata: the brokers, and the topics with their partitions.
 //!
 //! A topic that is created on demand is in the same response. Kafka answers UNKNOWN_TOPIC_OR_PARTITION until
 //! its brokers have the new metadata, which costs every client a round of retries.
@@ -22,6 +22,7 @@ use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::{operations, text, topics, yielding};
 use crate::broker::Broker;
 use crate::engines::StoreError;
+use crate::nodes::{Cluster, Listed};
 
 pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
     let request: MetadataRequest = call.decode()?;
@@ -35,7 +36,7 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         failures = create_missing(broker, &call.ticket, names).await?;
     }
     call.ticket.after_writes().await;
-    let view = View::of(broker, &request).await?;
+    let view = View::of(broker, call, &request).await?;
     let topics = match asked {
         RequestedTopics::All => {
             let topics = broker.store.topics().await?;
@@ -44,20 +45,23 @@ pub(crate) async fn handle(broker: &Broker, call: &mut Call) -> Answer {
         RequestedTopics::Names(names) => view.by_name(broker, &names, &failures).await?,
         RequestedTopics::Ids(ids) => view.by_id(broker, ids).await?,
     };
-    let advertised = &call.session.advertised;
-    let this_broker = MetadataResponseBroker::default()
-        .with_node_id(view.node)
-        .with_host(text::str_bytes(&advertised.host))
-        .with_port(i32::from(advertised.port));
     let mut response = MetadataResponse::default()
-        .with_brokers(vec![this_broker])
+        .with_brokers(view.cluster.brokers().iter().map(listed).collect())
         .with_cluster_id(Some(text::str_bytes(&broker.node.cluster_id)))
-        .with_controller_id(view.node)
+        .with_controller_id(BrokerId(view.cluster.controller().0))
         .with_topics(topics);
     if request.include_cluster_authorized_operations {
         response.cluster_authorized_operations = operations::CLUSTER_OPERATIONS;
     }
     Ok(Some(call.reply(&response)?))
+}
+
+fn listed(broker: &Listed) -> MetadataResponseBroker {
+    MetadataResponseBroker::default()
+        .with_node_id(BrokerId(broker.id.0))
+        .with_host(text::str_bytes(&broker.address.host))
+        .with_port(i32::from(broker.address.port))
+        .with_rack(broker.rack.as_deref().map(text::str_bytes))
 }
 
 /// The requested topics, without duplicates.
@@ -145,21 +149,21 @@ pub(crate) async fn create_missing(
 
 /// What the response for a topic depends on.
 struct View {
-    node: BrokerId,
+    cluster: Cluster,
     /// The same for all partitions, so that thousands of their documents need not be read for it.
     leader_epoch: i32,
     operations: i32,
 }
 
 impl View {
-    async fn of(broker: &Broker, request: &MetadataRequest) -> Result<Self, StoreError> {
+    async fn of(broker: &Broker, call: &Call, request: &MetadataRequest) -> Result<Self, StoreError> {
         let operations = if request.include_topic_authorized_operations {
             operations::TOPIC_OPERATIONS
         } else {
             operations::OPERATIONS_NOT_ASKED
         };
         let leader_epoch = broker.store.leader_epoch().await?;
-        Ok(Self { node: BrokerId(broker.node.node_id.0), leader_epoch, operations })
+        Ok(Self { cluster: broker.nodes.cluster(&call.session), leader_epoch, operations })
     }
 
     async fn by_name(
@@ -195,12 +199,13 @@ impl View {
 
     fn topic(&self, topic: &TopicDocument) -> MetadataResponseTopic {
         let partition = |index: i32| {
+            let leader = BrokerId(self.cluster.leader(topic.at(index)).0);
             MetadataResponsePartition::default()
                 .with_partition_index(index)
-                .with_leader_id(self.node)
+                .with_leader_id(leader)
                 .with_leader_epoch(self.leader_epoch)
-                .with_replica_nodes(vec![self.node])
-                .with_isr_nodes(vec![self.node])
+                .with_replica_nodes(vec![leader])
+                .with_isr_nodes(vec![leader])
         };
         MetadataResponseTopic::default()
             .with_name(Some(text::topic_name(&topic.name)))

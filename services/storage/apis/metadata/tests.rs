@@ -50,7 +50,7 @@ async fn all_topics_or_none() {
 async fn every_version_carries_what_it_has() {
     let broker = testing::broker().await;
     topic(&broker, "t", 2, &[]).await;
-    let node = BrokerId(broker.node.node_id.0);
+    let node = BrokerId(broker.nodes.id().0);
     for version in versions(Api::METADATA) {
         let response = metadata(&broker, version, &named(&["t"])).await;
         let listed = &response.brokers[0];

@@ -11,6 +11,7 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use kernel::TopicPartition;
+use kernel::clock::SharedStoreClock;
 use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 use kernel::records_later::RecordsLater;
@@ -27,7 +28,8 @@ use super::resident::{
 use super::room::{AT_LIMIT, RoomStatus, WhyFull, is_over, refuse_growth, why_at_limit};
 use super::{
     DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, Rest,
-    RetentionLimits, RetentionLook, RetentionOutcome, StoreError, Subject, UrlFault, Watch, Watchers,
+    RetentionLimits, RetentionLook, RetentionOutcome, Sharing, StoreError, Subject, UrlFault, Watch,
+    Watchers,
 };
 use later::Deleted;
 use log::Log;
@@ -39,6 +41,7 @@ pub(super) static KIND: EngineKind = EngineKind {
     holds: |_| None,
     check: |place| if place.is_empty() { Ok(()) } else { Err(UrlFault::Form) },
     open: |_, settings| ready(Arc::new(Memory::limited(settings.store_bytes_max))),
+    beside: None,
     verify: None,
 };
 
@@ -48,6 +51,8 @@ pub struct Memory {
     watchers: Watchers,
     stats: CommitStats,
     room: RoomStatus,
+    /// The clock of the brokers that share it.
+    clock: Option<SharedStoreClock>,
 }
 
 #[derive(Default)]
@@ -80,7 +85,13 @@ impl Memory {
             watchers: Watchers::default(),
             stats: CommitStats::new(),
             room: RoomStatus::new(bytes_max),
+            clock: None,
         }
+    }
+
+    /// An empty store that several brokers of the process share, with the clock that they go by.
+    pub fn shared(clock: SharedStoreClock) -> Self {
+        Self { clock: Some(clock), ..Self::new() }
     }
 
     fn commit_now(&self, commands: &[Command]) -> Vec<Outcome> {
@@ -311,6 +322,11 @@ impl Engine for Memory {
     fn gauges(&self) -> Pending<Gauges> {
         let state = self.state.lock();
         ready(Gauges::of(&state.table, |partition| state.bytes(partition)))
+    }
+
+    fn sharing(&self) -> Option<Sharing> {
+        let clock = self.clock.clone()?;
+        Some(Sharing { clock, groups: self.watchers.feed() })
     }
 
     fn failed(&self) -> BoxFuture<'static, StoreError> {

@@ -1,7 +1,7 @@
 //! Opens connections to the server of a store, and finds out whether the server will do.
 
 use std::future::poll_fn;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -13,6 +13,7 @@ use tracing::warn;
 
 use super::errors::{NO_SESSIONS, failed, reason};
 use super::layout::Layout;
+use super::news::{News, is_news};
 use super::session::{SETTINGS, Session};
 use super::tls;
 use super::url::Target;
@@ -25,6 +26,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// How long it is tried again for whoever waits for a connection.
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// The channel on which a session is checked.
+const CHECK: &str = "yagura_session";
 /// How long a session may take to hear what another has notified, which takes a server far less than a millisecond.
 const HEAR_DEADLINE: Duration = Duration::from_secs(3);
 
@@ -34,13 +37,16 @@ pub(super) struct Server {
     tls: MakeRustlsConnect,
     /// What was said of the server already.
     warned: Mutex<Option<String>>,
+    /// Is notified of messages in the outbox.
     notified: Arc<Notify>,
+    /// Hears what other brokers tell.
+    news: OnceLock<Arc<News>>,
 }
 
 impl Server {
     pub(super) fn new(target: Target) -> Result<Self, StoreError> {
         let tls = tls::connector(&target.tls).map_err(StoreError)?;
-        Ok(Self { target, tls, warned: Mutex::default(), notified: Arc::default() })
+        Ok(Self { target, tls, warned: Mutex::default(), notified: Arc::default(), news: OnceLock::new() })
     }
 
     /// The schema that holds the store.
@@ -58,7 +64,12 @@ impl Server {
         self.target.outbox_poll
     }
 
-    /// Is notified of what a connection listens to.
+    /// Has what other brokers tell heard.
+    pub(super) fn tell(&self, news: Arc<News>) {
+        let _ = self.news.set(news);
+    }
+
+    /// Is notified of messages in the outbox.
     pub(super) fn notified(&self) -> Arc<Notify> {
         Arc::clone(&self.notified)
     }
@@ -114,15 +125,21 @@ impl Server {
             ))
         })?;
         let session = Session::new(client);
-        let (notified, heard) = (self.notified(), Arc::clone(&session.heard));
+        let (heard, closed) = (Arc::clone(&session.heard), Arc::clone(&session.closed));
+        let (notified, news) = (self.notified(), self.news.get().cloned());
         tokio::spawn(async move {
             // Whoever uses the client gets its error.
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(_) = message {
-                    notified.notify_one();
-                    heard.notify_one();
+                match (message, &news) {
+                    (AsyncMessage::Notification(told), Some(news)) if is_news(told.channel()) => {
+                        news.heard(told.payload());
+                    }
+                    (AsyncMessage::Notification(told), _) if told.channel() == CHECK => heard.notify_one(),
+                    (AsyncMessage::Notification(_), _) => notified.notify_one(),
+                    _ => {}
                 }
             }
+            closed.notify_one();
         });
         self.check(&session.client).await?;
         Ok(session)

@@ -35,6 +35,19 @@ pub(super) async fn migrate(session: &Session, schema: &str, stripes: i32) -> Re
     ended.map_err(|error| failed("making the tables of", &error))
 }
 
+/// Looks whether the tables are there.
+///
+/// # Errors
+/// They are not, or not those of this release.
+pub(super) async fn expect(session: &Session, schema: &str) -> Result<(), StoreError> {
+    match version(session, schema).await.map_err(|error| failed("opening", &error))? {
+        Some(version) => check(schema, version),
+        None => Err(StoreError(format!(
+            "there is no store in the schema {schema}; a broker makes it at its first start"
+        ))),
+    }
+}
+
 async fn make(session: &Session, schema: &str, stripes: i32) -> Result<(), StoreError> {
     let making = |error: Error| failed("making the tables of", &error);
     session.run(LOCK).await.map_err(making)?;
@@ -57,7 +70,7 @@ async fn make(session: &Session, schema: &str, stripes: i32) -> Result<(), Store
         session.run(part).await.map_err(making)?;
     }
     session.client.execute(MAKE_LOCKS, &[&stripes]).await.map_err(making)?;
-    let insert = "INSERT INTO meta VALUES ('version', $1::bigint::text)";
+    let insert = "INSERT INTO meta VALUES ('version', $1::bigint::text), ('instance', this_store())";
     session.client.execute(insert, &[&VERSION]).await.map_err(making)?;
     info!(schema, "the tables of a new store were made");
     Ok(())

@@ -9,7 +9,7 @@
 //!   ([`pieces`]).
 //! - Programs send messages by SQL, in transactions of their own ([`outbox`]).
 //! - The tables are in `schema.sql`, in a schema of their own ([`migrate`]); what is sent and read by SQL is in `outbox.sql` and
-//!   `inbox.sql`. One broker has a store at a time ([`owner`]).
+//!   `inbox.sql`. Brokers that share a store tell each other what changes ([`news`]).
 
 mod calls;
 mod commit;
@@ -25,8 +25,8 @@ mod layout;
 mod locks;
 mod look_up;
 mod migrate;
+mod news;
 mod outbox;
-mod owner;
 mod parts;
 mod pieces;
 mod pool;
@@ -49,6 +49,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use kernel::TopicPartition;
+use kernel::clock::FollowedClock;
 use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 use parking_lot::Mutex;
@@ -65,11 +66,12 @@ use super::resident::{CommitStats, Gauges};
 use super::room::{RoomStatus, WhyFull};
 use super::{
     DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec,
-    RetentionLimits, RetentionOutcome, StoreError, Subject, UrlFault, Watch, Watchers,
+    RetentionLimits, RetentionOutcome, Sharing, StoreError, Subject, UrlFault, Watch, Watchers,
 };
 use crate::settings::Settings;
 use calls::{Call, Queue};
 use connect::Server;
+use news::News;
 use outbox::PostgresOutbox;
 use pool::Pool;
 use session::Session;
@@ -87,6 +89,13 @@ pub(super) static KIND: EngineKind = EngineKind {
         let (place, settings) = (place.to_owned(), settings.clone());
         Box::pin(async move { Ok(Arc::new(Postgres::open(&place, &settings).await?) as Arc<dyn Engine>) })
     },
+    beside: Some(|place| {
+        let place = place.to_owned();
+        Box::pin(async move {
+            let settings = Settings::at(&place);
+            Ok(Arc::new(Postgres::open_for(&place, &settings, Whom::Operator).await?) as Arc<dyn Engine>)
+        })
+    }),
     verify: Some(|place, progress| Box::pin(verify(place, progress))),
 };
 
@@ -98,7 +107,17 @@ pub struct Postgres {
     /// For what may take long: a search by time must not delay consumers.
     look_ups: Arc<Pool>,
     outbox: PostgresOutbox,
+    clock: Arc<FollowedClock>,
     tasks: Mutex<Tasks>,
+}
+
+/// Who opens a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// A broker, which makes the tables.
+    Broker,
+    /// Whoever looks at a store that is there.
+    Operator,
 }
 
 /// The connections for short reads.
@@ -138,22 +157,26 @@ impl ReadDocuments for Reads {
 #[derive(Default)]
 struct Tasks {
     writers: JoinSet<()>,
-    owner: JoinSet<()>,
+    news: JoinSet<()>,
 }
 
 /// How long calls under way may take when the store is closed.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Connections beside those for reads: those of the writers, one for look-ups, one that holds the store, and one for the outbox.
+/// Connections beside those for reads: those of the writers, one for look-ups, one that listens to other brokers, and one for the outbox.
 const OTHER_CONNECTIONS: usize = writers::WRITERS + 3;
 
 impl Postgres {
     /// Opens the store that a URL names, after `://`, or makes it.
     ///
     /// # Errors
-    /// A sentence with the cause and the remedy: the server cannot be reached, the role lacks rights, another broker has the
-    /// store, or it is of a newer release.
+    /// A sentence with the cause and the remedy: the server cannot be reached, the role lacks rights, or the store
+    /// is of a newer release.
     pub async fn open(place: &str, settings: &Settings) -> Result<Self, StoreError> {
+        Self::open_for(place, settings, Whom::Broker).await
+    }
+
+    async fn open_for(place: &str, settings: &Settings, whom: Whom) -> Result<Self, StoreError> {
         if settings.store_bytes_max.is_some() {
             let message =
                 "store_bytes_max is not for a Postgres store; leave it out, and limit its disk in the server";
@@ -162,10 +185,21 @@ impl Postgres {
         let server = Arc::new(Server::new(Target::parse(place).map_err(StoreError)?)?);
         let (session, other) = (server.connect().await?, server.connect().await?);
         connect::check_sessions(&session, &other).await?;
-        migrate::migrate(&session, server.schema(), locks::LAST_STRIPE).await?;
-        owner::take(&session, server.schema()).await?;
+        match whom {
+            Whom::Broker => migrate::migrate(&session, server.schema(), locks::LAST_STRIPE).await?,
+            Whom::Operator => migrate::expect(&session, server.schema()).await?,
+        }
+        let watchers = Watchers::default();
+        let news = News::new(&watchers);
+        server.tell(Arc::clone(&news));
+        // A connection hears of news only if it was opened after that.
+        drop(session);
+        news.listen(server.connect().await?, server.schema()).await?;
+        news.look().await?;
+        let clock = news.clock().ok_or_else(|| StoreError("Postgres told no time".to_owned()))?;
         let shared = Arc::new(Shared {
-            watchers: Watchers::default(),
+            watchers,
+            news: Arc::clone(&news),
             stats: CommitStats::new(),
             room: RoomStatus::new(None),
             health: Health::default(),
@@ -173,14 +207,15 @@ impl Postgres {
         });
         let queue = Arc::new(Queue::default());
         let writers = writers::start(&queue, &server, &shared, settings.commit_bytes_max.as_usize());
-        let mut owner = JoinSet::new();
-        owner.spawn(owner::keep(session, Arc::clone(&server), Arc::clone(&shared)));
+        let mut telling = JoinSet::new();
+        telling.spawn(news.run(Arc::clone(&server)));
         let readers = server.connections().saturating_sub(OTHER_CONNECTIONS).max(1);
         let reads = Reads(Arc::new(Pool::new(Arc::clone(&server), readers)));
         let look_ups = Arc::new(Pool::new(Arc::clone(&server), 1));
         look_ups.add(other);
         let outbox = PostgresOutbox::new(server, Arc::clone(&reads.0), Arc::clone(&queue));
-        Ok(Self { shared, queue, reads, look_ups, outbox, tasks: Mutex::new(Tasks { writers, owner }) })
+        let tasks = Mutex::new(Tasks { writers, news: telling });
+        Ok(Self { shared, queue, reads, look_ups, outbox, clock, tasks })
     }
 
     /// Reads from where a look-up leads to, in the order of the partitions.
@@ -282,6 +317,29 @@ impl Engine for Postgres {
         Some(Arc::new(self.outbox.clone()))
     }
 
+    fn sharing(&self) -> Option<Sharing> {
+        let clock = Arc::<FollowedClock>::clone(&self.clock);
+        Some(Sharing { clock, groups: self.shared.watchers.feed() })
+    }
+
+    fn look(&self) -> Pending<bool> {
+        let news = Arc::clone(&self.shared.news);
+        Box::pin(async move { news.look().await })
+    }
+
+    fn accept(&self) -> Pending<()> {
+        let news = Arc::clone(&self.shared.news);
+        Box::pin(async move { news.accept().await })
+    }
+
+    fn has_others(&self, has_others: bool) {
+        self.shared.news.has_others(has_others);
+    }
+
+    fn doubt(&self) {
+        self.shared.watchers.wake_everything();
+    }
+
     fn full(&self) -> watch::Receiver<WhyFull> {
         self.shared.room.full()
     }
@@ -296,7 +354,7 @@ impl Engine for Postgres {
 
     fn close(&self) -> Pending<()> {
         self.queue.close();
-        let Tasks { mut writers, mut owner } = std::mem::take(&mut *self.tasks.lock());
+        let Tasks { mut writers, mut news } = std::mem::take(&mut *self.tasks.lock());
         let pools = [Arc::clone(&self.reads.0), Arc::clone(&self.look_ups)];
         Box::pin(async move {
             let ended = async { while writers.join_next().await.is_some() {} };
@@ -304,7 +362,7 @@ impl Engine for Postgres {
             let is_late = timeout(CLOSE_DEADLINE, ended).await.is_err();
             writers.shutdown().await;
             pools.iter().for_each(|pool| pool.close());
-            owner.shutdown().await;
+            news.shutdown().await;
             if is_late {
                 return Err(StoreError(format!(
                     "Postgres did not answer a commit within {CLOSE_DEADLINE:?}; whether it was done is not known"

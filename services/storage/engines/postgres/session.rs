@@ -25,8 +25,10 @@ pub(super) const SETTINGS: &str = "SET synchronous_commit = on; SET client_min_m
 /// A connection. Statements that are sent without waiting for each other's answers are executed in order.
 pub(super) struct Session {
     pub(super) client: Client,
-    /// Is notified of what it listens to.
+    /// Is notified when the session hears of its own check (see [`super::connect`]).
     pub(super) heard: Arc<Notify>,
+    /// Is notified once the connection has ended.
+    pub(super) closed: Arc<Notify>,
     statements: Mutex<HashMap<&'static str, Statement>>,
 }
 
@@ -35,7 +37,7 @@ pub(super) type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Session {
     pub(super) fn new(client: Client) -> Self {
-        Self { client, heard: Arc::default(), statements: Mutex::default() }
+        Self { client, heard: Arc::default(), closed: Arc::default(), statements: Mutex::default() }
     }
 
     /// Prepares statements together, so that what uses them later can be sent in one go.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rules::Changes;
 use rules::commands::Effect;
 
+use super::news::News;
 use crate::engines::Watchers;
 use crate::engines::health::Health;
 use crate::engines::resident::CommitStats;
@@ -14,6 +15,7 @@ use crate::engines::room::{RoomStatus, WhyFull};
 /// What the parts of this engine share.
 pub(super) struct Shared {
     pub(super) watchers: Watchers,
+    pub(super) news: Arc<News>,
     pub(super) stats: CommitStats,
     pub(super) room: RoomStatus,
     pub(super) health: Health,
@@ -22,20 +24,29 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Tells watchers of what was committed.
+    /// Tells watchers, and other brokers, of what was committed.
     pub(super) fn publish(&self, changes: &Changes, effects: &[Effect]) {
         self.tell_disk_full(false);
         for effect in effects {
             match effect {
                 Effect::Append { partition, batch, .. } => {
                     self.watchers.wake(*partition, u64::from(batch.bytes));
+                    self.news.grown(*partition, u64::from(batch.bytes));
                 }
-                Effect::DropLog { partition } => self.watchers.wake(*partition, 0),
-                Effect::Trim { partition, .. } => self.watchers.note(*partition),
+                Effect::DropLog { partition } => {
+                    self.watchers.wake(*partition, 0);
+                    self.news.grown(*partition, 0);
+                }
+                Effect::Trim { partition, .. } => {
+                    self.watchers.note(*partition);
+                    self.news.noted(*partition);
+                }
                 Effect::Clean { .. } | Effect::CreateLog { .. } => {}
             }
         }
-        self.watchers.wake_changed(&Watchers::watched(changes.keys()));
+        let watched = Watchers::watched(changes.keys());
+        self.watchers.wake_changed(&watched);
+        self.news.changed(&watched);
     }
 
     /// Notes whether the server has room on its disk.

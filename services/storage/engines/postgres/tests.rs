@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{TopicId, TopicPartition};
-use rules::commands::{Append, Applied, Command, Outcome};
-use rules::documents::{DocumentKind, PartitionDocument};
+use rules::commands::{Append, Applied, Command, NodeCommand, Outcome, RenewNode};
+use rules::documents::{DocumentKind, NodeFacts, PartitionDocument};
 use uuid::Uuid;
 
 use super::calls::{Call, Queue, Taken};
@@ -17,7 +17,7 @@ use super::testing::new_store;
 use super::{Postgres, verify};
 use crate::engines::model_tests::small_settings;
 use crate::engines::outbox::{Message, Move};
-use crate::engines::{Engine, StoreError};
+use crate::engines::{Engine, StoreError, Subject, model_groups};
 
 async fn open(place: &str) -> Postgres {
     Postgres::open(place, &small_settings()).await.unwrap()
@@ -76,14 +76,87 @@ async fn large_batches_are_copied_with_their_headers_settled() {
 }
 
 #[tokio::test]
-async fn a_store_is_one_brokers() {
+async fn brokers_that_share_a_store_tell_each_other_of_changes() {
+    let Some(place) = new_store() else { return };
+    let (one, other) = (open(&place).await, open(&place).await);
+    let id = topic(&one, "t", 1, 2).await;
+    let at = |partition| TopicPartition { topic: id, partition };
+    let watch = other.watch(&[Subject::Partition(at(0)), Subject::Partition(at(1))]);
+    let (feed, version) = (other.sharing().unwrap().groups, other.topics_version());
+    one.has_others(true);
+    assert_eq!(offset(one.commit(vec![append(id, 0, &[7; 100])], Vec::new()).await), 0);
+    let bytes = watch.changed().await;
+    assert!(bytes > 100 && watch.take_changed().contains(&at(0)), "{bytes}");
+    // What one has written, the other finds.
+    assert_eq!(offset(other.commit(vec![append(id, 0, &[7; 100])], Vec::new()).await), 1);
+    let join = model_groups::join_as("g", "m");
+    one.commit(vec![join], Vec::new()).await.unwrap();
+    assert!(feed.changed().await.contains("g"));
+    topic(&one, "u", 2, 1).await;
+    while other.topics_version() == version {
+        tokio::task::yield_now().await;
+    }
+    // The clocks agree, whatever those of the machines show.
+    let clocks = [&one, &other].map(|engine| engine.sharing().unwrap().clock.now_ms());
+    assert!(clocks[0].abs_diff(clocks[1]) < 60_000, "{clocks:?}");
+    one.close().await.unwrap();
+    other.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn brokers_that_join_at_once_get_ids_of_their_own() {
+    let Some(place) = new_store() else { return };
+    let engines = join_all((0..5).map(|_| open(&place))).await;
+    let renew = |number: u128| {
+        let incarnation = Uuid::from_u128(number);
+        let facts =
+            NodeFacts { incarnation, addresses: BTreeMap::new(), rack: None, release: Arc::from("1") };
+        let renew = RenewNode { node: None, facts, lease_ms: 10_000, now_ms: 7 };
+        vec![Command::Node(NodeCommand::Renew(Box::new(renew)))]
+    };
+    let renewed = engines.iter().zip(1..).map(|(engine, number)| engine.commit(renew(number), Vec::new()));
+    let mut ids: Vec<i32> = Vec::new();
+    for outcomes in join_all(renewed).await {
+        match outcomes.unwrap().remove(0).unwrap() {
+            Applied::Nodes { own, .. } => ids.push(own.0),
+            other => panic!("{other:?}"),
+        }
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, [1, 2, 3, 4, 5]);
+    for engine in engines {
+        engine.close().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_broker_that_may_have_missed_something_wakes_all_who_wait() {
     let Some(place) = new_store() else { return };
     let engine = open(&place).await;
-    let refused = Postgres::open(&place, &small_settings()).await.err().unwrap();
-    assert!(refused.0.contains("another broker (from"), "{refused}");
+    let id = topic(&engine, "t", 1, 1).await;
+    let at = TopicPartition { topic: id, partition: 0 };
+    let watch = engine.watch(&[Subject::Partition(at)]);
+    let listening = engine.shared.news.session().unwrap();
+    let process: i32 = listening.query("SELECT pg_backend_pid()", &[]).await.unwrap()[0].get(0);
+    run(&place, &format!("SELECT pg_terminate_backend({process})")).await;
+    watch.changed().await;
+    assert!(watch.take_changed().contains(&at));
+    while engine.look().await.is_err() {
+        tokio::task::yield_now().await;
+    }
     engine.close().await.unwrap();
-    let again = open(&place).await;
-    again.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_store_that_was_restored_is_found_out_once() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    assert!(!engine.look().await.unwrap());
+    run(&place, "UPDATE meta SET value = 'another' WHERE name = 'instance'").await;
+    assert!(engine.look().await.unwrap());
+    engine.accept().await.unwrap();
+    assert!(!engine.look().await.unwrap());
+    engine.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -91,11 +164,8 @@ async fn those_who_come_at_once_make_the_tables_once() {
     let Some(place) = new_store() else { return };
     let settings = small_settings();
     let opened = join_all((0..10).map(|_| Postgres::open(&place, &settings))).await;
-    let (opened, refused): (Vec<_>, Vec<_>) = opened.into_iter().partition(Result::is_ok);
-    assert_eq!(opened.len(), 1);
-    for refused in refused {
-        let refused = refused.err().unwrap();
-        assert!(refused.0.contains("another broker"), "{refused}");
+    for engine in opened {
+        engine.unwrap().close().await.unwrap();
     }
 }
 

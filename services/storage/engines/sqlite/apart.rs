@@ -4,11 +4,11 @@
 //! itself, in the order of the commands, and so on down to the single commands that cannot be: one damaged group costs a few
 //! more transactions, and stops nobody else.
 
-use kernel::ErrorCode;
+use kernel::{ErrorCode, NodeId};
 use rules::commands::{Command, Outcome, Refused};
 use rules::documents::{
-    Counters, DocumentKind, DueComplete, GroupConfigs, GroupDocument, Subscription, TopicDocument, TopicName,
-    TransactionDocument,
+    Counters, DocumentKind, DueComplete, GroupConfigs, GroupDocument, NodeDocument, Subscription,
+    TopicDocument, TopicName, TransactionDocument,
 };
 
 use super::commit::Committer;
@@ -72,6 +72,7 @@ fn part_of(command: &Command) -> Part {
         Command::AllocateProducerId { .. } | Command::RecordEpoch { .. } => {
             Part::Document(Counters::key(&()))
         }
+        Command::Node(_) => Part::Document(NodeDocument::key(&NodeId(0))),
         Command::Due(_) => Part::Document(DueComplete::key(&())),
         Command::Check(inner) => part_of(inner),
     }

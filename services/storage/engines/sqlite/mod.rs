@@ -123,6 +123,7 @@ pub(super) static KIND: EngineKind = EngineKind {
         let (path, settings) = (PathBuf::from(file), settings.clone());
         open_blocking(move || Sqlite::open(&path, &settings))
     },
+    beside: None,
     verify: Some(|file, progress| {
         Box::pin(async move { verify(Path::new(file), progress).map_err(StoreError) })
     }),

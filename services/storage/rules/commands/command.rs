@@ -11,6 +11,7 @@ use super::cleaning::{AwaitCleaning, Clean};
 use super::configs::NewConfigs;
 use super::due::{DueCommand, Retain};
 use super::group::GroupCommand;
+use super::node::NodeCommand;
 use super::transaction::{TransactionCommand, WriteMarker};
 use crate::configs::group::GroupDefaults;
 use crate::documents::ProducerKey;
@@ -120,6 +121,8 @@ pub enum Command {
         /// What to change.
         command: TransactionCommand,
     },
+    /// Changes the list of the store's brokers.
+    Node(NodeCommand),
     /// Ends a hanging transaction in one partition.
     WriteMarker(WriteMarker),
     /// Decides a command and changes nothing (`validate_only`).

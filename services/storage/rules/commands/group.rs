@@ -46,6 +46,11 @@ pub enum GroupCommand {
         /// synced since has another lease, and stays.
         timed_out: BTreeMap<Arc<str>, i64>,
     },
+    /// Renews the leases of members that were heard from, for the brokers that they did not reach.
+    RenewLeases {
+        /// When each was last heard from, in ms of store time.
+        heard: BTreeMap<Arc<str>, i64>,
+    },
     /// Begins all that the group waits for anew: it was set in the store time of another run of a broker, or before its
     /// process stood still.
     Resume {
@@ -109,6 +114,7 @@ impl GroupCommand {
             GroupCommand::CommitOffsets { offsets, .. } => 256 * (1 + offsets.len()),
             GroupCommand::ConsumerHeartbeat(heartbeat) => heartbeat.bytes(),
             GroupCommand::InstallTarget(target) => target.bytes(),
+            GroupCommand::RenewLeases { heard } => 256 * (1 + heard.len()),
             GroupCommand::Tick { timed_out, .. } => 256 * (1 + timed_out.len()),
             _ => 256,
         }

@@ -9,6 +9,7 @@ mod effect;
 mod group;
 mod heartbeat;
 mod known_topics;
+mod node;
 mod outcome;
 mod refused;
 mod target;
@@ -27,6 +28,7 @@ pub use heartbeat::{
     Advance, ConsumerHeartbeat, ConsumerLeave, HeartbeatReply, JOIN_EPOCH, LEAVE_STATIC_EPOCH, ResolvedRegex,
 };
 pub use known_topics::KnownTopics;
+pub use node::{NodeCommand, RenewNode};
 pub use outcome::{Applied, Expired, Outcome};
 pub use refused::Refused;
 pub use target::InstallTarget;

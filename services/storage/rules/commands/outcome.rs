@@ -1,15 +1,15 @@
 //! The outcome of a command.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use kernel::{ErrorCode, ProducerId};
+use kernel::{ErrorCode, NodeId, ProducerId};
 
 use super::group::{Joined, LeftMember, Synced};
 use super::heartbeat::{Advance, HeartbeatReply};
 use super::refused::Refused;
 use super::transaction::ProducerIdAndEpoch;
-use crate::documents::TopicDocument;
+use crate::documents::{NodeDocument, TopicDocument};
 
 /// An applied command, with the data for its reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +48,9 @@ pub enum Applied {
     /// The command was applied, and the target assignment of the group's epoch is due: once it is installed
     /// ([`InstallTarget`](super::InstallTarget)), this continues the call.
     TargetDue(Box<Advance>),
+    /// The session timeouts of the members whose leases were renewed, in ms; of others it is not a member, or there is no
+    /// such group.
+    LeasesRenewed(BTreeMap<Arc<str>, i32>),
     /// The command lacks metadata of these topics. Nothing was changed; it must be sent again with them.
     MissingTopics(BTreeSet<Arc<str>>),
     /// The result for each leaving member.
@@ -66,6 +69,13 @@ pub enum Applied {
     TransactionExpired(Expired),
     /// Whether batches were replaced; not if the log is not as the cleaner has read it.
     Cleaned(bool),
+    /// The brokers whose leases last.
+    Nodes {
+        /// The one that has renewed its own.
+        own: NodeId,
+        /// All of them, in the order of ids.
+        live: Vec<(NodeId, Arc<NodeDocument>)>,
+    },
     /// Whether a marker was written: only then was something left open.
     MarkerWritten(bool),
 }

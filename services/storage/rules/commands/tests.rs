@@ -6,14 +6,16 @@ use std::sync::Arc;
 use bytes::Bytes;
 use kernel::ports::TopicFacts;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord, control};
-use kernel::{ProducerId, TopicId, TopicPartition};
+use kernel::{NodeId, ProducerId, TopicId, TopicPartition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use super::*;
 use crate::configs::group::GroupDefaults;
-use crate::documents::{Blob, DueComplete, DueSubject, MemberProtocol, OffsetDocument, ProducerKey};
+use crate::documents::{
+    Blob, DueComplete, DueSubject, MemberProtocol, NodeAddress, NodeFacts, OffsetDocument, ProducerKey,
+};
 
 const AT: TopicPartition = TopicPartition { topic: TopicId(Uuid::from_u128(1)), partition: 3 };
 
@@ -270,7 +272,27 @@ fn commands_round_trip() {
     let of_transaction = |command| Command::Transaction { id: text("x"), command };
     commands.extend(transaction_commands().into_iter().map(of_transaction));
     commands.extend(group_commands().into_iter().map(|command| Command::Group { group: text("g"), command }));
+    commands.extend(node_commands().into_iter().map(Command::Node));
     commands.iter().for_each(check_round_trip);
+}
+
+fn node_commands() -> [NodeCommand; 3] {
+    let node = Some(NodeId(3));
+    [
+        NodeCommand::Renew(Box::new(RenewNode { node, facts: node_facts(), lease_ms: 4, now_ms: 5 })),
+        NodeCommand::Leave { incarnation: AT.topic.0 },
+        NodeCommand::Drain { node: NodeId(3), is_drained: true, now_ms: 5 },
+    ]
+}
+
+fn node_facts() -> NodeFacts {
+    let address = NodeAddress { host: text("broker-1"), port: 9092 };
+    NodeFacts {
+        incarnation: AT.topic.0,
+        addresses: BTreeMap::from([(text("main"), address)]),
+        rack: Some(text("a")),
+        release: text("1.0"),
+    }
 }
 
 fn cleaned_run() -> CleanedRun {

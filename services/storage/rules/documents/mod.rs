@@ -15,6 +15,7 @@ mod key;
 mod kind;
 mod live_group;
 mod log_transaction;
+mod node;
 mod offset;
 mod partition;
 mod pending_offset;
@@ -42,6 +43,7 @@ pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Pref
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ReadError};
 pub use live_group::LiveGroup;
 pub use log_transaction::{AbortedTransaction, OpenTransaction, deleted_with_log, log_of};
+pub use node::{NodeAddress, NodeDocument, NodeFacts};
 pub use offset::OffsetDocument;
 pub use partition::{LogCleaning, PartitionDocument};
 pub use pending_offset::PendingOffset;
@@ -57,7 +59,7 @@ pub use transaction_keys::{
 };
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 27] = [
+pub static KINDS: [AnyKind; 28] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -85,6 +87,7 @@ pub static KINDS: [AnyKind; 27] = [
     AnyKind::of::<LiveGroup>(),
     AnyKind::of::<Due>(),
     AnyKind::of::<DueComplete>(),
+    AnyKind::of::<NodeDocument>(),
 ];
 
 fn kind_of(key: &Key) -> Option<&'static AnyKind> {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use kernel::{ProducerId, TopicId, TopicPartition};
+use kernel::{NodeId, ProducerId, TopicId, TopicPartition};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -95,6 +95,7 @@ fn keys_round_trip() {
         round_trips::<LiveGroup>(&text("a/b"), "live-group/a/b"),
         round_trips::<Due>(&due(DueSubject::Partition(AT)), &format!("due/{time}/partition/{id}/0")),
         round_trips::<DueComplete>(&(), "due-complete"),
+        round_trips::<NodeDocument>(&NodeId(7), "node/7"),
     ];
     assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");
 }

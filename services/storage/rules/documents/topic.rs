@@ -60,6 +60,11 @@ impl TopicDocument {
         (0..self.partitions).contains(&partition).then_some(TopicPartition { topic: self.id, partition })
     }
 
+    /// A partition by its number, which it has.
+    pub fn at(&self, partition: i32) -> TopicPartition {
+        TopicPartition { topic: self.id, partition }
+    }
+
     /// All its partitions.
     pub fn all_partitions(&self) -> impl Iterator<Item = TopicPartition> + use<> {
         let topic = self.id;

@@ -1,13 +1,14 @@
 //! The documents that a group command needs, and its decision.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kernel::ErrorCode;
 
 use super::group::{Group, unknown_member};
 use super::lookups::Lookups;
-use super::{consumer, join, leave, offsets, protocols, resume, sync, tick};
+use super::{consumer, join, leases, leave, offsets, protocols, resume, sync, tick};
 use crate::commands::{Applied, ConsumerHeartbeat, GroupCommand, Join, Outcome, Refused};
 use crate::documents::{ConsumerGroup, GroupDocument, MemberDocument, MemberKey, PendingDocument};
 use crate::working_set::{Changes, Wanted, WorkingSet};
@@ -46,6 +47,7 @@ fn member_ids(command: &GroupCommand) -> Vec<&Arc<str>> {
         GroupCommand::ConsumerLeave(leave) => vec![&leave.member_id],
         GroupCommand::Leave { members, .. } => members.iter().map(|member| &member.id).collect(),
         GroupCommand::Tick { timed_out, .. } => timed_out.keys().collect(),
+        GroupCommand::RenewLeases { heard } => heard.keys().collect(),
         GroupCommand::InstallTarget(target) => target.members.keys().collect(),
         GroupCommand::Advance(advance) => vec![&advance.member_id],
         GroupCommand::CommitOffsets { member, .. } => vec![&member.id],
@@ -106,6 +108,9 @@ fn plan(lookups: Lookups<'_>, name: &Arc<str>, command: &GroupCommand) -> Planne
         (None, GroupCommand::ConsumerHeartbeat(_) | GroupCommand::ConsumerLeave(_)) => {
             return Err(not_found());
         }
+        (None, GroupCommand::RenewLeases { .. }) => {
+            return Ok((Applied::LeasesRenewed(BTreeMap::new()), Changes::new()));
+        }
         (None, GroupCommand::Tick { .. } | GroupCommand::Resume { .. } | GroupCommand::InstallTarget(_)) => {
             return Ok((Applied::Changed, Changes::new()));
         }
@@ -145,6 +150,7 @@ fn change(group: &mut Group<'_>, command: &GroupCommand) -> Outcome {
             tick::tick(group, *now_ms, timed_out);
             Ok(Applied::Changed)
         }
+        GroupCommand::RenewLeases { heard } => Ok(Applied::LeasesRenewed(leases::renew(group, heard))),
         GroupCommand::Resume { now_ms } => {
             resume::resume(group, *now_ms);
             Ok(Applied::Changed)

@@ -24,6 +24,7 @@ mod decide;
 mod group;
 mod instances;
 mod join;
+mod leases;
 mod leave;
 mod live;
 mod lookups;

@@ -400,6 +400,27 @@ fn waits(id: &str, generation: i32) -> Result<Joined, ErrorCode> {
 }
 
 #[test]
+fn a_renewed_lease_is_as_long_as_the_session_and_never_gets_shorter() {
+    let mut store = Store::stable();
+    let lease_ms = |store: &Store, id| store.member(&text(id)).unwrap().lease_ms;
+    let was_ms = lease_ms(&store, "a");
+    let renew = |store: &mut Store, heard_ms| {
+        let heard = [(text("a"), heard_ms), (text("stranger"), heard_ms)];
+        store.run(GroupCommand::RenewLeases { heard: heard.into() }).unwrap()
+    };
+    let sessions = Applied::LeasesRenewed(BTreeMap::from([(text("a"), SESSION_MS)]));
+    assert_eq!(renew(&mut store, 5_000), sessions);
+    assert_eq!(lease_ms(&store, "a"), 5_000 + i64::from(SESSION_MS));
+    assert_eq!(renew(&mut store, 4_000), sessions, "another broker heard from it earlier");
+    assert_eq!(lease_ms(&store, "a"), 5_000 + i64::from(SESSION_MS));
+    assert_eq!(lease_ms(&store, "b"), was_ms, "nobody has heard from it");
+    // Whoever has seen the former lease evicts nobody.
+    let timed_out = BTreeMap::from([(text("a"), was_ms), (text("b"), was_ms)]);
+    store.run(GroupCommand::Tick { now_ms: 9_000, wall_ms: 9_000, timed_out }).unwrap();
+    assert_eq!(store.members(), [text("a")]);
+}
+
+#[test]
 fn two_members_join_and_get_their_assignments() {
     let mut store = Store::new();
     assert_eq!(store.join_new("a"), waits("a", 0));

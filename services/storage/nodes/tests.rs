@@ -1,0 +1,344 @@
+//! Several brokers over one store, in one process.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
+use kafka_protocol::messages::{
+    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorRequest,
+    FindCoordinatorResponse, GroupId, ListGroupsRequest, ListGroupsResponse, MetadataRequest,
+    MetadataResponse,
+};
+use kernel::clock::{Clock, ManualClock};
+use kernel::session::{HostPort, Session};
+use kernel::{Api, Ticket};
+use rules::commands::{Command, NodeCommand};
+
+use super::{Work, leave, renew_once};
+use crate::apis::common::text;
+use crate::apis::testing::{NOW_MS, ask, ask_on, sharing_broker, topic};
+use crate::broker::Broker;
+use crate::coordinator::leases;
+use crate::coordinator::timeouts::Timeouts;
+use crate::engines::memory::Memory;
+
+const SESSION_MS: i64 = 45_000;
+
+/// Brokers that share a store, and what each has of the groups.
+struct World {
+    store: Arc<Memory>,
+    clock: Arc<ManualClock>,
+    brokers: Vec<(Arc<Broker>, Timeouts)>,
+}
+
+impl World {
+    async fn of(hosts: &[&str]) -> Self {
+        let clock = Arc::new(ManualClock::at(NOW_MS));
+        let store = Arc::new(Memory::shared(clock.clone()));
+        let mut world = Self { store, clock, brokers: Vec::new() };
+        for host in hosts {
+            world.start(host).await;
+        }
+        world
+    }
+
+    async fn start(&mut self, host: &str) {
+        let broker = sharing_broker(&self.store, host).await;
+        let mut timeouts = Timeouts::default();
+        timeouts.find_all(&broker).await.unwrap();
+        self.brokers.push((broker, timeouts));
+        self.renew().await;
+    }
+
+    fn broker(&self, index: usize) -> &Arc<Broker> {
+        &self.brokers[index].0
+    }
+
+    /// All brokers renew their leases, and see each other.
+    async fn renew(&mut self) {
+        for (broker, timeouts) in &mut self.brokers {
+            let before = broker.nodes.follow();
+            renew_once(broker).await;
+            if before.has_changed().unwrap() {
+                timeouts.share_out(broker).await;
+            }
+        }
+    }
+
+    /// Time passes, a second after the other, in which brokers do what they do in the background.
+    async fn pass(&mut self, ms: i64) {
+        for _ in 0..ms / 1_000 {
+            self.clock.advance(1_000);
+            self.renew().await;
+            for (broker, timeouts) in &mut self.brokers {
+                leases::renew(broker).await.unwrap();
+                timeouts.step(broker).await.unwrap();
+            }
+        }
+    }
+
+    /// A broker dies without a word.
+    fn kill(&mut self, index: usize) {
+        self.brokers.remove(index);
+    }
+
+    async fn heartbeat(&self, index: usize, group: &str, member: &str, epoch: i32) -> (i16, i32) {
+        let mut request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(GroupId(text::str_bytes(group)))
+            .with_member_id(text::str_bytes(member))
+            .with_member_epoch(epoch)
+            .with_rebalance_timeout_ms(-1);
+        if epoch == 0 {
+            request = request
+                .with_rebalance_timeout_ms(1_000)
+                .with_subscribed_topic_names(Some(Vec::new()))
+                .with_topic_partitions(Some(Vec::new()));
+        }
+        let response: ConsumerGroupHeartbeatResponse =
+            ask(self.broker(index), Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
+        // Whoever looks after the group hears that it has changed.
+        for (other, _) in &self.brokers {
+            other.coordinator.group_changed(&Arc::from(group));
+        }
+        (response.error_code, response.member_epoch)
+    }
+
+    async fn members(&self, group: &str) -> BTreeSet<String> {
+        let view = self.broker(0).store.group(&Arc::from(group)).await.unwrap();
+        view.map(|view| view.members.iter().map(|(id, _)| id.to_string()).collect()).unwrap_or_default()
+    }
+
+    /// The broker that looks after a group.
+    fn owner_of(&self, group: &str) -> usize {
+        let owners = (0..self.brokers.len()).filter(|index| self.broker(*index).nodes.looks_after(group));
+        let owners: Vec<usize> = owners.collect();
+        assert_eq!(owners.len(), 1, "one looks after it");
+        owners[0]
+    }
+}
+
+async fn metadata(broker: &Arc<Broker>, session: &Arc<Session>) -> MetadataResponse {
+    let topic = MetadataRequestTopic::default().with_name(Some(text::topic_name("t")));
+    let request = MetadataRequest::default().with_topics(Some(vec![topic]));
+    ask_on(broker, session, Api::METADATA, 12, &request).await
+}
+
+/// A connection to a broker that advertises its host.
+fn session_at(host: &str) -> Arc<Session> {
+    let session = Session::for_tests();
+    let mut session = session.without_state();
+    session.advertised = HostPort { host: host.to_owned(), port: 9092 };
+    Arc::new(session)
+}
+
+fn hosts(answer: &MetadataResponse) -> BTreeMap<i32, String> {
+    answer.brokers.iter().map(|broker| (broker.node_id.0, broker.host.to_string())).collect()
+}
+
+fn leaders(answer: &MetadataResponse) -> Vec<i32> {
+    answer.topics[0].partitions.iter().map(|partition| partition.leader_id.0).collect()
+}
+
+#[tokio::test]
+async fn all_brokers_tell_the_same_of_each_other() {
+    let mut world = World::of(&["a", "b", "c"]).await;
+    topic(world.broker(0), "t", 60, &[]).await;
+    let mut answers = Vec::new();
+    for (index, host) in ["a", "b", "c"].into_iter().enumerate() {
+        answers.push(metadata(world.broker(index), &session_at(host)).await);
+    }
+    assert_eq!(hosts(&answers[0]), BTreeMap::from([(1, "a".into()), (2, "b".into()), (3, "c".into())]));
+    assert!(answers.iter().all(|answer| answer == &answers[0]), "{answers:?}");
+    let rack = answers[0].brokers[1].rack.as_ref().map(ToString::to_string);
+    assert_eq!(rack.as_deref(), Some("rack-of-b"));
+    let before = leaders(&answers[0]);
+    for id in 1..=3 {
+        assert!((8..=36).contains(&before.iter().filter(|leader| **leader == id).count()), "{before:?}");
+    }
+
+    // One leaves in good order: the others have its share at once, and keep their own.
+    leave(world.broker(1), &*world.store).await;
+    world.kill(1);
+    world.renew().await;
+    let answer = metadata(world.broker(0), &session_at("a")).await;
+    let after = leaders(&answer);
+    assert_eq!(hosts(&answer), BTreeMap::from([(1, "a".into()), (3, "c".into())]));
+    assert!(before.iter().zip(&after).all(|(was, now)| *was == 2 || was == now), "{before:?} {after:?}");
+    assert!(!after.contains(&2));
+
+    // One dies: it is listed until its lease ends.
+    world.kill(1);
+    world.pass(7_000).await;
+    assert_eq!(hosts(&metadata(world.broker(0), &session_at("a")).await).len(), 2);
+    world.pass(2_000).await;
+    assert_eq!(hosts(&metadata(world.broker(0), &session_at("a")).await).len(), 1);
+}
+
+#[tokio::test]
+async fn each_group_is_listed_by_its_coordinator_alone() {
+    let world = World::of(&["a", "b", "c"]).await;
+    let mut expected = BTreeMap::<i32, BTreeSet<String>>::new();
+    for number in 0..30 {
+        let group = format!("g{number}");
+        assert_eq!(world.heartbeat(number % 3, &group, "m", 0).await.0, 0, "any broker serves any group");
+        let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text::str_bytes(&group)]);
+        let mut found = BTreeSet::new();
+        for index in 0..3 {
+            let response: FindCoordinatorResponse =
+                ask(world.broker(index), Api::FIND_COORDINATOR, 4, &request).await;
+            found.insert(response.coordinators[0].node_id.0);
+        }
+        assert_eq!(found.len(), 1, "they agree");
+        expected.entry(*found.first().unwrap()).or_default().insert(group);
+    }
+    for index in 0..3 {
+        let response: ListGroupsResponse =
+            ask(world.broker(index), Api::LIST_GROUPS, 4, &ListGroupsRequest::default()).await;
+        let listed: BTreeSet<String> =
+            response.groups.iter().map(|group| group.group_id.0.to_string()).collect();
+        assert_eq!(Some(&listed), expected.get(&world.broker(index).nodes.id().0));
+    }
+}
+
+#[tokio::test]
+async fn brokers_behind_one_address_are_one() {
+    let world = World::of(&["balancer", "balancer", "balancer"]).await;
+    topic(world.broker(0), "t", 9, &[]).await;
+    world.heartbeat(2, "g", "m", 0).await;
+    let session = session_at("balancer");
+    for index in 0..3 {
+        let answer = metadata(world.broker(index), &session).await;
+        assert_eq!(hosts(&answer), BTreeMap::from([(1, "balancer".into())]));
+        assert_eq!(leaders(&answer), [1; 9]);
+        let request = ListGroupsRequest::default();
+        let response: ListGroupsResponse =
+            ask_on(world.broker(index), &session, Api::LIST_GROUPS, 4, &request).await;
+        assert_eq!(response.groups.len(), 1, "whomever a client reaches tells all");
+    }
+}
+
+#[tokio::test]
+async fn one_broker_does_what_any_could() {
+    let mut world = World::of(&["a", "b", "c"]).await;
+    let doing = |world: &World, work| (0..3).filter(|index| world.broker(*index).nodes.does(work)).count();
+    for work in [Work::Maintenance, Work::Transactions, Work::Outbox] {
+        assert_eq!(doing(&world, work), 1, "{work:?}");
+    }
+    // Without a lease nobody does: others may have taken it over.
+    world.clock.advance(8_000);
+    assert_eq!(doing(&world, Work::Maintenance), 0);
+    world.renew().await;
+    world.renew().await;
+    assert_eq!(doing(&world, Work::Maintenance), 1);
+}
+
+#[tokio::test]
+async fn clients_are_sent_away_from_a_broker_that_is_drained() {
+    let mut world = World::of(&["a", "b"]).await;
+    topic(world.broker(0), "t", 20, &[]).await;
+    let id = world.broker(1).nodes.id();
+    let drain = NodeCommand::Drain { node: id, is_drained: true, now_ms: world.clock.now_ms() };
+    let drained = world.broker(0).store.commit_one(&Ticket::only(), Command::Node(drain)).await;
+    drained.unwrap().unwrap();
+    world.renew().await;
+    for (index, host) in ["a", "b"].into_iter().enumerate() {
+        let answer = metadata(world.broker(index), &session_at(host)).await;
+        assert_eq!(hosts(&answer).len(), 2, "it still serves");
+        assert_eq!(leaders(&answer), [1; 20]);
+    }
+    world.kill(0);
+    world.pass(9_000).await;
+    let answer = metadata(world.broker(0), &session_at("b")).await;
+    assert_eq!(leaders(&answer), [2; 20], "there is nobody else");
+}
+
+#[tokio::test]
+async fn a_member_is_heard_by_whichever_broker_it_reaches() {
+    let mut world = World::of(&["a", "b", "c"]).await;
+    let group = "g";
+    let owner = world.owner_of(group);
+    let others: Vec<usize> = (0..3).filter(|index| *index != owner).collect();
+    let (_, mut epoch) = world.heartbeat(others[0], group, "m", 0).await;
+    world.heartbeat(others[1], group, "silent", 0).await;
+    // Its heartbeats go to brokers that do not look after the group, now to one, now to the other.
+    for turn in 0..40 {
+        world.pass(3_000).await;
+        let (error, now) = world.heartbeat(others[turn / 7 % 2], group, "m", epoch).await;
+        assert_eq!(error, 0, "at turn {turn}");
+        epoch = now;
+        let is_over = 3_000 * (turn as i64 + 1) >= SESSION_MS;
+        assert_eq!(world.members(group).await.contains("silent"), !is_over, "at turn {turn}");
+    }
+    // It falls silent, and is gone a session later.
+    world.pass(SESSION_MS - 2_000).await;
+    assert_eq!(world.members(group).await.len(), 1);
+    world.pass(4_000).await;
+    assert_eq!(world.members(group).await.len(), 0);
+}
+
+#[tokio::test]
+async fn leases_are_written_seldom_and_never_by_a_broker_that_is_alone() {
+    let mut world = World::of(&["a"]).await;
+    let (_, epoch) = world.heartbeat(0, "g", "m", 0).await;
+    let lease = async |world: &World| {
+        let view = world.broker(0).store.group(&Arc::from("g")).await.unwrap().unwrap();
+        view.members[0].1.lease_ms
+    };
+    let mut leases = BTreeSet::new();
+    for _ in 0..20 {
+        world.pass(3_000).await;
+        world.heartbeat(0, "g", "m", epoch).await;
+        leases.insert(lease(&world).await);
+    }
+    assert_eq!(leases.len(), 1);
+    world.start("b").await;
+    leases.clear();
+    for _ in 0..20 {
+        world.pass(3_000).await;
+        world.heartbeat(0, "g", "m", epoch).await;
+        leases.insert(lease(&world).await);
+    }
+    assert!((3..=6).contains(&leases.len()), "{leases:?}");
+}
+
+#[tokio::test]
+async fn groups_of_a_broker_that_dies_are_taken_over() {
+    let mut world = World::of(&["a", "b"]).await;
+    let group = "g";
+    let owner = world.owner_of(group);
+    let (_, epoch) = world.heartbeat(owner, group, "m", 0).await;
+    world.heartbeat(owner, group, "gone", 0).await;
+    world.pass(20_000).await;
+    let (error, _) = world.heartbeat(owner, group, "m", epoch).await;
+    assert_eq!(error, 0);
+    world.kill(owner);
+    // Until its lease ends nobody looks after the group. Then each member has a whole session.
+    world.pass(10_000).await;
+    world.pass(SESSION_MS - 5_000).await;
+    assert_eq!(world.members(group).await.len(), 2);
+    assert_eq!(world.heartbeat(0, group, "m", epoch).await.0, 0);
+    world.pass(6_000).await;
+    assert_eq!(world.members(group).await, BTreeSet::from(["m".to_owned()]));
+}
+
+#[tokio::test]
+async fn a_broker_that_was_away_evicts_nobody_by_what_it_remembers() {
+    let mut world = World::of(&["a", "b"]).await;
+    let group = "g";
+    let owner = world.owner_of(group);
+    let (_, epoch) = world.heartbeat(owner, group, "m", 0).await;
+    world.pass(5_000).await;
+    // The one that looks after the group is stopped; the member goes to the other one.
+    let away = world.brokers.remove(owner);
+    for _ in 0..30 {
+        world.pass(3_000).await;
+        assert_eq!(world.heartbeat(0, group, "m", epoch).await.0, 0);
+    }
+    // It goes on, with what it has known before it was stopped.
+    let (broker, mut timeouts) = away;
+    timeouts.step(&broker).await.unwrap();
+    assert_eq!(world.members(group).await.len(), 1, "before it knows what time it is");
+    world.brokers.insert(0, (broker, timeouts));
+    world.pass(10_000).await;
+    assert_eq!(world.members(group).await.len(), 1);
+}

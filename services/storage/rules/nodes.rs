@@ -1,0 +1,205 @@
+//! The brokers of a store that several share: leases of node ids.
+//!
+//! A broker has its id for as long as it renews its lease. The store's own clock tells when it ends, so that brokers whose
+//! clocks differ agree. Nothing depends on the leases but where clients are sent, and who does what anybody may do.
+
+use std::sync::Arc;
+
+use kernel::{ErrorCode, NodeId};
+
+use crate::commands::{Applied, NodeCommand, Outcome, Refused, RenewNode};
+use crate::documents::{DocumentKind, NodeDocument};
+use crate::working_set::{Wanted, WorkingSet};
+
+/// The first id that is given to brokers that want none.
+const FIRST: i32 = 1;
+/// How long a broker whose lease has ended is remembered, for operators, in ms.
+const REMEMBERED_MS: i64 = 3_600_000;
+
+pub(crate) fn needs(wanted: &mut Wanted, command: &NodeCommand) {
+    match command {
+        // The one that it writes may be any, and it is one of few. A list has no lock by itself: the first one's is that of all.
+        NodeCommand::Renew(_) | NodeCommand::Leave { .. } => {
+            wanted.write::<NodeDocument>(&NodeId(FIRST)).scan(NodeDocument::prefix());
+        }
+        NodeCommand::Drain { node, .. } => {
+            wanted.write::<NodeDocument>(node);
+        }
+    }
+}
+
+pub(crate) fn decide(set: &mut WorkingSet<'_>, command: &NodeCommand) -> Outcome {
+    match command {
+        NodeCommand::Renew(renew) => self::renew(set, renew),
+        NodeCommand::Leave { incarnation } => {
+            let is_own = |(_, node): &(NodeId, Arc<NodeDocument>)| node.facts.incarnation == *incarnation;
+            if let Some((id, _)) = all(set).iter().find(|node| is_own(node)) {
+                set.delete::<NodeDocument>(id);
+            }
+            Ok(Applied::Changed)
+        }
+        NodeCommand::Drain { node, is_drained, now_ms } => drain(set, *node, *is_drained, *now_ms),
+    }
+}
+
+/// All brokers, in the order of ids.
+fn all(set: &WorkingSet<'_>) -> Vec<(NodeId, Arc<NodeDocument>)> {
+    let keys = set.keys(&NodeDocument::prefix()).unwrap_or_default();
+    let ids = keys.iter().filter_map(NodeDocument::parse_key);
+    let mut all: Vec<_> = ids.filter_map(|id| Some((id, set.get_arc::<NodeDocument>(&id)?))).collect();
+    all.sort_by_key(|(id, _)| *id);
+    all
+}
+
+fn renew(set: &mut WorkingSet<'_>, renew: &RenewNode) -> Outcome {
+    let RenewNode { node, facts, lease_ms, now_ms } = renew;
+    let mut all = all(set);
+    let own = all.iter().find(|(_, node)| node.facts.incarnation == facts.incarnation).cloned();
+    let is_free = |id: NodeId| {
+        let holder = all.iter().find(|(other, _)| *other == id);
+        holder.is_none_or(|(_, node)| !node.is_live(*now_ms) || node.facts.incarnation == facts.incarnation)
+    };
+    let id = match (node, &own) {
+        (Some(fixed), _) if !is_free(*fixed) => return Err(taken(*fixed)),
+        (Some(fixed), _) => *fixed,
+        (None, Some((id, _))) => *id,
+        // There are fewer brokers than ids.
+        (None, None) => (FIRST..).map(NodeId).find(|id| is_free(*id)).unwrap_or(NodeId(FIRST)),
+    };
+    let document = Arc::new(NodeDocument {
+        facts: facts.clone(),
+        since_ms: own.as_ref().map_or(*now_ms, |(_, own)| own.since_ms),
+        lease_ms: now_ms + lease_ms,
+        is_drained: own.as_ref().is_some_and(|(_, own)| own.is_drained),
+    });
+    set.put::<NodeDocument>(&id, Arc::clone(&document));
+    for (other, node) in &all {
+        let is_former_self = node.facts.incarnation == facts.incarnation && *other != id;
+        let is_forgotten = !node.is_live(*now_ms) && (node.lease_ms - now_ms).abs() > REMEMBERED_MS;
+        if *other != id && (is_former_self || is_forgotten) {
+            set.delete::<NodeDocument>(other);
+        }
+    }
+    all.retain(|(other, node)| *other != id && node.is_live(*now_ms));
+    all.retain(|(_, node)| node.facts.incarnation != facts.incarnation);
+    all.push((id, document));
+    all.sort_by_key(|(id, _)| *id);
+    Ok(Applied::Nodes { own: id, live: all })
+}
+
+fn taken(id: NodeId) -> Refused {
+    let message = format!(
+        "another broker of the store has the id {}; give each broker another node_id, or none: then it gets one that is free",
+        id.0
+    );
+    Refused::new(ErrorCode::DuplicateBrokerRegistration, message)
+}
+
+fn drain(set: &mut WorkingSet<'_>, id: NodeId, is_drained: bool, now_ms: i64) -> Outcome {
+    let node = set.get::<NodeDocument>(&id).filter(|node| node.is_live(now_ms));
+    let Some(node) = node.cloned() else {
+        let message = format!("there is no broker with the id {}", id.0);
+        return Err(Refused::new(ErrorCode::BrokerIdNotRegistered, message));
+    };
+    set.put::<NodeDocument>(&id, NodeDocument { is_drained, ..node });
+    Ok(Applied::Changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::commands::Command;
+    use crate::documents::NodeFacts;
+    use crate::testing::MapStore;
+
+    const LEASE_MS: i64 = 10_000;
+
+    fn renewal(node: Option<i32>, incarnation: u128, now_ms: i64) -> Command {
+        let facts = NodeFacts {
+            incarnation: Uuid::from_u128(incarnation),
+            addresses: BTreeMap::new(),
+            rack: None,
+            release: Arc::from("1.0"),
+        };
+        let renew = RenewNode { node: node.map(NodeId), facts, lease_ms: LEASE_MS, now_ms };
+        Command::Node(NodeCommand::Renew(Box::new(renew)))
+    }
+
+    fn renew(store: &mut MapStore, node: Option<i32>, incarnation: u128, now_ms: i64) -> (i32, Vec<i32>) {
+        match store.run(&renewal(node, incarnation, now_ms)).0 {
+            Ok(Applied::Nodes { own, live }) => (own.0, live.iter().map(|(id, _)| id.0).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_broker_keeps_the_lowest_free_id_while_it_renews() {
+        let mut store = MapStore::default();
+        assert_eq!(renew(&mut store, None, 10, 0), (1, vec![1]));
+        assert_eq!(renew(&mut store, None, 20, 1), (2, vec![1, 2]));
+        assert_eq!(renew(&mut store, None, 10, 5_000), (1, vec![1, 2]));
+        assert_eq!(renew(&mut store, None, 20, 9_000), (2, vec![1, 2]));
+        // The first one has gone: its id is free, and the other keeps its own.
+        assert_eq!(renew(&mut store, None, 20, 15_000), (2, vec![2]));
+        assert_eq!(renew(&mut store, None, 30, 15_001), (1, vec![1, 2]));
+        // One that was away for long gets another id.
+        assert_eq!(renew(&mut store, None, 10, 15_002), (3, vec![1, 2, 3]));
+    }
+
+    #[test]
+    fn one_that_leaves_is_gone_at_once() {
+        let mut store = MapStore::default();
+        renew(&mut store, None, 10, 0);
+        renew(&mut store, None, 20, 0);
+        let leave =
+            |incarnation| Command::Node(NodeCommand::Leave { incarnation: Uuid::from_u128(incarnation) });
+        store.run(&leave(10)).0.unwrap();
+        store.run(&leave(99)).0.unwrap();
+        assert_eq!(renew(&mut store, None, 20, 1), (2, vec![2]));
+    }
+
+    #[test]
+    fn a_fixed_id_belongs_to_one_broker_at_a_time() {
+        let mut store = MapStore::default();
+        assert_eq!(renew(&mut store, Some(7), 10, 0), (7, vec![7]));
+        let refused = store.run(&renewal(Some(7), 20, 1)).0.unwrap_err();
+        assert_eq!(refused.error, ErrorCode::DuplicateBrokerRegistration);
+        assert_eq!(renew(&mut store, Some(7), 20, LEASE_MS), (7, vec![7]), "after the lease");
+        // One that is given another id by its config gives its former one back.
+        assert_eq!(renew(&mut store, Some(8), 20, LEASE_MS + 1), (8, vec![8]));
+    }
+
+    #[test]
+    fn the_drained_are_so_until_they_are_started_again() {
+        let mut store = MapStore::default();
+        let drain =
+            |node, now_ms| Command::Node(NodeCommand::Drain { node: NodeId(node), is_drained: true, now_ms });
+        let is_drained = |store: &MapStore| {
+            let key = NodeDocument::key(&NodeId(1));
+            store.0.get(&key).and_then(|node| node.get::<NodeDocument>()).unwrap().is_drained
+        };
+        renew(&mut store, None, 10, 0);
+        assert_eq!(store.run(&drain(2, 0)).0.unwrap_err().error, ErrorCode::BrokerIdNotRegistered);
+        store.run(&drain(1, 0)).0.unwrap();
+        renew(&mut store, None, 10, 1);
+        assert!(is_drained(&store));
+        assert!(store.run(&drain(1, LEASE_MS + 1)).0.is_err(), "its lease has ended");
+        renew(&mut store, None, 20, LEASE_MS + 1);
+        assert!(!is_drained(&store));
+    }
+
+    #[test]
+    fn the_dead_are_forgotten_and_leases_of_another_time_do_not_last() {
+        let mut store = MapStore::default();
+        renew(&mut store, Some(5), 10, 0);
+        renew(&mut store, Some(6), 20, 2 * REMEMBERED_MS);
+        assert_eq!(store.0.len(), 1);
+        // The server's clock is set back.
+        assert_eq!(renew(&mut store, None, 30, 0), (1, vec![1]));
+        assert_eq!(store.0.len(), 1, "nobody knows when that was");
+    }
+}
