@@ -22,6 +22,10 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `--advertise`: what its clients are told.
     pub advertise: Option<HostPort>,
+    /// `--node-id`: the broker's id.
+    pub node_id: Option<i32>,
+    /// `--rack`: its rack.
+    pub rack: Option<String>,
     /// `--admin`: where the admin server binds.
     pub admin: Option<AdminBind>,
     /// `--admin-token-file`, or `$YAGURA_ADMIN_TOKEN`: what its callers have to show.
@@ -47,6 +51,8 @@ impl Config {
             let set = self.set_listener("--advertise", |listener| listener.advertise = Some(advertise));
             faults.extend(set.err());
         }
+        self.node.node_id = overrides.node_id.or(self.node.node_id);
+        self.node.rack = overrides.rack.clone().or(self.node.rack);
         if let Some(AdminBind(bind)) = overrides.admin {
             self.admin.bind = bind;
         }
@@ -133,6 +139,8 @@ mod tests {
             storage: Some("memory://".to_owned()),
             listen: Some("0.0.0.0:19092".parse().unwrap()),
             advertise: Some(HostPort { host: "broker-1".to_owned(), port: 9092 }),
+            node_id: Some(7),
+            rack: Some("eu-1a".to_owned()),
             admin: Some(AdminBind(None)),
             admin_token: Some(Secret::new("sesame")),
         };
@@ -141,6 +149,7 @@ mod tests {
         assert_eq!(listener.bind.port(), 19092);
         assert_eq!(listener.advertise.as_ref().map(|address| address.host.as_str()), Some("broker-1"));
         assert_eq!(listener.stack, broker().listeners["main"].stack);
+        assert_eq!((changed.node.node_id, changed.node.rack.as_deref()), (Some(7), Some("eu-1a")));
         assert_eq!(changed.admin.bind, None);
         assert_eq!(changed.admin.token, Some(Secret::new("sesame")));
         assert_eq!(changed.services["local"].settings.to_json()[URL], "memory://");

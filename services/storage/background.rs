@@ -23,7 +23,7 @@ pub(crate) async fn run(broker: Arc<Broker>) -> String {
     tokio::select! {
         failure = failed(&broker) => failure.0,
         failure = nodes::run(&broker) => failure,
-        () = follow_groups(&broker) => "nobody hears of groups from other brokers".to_owned(),
+        () = follow_others(&broker) => "nobody hears of what other brokers change".to_owned(),
         () = leases::run(&broker) => "nobody renews the leases of members".to_owned(),
         () = timeouts::run(Arc::clone(&broker)) => "nobody looks at the timeouts of groups".to_owned(),
         () = look_at_what_is_due(&broker, &trimmed) => "nobody looks at what is due".to_owned(),
@@ -34,14 +34,28 @@ pub(crate) async fn run(broker: Arc<Broker>) -> String {
     }
 }
 
-/// Tells the coordinator of groups that change through other brokers.
-async fn follow_groups(broker: &Broker) {
+/// Looks again at what this broker remembers and others change.
+async fn follow_others(broker: &Broker) {
     let sharing = broker.store.engine().await.ok().and_then(|engine| engine.sharing());
     let Some(sharing) = sharing else { return std::future::pending().await };
     loop {
-        for group in sharing.groups.changed().await {
-            broker.coordinator.group_changed(&group);
+        let changed = sharing.changes.changed().await;
+        changed.groups.iter().for_each(|group| broker.coordinator.group_changed(group));
+        if changed.has_missed {
+            broker.coordinator.missed();
         }
+        if changed.brokers || changed.has_missed {
+            broker.nodes.look();
+        }
+        if changed.subscriptions || changed.has_missed {
+            look_at_subscriptions(broker).await;
+        }
+    }
+}
+
+async fn look_at_subscriptions(broker: &Broker) {
+    if let Err(error) = broker.telemetry.look(&broker.store).await {
+        warn!(%error, "subscriptions to clients' metrics could not be read; it is tried again once one changes");
     }
 }
 

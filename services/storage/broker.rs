@@ -90,7 +90,8 @@ impl Broker {
         let clock: SharedClock = LaterWall::clone(&later.0);
         let time: SharedStoreClock = LaterTime::clone(&later.1);
         let coordinator = Arc::new(Coordinator::new(Arc::clone(&time)));
-        let nodes = Nodes::new(node.node_id, node.rack.clone(), ids.fresh(), Arc::clone(&time));
+        let nodes =
+            Nodes::new(Arc::clone(&node.cluster_id), node.node_id, node.rack.clone(), Arc::clone(&time));
         let directory: Arc<dyn TopicDirectory> = Arc::new(store.clone());
         let broker = Self {
             store,

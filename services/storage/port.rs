@@ -73,7 +73,8 @@ impl Service for Storage {
         let engine = self.broker.store.engine_if_open().ok_or("the store is being opened")?;
         let full = engine.full();
         let why = full.borrow().clone();
-        why.map_or(Ok(()), |why| Err(why.to_string()))
+        why.map_or(Ok(()), |why| Err(why.to_string()))?;
+        self.broker.nodes.readiness()
     }
 
     fn open(&self) -> BoxFuture<'_, Result<(), String>> {
@@ -96,11 +97,24 @@ impl Service for Storage {
         Box::pin(background::run(Arc::clone(&self.broker)))
     }
 
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.broker.nodes.drained())
+    }
+
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if let Some(engine) = self.broker.store.engine_if_open() {
+                nodes::leave(&self.broker, &*engine).await;
+            }
+        })
+    }
+
     fn close(&self) -> BoxFuture<'_, Result<(), String>> {
         let engine = self.opener.lock().close();
         Box::pin(async move {
             match engine {
                 Some(engine) => {
+                    // One that a reload replaces has not left yet.
                     nodes::leave(&self.broker, &*engine).await;
                     engine.close().await.map_err(|error| error.0)
                 }
@@ -109,7 +123,7 @@ impl Service for Storage {
         })
     }
 
-    fn set_addresses(&self, addresses: BTreeMap<Arc<str>, HostPort>) {
+    fn set_addresses(&self, addresses: BTreeMap<Arc<str>, Option<HostPort>>) {
         self.broker.nodes.set_addresses(addresses);
     }
 
@@ -160,6 +174,7 @@ impl Collect for Storage {
         }
         self.broker.transaction_metrics.collect(page);
         self.broker.cleaner.collect(page);
+        self.broker.nodes.collect(page);
         self.broker.telemetry.collect(page, self.broker.time.now_ms());
     }
 }

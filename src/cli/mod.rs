@@ -80,9 +80,16 @@ pub struct Broker {
     /// The address to listen on [default: 127.0.0.1:9092].
     #[arg(long, value_name = "HOST:PORT", value_parser = config::bind_address)]
     pub listen: Option<SocketAddr>,
-    /// The address advertised to clients [default: the address they connected to].
+    /// The address advertised to clients [default: the address they connected to; of several brokers on one store each needs its
+    /// own, or that of the load balancer].
     #[arg(long, value_name = "HOST:PORT", value_parser = config::host_port)]
     pub advertise: Option<HostPort>,
+    /// This broker's id, as clients see it [default: 1, or the lowest free one of a store that brokers share].
+    #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i32).range(0..))]
+    pub node_id: Option<i32>,
+    /// The rack, or the zone, of this broker, as clients see it [default: none].
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
     /// Where metrics and health are served over HTTP, or "off" [default: 127.0.0.1:9464].
     #[arg(long, value_name = "HOST:PORT|off")]
     pub admin: Option<AdminBind>,
@@ -138,8 +145,9 @@ pub fn main() -> ExitCode {
 impl Broker {
     fn run(self) -> Result<ExitCode, Failure> {
         let admin_token = self.admin_token()?;
-        let Broker { storage, listen, advertise, admin, .. } = self;
-        Ok(server::broker(server::BrokerArgs { storage, listen, advertise, admin, admin_token })?)
+        let Broker { storage, listen, advertise, node_id, rack, admin, .. } = self;
+        let args = server::BrokerArgs { storage, listen, advertise, node_id, rack, admin, admin_token };
+        Ok(server::broker(args)?)
     }
 
     /// Never from the command line itself, which every user of the machine can read.
@@ -219,6 +227,9 @@ mod tests {
             "yagura",
             "yagura broker --storage memory:// --listen 0.0.0.0:9092 --advertise a:1 --admin off",
             "yagura broker --listen localhost:9092 --admin localhost:9464",
+            "yagura broker --storage postgres://y@db/kafka --node-id 0 --rack eu-1a",
+            "yagura node list postgres://y@db/kafka --format json",
+            "yagura node drain postgres://y@db/kafka 2 --undo",
             "yagura broker --admin 0.0.0.0:9464 --admin-token-file /run/secrets/token",
             "yagura run f.toml",
             "yagura topic create t --partitions 3 --config a=b --config c=d --if-not-exists",
@@ -265,6 +276,7 @@ mod tests {
             "yagura broker --listen a..b:9092",
             "yagura broker --advertise 0.0.0.0:9092",
             "yagura broker --admin on",
+            "yagura broker --node-id -1",
             "yagura run",
             "yagura topic create",
             "yagura topic create t --partitions 0",

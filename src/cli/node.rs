@@ -24,7 +24,8 @@ enum Verb {
     Drain(Drain),
 }
 
-/// List the brokers of a store: those that are there, and those that have gone within the last hour.
+/// List the brokers of a store: those that are there, and those that have died or hang, for an hour. One that is stopped in good
+/// order is not listed any more.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  yagura node list postgres://yagura@db/kafka")]
 struct List {
@@ -35,8 +36,9 @@ struct List {
     format: Format,
 }
 
-/// Send the clients of a broker elsewhere, before it is stopped. It serves those that come all the same. A broker that is
-/// started again is not drained any more.
+/// Send the clients of a broker elsewhere, before it is stopped. Their connections end once their calls are answered, and they ask
+/// the other brokers where to go; /readyz answers 503, so that a load balancer sends nobody. It serves those that come all the
+/// same. A broker that is started again is not drained any more.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  yagura node drain postgres://yagura@db/kafka 2\n  yagura node drain postgres://yagura@db/kafka 2 --undo"
@@ -67,7 +69,7 @@ impl List {
         match self.format {
             Format::Json => output::print_json(&Value::from(listed.iter().map(as_json).collect::<Vec<_>>()))?,
             Format::Text => {
-                let mut rows = vec![row(["id", "state", "addresses", "rack", "release", "up"])];
+                let mut rows = vec![row(["id", "state", "addresses", "rack", "release", "since"])];
                 rows.extend(listed.iter().map(as_row));
                 output::print(&output::table(&rows))?;
             }
@@ -89,9 +91,13 @@ fn addresses(node: &Node) -> Vec<(String, String)> {
     all.map(|(listener, at)| (listener.to_string(), format!("{}:{}", at.host, at.port))).collect()
 }
 
-fn up(node: &Node) -> Option<Span> {
-    let ms = u64::try_from(node.now_ms - node.document.since_ms).ok().filter(|_| node.is_live())?;
-    Some(Span(Duration::from_secs(ms / 1_000)))
+/// How long it has been there, or gone.
+fn since(node: &Node) -> Option<String> {
+    let since_ms = if node.is_live() { node.document.since_ms } else { node.document.lease_ms };
+    let seconds = u64::try_from(node.now_ms - since_ms).ok()? / 1_000;
+    // In the largest unit of which there are two: nobody needs the seconds of a day.
+    let unit = [86_400, 3_600, 60].into_iter().find(|unit| seconds >= 2 * unit).unwrap_or(1);
+    Some(Span(Duration::from_secs(seconds - seconds % unit)).to_string())
 }
 
 fn as_row(node: &Node) -> Vec<String> {
@@ -104,7 +110,7 @@ fn as_row(node: &Node) -> Vec<String> {
         if addresses.is_empty() { none() } else { addresses.join(",") },
         node.document.facts.rack.as_ref().map_or_else(none, ToString::to_string),
         node.document.facts.release.to_string(),
-        up(node).map_or_else(none, |up| up.to_string()),
+        since(node).unwrap_or_else(none),
     ]
 }
 
@@ -124,13 +130,15 @@ impl Drain {
     fn run(self) -> Result<ExitCode, Failure> {
         let Drain { store, id, undo } = self;
         let drained = output::block_on(async { Ok(nodes::drain(&store, NodeId(id), !undo).await) })?;
-        drained.map_err(|error| Failure::Failed(error.0))?;
-        output::print(&if undo {
-            format!("clients are sent to broker {id} again\n")
-        } else {
-            format!(
-                "clients are sent elsewhere when they next ask; broker {id} can be stopped once they have gone\n"
-            )
+        let others = drained.map_err(|error| Failure::Failed(error.0))?;
+        output::print(&match (undo, others) {
+            (true, _) => format!("clients are sent to broker {id} again\n"),
+            (false, 0) => format!(
+                "broker {id} is drained, but no other broker takes clients: they stay until there is one\n"
+            ),
+            (false, _) => format!(
+                "the connections of broker {id} end, and clients go to the others; stop it once yagura_connections_open on its /metrics is 0\n"
+            ),
         })?;
         Ok(ExitCode::SUCCESS)
     }

@@ -179,15 +179,16 @@ impl FollowedClock {
 
     /// It showed this in ms, between two moments.
     pub fn measured(&self, shown_ms: i64, asked: Instant, answered: Instant) {
-        let at = middle(asked, answered);
         let mut followed = self.followed.lock();
-        let expected_ms = followed.now_ms(at);
-        let uncertain = SET_BY + answered.saturating_duration_since(asked);
-        let is_set =
-            shown_ms.abs_diff(expected_ms) > u64::try_from(uncertain.as_millis()).unwrap_or(u64::MAX);
-        (followed.shown_ms, followed.at) = (shown_ms, at);
+        let took = answered.saturating_duration_since(asked);
+        let took_ms = i64::try_from(took.as_millis()).unwrap_or(i64::MAX);
+        // It showed that at some moment in between: what fits is as good as anything else that does.
+        let expected_ms = followed.now_ms(answered);
+        let now_ms = expected_ms.clamp(shown_ms, shown_ms.saturating_add(took_ms));
+        let is_set = u128::from(now_ms.abs_diff(expected_ms)) > SET_BY.as_millis();
+        (followed.shown_ms, followed.at) = (now_ms, answered);
         if is_set {
-            followed.told_ms = shown_ms;
+            followed.told_ms = now_ms;
             self.pauses.send_modify(|pauses| *pauses += 1);
         }
     }
@@ -353,18 +354,20 @@ mod tests {
         clock.measured(1_000_000 - 1_000, start, start);
         assert_eq!(clock.now_ms(), before);
         assert_eq!(*clock.pauses().borrow(), 0);
-        clock.measured(1_000_000 + 1_500, start, start);
+        clock.measured(1_000_000 + 500, start, start);
         let now = clock.now_ms();
-        assert!((1_001_500..=1_001_500 + passed_ms()).contains(&now), "{now}");
+        assert!((1_000_500..=1_000_500 + passed_ms()).contains(&now), "{now}");
         // Somebody has set it an hour back.
         clock.measured(1_000_000 - 3_600_000, start, start);
         let now = clock.now_ms();
         assert!((-2_600_000..=-2_600_000 + passed_ms()).contains(&now), "{now}");
         assert_eq!(*clock.pauses().borrow(), 1);
-        // An answer that took long says little.
-        let late = start + Duration::from_secs(20);
-        clock.measured(-2_600_000 + 30_000, start, late);
-        assert_eq!(*clock.pauses().borrow(), 1);
+        // An answer that took long says little: it does not move the clock as long as it fits.
+        let (began, before) = (Instant::now(), clock.now_ms());
+        clock.measured(before - 20_000, began, began + Duration::from_secs(30));
+        let now = clock.now_ms();
+        let passed_ms = began.elapsed().as_millis() as i64;
+        assert!((before..=before + 30_000 + passed_ms).contains(&now), "{before} {now}");
     }
 
     #[test]

@@ -30,9 +30,9 @@ pub trait Service: Collect + Send + Sync {
     /// Whether it can serve calls now; if not, what it waits for, as text for the operator.
     fn readiness(&self) -> Result<(), String>;
 
-    /// Tells what clients of each listener connect to, by the listener's name, as far as it is known without a client. Called
-    /// before the service is opened, and again after a reload.
-    fn set_addresses(&self, addresses: BTreeMap<Arc<str>, HostPort>) {
+    /// Tells what clients connect to, by the listener's name: of each listener whose clients see this service alone. None where
+    /// that is not known without a client. Called before the service is opened, and again after a reload.
+    fn set_addresses(&self, addresses: BTreeMap<Arc<str>, Option<HostPort>>) {
         drop(addresses);
     }
 
@@ -45,6 +45,18 @@ pub trait Service: Collect + Send + Sync {
     /// Background work. Runs until it is dropped, before the service is closed; what it returns is why the service
     /// cannot go on.
     fn run(self: Arc<Self>) -> BoxFuture<'static, String>;
+
+    /// The process is about to stop: new clients are to go elsewhere, if there is another broker. Called while it still serves;
+    /// takes a few seconds at most.
+    fn leave(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
+    /// Returns each time that its clients are to go elsewhere: the connections that are there end then, once their calls are
+    /// answered. It can be dropped at any time.
+    fn drained(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
 
     /// Finishes the work in flight, and closes what [`Service::open`] opened.
     ///

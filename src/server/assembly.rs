@@ -11,7 +11,6 @@ use kernel::ids::RandomIds;
 use kernel::layer::{Framer, Layer, LayerParts, Shared};
 use kernel::metrics::Collect;
 use kernel::service::{Service, ServiceParts};
-use kernel::session::HostPort;
 use kernel::stack::{Chain, Stack};
 use kernel::stream::StreamLayer;
 use kernel::{Door, NodeId, Served};
@@ -131,6 +130,7 @@ fn are_same(before: &[(String, Arc<dyn Service>)], after: &[(String, Arc<dyn Ser
 }
 
 /// The tower of one listener.
+#[derive(Clone)]
 pub(super) struct Tower {
     pub(super) stream_layers: Vec<Arc<dyn StreamLayer>>,
     pub(super) framer: Arc<dyn Framer>,
@@ -190,16 +190,32 @@ impl Assembly {
         }
     }
 
-    /// Tells every service what clients connect to, as far as that is known without one: the address of a listener that is
-    /// bound to all, and advertises none, depends on where a client is.
+    /// Tells every service what its clients connect to, as far as that is known without one: the address of a listener that is
+    /// bound to all, and advertises none, depends on where a client is. Clients of a route to several services see none of
+    /// them alone.
     pub(super) fn tell_addresses(&self, config: &Config, bound: &BTreeMap<String, SocketAddr>) {
         let address = |(name, listener): (&String, &Listener)| {
             let bound = bound.get(name).filter(|bound| !bound.ip().is_unspecified());
             let address = listener.advertise.clone().or_else(|| bound.map(|bound| connected_to(*bound)));
-            Some((Arc::from(name.as_str()), address?))
+            (Arc::from(name.as_str()), address)
         };
-        let addresses: BTreeMap<Arc<str>, HostPort> = config.listeners.iter().filter_map(address).collect();
-        self.services.values().for_each(|service| service.set_addresses(addresses.clone()));
+        for (name, service) in &self.services {
+            let own =
+                config.listeners.iter().filter(|(_, listener)| self.only_service(listener) == Some(name));
+            service.set_addresses(own.map(address).collect());
+        }
+    }
+
+    /// The service that all calls of a listener go to.
+    pub(super) fn only_service<'a>(&'a self, listener: &'a Listener) -> Option<&'a String> {
+        let bottom = listener.stack.last()?;
+        match &self.route {
+            Some(route) if bottom == config::ROUTE => match &route.services[..] {
+                [(only, _)] => Some(only),
+                _ => None,
+            },
+            _ => Some(bottom),
+        }
     }
 
     /// Everything that has metrics.

@@ -67,18 +67,12 @@ impl DrainHandle {
     }
 }
 
-fn generation(tower: Tower, settings: &Settings) -> (Arc<TowerGeneration>, DrainHandle) {
+fn generation(tower: Tower, advertise: Option<HostPort>) -> (Arc<TowerGeneration>, DrainHandle) {
     let (drain_signal, drain_sign) = drain();
     let (cut_signal, cut) = drain();
     let (alive, ended) = mpsc::channel(1);
     let alive = Mutex::new(Some(alive));
-    let generation = Arc::new(TowerGeneration {
-        tower,
-        advertise: settings.advertise.clone(),
-        drain: drain_sign,
-        cut,
-        alive,
-    });
+    let generation = Arc::new(TowerGeneration { tower, advertise, drain: drain_sign, cut, alive });
     (Arc::clone(&generation), DrainHandle { generation, drain: drain_signal, cut: cut_signal, ended })
 }
 
@@ -106,8 +100,17 @@ impl Port {
 
     /// Sends new connections to `tower` from now on. The caller must drain those of the previous tower.
     pub(super) fn install(&mut self, tower: Tower, settings: &Settings) -> DrainHandle {
-        let (next, drain_handle) = generation(tower, settings);
+        let (next, drain_handle) = generation(tower, settings.advertise.clone());
         *self.generation.write() = next;
+        std::mem::replace(&mut self.drain_handle, drain_handle)
+    }
+
+    /// Serves the connections to come as before. The caller must drain those that are there.
+    pub(super) fn renew(&mut self) -> DrainHandle {
+        let mut current = self.generation.write();
+        let (next, drain_handle) = generation(current.tower.clone(), current.advertise.clone());
+        *current = next;
+        drop(current);
         std::mem::replace(&mut self.drain_handle, drain_handle)
     }
 
@@ -141,7 +144,7 @@ impl Listener {
         })?;
         let address =
             socket.local_addr().map_err(|error| format!("listener {name} has no address: {error}"))?;
-        let (first, drain_handle) = generation(tower, settings);
+        let (first, drain_handle) = generation(tower, settings.advertise.clone());
         let generation = Arc::new(RwLock::new(first));
         Ok((
             Self { name: Arc::from(name), address, socket, generation, sessions: Arc::default() },

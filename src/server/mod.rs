@@ -37,6 +37,10 @@ pub struct BrokerArgs {
     pub listen: Option<SocketAddr>,
     /// The address advertised to clients.
     pub advertise: Option<HostPort>,
+    /// The broker's id.
+    pub node_id: Option<i32>,
+    /// Its rack.
+    pub rack: Option<String>,
     /// Where the admin server listens, or off.
     pub admin: Option<AdminBind>,
     /// What callers of the admin server have to show.
@@ -48,8 +52,8 @@ pub struct BrokerArgs {
 /// # Errors
 /// What is wrong with the flags.
 pub fn broker(args: BrokerArgs) -> Result<ExitCode, Faults> {
-    let BrokerArgs { storage, listen, advertise, admin, admin_token } = args;
-    let overrides = Overrides { storage, listen, advertise, admin, admin_token };
+    let BrokerArgs { storage, listen, advertise, node_id, rack, admin, admin_token } = args;
+    let overrides = Overrides { storage, listen, advertise, node_id, rack, admin, admin_token };
     let parsed = config::parse("broker.toml", config::BROKER, &|name| std::env::var(name).ok());
     let config = parsed?.with_overrides(overrides)?;
     Ok(run::serve(config, run::Source::Flags))

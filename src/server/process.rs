@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use config::Config;
-use futures_util::future::join_all;
+use futures_util::future::{join_all, select_all};
 use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -20,6 +20,8 @@ use super::listener::{Listener, Port};
 use super::running::Running;
 use super::watchdog::Watchdog;
 
+/// What is told if it panics.
+const DRAIN: &str = "the end of connections of a broker that is drained";
 /// How long calls under way may take once something has failed: what they need may be gone.
 const FAILED_GRACE: Duration = Duration::from_secs(2);
 /// How long connections and each service may take to close then. What hangs is left as after a kill.
@@ -72,6 +74,34 @@ impl Process {
         Ok(Self { config, common, assembly, ports, running, retired, draining, admin, watchdog })
     }
 
+    /// Returns each time that the clients of a service are to go elsewhere, with its name.
+    pub(super) async fn drained(&self) -> String {
+        let all = self.running.iter().map(|(name, running)| {
+            Box::pin(async move {
+                running.drained().await;
+                name.clone()
+            })
+        });
+        let all: Vec<_> = all.collect();
+        if all.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(all).await.0
+    }
+
+    /// Ends the connections whose clients see a service that is drained, once their calls are answered: then they ask again
+    /// where to go. Those that come all the same are served.
+    pub(super) fn send_away(&mut self, service: &str) {
+        while self.draining.try_join_next().is_some() {} // Discards those that have ended.
+        let grace = self.config.node.reload_drain.0;
+        for (name, listener) in &self.config.listeners {
+            let leads_there = self.assembly.only_service(listener).is_some_and(|only| only == service);
+            if let Some(port) = self.ports.get_mut(name).filter(|_| leads_there) {
+                self.draining.spawn(self.watchdog.guard(DRAIN, port.renew().wind_down(grace)));
+            }
+        }
+    }
+
     /// Lets calls finish within the grace period, then closes the services.
     pub(super) async fn shut_down(self) {
         let Self { config, ports, running, retired, mut draining, watchdog, .. } = self;
@@ -81,6 +111,7 @@ impl Process {
         if has_failed {
             grace = grace.min(FAILED_GRACE);
         }
+        join_all(running.values().map(Running::leave)).await;
         let ports = ports.into_values().map(|port| async move {
             port.close().await.wind_down(grace).await;
         });

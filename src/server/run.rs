@@ -137,6 +137,7 @@ impl Server {
             tokio::select! {
                 () = self.signals.stop.started() => {}
                 _ = self.signals.reload.recv() => self.reload().await,
+                service = self.process.drained() => self.process.send_away(&service),
             }
         }
         self.process.shut_down().await;

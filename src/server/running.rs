@@ -39,6 +39,16 @@ impl Running {
         Ok(Self { service, work })
     }
 
+    /// Sends new clients elsewhere.
+    pub(super) async fn leave(&self) {
+        self.service.leave().await;
+    }
+
+    /// Returns each time that its clients are to go elsewhere.
+    pub(super) async fn drained(&self) {
+        self.service.drained().await;
+    }
+
     /// Stops its background work and closes it.
     pub(super) async fn close(self, name: &str) {
         self.work.abort();

@@ -34,7 +34,7 @@ def create_topic(address, topic):
 class Load:
     """A producer that remembers what was acknowledged where."""
 
-    def __init__(self, address, topic, idempotent):
+    def __init__(self, address, topic, idempotent, hang_seconds=60):
         self.topic = topic
         self.acknowledged = {}
         self.sent = 0
@@ -45,6 +45,8 @@ class Load:
                 "enable.idempotence": idempotent,
                 "acks": "all",
                 "linger.ms": 2,
+                # For so long it waits for a broker that hangs.
+                "socket.timeout.ms": hang_seconds * 1000,
                 "message.timeout.ms": DELIVERY_SECONDS_MAX * 1000,
                 "reconnect.backoff.ms": 10,
                 "reconnect.backoff.max.ms": 100,

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -28,6 +30,7 @@ from confluent_kafka.admin import AdminClient  # noqa: E402
 
 from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
 from crash import PARTITIONS, Load, check, create_topic, read_all  # noqa: E402
+from ports import free_port  # noqa: E402
 from postgres_server import PostgresServer  # noqa: E402
 
 BROKERS = 3
@@ -35,6 +38,8 @@ TOPIC, GROUP = "orders", "billing"
 # Longer than the lease of a broker, and than the session of a member.
 STOPPED_SECONDS, SESSION_MS = 14, 8_000
 HOUR = 3600
+# For so long clients wait for a broker that hangs.
+HANG_SECONDS = 5
 
 
 class Cluster:
@@ -42,7 +47,8 @@ class Cluster:
 
     def __init__(self, binary, url, count=BROKERS, environments=()):
         self.binary, self.url = binary, url
-        self.brokers = [Broker(binary, url) for _ in range(count)]
+        self.admins = [f"127.0.0.1:{free_port()}" for _ in range(count)]
+        self.brokers = [Broker(binary, url, admin=admin) for admin in self.admins]
         for broker, environment in zip(self.brokers, environments):
             broker.command = ["env", *environment, *broker.command] if environment else broker.command
         for broker in self.brokers:
@@ -80,6 +86,18 @@ class Cluster:
         wait_until(lambda: found() is not None, "it is the only one with its address")
         return found()
 
+    def asked(self, broker, path):
+        """What the admin server of a broker answers: the code and the text."""
+        try:
+            with urllib.request.urlopen(f"http://{self.admins[self.brokers.index(broker)]}/{path}", timeout=SECONDS_MAX) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    def metric(self, broker, name):
+        lines = self.asked(broker, "metrics")[1].splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).split()[1])
+
     def stop(self):
         for broker in self.brokers:
             broker.stop()
@@ -92,14 +110,15 @@ class Group:
         self.seen, self.errors, self.rebalances = {}, [], 0
         self._stopped, self._lock = threading.Event(), threading.Lock()
         self._ends = {}
-        self.members = [threading.Thread(target=self._read, args=(addresses,)) for _ in range(members)]
+        self.members = [threading.Thread(target=self._read, args=(addresses,), daemon=True) for _ in range(members)]
         for member in self.members:
             member.start()
 
     def _read(self, addresses):
         consumer = Consumer({
             "bootstrap.servers": addresses, "group.id": GROUP, "auto.offset.reset": "earliest", "session.timeout.ms": SESSION_MS,
-            "heartbeat.interval.ms": 1_000, "auto.commit.interval.ms": 200, "reconnect.backoff.max.ms": 100, "log_level": 0})
+            "heartbeat.interval.ms": 1_000, "auto.commit.interval.ms": 200, "reconnect.backoff.max.ms": 100,
+            "socket.timeout.ms": HANG_SECONDS * 1000, "log_level": 0})
 
         def assigned(*_):
             self.rebalances += 1
@@ -147,7 +166,7 @@ class Producing(threading.Thread):
 
     def __init__(self, addresses):
         super().__init__(daemon=True)
-        self.load, self.stopped = Load(addresses, TOPIC, idempotent=True), threading.Event()
+        self.load, self.stopped = Load(addresses, TOPIC, idempotent=True, hang_seconds=HANG_SECONDS), threading.Event()
         self.start()
 
     def run(self):
@@ -247,9 +266,15 @@ def nodes(options):
         run = [options.binary, "node", "drain", cluster.url, str(own)]
         assert subprocess.run(run, capture_output=True).returncode == 0
         wait_until(lambda: own not in cluster.leaders(), "it leads nothing any more")
+        # Its clients go, those who know it as the coordinator of their group, too.
+        wait_until(lambda: cluster.metric(broker, "yagura_connections_open") == 0, "its connections end")
+        assert cluster.metric(broker, "yagura_broker_id") == own
+        code, said = cluster.asked(broker, "readyz")
+        assert code == 503 and "drained" in said, (code, said)
         group.goes_on()
         assert subprocess.run([*run, "--undo"], capture_output=True).returncode == 0
         wait_until(lambda: next(node for node in cluster.nodes() if node["id"] == own)["state"] == "live", "it is live again")
+        wait_until(lambda: cluster.asked(broker, "readyz")[0] == 200, "it is ready again")
         wrong = subprocess.run([options.binary, "node", "drain", cluster.url, "99"], capture_output=True, text=True)
         assert wrong.returncode == 1 and "no broker with the id 99" in wrong.stderr, wrong.stderr
         # One that is stopped in good order is gone at once.

@@ -8,7 +8,7 @@ use kafka_protocol::messages::describe_quorum_response::{
 };
 use kafka_protocol::messages::{DescribeQuorumRequest, DescribeQuorumResponse};
 use kafka_protocol::protocol::StrBytes;
-use kernel::{Call, ErrorCode};
+use kernel::{Call, ErrorCode, NodeId};
 
 use crate::apis::common::answer::Answer;
 use crate::apis::common::text;
@@ -51,18 +51,24 @@ fn no_message() -> Option<StrBytes> {
     Some(StrBytes::default())
 }
 
+/// The controller that Metadata tells of is the only voter; the store is what all agree by.
 fn described(broker: &Broker, call: &Call, index: i32) -> PartitionData {
-    let (now_ms, id) = (broker.clock.now_ms(), broker.nodes.cluster(&call.session).own());
+    let cluster = broker.nodes.cluster(&call.session);
+    let (now_ms, id) = (broker.clock.now_ms(), cluster.controller());
     let times = if call.header.version >= 1 { now_ms } else { -1 };
-    let voter = ReplicaState::default()
-        .with_replica_id(id.0.into())
-        .with_last_fetch_timestamp(times)
-        .with_last_caught_up_timestamp(times);
+    let state = |id: NodeId| {
+        ReplicaState::default()
+            .with_replica_id(id.0.into())
+            .with_last_fetch_timestamp(times)
+            .with_last_caught_up_timestamp(times)
+    };
+    let others = cluster.brokers().iter().map(|broker| broker.id).filter(|other| *other != id);
     let partition = PartitionData::default()
         .with_partition_index(index)
         .with_leader_id(id.0.into())
         .with_leader_epoch(LEADER_EPOCH)
-        .with_current_voters(vec![voter]);
+        .with_current_voters(vec![state(id)])
+        .with_observers(others.map(state).collect());
     if call.header.version >= NODES_FROM { partition.with_error_message(no_message()) } else { partition }
 }
 
@@ -76,12 +82,13 @@ fn unknown(index: i32, has_message: bool) -> PartitionData {
 }
 
 fn node(broker: &Broker, call: &Call) -> Node {
-    let advertised = &call.session.advertised;
+    let cluster = broker.nodes.cluster(&call.session);
+    let id = cluster.controller();
+    let advertised = cluster.broker(id).map_or(&call.session.advertised, |controller| &controller.address);
     let listener = Listener::default()
         // Kafka's admin client requires upper case.
         .with_name(text::str_bytes(&call.session.listener.to_uppercase()))
         .with_host(text::str_bytes(&advertised.host))
         .with_port(advertised.port);
-    let id = broker.nodes.cluster(&call.session).own();
     Node::default().with_node_id(id.0.into()).with_listeners(vec![listener])
 }

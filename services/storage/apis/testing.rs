@@ -89,7 +89,7 @@ pub(crate) async fn sharing_broker(store: &Arc<Memory>, host: &str) -> Arc<Broke
     let parts = BrokerParts { settings, node, clock: own_clock.clone(), time: own_clock, ids, replies };
     let (opener, broker) = Broker::new(parts);
     let address = HostPort { host: host.to_owned(), port: 9092 };
-    broker.nodes.set_addresses(BTreeMap::from([(Arc::from("test"), address)]));
+    broker.nodes.set_addresses(BTreeMap::from([(Arc::from("test"), Some(address))]));
     let sharing = store.sharing().expect("a shared store");
     broker.follow_clock(&sharing.clock);
     nodes::join(&broker, &**store).await.expect("the first lease");

@@ -31,21 +31,21 @@ type Member = (Arc<str>, Arc<str>);
 /// When the members of a group were last heard from, in ms.
 type Heard = BTreeMap<Arc<str>, i64>;
 
-/// The members, by the time of their next turn in ms. Each that was heard from is in it once, while there are other brokers.
+/// The members, by the time of their next turn in ms; none while there are no other brokers. Each that was heard from is in it
+/// once: [`LastHeard::turn_ms`] says where.
 #[derive(Default)]
 pub(super) struct Turns(BTreeMap<i64, Vec<Member>>);
 
 impl Turns {
-    fn add(&mut self, at_ms: i64, group: &Arc<str>, member: &Arc<str>) {
-        self.0.entry(at_ms).or_default().push((Arc::clone(group), Arc::clone(member)));
-    }
-
-    /// Takes about so many whose turn it is.
-    fn take(&mut self, now_ms: i64, count: usize) -> Vec<Member> {
+    /// Takes about so many whose turn it is, and when it was.
+    fn take(&mut self, now_ms: i64, count: usize) -> Vec<(i64, Member)> {
         let mut taken = Vec::new();
         while taken.len() < count {
             match self.0.first_entry() {
-                Some(first) if *first.key() <= now_ms => taken.append(&mut first.remove()),
+                Some(first) if *first.key() <= now_ms => {
+                    let (at_ms, members) = first.remove_entry();
+                    taken.extend(members.into_iter().map(|member| (at_ms, member)));
+                }
                 _ => break,
             }
         }
@@ -53,12 +53,20 @@ impl Turns {
     }
 }
 
+#[cfg(test)]
+impl Turns {
+    pub(super) fn len(&self) -> usize {
+        self.0.values().map(Vec::len).sum()
+    }
+}
+
 impl State {
-    /// A member that was heard from has a turn.
-    pub(super) fn has_turn(&mut self, group: &Arc<str>, member: &Arc<str>, now_ms: i64) {
+    /// A member that was heard from has a turn, then if it has none yet.
+    pub(super) fn has_turn(&mut self, group: &Arc<str>, member: &Arc<str>, at_ms: i64) {
         let Some(last) = self.last_heard(group, member) else { return };
-        if !std::mem::replace(&mut last.has_turn, true) {
-            self.turns.add(now_ms, group, member);
+        if last.turn_ms.is_none() {
+            last.turn_ms = Some(at_ms);
+            self.turns.0.entry(at_ms).or_default().push((Arc::clone(group), Arc::clone(member)));
         }
     }
 
@@ -75,10 +83,11 @@ impl State {
         }
     }
 
-    /// When a member was heard from whose turn it is, unless that is known already. Then it is looked at again when its
+    /// When a member was heard from whose turn it was, unless that is known already. Then it is looked at again when its
     /// session would end, and forgotten if it has fallen silent.
     fn at_turn(&mut self, group: &Arc<str>, member: &Arc<str>, now_ms: i64) -> Option<i64> {
         let last = self.last_heard(group, member)?;
+        last.turn_ms = None;
         let heard_ms = if last.waiting > 0 { now_ms } else { last.at_ms };
         let Some(session_ms) = last.session_ms.filter(|_| heard_ms <= last.renewed_ms) else {
             return Some(heard_ms);
@@ -87,9 +96,23 @@ impl State {
         if end_ms <= now_ms {
             self.forget(group, member);
         } else {
-            self.turns.add(end_ms.min(now_ms + i64::from(session_ms) / TURNS), group, member);
+            self.has_turn(group, member, end_ms.min(now_ms + i64::from(session_ms) / TURNS));
         }
         None
+    }
+
+    /// Each member has a turn now, if there are other brokers. Times that lie in the future are of a clock that was set back.
+    pub(super) fn begin_anew(&mut self, now_ms: i64, has_others: bool) {
+        let mut all = Vec::new();
+        for (group, record) in &mut self.groups {
+            for (member, last) in &mut record.heard {
+                last.at_ms = last.at_ms.min(now_ms);
+                last.renewed_ms = i64::MIN;
+                last.turn_ms = has_others.then_some(now_ms);
+                all.extend(has_others.then(|| (Arc::clone(group), Arc::clone(member))));
+            }
+        }
+        self.turns = Turns(BTreeMap::from([(now_ms, all)]));
     }
 
     /// A lease was renewed, as of when its member was heard from.
@@ -97,27 +120,18 @@ impl State {
         let Some(last) = self.last_heard(group, member) else { return };
         last.renewed_ms = heard_ms;
         last.session_ms = Some(session_ms);
-        self.turns.add(now_ms + i64::from(session_ms) / TURNS, group, member);
+        self.has_turn(group, member, now_ms + i64::from(session_ms) / TURNS);
     }
 }
 
 impl Coordinator {
     /// Tells whether other brokers are there. Once they are, the leases of all members are renewed.
     pub(super) fn has_others(&self, has_others: bool) {
-        if self.has_others.swap(has_others, Ordering::Relaxed) == has_others {
-            return;
-        }
-        let now_ms = self.time.now_ms();
+        // Under the lock, so that nobody who has it adds turns for others that have gone.
         let mut state = self.state.lock();
-        let State { groups, turns, .. } = &mut *state;
-        *turns = Turns::default();
-        for (group, record) in groups {
-            for (member, last) in &mut record.heard {
-                last.has_turn = has_others;
-                if has_others {
-                    turns.add(now_ms, group, member);
-                }
-            }
+        if self.has_others.swap(has_others, Ordering::Relaxed) != has_others {
+            state.begin_anew(self.time.now_ms(), has_others);
+            state.graces.clear();
         }
     }
 
@@ -125,8 +139,12 @@ impl Coordinator {
     fn take_turns(&self, now_ms: i64) -> Vec<(Arc<str>, Heard)> {
         let mut state = self.state.lock();
         let mut groups = BTreeMap::<Arc<str>, Heard>::new();
-        for (group, member) in state.turns.take(now_ms, MEMBERS_MAX) {
-            if let Some(heard_ms) = state.at_turn(&group, &member, now_ms) {
+        for (at_ms, (group, member)) in state.turns.take(now_ms, MEMBERS_MAX) {
+            // One that was forgotten may have come back, with a turn of its own.
+            let is_its_turn =
+                state.last_heard(&group, &member).is_some_and(|last| last.turn_ms == Some(at_ms));
+            let heard_ms = is_its_turn.then(|| state.at_turn(&group, &member, now_ms)).flatten();
+            if let Some(heard_ms) = heard_ms {
                 groups.entry(group).or_default().insert(member, heard_ms);
             }
         }
@@ -135,12 +153,15 @@ impl Coordinator {
 
     fn note_renewed(&self, group: &Arc<str>, heard: Heard, sessions: &BTreeMap<Arc<str>, i32>, now_ms: i64) {
         let mut state = self.state.lock();
+        if !self.has_others.load(Ordering::Relaxed) {
+            return;
+        }
         for (member, heard_ms) in heard {
             match sessions.get(&member) {
                 Some(session_ms) => state.renewed(group, &member, heard_ms, *session_ms, now_ms),
                 // It is no member any more. Its call that waits here will find out.
                 None if state.last_heard(group, &member).is_some_and(|last| last.waiting > 0) => {
-                    state.turns.add(now_ms + AGAIN_MS, group, &member);
+                    state.has_turn(group, &member, now_ms + AGAIN_MS);
                 }
                 None => state.forget(group, &member),
             }
@@ -149,7 +170,9 @@ impl Coordinator {
 
     fn renew_again(&self, group: &Arc<str>, heard: Heard, now_ms: i64) {
         let mut state = self.state.lock();
-        heard.keys().for_each(|member| state.turns.add(now_ms + AGAIN_MS, group, member));
+        if self.has_others.load(Ordering::Relaxed) {
+            heard.keys().for_each(|member| state.has_turn(group, member, now_ms + AGAIN_MS));
+        }
     }
 }
 

@@ -1,11 +1,12 @@
 //! When this broker last heard from each group member, which is kept only in memory.
 //!
-//! A heartbeat writes nothing: it is recorded here; what other brokers must know of it is written in batches ([`leases`]). [`timeouts`] looks at a group when one of its timeouts may have
-//! passed. If a broker fails, the records are lost without harm: every member gets a whole session with the next one.
+//! A heartbeat writes nothing: it is recorded here; what other brokers must know of it is written in batches ([`leases`]).
+//! [`timeouts`] looks at a group when one of its timeouts may have passed. If a broker fails, the records are lost without harm: every member gets a whole session with the next one.
 
 pub(crate) mod leases;
 #[cfg(test)]
 mod outage_tests;
+mod sessions;
 pub(crate) mod timeouts;
 
 use std::collections::{BTreeSet, HashMap};
@@ -14,7 +15,6 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 use kernel::clock::SharedStoreClock;
 use parking_lot::Mutex;
-use rules::groups::GroupView;
 use tokio::sync::Notify;
 
 /// When members were last heard from, and the groups that have changed.
@@ -28,6 +28,8 @@ pub(crate) struct Coordinator {
     interruptions: AtomicU64,
     /// Whether other brokers have the store, too.
     has_others: AtomicBool,
+    /// Whether changes of groups by other brokers may have been missed.
+    has_missed: AtomicBool,
     changed: Notify,
 }
 
@@ -35,6 +37,7 @@ pub(crate) struct Coordinator {
 struct State {
     groups: HashMap<Arc<str>, Record>,
     turns: leases::Turns,
+    graces: sessions::Graces,
     changed: BTreeSet<Arc<str>>,
 }
 
@@ -82,8 +85,8 @@ struct LastHeard {
     renewed_ms: i64,
     /// Its session timeout, once its lease was renewed.
     session_ms: Option<i32>,
-    /// Whether it has a turn among [`leases::Turns`].
-    has_turn: bool,
+    /// When it has its turn among [`leases::Turns`], in ms.
+    turn_ms: Option<i64>,
 }
 
 impl State {
@@ -105,6 +108,7 @@ impl Coordinator {
             started_ms,
             interruptions,
             has_others: AtomicBool::default(),
+            has_missed: AtomicBool::default(),
             time,
             changed: Notify::new(),
         }
@@ -158,15 +162,35 @@ impl Coordinator {
         }
     }
 
-    /// Groups are looked at from now on: each member gets a whole session.
-    fn starts(&self) {
-        self.started_ms.store(self.time.now_ms(), Ordering::Relaxed);
+    /// Groups are looked at from now on: each member gets a whole session. What was noted by a clock that has been set back
+    /// since lies in no future.
+    pub(crate) fn starts(&self) {
+        self.state.lock().graces.clear();
+        self.others_are_gone();
+    }
+
+    /// Members of other brokers cannot be heard until they have found another: each gets a whole session from now on, though not
+    /// again and again.
+    pub(crate) fn others_are_gone(&self) {
+        let now_ms = self.time.now_ms();
+        self.started_ms.store(now_ms, Ordering::Relaxed);
+        self.state.lock().begin_anew(now_ms, self.has_others.load(Ordering::Relaxed));
     }
 
     /// Nothing is known of what members have sent for a while: the store could not be used. Each gets a whole session.
     pub(crate) fn interrupted(&self) {
         self.interruptions.fetch_add(1, Ordering::Relaxed);
         self.changed.notify_one();
+    }
+
+    /// Changes of groups by other brokers may have been missed: all are looked at, and those looked for that are not known.
+    pub(crate) fn missed(&self) {
+        self.has_missed.store(true, Ordering::Relaxed);
+        self.changed.notify_one();
+    }
+
+    fn take_missed(&self) -> bool {
+        self.has_missed.swap(false, Ordering::Relaxed)
     }
 
     fn interruptions(&self) -> u64 {
@@ -177,6 +201,12 @@ impl Coordinator {
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.state.lock().groups.is_empty()
+    }
+
+    /// How many turns members have.
+    #[cfg(test)]
+    pub(crate) fn turns(&self) -> usize {
+        self.state.lock().turns.len()
     }
 
     /// Whether a member was heard from.
@@ -194,38 +224,6 @@ impl Coordinator {
     /// The groups that have changed since the last call.
     fn take_changed(&self) -> BTreeSet<Arc<str>> {
         std::mem::take(&mut self.state.lock().changed)
-    }
-
-    /// When the session of each member of a group ends, in ms, in the order of its members: not before a whole one since this
-    /// broker looks after the group. Records of former members are removed.
-    fn sessions_end(
-        &self,
-        group: &Arc<str>,
-        view: Option<&GroupView>,
-        since_ms: Option<i64>,
-        now_ms: i64,
-    ) -> Vec<i64> {
-        let members = view.map_or(&[][..], |view| &view.members);
-        let started_ms = self.started_ms.load(Ordering::Relaxed).max(since_ms.unwrap_or(i64::MIN));
-        let mut state = self.state.lock();
-        let Record { heard: mut was, seen, matched } = state.groups.remove(group).unwrap_or_default();
-        let mut heard = Heard::with_capacity(members.len());
-        let mut ends = Vec::with_capacity(members.len());
-        for (id, member) in members {
-            let last = was.remove(id);
-            heard.extend(last.map(|last| (Arc::clone(id), last)));
-            let at_ms = match last {
-                Some(last) if last.waiting > 0 => now_ms,
-                Some(last) => last.at_ms.max(started_ms),
-                None => started_ms,
-            };
-            ends.push(member.lease_ms.max(at_ms + i64::from(member.session_timeout_ms)));
-        }
-        heard.extend(was.into_iter().filter(|(_, last)| last.waiting > 0));
-        if !heard.is_empty() {
-            state.groups.insert(Arc::clone(group), Record { heard, seen, matched });
-        }
-        ends
     }
 }
 

@@ -51,7 +51,7 @@ pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
 pub use room::WhyFull;
 pub use verified::VerifyReport;
-pub use watch::{GroupFeed, Subject, Watch, Watchers};
+pub use watch::{ChangeFeed, Subject, Watch, Watchers};
 
 /// An engine over an open store, or why it cannot be opened.
 pub type OpenedEngine = Result<Arc<dyn Engine>, StoreError>;
@@ -306,8 +306,21 @@ pub enum ReadOutcome {
 pub struct Sharing {
     /// The store's own clock.
     pub clock: SharedStoreClock,
-    /// The groups that change, through whichever broker.
-    pub groups: GroupFeed,
+    /// What changes, through whichever broker.
+    pub changes: ChangeFeed,
+}
+
+/// What a look at a store has found that brokers share.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// The store is another than when [`Engine::accept`] was last called: one that was restored.
+    pub is_another: bool,
+    /// Which of all copies of the store it was when [`Engine::accept`] was last called, by whichever broker.
+    pub instance: Option<Arc<str>>,
+    /// The connection that this broker keeps to it.
+    pub session: Option<Arc<str>>,
+    /// Those of the connections asked for that have ended.
+    pub ended: Vec<Arc<str>>,
 }
 
 /// A storage engine.
@@ -364,14 +377,19 @@ pub trait Engine: Send + Sync {
         None
     }
 
-    /// Looks at the store's clock, if brokers share it; returns whether the store is another than when [`Engine::accept`] was
-    /// last called: one that was restored.
-    fn look(&self) -> Pending<bool> {
-        Box::pin(std::future::ready(Ok(false)))
+    /// Looks at the store's clock, if brokers share it, and at connections that others keep to it.
+    fn look(&self, sessions: Vec<Arc<str>>) -> Pending<Looked> {
+        drop(sessions);
+        Box::pin(std::future::ready(Ok(Looked::default())))
     }
 
     /// Leader epochs were taken for the store as it is.
     fn accept(&self) -> Pending<()> {
+        Box::pin(std::future::ready(Ok(())))
+    }
+
+    /// Tells other brokers that some have come, gone, or were drained.
+    fn tell_of_brokers(&self) -> Pending<()> {
         Box::pin(std::future::ready(Ok(())))
     }
 

@@ -182,14 +182,18 @@ impl Dice {
     fn node_command(&mut self, step: usize) -> NodeCommand {
         let (number, now_ms) = (self.roll(4), step as i64);
         let incarnation = Uuid::from_u128(u128::from(number));
-        let facts =
-            NodeFacts { incarnation, addresses: BTreeMap::new(), rack: None, release: Arc::from("1") };
+        let session = Some(Arc::from(number.to_string()));
+        let (addresses, release) = (BTreeMap::new(), Arc::from("1"));
+        let cluster_id = (self.roll(16) == 0).then(|| Arc::from("another"));
+        let facts = NodeFacts { incarnation, cluster_id, addresses, rack: None, release, session };
         match self.roll(8) {
             0 => NodeCommand::Leave { incarnation },
             1 => NodeCommand::Drain { node: NodeId(number as i32), is_drained: self.roll(2) == 0, now_ms },
             _ => {
                 let node = (number == 3).then_some(NodeId(2));
-                NodeCommand::Renew(Box::new(RenewNode { node, facts, lease_ms: 10, now_ms }))
+                let had = Some(NodeId(number as i32));
+                let ended = (0..self.roll(2)).map(|_| Arc::from(self.roll(4).to_string())).collect();
+                NodeCommand::Renew(Box::new(RenewNode { node, had, facts, ended, lease_ms: 10, now_ms }))
             }
         }
     }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use kernel::TopicPartition;
 use parking_lot::Mutex;
-use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument, TopicDocument};
+use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument, Subscription, TopicDocument};
 use tokio::sync::Notify;
 
 /// What can be watched.
@@ -35,22 +35,35 @@ struct Shared {
     feeds: Mutex<Vec<Weak<Feed>>>,
 }
 
-/// The groups that have changed, each once, until they are taken.
+/// What has changed, each once, until it is taken.
 #[derive(Debug, Default)]
 struct Feed {
-    groups: Mutex<BTreeSet<Arc<str>>>,
+    changed: Mutex<Changed>,
     notify: Notify,
 }
 
-/// Tells which groups change.
-#[derive(Debug)]
-pub struct GroupFeed(Arc<Feed>);
+/// What has changed of that which a broker remembers something of.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Groups.
+    pub groups: BTreeSet<Arc<str>>,
+    /// Subscriptions to clients' metrics.
+    pub subscriptions: bool,
+    /// Brokers: some have come, gone, or were drained.
+    pub brokers: bool,
+    /// There may be more that nobody knows of.
+    pub has_missed: bool,
+}
 
-impl GroupFeed {
-    /// Waits for changes; returns the groups that have changed since the last call.
-    pub async fn changed(&self) -> BTreeSet<Arc<str>> {
+/// Tells what changes.
+#[derive(Debug)]
+pub struct ChangeFeed(Arc<Feed>);
+
+impl ChangeFeed {
+    /// Waits for changes; returns what has changed since the last call.
+    pub async fn changed(&self) -> Changed {
         self.0.notify.notified().await;
-        std::mem::take(&mut *self.0.groups.lock())
+        std::mem::take(&mut *self.0.changed.lock())
     }
 }
 
@@ -114,27 +127,36 @@ impl Watchers {
 
     /// Those of the changed documents that [`Watchers::wake_changed`] is about.
     pub fn watched<'a>(changed: impl Iterator<Item = &'a Key>) -> Vec<Key> {
-        let kinds = [GroupDocument::PREFIX, MemberDocument::PREFIX, TopicDocument::PREFIX];
+        let kinds =
+            [GroupDocument::PREFIX, MemberDocument::PREFIX, TopicDocument::PREFIX, Subscription::PREFIX];
         changed.filter(|key| kinds.contains(&key.kind())).cloned().collect()
     }
 
-    /// Wakes the watches of the groups whose documents have changed, and numbers a change of topics.
+    /// Wakes the watches of the groups whose documents have changed, numbers a change of topics, and feeds one of subscriptions.
     ///
     /// To be called once readers see the changes.
     pub fn wake_changed(&self, changed: &[Key]) {
         if changed.iter().any(|key| key.kind() == TopicDocument::PREFIX) {
             self.topics_changed();
         }
+        if changed.iter().any(|key| key.kind() == Subscription::PREFIX) {
+            self.feed_with(|changed| changed.subscriptions = true);
+        }
         self.wake_groups(changed);
     }
 
-    /// Tells of the groups that change from now on.
-    pub fn feed(&self) -> GroupFeed {
+    /// Feeds a change of brokers.
+    pub fn brokers_changed(&self) {
+        self.feed_with(|changed| changed.brokers = true);
+    }
+
+    /// Tells what changes from now on.
+    pub fn feed(&self) -> ChangeFeed {
         let feed = Arc::new(Feed::default());
         let mut feeds = self.0.feeds.lock();
         feeds.retain(|feed| feed.strong_count() > 0);
         feeds.push(Arc::downgrade(&feed));
-        GroupFeed(feed)
+        ChangeFeed(feed)
     }
 
     /// Wakes all watches: what they wait for may have happened.
@@ -146,6 +168,7 @@ impl Watchers {
                 waiter.notify.notify_one();
             }
         }
+        self.feed_with(|changed| changed.has_missed = true);
     }
 
     fn topics_changed(&self) {
@@ -153,28 +176,24 @@ impl Watchers {
         self.0.topics_version.fetch_max(version, Ordering::Release);
     }
 
-    /// Puts groups into the feeds, of which most engines have none.
-    fn feed_groups<'a>(&self, groups: impl Iterator<Item = &'a Subject> + Clone) {
+    /// Puts something into the feeds, of which most engines have none.
+    fn feed_with(&self, change: impl Fn(&mut Changed)) {
         for feed in self.0.feeds.lock().iter().filter_map(Weak::upgrade) {
-            let names = groups.clone().filter_map(|group| match group {
-                Subject::Group(group) => Some(Arc::clone(group)),
-                Subject::Partition(_) => None,
-            });
-            feed.groups.lock().extend(names);
+            change(&mut feed.changed.lock());
             feed.notify.notify_one();
         }
     }
 
     fn wake_groups(&self, changed: &[Key]) {
         let group = |key: &Key| match key.kind() {
-            GroupDocument::PREFIX => GroupDocument::parse_key(key).map(Subject::Group),
-            MemberDocument::PREFIX => MemberDocument::parse_key(key).map(|key| Subject::Group(key.group)),
+            GroupDocument::PREFIX => GroupDocument::parse_key(key),
+            MemberDocument::PREFIX => MemberDocument::parse_key(key).map(|key| key.group),
             _ => None,
         };
-        let groups: HashSet<Subject> = changed.iter().filter_map(group).collect();
+        let groups: BTreeSet<Arc<str>> = changed.iter().filter_map(group).collect();
         if !groups.is_empty() {
-            self.feed_groups(groups.iter());
-            self.wake_all(groups.into_iter().map(|group| (group, 0)));
+            self.feed_with(|changed| changed.groups.extend(groups.iter().cloned()));
+            self.wake_all(groups.into_iter().map(|group| (Subject::Group(group), 0)));
         }
     }
 

@@ -90,23 +90,22 @@ impl Cluster {
         self.own
     }
 
-    /// Whether clients see only one broker, which then has everything.
-    pub(crate) fn is_alone(&self) -> bool {
-        self.brokers.len() == 1
-    }
-
-    fn among(&self, given: Given) -> NodeId {
-        given.among(self.given_to.iter().copied()).unwrap_or(self.own)
+    /// The only one has everything, without a look at what it is.
+    fn among(&self, given: impl FnOnce() -> Given) -> NodeId {
+        match self.given_to[..] {
+            [only] => only,
+            _ => given().among(self.given_to.iter().copied()).unwrap_or(self.own),
+        }
     }
 
     /// Where producers and consumers of a partition go.
     pub(crate) fn leader(&self, at: TopicPartition) -> NodeId {
-        if self.is_alone() { self.own } else { self.among(Given::partition(at)) }
+        self.among(|| Given::partition(at))
     }
 
     /// Where members of a group, or the producer of a transactional id, go.
     pub(crate) fn coordinator(&self, of: Coordinates, name: &str) -> NodeId {
-        if self.is_alone() { self.own } else { self.among(of.given(name)) }
+        self.among(|| of.given(name))
     }
 
     /// Whether this broker is the coordinator.

@@ -1,10 +1,11 @@
 //! Keeps a broker's lease, and follows who else is there.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use rules::commands::{Applied, Command, NodeCommand, RenewNode};
-use rules::documents::NodeDocument;
+use rules::commands::{Applied, Command, NodeCommand, Refused, RenewNode};
+use rules::documents::{DocumentKind, NodeDocument, NodeFacts};
 use tracing::{info, warn};
 
 use super::view::View;
@@ -13,10 +14,19 @@ use crate::engines::{Engine, Holds, StoreError};
 
 /// How often the lease is renewed. Others see this broker after as long, at most.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
+/// After this pause it is looked at what others tell: those who come and go together are seen at once.
+const SOON: Duration = Duration::from_millis(10);
+/// So long a broker that joins others waits before it serves clients: by then, they have seen it. A client that is told of it
+/// by one broker and not by the next drops what it has asked it.
+const SEEN_AFTER: Duration = Duration::from_millis(100);
 /// How long a lease lasts: clients are sent to a broker that has died for so long.
-const LEASE: Duration = Duration::from_secs(8);
+pub(super) const LEASE: Duration = Duration::from_secs(8);
 /// After so long without the store, or without processor time, nothing is known of what members have sent meanwhile, in ms.
 const INTERRUPTED_AFTER_MS: i64 = 5_000;
+/// A lease of which no more than this is left, in ms, is one that was not renewed when it should have been.
+const LATE_MS: i64 = 3_500;
+/// How often connections of a broker that is drained are ended, in ms.
+const SEND_AWAY_EVERY_MS: i64 = 10_000;
 /// How long leaving may take.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -25,21 +35,74 @@ const LEAVE_DEADLINE: Duration = Duration::from_secs(2);
 /// # Errors
 /// The store failed, or another broker has the id of this one's config.
 pub(crate) async fn join(broker: &Broker, engine: &dyn Engine) -> Result<(), StoreError> {
-    let view = renew(broker, engine).await?;
+    broker.nodes.facts.lock().incarnation = broker.fresh_id();
+    // One that was killed has left its id behind, which is free once its connection is seen to have ended.
+    let known = engine.scan(NodeDocument::prefix(), None, usize::MAX).await?;
+    let sessions = || known.iter().filter_map(|(_, node)| node.get::<NodeDocument>()?.facts.session.clone());
+    let (begun, mut is_waiting) = (tokio::time::Instant::now(), false);
+    let view = loop {
+        let refused = match renew(broker, engine, sessions().collect()).await? {
+            Ok(view) => break view,
+            Err(refused) => refused,
+        };
+        // Of one that hangs, or that cannot be reached, the lease ends.
+        if begun.elapsed() > LEASE + RENEW_EVERY {
+            return Err(StoreError(refused.message));
+        }
+        if !std::mem::replace(&mut is_waiting, true) {
+            warn!(
+                why = refused.message,
+                "waits until it has gone, {} s at most",
+                (LEASE + RENEW_EVERY).as_secs()
+            );
+        }
+        tokio::time::sleep(RENEW_EVERY / 4).await;
+    };
+    info!(node = view.own.0, brokers = view.live.len(), "this broker has joined the brokers of the store");
     engine.has_others(!view.is_alone());
+    warn_unless_reachable(broker, &view);
+    if !view.is_alone() {
+        // Those who do not hear of it see it with their next renewals.
+        drop(engine.tell_of_brokers().await);
+        tokio::time::sleep(SEEN_AFTER).await;
+    }
     broker.nodes.view.send_replace(Arc::new(view));
     Ok(())
 }
 
-/// Leaves them, so that clients are sent elsewhere at once.
+/// Other brokers can send clients only to an address that they know.
+fn warn_unless_reachable(broker: &Broker, view: &View) {
+    let listeners = broker.nodes.listeners_unknown();
+    if !view.is_alone() && !listeners.is_empty() {
+        let listeners = listeners.join(", ");
+        warn!(
+            listeners,
+            "other brokers cannot send clients to this one, because it listens on all addresses; say with --advertise, or `advertise`, where clients reach it"
+        );
+    }
+}
+
+/// Leaves them, once: clients are sent elsewhere from now on.
 pub(crate) async fn leave(broker: &Broker, engine: &dyn Engine) {
     if engine.sharing().is_none() {
         return;
     }
-    let incarnation = broker.nodes.facts.lock().incarnation;
-    let leave = Command::Node(NodeCommand::Leave { incarnation });
+    let leave = async {
+        let mut has_left = broker.nodes.has_left.lock().await;
+        if std::mem::replace(&mut *has_left, true) {
+            return;
+        }
+        let incarnation = broker.nodes.facts.lock().incarnation;
+        let leave = Command::Node(NodeCommand::Leave { incarnation });
+        let said = engine.commit(vec![leave], Holds::new()).await;
+        broker.nodes.view.send_modify(|view| *view = Arc::new(view.after_leaving()));
+        if said.is_ok() {
+            // Those who do not hear of it find out with their next renewals.
+            drop(engine.tell_of_brokers().await);
+        }
+    };
     // If it cannot be said, the lease ends.
-    drop(tokio::time::timeout(LEAVE_DEADLINE, engine.commit(vec![leave], Holds::new())).await);
+    drop(tokio::time::timeout(LEAVE_DEADLINE, leave).await);
 }
 
 /// Renews the lease for as long as the broker lives; for ever without a thing to do if the store is not shared. Returns why the
@@ -49,13 +112,25 @@ pub(crate) async fn run(broker: &Broker) -> String {
     let Some(engine) = engine else { return std::future::pending().await };
     let mut is_failing = false;
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        let view = match renew(broker, &*engine).await {
-            Ok(view) => view,
+        tokio::select! {
+            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = broker.nodes.changed.notified() => tokio::time::sleep(SOON).await,
+        }
+        let has_left = broker.nodes.has_left.lock().await;
+        if *has_left {
+            drop(has_left);
+            return std::future::pending().await;
+        }
+        let sessions = broker.nodes.view().sessions_of_others();
+        let renewed = renew(broker, &*engine, sessions).await;
+        let view = match renewed {
+            Ok(Ok(view)) => view,
+            // Another broker has its id, which it cannot have as well.
+            Ok(Err(refused)) => return refused.message,
             Err(error) => {
                 // Said once: it is tried again and again.
                 if !std::mem::replace(&mut is_failing, true) {
-                    warn!(%error, "this broker's lease cannot be renewed; clients are sent to others until it is");
+                    warn!(%error, "this broker's lease cannot be renewed; it is tried again and again, and other brokers take it for gone meanwhile");
                 }
                 continue;
             }
@@ -64,6 +139,7 @@ pub(crate) async fn run(broker: &Broker) -> String {
             info!(node = view.own.0, "this broker's lease is renewed again");
         }
         publish(broker, &*engine, view);
+        drop(has_left);
     }
 }
 
@@ -72,6 +148,12 @@ fn publish(broker: &Broker, engine: &dyn Engine, view: View) {
     let gone = view.gone_since(&before);
     if view.until_ms.saturating_sub(before.until_ms) > INTERRUPTED_AFTER_MS {
         broker.coordinator.interrupted();
+        // Others may have taken this broker for gone, and told it nothing.
+        engine.doubt();
+    }
+    if !gone.is_empty() || view.has_late(LATE_MS) {
+        // Members of a broker that has gone, or hangs, cannot be heard until they have found another.
+        broker.coordinator.others_are_gone();
     }
     if view.own != before.own {
         warn!(
@@ -80,12 +162,16 @@ fn publish(broker: &Broker, engine: &dyn Engine, view: View) {
             "this broker has another id, because its lease had ended and another broker has the former one"
         );
     }
-    for (id, _) in view.live.iter().filter(|(_, node)| !is_in(&before, node)) {
-        info!(node = id.0, "a broker has joined");
-    }
     for (id, _) in &gone {
         info!(node = id.0, "a broker has gone");
     }
+    for (id, _) in view.live.iter().filter(|(_, node)| !is_in(&before, node)) {
+        info!(node = id.0, "a broker has joined");
+    }
+    if before.is_alone() {
+        warn_unless_reachable(broker, &view);
+    }
+    send_away(broker, &view, &before);
     engine.has_others(!view.is_alone());
     if !gone.is_empty() {
         engine.doubt();
@@ -101,6 +187,30 @@ fn publish(broker: &Broker, engine: &dyn Engine, view: View) {
     }
 }
 
+/// Ends the connections of clients of a broker that is drained, if they have somewhere to go; then again those of clients that
+/// have come back, because they had not heard yet where to go.
+fn send_away(broker: &Broker, view: &View, before: &View) {
+    let (is, was) = (view.is_drained(), before.is_drained());
+    if was && !is {
+        info!("this broker is not drained any more");
+    }
+    if !is || (was && view.until_ms < broker.nodes.sent_away_ms.load(Ordering::Relaxed) + SEND_AWAY_EVERY_MS)
+    {
+        return;
+    }
+    broker.nodes.sent_away_ms.store(view.until_ms, Ordering::Relaxed);
+    if view.others_take_clients() {
+        if !was {
+            info!(
+                "this broker is drained: connections end once their calls are answered, and clients go to others"
+            );
+        }
+        broker.nodes.drained.notify_one();
+    } else if !was {
+        warn!("this broker is drained, but no other takes its clients: they stay until one does");
+    }
+}
+
 fn is_in(view: &View, node: &NodeDocument) -> bool {
     view.live.iter().any(|(_, other)| other.facts.incarnation == node.facts.incarnation)
 }
@@ -109,24 +219,40 @@ fn is_in(view: &View, node: &NodeDocument) -> bool {
 #[cfg(test)]
 pub(crate) async fn renew_once(broker: &Broker) {
     let engine = broker.store.engine().await.expect("the store is open");
-    let view = renew(broker, &*engine).await.expect("the lease is renewed");
+    let sessions = broker.nodes.view().sessions_of_others();
+    let renewed = renew(broker, &*engine, sessions).await.expect("the store answers");
+    let view = renewed.expect("the lease is renewed");
     publish(broker, &*engine, view);
 }
 
-/// Renews the lease once; returns who is there.
-async fn renew(broker: &Broker, engine: &dyn Engine) -> Result<View, StoreError> {
-    if engine.look().await? {
+/// Renews the lease once; returns who is there, or why this broker cannot have its id. The connections are those that other
+/// brokers keep, as far as they are known.
+async fn renew(
+    broker: &Broker,
+    engine: &dyn Engine,
+    sessions: Vec<Arc<str>>,
+) -> Result<Result<View, Refused>, StoreError> {
+    let before = broker.nodes.view();
+    let looked = engine.look(sessions).await?;
+    broker.store.follow_instance(looked.instance);
+    if looked.is_another {
         broker.store.begin_epoch(engine, broker.clock.now_ms()).await?;
         engine.accept().await?;
     }
     let (lease_ms, now_ms) = (i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX), broker.time.now_ms());
-    let renew =
-        RenewNode { node: broker.nodes.fixed, facts: broker.nodes.facts.lock().clone(), lease_ms, now_ms };
+    let renew = RenewNode {
+        node: broker.nodes.fixed,
+        had: (!before.live.is_empty()).then_some(before.own),
+        facts: NodeFacts { session: looked.session, ..broker.nodes.facts.lock().clone() },
+        ended: looked.ended,
+        lease_ms,
+        now_ms,
+    };
     let renew = Command::Node(NodeCommand::Renew(Box::new(renew)));
     let outcome = engine.commit(vec![renew], Holds::new()).await?.into_iter().next();
     match outcome {
-        Some(Ok(Applied::Nodes { own, live })) => Ok(View { own, live, until_ms: now_ms + lease_ms }),
-        Some(Err(refused)) => Err(StoreError(refused.message)),
+        Some(Ok(Applied::Nodes { own, live })) => Ok(Ok(View { own, live, until_ms: now_ms + lease_ms })),
+        Some(Err(refused)) => Ok(Err(refused)),
         other => Err(StoreError(format!("the engine answered the renewal of a lease with {other:?}"))),
     }
 }

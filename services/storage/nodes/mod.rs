@@ -7,20 +7,22 @@
 mod cluster;
 mod hash;
 mod keeper;
+mod metrics;
 mod operate;
 #[cfg(test)]
 mod tests;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 
 use kernel::NodeId;
 use kernel::clock::SharedStoreClock;
 use kernel::session::{HostPort, Session};
 use parking_lot::Mutex;
 use rules::documents::{NodeAddress, NodeFacts};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
 pub(crate) use cluster::{Cluster, Coordinates, Listed};
@@ -51,31 +53,50 @@ pub(crate) struct Nodes {
     fixed: Option<NodeId>,
     view: watch::Sender<Arc<View>>,
     facts: Mutex<NodeFacts>,
+    /// The listeners whose clients see the brokers of this store, and nothing else; until that is told, they all do.
+    listeners: Mutex<Option<BTreeSet<Arc<str>>>>,
+    /// Whether some client sees this broker alone, whoever else is there.
+    is_seen_alone: AtomicBool,
+    /// Whether this broker has left. Held while it renews its lease.
+    has_left: tokio::sync::Mutex<bool>,
+    /// Other brokers have come or gone.
+    changed: Notify,
+    /// This broker was drained.
+    drained: Notify,
+    /// When connections were last ended for that, by the end of the lease that it had.
+    sent_away_ms: AtomicI64,
     time: SharedStoreClock,
 }
 
 impl Nodes {
     /// This broker alone, until the store says more.
     pub(crate) fn new(
+        cluster_id: Arc<str>,
         fixed: Option<NodeId>,
         rack: Option<Arc<str>>,
-        incarnation: Uuid,
         time: SharedStoreClock,
     ) -> Self {
         let facts = NodeFacts {
-            incarnation,
+            // It is made when this broker joins others.
+            incarnation: Uuid::nil(),
+            cluster_id: Some(cluster_id),
             addresses: BTreeMap::new(),
             rack,
             release: Arc::from(env!("CARGO_PKG_VERSION")),
+            session: None,
         };
         let view = watch::Sender::new(Arc::new(View::alone(fixed.unwrap_or(ALONE))));
-        Self { fixed, view, facts: Mutex::new(facts), time }
+        let (facts, listeners) = (Mutex::new(facts), Mutex::default());
+        let (is_seen_alone, has_left) = (AtomicBool::default(), tokio::sync::Mutex::default());
+        let (changed, drained, sent_away_ms) = (Notify::new(), Notify::new(), AtomicI64::new(i64::MIN / 2));
+        Self { fixed, view, facts, listeners, is_seen_alone, has_left, changed, drained, sent_away_ms, time }
     }
 
-    /// Sets what clients of each listener connect to, as far as others can be told.
-    pub(crate) fn set_addresses(&self, addresses: BTreeMap<Arc<str>, HostPort>) {
+    /// Sets the listeners whose clients see this store alone, and what they connect to, as far as others can be told.
+    pub(crate) fn set_addresses(&self, addresses: BTreeMap<Arc<str>, Option<HostPort>>) {
+        *self.listeners.lock() = Some(addresses.keys().cloned().collect());
         let address = |HostPort { host, port }: HostPort| NodeAddress { host: host.into(), port };
-        let addresses = addresses.into_iter().map(|(listener, at)| (listener, address(at)));
+        let addresses = addresses.into_iter().filter_map(|(listener, at)| Some((listener, address(at?))));
         self.facts.lock().addresses = addresses.collect();
     }
 
@@ -93,20 +114,57 @@ impl Nodes {
         self.view.borrow().own
     }
 
+    /// Its id for clients who see it alone.
+    fn id_alone(&self) -> NodeId {
+        self.fixed.unwrap_or(ALONE)
+    }
+
+    /// How many brokers are there.
+    pub(crate) fn count(&self) -> usize {
+        self.view.borrow().live.len().max(1)
+    }
+
+    /// Others may have come or gone: it is looked at once.
+    pub(crate) fn look(&self) {
+        self.changed.notify_one();
+    }
+
+    /// Returns each time that this broker is drained, if its clients have somewhere to go.
+    pub(crate) async fn drained(&self) {
+        self.drained.notified().await;
+    }
+
     /// Whether no other broker has the store.
     pub(crate) fn is_alone(&self) -> bool {
         self.view.borrow().is_alone()
     }
 
-    /// Whether a broker is there.
-    pub(crate) fn has(&self, id: NodeId) -> bool {
-        let view = self.view();
-        view.own == id || view.live.iter().any(|(other, _)| *other == id)
+    /// Listeners whose clients cannot be sent here by other brokers.
+    fn listeners_unknown(&self) -> Vec<Arc<str>> {
+        let facts = self.facts.lock();
+        let all = self.listeners.lock();
+        let unknown = |listener: &&Arc<str>| !facts.addresses.contains_key(*listener);
+        all.iter().flatten().filter(unknown).cloned().collect()
     }
 
-    /// The brokers as a client sees them.
+    /// Whether a broker is there, as far as clients know.
+    pub(crate) fn has(&self, id: NodeId) -> bool {
+        let view = self.view();
+        let is_id_alone = self.is_seen_alone.load(Ordering::Relaxed) && id == self.id_alone();
+        is_id_alone || view.own == id || view.live.iter().any(|(other, _)| *other == id)
+    }
+
+    /// The brokers as a client sees them. Topics of other stores are not at other brokers: whoever sees them, too, sees this
+    /// broker alone.
     pub(crate) fn cluster(&self, session: &Session) -> Cluster {
-        Cluster::of(&self.view(), session)
+        let listeners = self.listeners.lock();
+        let sees_all = listeners.as_ref().is_none_or(|listeners| listeners.contains(&session.listener));
+        drop(listeners);
+        if sees_all {
+            return Cluster::of(&self.view(), session);
+        }
+        self.is_seen_alone.store(true, Ordering::Relaxed);
+        Cluster::of(&View::alone(self.id_alone()), session)
     }
 
     /// Whether this broker does some work for all.
@@ -116,11 +174,16 @@ impl Nodes {
             Work::Transactions => "transactions",
             Work::Outbox => "outbox",
         };
-        self.view.borrow().is_given(Given::named("work", name), self.time.now_ms())
+        self.holds_lease() && self.view.borrow().is_given(Given::named("work", name))
     }
 
-    /// Whether this broker looks after the timeouts of a group.
+    /// Whether this broker looks after the timeouts of a group. While its lease does not last, it does nothing about them.
     pub(crate) fn looks_after(&self, group: &str) -> bool {
-        self.view.borrow().is_given(Given::named("timeouts", group), self.time.now_ms())
+        self.view.borrow().is_given(Given::named("timeouts", group))
+    }
+
+    /// Whether this broker's lease lasts: otherwise others may have taken over what it does.
+    pub(crate) fn holds_lease(&self) -> bool {
+        self.view.borrow().holds(self.time.now_ms())
     }
 }

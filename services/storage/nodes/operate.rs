@@ -54,11 +54,11 @@ fn now_ms(engine: &dyn Engine) -> Result<i64, StoreError> {
     Ok(sharing.clock.now_ms())
 }
 
-/// Has the clients of a broker sent elsewhere, or no longer.
+/// Has the clients of a broker sent elsewhere, or no longer. Returns how many brokers take clients then.
 ///
 /// # Errors
 /// There is no such broker, or the store cannot be used.
-pub async fn drain(url: &str, node: NodeId, is_drained: bool) -> Result<(), StoreError> {
+pub async fn drain(url: &str, node: NodeId, is_drained: bool) -> Result<usize, StoreError> {
     let engine = engines::open_beside_brokers(url).await?;
     let drained = async {
         let now_ms = now_ms(&*engine)?;
@@ -66,7 +66,12 @@ pub async fn drain(url: &str, node: NodeId, is_drained: bool) -> Result<(), Stor
         let outcome = engine.commit(vec![drain], Holds::new()).await?.into_iter().next();
         match outcome {
             Some(Err(refused)) => Err(StoreError(refused.message)),
-            _ => Ok(()),
+            // Who does not hear of it finds out with its next renewal.
+            _ => {
+                drop(engine.tell_of_brokers().await);
+                let others = read(&*engine).await?.into_iter();
+                Ok(others.filter(|node| node.is_live() && !node.document.is_drained).count())
+            }
         }
     };
     let drained = drained.await;

@@ -11,7 +11,7 @@ use kafka_protocol::messages::{
 };
 use kernel::clock::{Clock, ManualClock};
 use kernel::session::{HostPort, Session};
-use kernel::{Api, Ticket};
+use kernel::{Api, NodeId, Ticket};
 use rules::commands::{Command, NodeCommand};
 
 use super::{Work, leave, renew_once};
@@ -158,6 +158,9 @@ async fn all_brokers_tell_the_same_of_each_other() {
 
     // One leaves in good order: the others have its share at once, and keep their own.
     leave(world.broker(1), &*world.store).await;
+    let answer = metadata(world.broker(1), &session_at("b")).await;
+    assert!(!hosts(&answer).contains_key(&2) && !leaders(&answer).contains(&2), "clients that it has still");
+    assert!(!world.broker(1).nodes.holds_lease());
     world.kill(1);
     world.renew().await;
     let answer = metadata(world.broker(0), &session_at("a")).await;
@@ -217,6 +220,23 @@ async fn brokers_behind_one_address_are_one() {
     }
 }
 
+/// A route to several stores shows topics of all; those of others are not at other brokers.
+#[tokio::test]
+async fn clients_of_several_stores_see_one_broker() {
+    let world = World::of(&["a", "b", "c"]).await;
+    topic(world.broker(0), "t", 9, &[]).await;
+    let broker = world.broker(1);
+    assert!(!broker.nodes.has(NodeId(7)));
+    broker.nodes.set_addresses(BTreeMap::from([(Arc::from("another"), None)]));
+    let answer = metadata(broker, &session_at("b")).await;
+    assert_eq!(hosts(&answer), BTreeMap::from([(1, "b".into())]));
+    assert_eq!(leaders(&answer), [1; 9]);
+    let request = FindCoordinatorRequest::default().with_coordinator_keys(vec![text::str_bytes("g")]);
+    let found: FindCoordinatorResponse = ask(broker, Api::FIND_COORDINATOR, 4, &request).await;
+    assert_eq!(found.coordinators[0].node_id.0, 1);
+    assert!(broker.nodes.has(NodeId(1)), "by the id that they know");
+}
+
 #[tokio::test]
 async fn one_broker_does_what_any_could() {
     let mut world = World::of(&["a", "b", "c"]).await;
@@ -266,13 +286,14 @@ async fn a_member_is_heard_by_whichever_broker_it_reaches() {
         let (error, now) = world.heartbeat(others[turn / 7 % 2], group, "m", epoch).await;
         assert_eq!(error, 0, "at turn {turn}");
         epoch = now;
-        let is_over = 3_000 * (turn as i64 + 1) >= SESSION_MS;
+        // Three seconds are left for a broker that has heard from it, and has yet to write it down.
+        let is_over = 3_000 * (turn as i64 + 1) >= SESSION_MS + 3_000;
         assert_eq!(world.members(group).await.contains("silent"), !is_over, "at turn {turn}");
     }
     // It falls silent, and is gone a session later.
     world.pass(SESSION_MS - 2_000).await;
     assert_eq!(world.members(group).await.len(), 1);
-    world.pass(4_000).await;
+    world.pass(6_000).await;
     assert_eq!(world.members(group).await.len(), 0);
 }
 
@@ -299,6 +320,41 @@ async fn leases_are_written_seldom_and_never_by_a_broker_that_is_alone() {
         leases.insert(lease(&world).await);
     }
     assert!((3..=6).contains(&leases.len()), "{leases:?}");
+
+    // The other one goes: nothing is written, nor kept to be written. Others come and go; each member has one turn.
+    world.kill(1);
+    world.pass(10_000).await;
+    assert_eq!(world.broker(0).coordinator.turns(), 0);
+    for _ in 0..3 {
+        world.start("c").await;
+        world.pass(2_000).await;
+        assert_eq!(world.heartbeat(0, "g", "m", epoch).await.0, 0);
+        world.pass(1_000).await;
+        assert_eq!(world.broker(0).coordinator.turns(), 1);
+        leave(world.broker(1), &*world.store).await;
+        world.kill(1);
+        world.renew().await;
+        assert_eq!(world.broker(0).coordinator.turns(), 0);
+    }
+}
+
+/// The store could not be reached for longer than leases and sessions last.
+#[tokio::test]
+async fn an_outage_of_the_store_evicts_nobody() {
+    for hosts in [&["a"][..], &["a", "b"]] {
+        let mut world = World::of(hosts).await;
+        let (_, epoch) = world.heartbeat(0, "g", "m", 0).await;
+        world.pass(3_000).await;
+        world.clock.advance(2 * SESSION_MS);
+        // Whichever comes first once it is back.
+        for (broker, timeouts) in &mut world.brokers {
+            timeouts.step(broker).await.unwrap();
+        }
+        world.pass(SESSION_MS - 5_000).await;
+        assert_eq!(world.heartbeat(0, "g", "m", epoch).await.0, 0, "{hosts:?}");
+        world.pass(SESSION_MS + 5_000).await;
+        assert_eq!(world.members("g").await.len(), 0, "{hosts:?}");
+    }
 }
 
 #[tokio::test]
@@ -341,4 +397,58 @@ async fn a_broker_that_was_away_evicts_nobody_by_what_it_remembers() {
     world.brokers.insert(0, (broker, timeouts));
     world.pass(10_000).await;
     assert_eq!(world.members(group).await.len(), 1);
+}
+
+/// A broker that starts and dies again and again keeps no member that has died.
+#[tokio::test]
+async fn the_dead_are_evicted_while_brokers_come_and_go() {
+    let mut world = World::of(&["a", "b"]).await;
+    let groups: Vec<String> = (0..6).map(|number| format!("g{number}")).collect();
+    for group in &groups {
+        let (_, epoch) = world.heartbeat(0, group, "m", 0).await;
+        world.heartbeat(1, group, "gone", 0).await;
+        assert_eq!(world.heartbeat(0, group, "m", epoch).await.0, 0);
+    }
+    let mut epochs = BTreeMap::<String, i32>::new();
+    for turn in 0..40 {
+        world.start("c").await;
+        world.pass(3_000).await;
+        leave(world.broker(2), &*world.store).await;
+        world.kill(2);
+        world.pass(2_000).await;
+        for group in &groups {
+            let epoch = *epochs.entry(group.clone()).or_insert(1);
+            let (error, now) = world.heartbeat(turn % 2, group, "m", epoch.max(1)).await;
+            assert_eq!(error, 0, "{group} at turn {turn}");
+            epochs.insert(group.clone(), now);
+        }
+    }
+    for group in &groups {
+        assert_eq!(world.members(group).await, BTreeSet::from(["m".to_owned()]), "{group}");
+    }
+}
+
+/// The server's clock is set back by an hour, and a broker that has not noticed writes leases of before.
+#[tokio::test]
+async fn leases_of_a_clock_that_was_set_back_keep_nobody() {
+    let mut world = World::of(&["a", "b"]).await;
+    world.clock.advance(3_600_000);
+    world.renew().await;
+    for index in 0..2 {
+        world.heartbeat(index, "g", "m", 0).await;
+        world.heartbeat(index, "g", "gone", 0).await;
+    }
+    world.pass(3_000).await;
+    world.clock.advance(-3_600_000);
+    world.pass(3_000).await;
+    let (_, mut epoch) = world.heartbeat(0, "g", "m", 0).await;
+    for _ in 0..8 {
+        world.pass(10_000).await;
+        let (error, now) = world.heartbeat(1, "g", "m", epoch).await;
+        assert_eq!(error, 0);
+        epoch = now;
+    }
+    assert_eq!(world.members("g").await, BTreeSet::from(["m".to_owned()]));
+    world.pass(SESSION_MS + 7_000).await;
+    assert_eq!(world.members("g").await.len(), 0);
 }

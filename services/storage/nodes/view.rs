@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::NodeId;
-use rules::documents::NodeDocument;
+use rules::documents::{NodeDocument, NodeFacts};
 
 use super::hash::Given;
 
@@ -24,9 +24,31 @@ impl View {
         Self { own, live: Vec::new(), until_ms: i64::MAX }
     }
 
+    /// The same once this broker has left: it has no share of anything any more.
+    pub(super) fn after_leaving(&self) -> Self {
+        let others = self.live.iter().filter(|(id, _)| *id != self.own);
+        Self { own: self.own, live: others.cloned().collect(), until_ms: i64::MIN }
+    }
+
     /// Whether nobody else is there.
     pub(crate) fn is_alone(&self) -> bool {
-        self.live.len() <= 1
+        self.live.iter().all(|(id, _)| *id == self.own)
+    }
+
+    /// Whether this broker's clients are to go elsewhere.
+    pub(super) fn is_drained(&self) -> bool {
+        self.live.iter().any(|(id, node)| *id == self.own && node.is_drained)
+    }
+
+    /// Whether another broker is there to which clients are sent.
+    pub(super) fn others_take_clients(&self) -> bool {
+        self.live.iter().any(|(id, node)| *id != self.own && !node.is_drained)
+    }
+
+    /// The connections that other brokers keep to the store.
+    pub(super) fn sessions_of_others(&self) -> Vec<Arc<str>> {
+        let others = self.live.iter().filter(|(id, _)| *id != self.own);
+        others.filter_map(|(_, node)| node.facts.session.clone()).collect()
     }
 
     /// Whether it still holds.
@@ -34,21 +56,27 @@ impl View {
         now_ms < self.until_ms
     }
 
-    /// Whether this broker is to do some work that any could do.
-    pub(super) fn is_given(&self, given: Given, now_ms: i64) -> bool {
-        if !self.holds(now_ms) {
-            return false;
-        }
+    /// Whether something is this broker's share, as long as the view holds.
+    pub(super) fn is_given(&self, given: Given) -> bool {
         self.live.is_empty() || given.among(self.live.iter().map(|(id, _)| *id)) == Some(self.own)
     }
 
     /// Whether the same brokers are there, and say the same of themselves; their leases differ each time.
     pub(super) fn is_like(&self, other: &View) -> bool {
         let facts = |view: &View| {
-            let facts = view.live.iter().map(|(id, node)| (*id, node.facts.clone(), node.is_drained));
+            let of = |node: &NodeDocument| NodeFacts { session: None, ..node.facts.clone() };
+            let facts = view.live.iter().map(|(id, node)| (*id, of(node), node.is_drained));
             facts.collect::<Vec<_>>()
         };
         self.own == other.own && facts(self) == facts(other)
+    }
+
+    /// Whether another broker's lease is about to end, as of the moment of the view.
+    pub(super) fn has_late(&self, left_ms: i64) -> bool {
+        let own =
+            self.live.iter().find(|(id, _)| *id == self.own).map_or(i64::MAX, |(_, node)| node.lease_ms);
+        let lease_ms = |node: &NodeDocument| node.lease_ms;
+        self.live.iter().any(|(_, node)| own.saturating_sub(lease_ms(node)) > left_ms)
     }
 
     /// Brokers that were there before and have gone.

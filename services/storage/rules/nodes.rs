@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kernel::{ErrorCode, NodeId};
 
 use crate::commands::{Applied, NodeCommand, Outcome, Refused, RenewNode};
-use crate::documents::{DocumentKind, NodeDocument};
+use crate::documents::{DocumentKind, NodeDocument, NodeFacts};
 use crate::working_set::{Wanted, WorkingSet};
 
 /// The first id that is given to brokers that want none.
@@ -52,17 +52,31 @@ fn all(set: &WorkingSet<'_>) -> Vec<(NodeId, Arc<NodeDocument>)> {
 }
 
 fn renew(set: &mut WorkingSet<'_>, renew: &RenewNode) -> Outcome {
-    let RenewNode { node, facts, lease_ms, now_ms } = renew;
+    let RenewNode { node, had, facts, ended, lease_ms, now_ms } = renew;
+    let has_ended = |node: &NodeDocument| {
+        let is_own = node.facts.incarnation == facts.incarnation;
+        !is_own && node.facts.session.as_ref().is_some_and(|session| ended.contains(session))
+    };
+    let is_live = |node: &NodeDocument| node.is_live(*now_ms) && !has_ended(node);
     let mut all = all(set);
     let own = all.iter().find(|(_, node)| node.facts.incarnation == facts.incarnation).cloned();
-    let is_free = |id: NodeId| {
-        let holder = all.iter().find(|(other, _)| *other == id);
-        holder.is_none_or(|(_, node)| !node.is_live(*now_ms) || node.facts.incarnation == facts.incarnation)
+    let holder = |id: NodeId| {
+        let others =
+            all.iter().filter(|(_, node)| is_live(node) && node.facts.incarnation != facts.incarnation);
+        others.clone().find(|(other, _)| *other == id).map(|(_, node)| Arc::clone(node))
     };
+    let is_free = |id: NodeId| holder(id).is_none();
+    let is_of_another = |node: &NodeDocument| is_live(node) && node.facts.cluster_id != facts.cluster_id;
+    if let Some((other, node)) = all.iter().find(|(_, node)| is_of_another(node)) {
+        return Err(another_cluster(*other, node, facts));
+    }
+    if let Some((fixed, holder)) = node.and_then(|fixed| Some((fixed, holder(fixed)?))) {
+        return Err(taken(fixed, &holder));
+    }
     let id = match (node, &own) {
-        (Some(fixed), _) if !is_free(*fixed) => return Err(taken(*fixed)),
         (Some(fixed), _) => *fixed,
         (None, Some((id, _))) => *id,
+        (None, None) if had.is_some_and(is_free) => had.unwrap_or(NodeId(FIRST)),
         // There are fewer brokers than ids.
         (None, None) => (FIRST..).map(NodeId).find(|id| is_free(*id)).unwrap_or(NodeId(FIRST)),
     };
@@ -73,23 +87,40 @@ fn renew(set: &mut WorkingSet<'_>, renew: &RenewNode) -> Outcome {
         is_drained: own.as_ref().is_some_and(|(_, own)| own.is_drained),
     });
     set.put::<NodeDocument>(&id, Arc::clone(&document));
-    for (other, node) in &all {
-        let is_former_self = node.facts.incarnation == facts.incarnation && *other != id;
+    for (other, node) in all.iter().filter(|(other, _)| *other != id) {
+        let is_former_self = node.facts.incarnation == facts.incarnation;
         let is_forgotten = !node.is_live(*now_ms) && (node.lease_ms - now_ms).abs() > REMEMBERED_MS;
-        if *other != id && (is_former_self || is_forgotten) {
+        if is_former_self || is_forgotten {
             set.delete::<NodeDocument>(other);
+        } else if node.is_live(*now_ms) && has_ended(node) {
+            // It may live, with another connection: then it goes on with its next renewal, as it was.
+            set.put::<NodeDocument>(other, NodeDocument { lease_ms: *now_ms, ..(**node).clone() });
         }
     }
-    all.retain(|(other, node)| *other != id && node.is_live(*now_ms));
+    all.retain(|(other, node)| *other != id && is_live(node));
     all.retain(|(_, node)| node.facts.incarnation != facts.incarnation);
     all.push((id, document));
     all.sort_by_key(|(id, _)| *id);
     Ok(Applied::Nodes { own: id, live: all })
 }
 
-fn taken(id: NodeId) -> Refused {
+fn another_cluster(id: NodeId, node: &NodeDocument, own: &NodeFacts) -> Refused {
+    let name = |facts: &NodeFacts| facts.cluster_id.as_deref().unwrap_or("").to_owned();
     let message = format!(
-        "another broker of the store has the id {}; give each broker another node_id, or none: then it gets one that is free",
+        "broker {} of the store has the cluster_id {:?}, and this one {:?}; give all brokers of a store the same",
+        id.0,
+        name(&node.facts),
+        name(own)
+    );
+    Refused::new(ErrorCode::InconsistentClusterId, message)
+}
+
+fn taken(id: NodeId, holder: &NodeDocument) -> Refused {
+    let at: Vec<String> =
+        holder.facts.addresses.values().map(|at| format!(" at {}:{}", at.host, at.port)).collect();
+    let message = format!(
+        "another broker of the store{} has the id {}; give each broker another node_id, or none: then it gets one that is free",
+        at.first().map_or("", String::as_str),
         id.0
     );
     Refused::new(ErrorCode::DuplicateBrokerRegistration, message)
@@ -113,7 +144,7 @@ mod tests {
 
     use super::*;
     use crate::commands::Command;
-    use crate::documents::NodeFacts;
+    use crate::documents::Document;
     use crate::testing::MapStore;
 
     const LEASE_MS: i64 = 10_000;
@@ -121,11 +152,14 @@ mod tests {
     fn renewal(node: Option<i32>, incarnation: u128, now_ms: i64) -> Command {
         let facts = NodeFacts {
             incarnation: Uuid::from_u128(incarnation),
+            cluster_id: Some(Arc::from("c")),
             addresses: BTreeMap::new(),
             rack: None,
             release: Arc::from("1.0"),
+            session: Some(Arc::from(format!("session {incarnation}"))),
         };
-        let renew = RenewNode { node: node.map(NodeId), facts, lease_ms: LEASE_MS, now_ms };
+        let (node, had, ended) = (node.map(NodeId), None, Vec::new());
+        let renew = RenewNode { node, had, facts, ended, lease_ms: LEASE_MS, now_ms };
         Command::Node(NodeCommand::Renew(Box::new(renew)))
     }
 
@@ -162,6 +196,75 @@ mod tests {
         assert_eq!(renew(&mut store, None, 20, 1), (2, vec![2]));
     }
 
+    /// A renewal with something changed.
+    fn with(command: Command, change: impl FnOnce(&mut RenewNode)) -> Command {
+        match command {
+            Command::Node(NodeCommand::Renew(mut renew)) => {
+                change(&mut renew);
+                Command::Node(NodeCommand::Renew(renew))
+            }
+            other => other,
+        }
+    }
+
+    fn run(store: &mut MapStore, command: &Command) -> (i32, Vec<i32>) {
+        match store.run(command).0 {
+            Ok(Applied::Nodes { own, live }) => (own.0, live.iter().map(|(id, _)| id.0).collect()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn one_whose_connection_has_ended_is_gone() {
+        let mut store = MapStore::default();
+        renew(&mut store, None, 10, 0);
+        renew(&mut store, None, 20, 0);
+        let finds = with(renewal(None, 20, 1), |renew| renew.ended = vec![Arc::from("session 10")]);
+        assert_eq!(run(&mut store, &finds), (2, vec![2]));
+        assert_eq!(renew(&mut store, None, 30, 2), (1, vec![1, 2]), "its id is free");
+        // Nobody ends by what is said of its former connection, nor by what it says itself.
+        let changed = with(renewal(None, 20, 3), |renew| {
+            renew.facts.session = Some(Arc::from("another"));
+            renew.ended = vec![Arc::from("another"), Arc::from("session 20")];
+        });
+        assert_eq!(run(&mut store, &changed), (2, vec![1, 2]));
+        let late = with(renewal(None, 30, 4), |renew| renew.ended = vec![Arc::from("session 20")]);
+        assert_eq!(run(&mut store, &late), (1, vec![1, 2]));
+    }
+
+    #[test]
+    fn one_that_was_cut_off_has_its_id_again_if_it_is_free() {
+        let mut store = MapStore::default();
+        for incarnation in [10, 20, 30] {
+            renew(&mut store, None, incarnation, 0);
+        }
+        let ended = || ["session 20", "session 30"].map(Arc::from).to_vec();
+        let finds = with(renewal(None, 10, 1), |renew| renew.ended = ended());
+        assert_eq!(run(&mut store, &finds), (1, vec![1]));
+        assert_eq!(
+            renew(&mut store, None, 40, 2),
+            (2, vec![1, 2]),
+            "a new one takes the lowest that is free"
+        );
+        let back = |incarnation| with(renewal(None, incarnation, 3), |renew| renew.had = Some(NodeId(3)));
+        assert_eq!(run(&mut store, &back(30)), (3, vec![1, 2, 3]));
+        assert_eq!(run(&mut store, &back(20)), (4, vec![1, 2, 3, 4]), "others have them");
+    }
+
+    #[test]
+    fn one_that_was_cut_off_is_as_drained_and_as_old_as_before() {
+        let mut store = MapStore::default();
+        renew(&mut store, None, 10, 0);
+        renew(&mut store, None, 20, 5);
+        let drain = NodeCommand::Drain { node: NodeId(2), is_drained: true, now_ms: 6 };
+        store.run(&Command::Node(drain)).0.unwrap();
+        let finds = with(renewal(None, 10, 7), |renew| renew.ended = vec![Arc::from("session 20")]);
+        assert_eq!(run(&mut store, &finds), (1, vec![1]));
+        assert_eq!(renew(&mut store, None, 20, 8), (2, vec![1, 2]));
+        let node = store.0.get(&NodeDocument::key(&NodeId(2))).and_then(|node| node.get::<NodeDocument>());
+        assert!(node.is_some_and(|node| node.is_drained && node.since_ms == 5));
+    }
+
     #[test]
     fn a_fixed_id_belongs_to_one_broker_at_a_time() {
         let mut store = MapStore::default();
@@ -171,6 +274,22 @@ mod tests {
         assert_eq!(renew(&mut store, Some(7), 20, LEASE_MS), (7, vec![7]), "after the lease");
         // One that is given another id by its config gives its former one back.
         assert_eq!(renew(&mut store, Some(8), 20, LEASE_MS + 1), (8, vec![8]));
+    }
+
+    #[test]
+    fn brokers_of_two_clusters_do_not_share_a_store() {
+        let mut store = MapStore::default();
+        renew(&mut store, None, 10, 0);
+        let other = with(renewal(None, 20, 1), |renew| renew.facts.cluster_id = Some(Arc::from("d")));
+        let refused = store.run(&other).0.unwrap_err();
+        assert_eq!(refused.error, ErrorCode::InconsistentClusterId);
+        assert!(
+            refused.message.contains("\"c\"") && refused.message.contains("\"d\""),
+            "{}",
+            refused.message
+        );
+        let later = with(renewal(None, 20, LEASE_MS), |renew| renew.facts.cluster_id = Some(Arc::from("d")));
+        assert_eq!(run(&mut store, &later), (1, vec![1]), "once the first has gone");
     }
 
     #[test]
@@ -190,6 +309,17 @@ mod tests {
         assert!(store.run(&drain(1, LEASE_MS + 1)).0.is_err(), "its lease has ended");
         renew(&mut store, None, 20, LEASE_MS + 1);
         assert!(!is_drained(&store));
+    }
+
+    /// Any broker's renewal reads all.
+    #[test]
+    fn a_document_that_is_damaged_holds_up_nobody_and_is_removed() {
+        let mut store = MapStore::default();
+        let key = NodeDocument::key(&NodeId(1));
+        store.0.insert(key.clone(), Document::read::<NodeDocument>("{").unwrap());
+        assert_eq!(renew(&mut store, Some(2), 10, 2 * REMEMBERED_MS), (2, vec![2]));
+        assert!(!store.0.contains_key(&key));
+        assert!(Document::read::<NodeDocument>("v9 {}").is_err(), "one of a later release is left alone");
     }
 
     #[test]

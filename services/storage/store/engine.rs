@@ -9,6 +9,7 @@ use rules::commands::{Command, Outcome};
 use rules::documents::{DocumentKind, Key, Prefix};
 use tokio::sync::watch;
 
+use super::epochs::Epoch;
 use crate::engines::{Engine, Holds, ReadLimits, ReadOutcome, ReadSpec, StoreError, Subject, Watch};
 
 /// An engine that may still be opening. Cloning shares it.
@@ -17,7 +18,9 @@ pub(crate) struct Store {
     engine: watch::Receiver<Opened>,
     queue: Budget,
     /// The leader epoch that it appends with, once it has appended.
-    pub(super) epoch: Arc<Mutex<Option<i32>>>,
+    pub(super) epoch: Arc<Mutex<Epoch>>,
+    /// Which copy of a shared store it was when it was last looked at.
+    pub(super) instance: Arc<Mutex<Option<Arc<str>>>>,
 }
 
 /// Whether the engine is open.
@@ -55,7 +58,7 @@ impl Store {
     pub(crate) fn opening(queue_bytes_max: usize) -> (StoreOpener, Store) {
         let (sender, engine) = watch::channel(Opened::NotYet);
         let (queue, epoch) = (Budget::new(queue_bytes_max, 0), Arc::default());
-        (StoreOpener(sender), Store { engine, queue, epoch })
+        (StoreOpener(sender), Store { engine, queue, epoch, instance: Arc::default() })
     }
 
     /// The engine, if it is open.

@@ -26,6 +26,15 @@ const FIRST_MS: i64 = 1_704_067_200_000;
 /// The epoch before the first one.
 const NO_EPOCH: i32 = -1;
 
+/// The epoch that is appended with.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Epoch {
+    /// How often the store has become another one.
+    number: u64,
+    /// Once it was taken.
+    taken: Option<i32>,
+}
+
 impl Store {
     /// The leader epoch of every partition, as clients see it.
     pub(crate) async fn leader_epoch(&self) -> Result<i32, StoreError> {
@@ -53,26 +62,48 @@ impl Store {
 
     /// The leader epoch that this opening of the store appends with.
     pub(crate) async fn epoch_to_append(&self, now_ms: i64) -> Result<i32, StoreError> {
-        if let Some(epoch) = *self.epoch.lock() {
-            return Ok(epoch);
-        }
+        let began = match *self.epoch.lock() {
+            Epoch { taken: Some(epoch), .. } => return Ok(epoch),
+            Epoch { number, .. } => number,
+        };
         let engine = self.engine().await?;
         let last = last_epoch(&*engine).await?;
-        let is_kept = engine.sharing().is_some() && last > NO_EPOCH;
-        let epoch = if is_kept { last } else { next_epoch(last, now_ms) };
+        // Before anything was appended, it is 0.
+        let is_kept = engine.sharing().is_some() && last > 0;
+        let taken = if is_kept { last } else { next_epoch(last, now_ms) };
+        let mut epoch = self.epoch.lock();
+        if epoch.number != began {
+            // The store has become another one meanwhile: this is not its epoch, but harmless once.
+            return Ok(taken);
+        }
         // Whoever was first has set it.
-        Ok(*self.epoch.lock().get_or_insert(epoch))
+        Ok(*epoch.taken.get_or_insert(taken))
     }
 
     /// Begins another epoch of a store that brokers share.
     pub(crate) async fn begin_epoch(&self, engine: &dyn Engine, now_ms: i64) -> Result<(), StoreError> {
         let last = last_epoch(engine).await?;
-        if last > NO_EPOCH {
+        if last > 0 {
             let record = Command::RecordEpoch { epoch: next_epoch(last, now_ms) };
             engine.commit(vec![record], Holds::new()).await?;
         }
-        *self.epoch.lock() = None;
+        self.forget_epoch();
         Ok(())
+    }
+
+    /// Some broker has begun an epoch for the store as it is, if this is another copy than before.
+    pub(crate) fn follow_instance(&self, instance: Option<Arc<str>>) {
+        let mut known = self.instance.lock();
+        if *known != instance {
+            *known = instance;
+            drop(known);
+            self.forget_epoch();
+        }
+    }
+
+    fn forget_epoch(&self) {
+        let mut epoch = self.epoch.lock();
+        *epoch = Epoch { number: epoch.number + 1, taken: None };
     }
 
     /// The earlier epochs of those partitions that have had several.

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn assignments_are_checked_as_kafka_checks_them() {
         let time = std::sync::Arc::new(kernel::clock::ManualClock::at(0));
-        let nodes = Nodes::new(Some(NodeId(1)), None, uuid::Uuid::nil(), time);
+        let nodes = Nodes::new("c".into(), Some(NodeId(1)), None, time);
         let check = |brokers: &[i32]| {
             let brokers: Vec<BrokerId> = brokers.iter().map(|broker| BrokerId(*broker)).collect();
             check_assignment(&brokers, &nodes).map_err(|refused| refused.message)

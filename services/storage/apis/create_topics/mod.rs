@@ -107,10 +107,13 @@ fn partitions(broker: &Broker, topic: &CreatableTopic) -> Result<i32, Refused> {
         let message = "Number of partitions was set to an invalid non-positive value.";
         return Err(Refused::new(ErrorCode::InvalidPartitions, message));
     }
-    if factor > broker.settings.replication_factor_max {
+    // Nothing is replicated by brokers; as many as are there may be asked for, as of Kafka.
+    let brokers = broker.nodes.count();
+    let factor_max = broker.settings.replication_factor_max.max(i16::try_from(brokers).unwrap_or(i16::MAX));
+    if factor > factor_max {
         return invalid_factor(format!(
             "Unable to replicate the partition {factor} time(s): The target replication factor of {factor} cannot \
-             be reached because only 1 broker(s) are registered."
+             be reached because only {brokers} broker(s) are registered."
         ));
     }
     Ok(if count == -1 { broker.settings.default_partitions } else { count })

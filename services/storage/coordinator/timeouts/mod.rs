@@ -34,7 +34,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// When a group that is damaged is looked at again.
 const AFTER_DAMAGE_MS: i64 = 60_000;
-/// When a group is looked at again that this broker does not look after at this moment.
+/// When a group is looked at again about which this broker may do nothing at this moment.
 const NOT_OURS_MS: i64 = 1_000;
 /// Ticks, and groups that are resumed, in one commit.
 const COMMANDS_MAX: usize = 256;
@@ -82,6 +82,8 @@ pub(crate) struct Timeouts {
     left_off: BTreeSet<Arc<str>>,
     /// Since when groups are looked after that were taken over from other brokers, in ms.
     taken_over: HashMap<Arc<str>, i64>,
+    /// The time of the last look, in ms.
+    looked_ms: i64,
     /// How often the process has stood still, as of the last look.
     pauses: u64,
     /// How often nothing was known of members for a while, as of the last look.
@@ -105,6 +107,7 @@ impl Timeouts {
     /// Gives groups up that other brokers look after by now, and takes those over that others have looked after.
     pub(crate) async fn share_out(&mut self, broker: &Broker) {
         broker.coordinator.has_others(!broker.nodes.is_alone());
+        broker.coordinator.forget_graces();
         let groups = loop {
             match Self::live_groups(broker).await {
                 Ok(groups) => break groups,
@@ -170,10 +173,25 @@ impl Timeouts {
         is_found
     }
 
-    /// All groups are to be resumed.
-    fn resume_all(&mut self, now_ms: i64) {
+    /// If the clock was set back, nothing of what was noted lies in the future.
+    fn find_set_back(&mut self, broker: &Broker, now_ms: i64) {
+        if now_ms < std::mem::replace(&mut self.looked_ms, now_ms) {
+            broker.coordinator.starts();
+            self.taken_over.values_mut().for_each(|since_ms| *since_ms = now_ms.min(*since_ms));
+            self.look_at_all(now_ms);
+        }
+    }
+
+    /// All groups are to be looked at.
+    fn look_at_all(&mut self, now_ms: i64) -> Vec<Arc<str>> {
         let groups: Vec<_> = self.at_ms.keys().cloned().collect();
         groups.iter().for_each(|group| self.set(group, Some(now_ms)));
+        groups
+    }
+
+    /// All groups are to be resumed.
+    fn resume_all(&mut self, now_ms: i64) {
+        let groups = self.look_at_all(now_ms);
         self.left_off.extend(groups);
     }
 
@@ -182,12 +200,21 @@ impl Timeouts {
     pub(crate) async fn step(&mut self, broker: &Broker) -> Result<Option<i64>, StoreError> {
         // In this order: a time that counts a stop in comes with the notice of it.
         let now_ms = broker.time.now_ms();
+        self.find_set_back(broker, now_ms);
         let has_paused = self.find_pause(broker);
+        if broker.coordinator.take_missed() {
+            self.share_out(broker).await;
+            self.look_at_all(now_ms);
+        }
         let mut failure = None;
         for group in broker.coordinator.take_changed() {
             if !broker.nodes.looks_after(&group) {
                 self.forget(&group);
                 continue;
+            }
+            if !self.at_ms.contains_key(&group) && !broker.nodes.is_alone() {
+                // Another broker may have looked after it.
+                self.taken_over.insert(Arc::clone(&group), now_ms);
             }
             let at_ms = match self.after_change(broker, &group, now_ms).await {
                 Ok(at_ms) => at_ms,
@@ -205,12 +232,12 @@ impl Timeouts {
         let due: Vec<_> = self.queue.iter().take_while(is_due).map(|(_, group)| Arc::clone(group)).collect();
         let mut commands = Vec::new();
         for group in due {
-            // A group that cannot be read does not hold up the others.
-            if !broker.nodes.looks_after(&group) {
-                // Its lease may have ended: nobody may be evicted until it is renewed.
+            // Another broker may look after it by now: nobody is evicted until that is known.
+            if !broker.nodes.holds_lease() || !broker.nodes.looks_after(&group) {
                 self.set(&group, Some(now_ms + NOT_OURS_MS));
                 continue;
             }
+            // A group that cannot be read does not hold up the others.
             let look = match self.look(broker, &group, now_ms).await {
                 Ok(Found::Look(look)) => look,
                 Ok(Found::LeftOff) => {

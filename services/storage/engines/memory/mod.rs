@@ -326,7 +326,7 @@ impl Engine for Memory {
 
     fn sharing(&self) -> Option<Sharing> {
         let clock = self.clock.clone()?;
-        Some(Sharing { clock, groups: self.watchers.feed() })
+        Some(Sharing { clock, changes: self.watchers.feed() })
     }
 
     fn failed(&self) -> BoxFuture<'static, StoreError> {

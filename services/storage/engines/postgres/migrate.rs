@@ -10,7 +10,7 @@ use super::session::Session;
 use crate::engines::StoreError;
 
 /// The version of the tables that this release makes and needs.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 const SCHEMA: [&str; 3] = [include_str!("schema.sql"), include_str!("outbox.sql"), include_str!("inbox.sql")];
 /// Rows of `locks` (see [`super::locks`]).
 const MAKE_LOCKS: &str = "INSERT INTO locks SELECT generate_series(0, $1::int)";
@@ -96,6 +96,11 @@ fn check(schema: &str, version: i64) -> Result<(), StoreError> {
     if version > VERSION {
         return Err(StoreError(format!(
             "the store in the schema {schema} is of a newer release of Yagura (version {version}, this one reads up to {VERSION}); upgrade Yagura"
+        )));
+    }
+    if version == 1 {
+        return Err(StoreError(format!(
+            "the store in the schema {schema} was made by a build from before the first release, which this one cannot read; use that build, or name another schema with ?schema=NAME in the store's URL"
         )));
     }
     Err(StoreError(format!(

@@ -65,7 +65,7 @@ use super::outbox::Outbox;
 use super::resident::{CommitStats, Gauges};
 use super::room::{RoomStatus, WhyFull};
 use super::{
-    DirtyLook, Engine, EngineKind, Holds, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec,
+    DirtyLook, Engine, EngineKind, Holds, Looked, Pending, ReadFrom, ReadLimits, ReadOutcome, ReadSpec,
     RetentionLimits, RetentionOutcome, Sharing, StoreError, Subject, UrlFault, Watch, Watchers,
 };
 use crate::settings::Settings;
@@ -190,12 +190,12 @@ impl Postgres {
             Whom::Operator => migrate::expect(&session, server.schema()).await?,
         }
         let watchers = Watchers::default();
-        let news = News::new(&watchers);
+        let news = News::new(&watchers, server.schema());
         server.tell(Arc::clone(&news));
         // A connection hears of news only if it was opened after that.
         drop(session);
-        news.listen(server.connect().await?, server.schema()).await?;
-        news.look().await?;
+        news.listen(server.connect().await?).await?;
+        news.look(&[]).await?;
         let clock = news.clock().ok_or_else(|| StoreError("Postgres told no time".to_owned()))?;
         let shared = Arc::new(Shared {
             watchers,
@@ -319,17 +319,22 @@ impl Engine for Postgres {
 
     fn sharing(&self) -> Option<Sharing> {
         let clock = Arc::<FollowedClock>::clone(&self.clock);
-        Some(Sharing { clock, groups: self.shared.watchers.feed() })
+        Some(Sharing { clock, changes: self.shared.watchers.feed() })
     }
 
-    fn look(&self) -> Pending<bool> {
+    fn look(&self, sessions: Vec<Arc<str>>) -> Pending<Looked> {
         let news = Arc::clone(&self.shared.news);
-        Box::pin(async move { news.look().await })
+        Box::pin(async move { news.look(&sessions).await })
     }
 
     fn accept(&self) -> Pending<()> {
         let news = Arc::clone(&self.shared.news);
         Box::pin(async move { news.accept().await })
+    }
+
+    fn tell_of_brokers(&self) -> Pending<()> {
+        let news = Arc::clone(&self.shared.news);
+        Box::pin(async move { news.tell_of_brokers().await })
     }
 
     fn has_others(&self, has_others: bool) {
@@ -355,6 +360,7 @@ impl Engine for Postgres {
     fn close(&self) -> Pending<()> {
         self.queue.close();
         let Tasks { mut writers, mut news } = std::mem::take(&mut *self.tasks.lock());
+        let keeping = Arc::clone(&self.shared.news);
         let pools = [Arc::clone(&self.reads.0), Arc::clone(&self.look_ups)];
         Box::pin(async move {
             let ended = async { while writers.join_next().await.is_some() {} };
@@ -363,6 +369,7 @@ impl Engine for Postgres {
             writers.shutdown().await;
             pools.iter().for_each(|pool| pool.close());
             news.shutdown().await;
+            keeping.close();
             if is_late {
                 return Err(StoreError(format!(
                     "Postgres did not answer a commit within {CLOSE_DEADLINE:?}; whether it was done is not known"

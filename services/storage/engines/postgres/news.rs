@@ -1,4 +1,5 @@
-//! What brokers that share a store tell each other: which partitions have grown, which groups and topics have changed.
+//! What brokers that share a store tell each other: which partitions have grown, which groups, topics and subscriptions have
+//! changed.
 //!
 //! They tell by NOTIFY, after the commit and in a transaction of its own, because notifying transactions queue in the server.
 //! What changes while a notification is under way is gathered into the next one; a broker that is alone sends none. Whoever
@@ -14,7 +15,7 @@ use kernel::clock::FollowedClock;
 use kernel::ids::RandomIds;
 use kernel::{IdSource, TopicId, TopicPartition};
 use parking_lot::Mutex;
-use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument, TopicDocument};
+use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument, Subscription, TopicDocument};
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use tokio_postgres::Error;
@@ -24,7 +25,7 @@ use uuid::Uuid;
 use super::connect::Server;
 use super::errors::failed;
 use super::session::Session;
-use crate::engines::{StoreError, Watchers};
+use crate::engines::{Looked, StoreError, Watchers};
 
 /// The first part of the channel's name; the schema's is the rest.
 const CHANNEL: &str = "yagura_news_";
@@ -36,9 +37,16 @@ const ITEMS_MAX: usize = 20_000;
 const RETRY_EVERY: Duration = Duration::from_millis(200);
 
 const TELL: &str = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload";
-/// The server's time in ms, what the store is at this moment, and what it was when epochs were last taken.
-const LOOK: &str = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, this_store(),
-    (SELECT value FROM meta WHERE name = 'instance')";
+/// The server's time in ms; what the store is at this moment, and what it was when epochs were last taken; this connection, and
+/// those of some others that have ended. Whoever may not see when another's began takes it for the same. Those of a server that was
+/// started again, or has given way to another, have all ended, which says nothing of brokers.
+const LOOK: &str = "WITH server AS (SELECT extract(epoch FROM pg_postmaster_start_time())::text AS began)
+    SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint, this_store(),
+    (SELECT value FROM meta WHERE name = 'instance'),
+    (SELECT concat_ws('/', pid, extract(epoch FROM backend_start), began) FROM pg_stat_activity WHERE pid = pg_backend_pid()),
+    ARRAY(SELECT s FROM unnest($1::text[]) AS s WHERE split_part(s, '/', 3) = began AND NOT EXISTS (SELECT FROM pg_stat_activity a
+    WHERE a.pid::text = split_part(s, '/', 1)
+    AND coalesce(extract(epoch FROM a.backend_start)::text = split_part(s, '/', 2), true))) FROM server";
 const ACCEPT: &str = "INSERT INTO meta VALUES ('instance', this_store()) ON CONFLICT (name) DO UPDATE SET value = excluded.value";
 
 /// What has changed.
@@ -50,6 +58,8 @@ struct Items {
     noted: HashSet<TopicPartition>,
     groups: HashSet<Arc<str>>,
     topics: bool,
+    /// Those to clients' metrics.
+    subscriptions: bool,
     /// Too much to be told.
     everything: bool,
 }
@@ -68,6 +78,10 @@ struct Payload {
     groups: Vec<Arc<str>>,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     topics: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    subscriptions: bool,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    brokers: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     everything: bool,
 }
@@ -90,6 +104,7 @@ impl Items {
         self.noted.extend(other.noted);
         self.groups.extend(other.groups);
         self.topics |= other.topics;
+        self.subscriptions |= other.subscriptions;
         self.everything |= other.everything;
         self.bound();
     }
@@ -97,8 +112,8 @@ impl Items {
     /// Notifications that tell of all of it.
     fn payloads(&self, from: Uuid) -> Vec<String> {
         let mut all = Vec::new();
-        let mut payload =
-            Payload { from, topics: self.topics, everything: self.everything, ..Payload::default() };
+        let Items { topics, subscriptions, everything, .. } = *self;
+        let mut payload = Payload { from, topics, subscriptions, everything, ..Payload::default() };
         let mut bytes = 0;
         let mut room = |payload: &mut Payload, size: usize| {
             // A few brackets and names of fields are there anyway.
@@ -138,20 +153,26 @@ impl Payload {
         if self.everything {
             watchers.wake_everything();
         }
+        if self.brokers {
+            watchers.brokers_changed();
+        }
         let at = |topic, partition| TopicPartition { topic: TopicId(topic), partition };
         self.grown
             .into_iter()
             .for_each(|(topic, partition, bytes)| watchers.wake(at(topic, partition), bytes));
         self.noted.into_iter().for_each(|(topic, partition)| watchers.note(at(topic, partition)));
-        let topics = self.topics.then(|| TopicDocument::key(&Arc::from("")));
+        let nameless = Arc::from("");
+        let topics = self.topics.then(|| TopicDocument::key(&nameless));
+        let subscriptions = self.subscriptions.then(|| Subscription::key(&nameless));
         let groups = self.groups.iter().map(GroupDocument::key);
-        watchers.wake_changed(&groups.chain(topics).collect::<Vec<_>>());
+        watchers.wake_changed(&groups.chain(topics).chain(subscriptions).collect::<Vec<_>>());
     }
 }
 
 /// What is to be told.
 pub(super) struct News {
     own: Uuid,
+    channel: String,
     has_others: AtomicBool,
     items: Mutex<Items>,
     notify: Notify,
@@ -162,9 +183,10 @@ pub(super) struct News {
 }
 
 impl News {
-    pub(super) fn new(watchers: &Watchers) -> Arc<Self> {
+    pub(super) fn new(watchers: &Watchers, schema: &str) -> Arc<Self> {
         Arc::new(Self {
             own: RandomIds.fresh(),
+            channel: channel(schema),
             has_others: AtomicBool::default(),
             items: Mutex::default(),
             notify: Notify::new(),
@@ -180,7 +202,10 @@ impl News {
     }
 
     pub(super) fn has_others(&self, has_others: bool) {
-        self.has_others.store(has_others, Ordering::Relaxed);
+        if !self.has_others.swap(has_others, Ordering::Relaxed) {
+            // They know nothing of what was committed since they came.
+            self.add(|items| items.everything = true);
+        }
     }
 
     /// A partition has grown, or was deleted.
@@ -202,6 +227,7 @@ impl News {
             for key in keys {
                 match key.kind() {
                     TopicDocument::PREFIX => items.topics = true,
+                    Subscription::PREFIX => items.subscriptions = true,
                     GroupDocument::PREFIX => items.groups.extend(GroupDocument::parse_key(key)),
                     _ => items.groups.extend(MemberDocument::parse_key(key).map(|key| key.group)),
                 }
@@ -220,6 +246,14 @@ impl News {
         self.notify.notify_one();
     }
 
+    /// Tells that brokers have come, gone, or were drained.
+    pub(super) async fn tell_of_brokers(&self) -> Result<(), StoreError> {
+        let payload = Payload { from: self.own, brokers: true, ..Payload::default() };
+        let payloads = serde_json::to_string(&payload).map_err(|error| StoreError(error.to_string()))?;
+        let telling = |error: Error| failed("notifying", &error);
+        self.session()?.execute(TELL, &[&self.channel, &vec![payloads]]).await.map(drop).map_err(telling)
+    }
+
     /// Takes a notification, as it arrives.
     pub(super) fn heard(&self, payload: &str) {
         match serde_json::from_str::<Payload>(payload) {
@@ -236,12 +270,18 @@ impl News {
             .ok_or_else(|| StoreError("the connection to Postgres that keeps the lease was lost".to_owned()))
     }
 
-    /// Looks at the server's clock; returns whether the store is another than when epochs were last taken: one that was
-    /// restored, or whose server has given way to a standby.
-    pub(super) async fn look(&self) -> Result<bool, StoreError> {
+    /// Ends the connection.
+    pub(super) fn close(&self) {
+        *self.session.lock() = None;
+    }
+
+    /// Looks at the server's clock, and at connections of other brokers. The store is another one if it was restored, or if its
+    /// server has given way to a standby.
+    pub(super) async fn look(&self, sessions: &[Arc<str>]) -> Result<Looked, StoreError> {
         let session = self.session()?;
+        let sessions: Vec<&str> = sessions.iter().map(|session| &**session).collect();
         let asked = Instant::now();
-        let rows = session.query(LOOK, &[]).await.map_err(|error| failed("looking at", &error))?;
+        let rows = session.query(LOOK, &[&sessions]).await.map_err(|error| failed("looking at", &error))?;
         let answered = Instant::now();
         let row = rows.first().ok_or_else(|| StoreError("Postgres told no time".to_owned()))?;
         let (shown_ms, is, was): (i64, String, Option<String>) = (row.get(0), row.get(1), row.get(2));
@@ -255,7 +295,13 @@ impl News {
                 *clock = Some(started);
             }
         }
-        Ok(was.is_none_or(|was| was != is))
+        let (own, ended): (Option<&str>, Vec<&str>) = (row.get(3), row.get(4));
+        Ok(Looked {
+            is_another: was.as_ref().is_none_or(|was| *was != is),
+            instance: was.map(Arc::from),
+            session: own.map(Arc::from),
+            ended: ended.into_iter().map(Arc::from).collect(),
+        })
     }
 
     /// Epochs were taken for the store as it is.
@@ -265,8 +311,8 @@ impl News {
     }
 
     /// Listens on a connection from now on.
-    pub(super) async fn listen(&self, session: Session, schema: &str) -> Result<(), StoreError> {
-        let listen = format!("LISTEN {}", channel(schema));
+    pub(super) async fn listen(&self, session: Session) -> Result<(), StoreError> {
+        let listen = format!("LISTEN {}", self.channel);
         session.run(&listen).await.map_err(|error| failed("listening to", &error))?;
         *self.session.lock() = Some(Arc::new(session));
         Ok(())
@@ -274,14 +320,13 @@ impl News {
 
     /// Tells what changes, and listens again once the connection was lost, for as long as the store is open.
     pub(super) async fn run(self: Arc<Self>, server: Arc<Server>) {
-        let channel = channel(server.schema());
         loop {
             let Ok(session) = self.session() else {
                 self.listen_again(&server).await;
                 continue;
             };
             tokio::select! {
-                () = self.notify.notified() => self.tell(&session, &channel).await,
+                () = self.notify.notified() => self.tell(&session).await,
                 () = session.closed.notified() => {}
             }
         }
@@ -289,7 +334,7 @@ impl News {
 
     async fn listen_again(&self, server: &Server) {
         let listening = match server.connect().await {
-            Ok(session) => self.listen(session, server.schema()).await,
+            Ok(session) => self.listen(session).await,
             Err(error) => Err(error),
         };
         match listening {
@@ -299,12 +344,12 @@ impl News {
         }
     }
 
-    async fn tell(&self, session: &Session, channel: &str) {
+    async fn tell(&self, session: &Session) {
         let items = take(&mut *self.items.lock());
         if items.is_empty() {
             return;
         }
-        if let Err(error) = session.execute(TELL, &[&channel, &items.payloads(self.own)]).await {
+        if let Err(error) = session.execute(TELL, &[&self.channel, &items.payloads(self.own)]).await {
             if !session.is_closed() {
                 warn!(%error, "other brokers could not be told of changes; it is tried again");
                 tokio::time::sleep(RETRY_EVERY).await;
@@ -340,32 +385,35 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_told_wakes_those_whom_it_is_about() {
-        let (own, other) = (News::new(&Watchers::default()), Watchers::default());
+        let (own, other) = (News::new(&Watchers::default(), "s"), Watchers::default());
         let (feed, version) = (other.feed(), other.topics_version());
         let watch = other.watch(&[Subject::Partition(at(1)), Subject::Partition(at(2))]);
         own.grown(at(9), 1);
         assert!(own.items.lock().is_empty(), "a broker that is alone tells nothing");
         own.has_others(true);
+        assert!(take(&mut *own.items.lock()).everything, "what they may have missed");
         own.grown(at(1), 40);
         own.grown(at(1), 2);
         own.noted(at(2));
         let member = rules::documents::MemberKey { group: Arc::from("g\"ü"), member: Arc::from("m") };
-        own.changed(&[TopicDocument::key(&Arc::from("t")), MemberDocument::key(&member)]);
+        let topic = TopicDocument::key(&Arc::from("t"));
+        own.changed(&[topic, MemberDocument::key(&member), Subscription::key(&Arc::from("s"))]);
         let items = take(&mut *own.items.lock());
-        let hearing = News::new(&other);
+        let hearing = News::new(&other, "s");
         let payloads = items.payloads(own.own);
         assert_eq!(payloads.len(), 1);
         payloads.iter().for_each(|payload| hearing.heard(payload));
         assert_eq!(watch.changed().await, 42);
         assert_eq!(watch.take_changed(), HashSet::from([at(1), at(2)]));
-        assert_eq!(feed.changed().await.into_iter().collect::<Vec<_>>(), [Arc::from("g\"ü")]);
+        let changed = feed.changed().await;
+        assert_eq!((changed.groups.len(), changed.subscriptions, changed.has_missed), (1, true, false));
         assert!(other.topics_version() > version);
     }
 
     #[tokio::test]
     async fn ones_own_news_wake_nobody_and_what_cannot_be_read_wakes_all() {
         let watchers = Watchers::default();
-        let news = News::new(&watchers);
+        let news = News::new(&watchers, "s");
         let watch = watchers.watch(&[Subject::Partition(at(1))]);
         let items = Items { grown: HashMap::from([(at(1), 5)]), ..Items::default() };
         items.payloads(news.own).iter().for_each(|payload| news.heard(payload));

@@ -5,10 +5,12 @@
 -- What the store is: its version, and what else there is once.
 CREATE TABLE meta (name text PRIMARY KEY, value text NOT NULL);
 
--- Which of all copies of a store this is: one that was restored is another, and one whose server has given way to a standby.
+-- Which of all copies of a store this is: one that was restored is another, whatever it was restored from, and one whose server has
+-- given way to a standby. Nobody can tell a server that starts again from one that was restored from a disk's snapshot.
 CREATE FUNCTION this_store() RETURNS text LANGUAGE sql STABLE SET search_path FROM CURRENT RETURN
     (SELECT oid FROM pg_database WHERE datname = current_database()) || ':' || 'meta'::regclass::oid || ':'
-    || CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END;
+    || CASE WHEN pg_is_in_recovery() THEN '' ELSE left(pg_walfile_name(pg_current_wal_lsn()), 8) END
+    || ':' || extract(epoch FROM pg_postmaster_start_time());
 
 -- The documents of the rules: small values under ordered keys. A value is JSON, mostly; keys may hold any byte.
 CREATE TABLE documents (key bytea PRIMARY KEY, value text NOT NULL) WITH (fillfactor = 80);

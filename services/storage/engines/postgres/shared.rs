@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use rules::Changes;
 use rules::commands::Effect;
+use rules::documents::{DocumentKind, NodeDocument};
 
 use super::news::News;
 use crate::engines::Watchers;
@@ -26,7 +27,10 @@ pub(super) struct Shared {
 impl Shared {
     /// Tells watchers, and other brokers, of what was committed.
     pub(super) fn publish(&self, changes: &Changes, effects: &[Effect]) {
-        self.tell_disk_full(false);
+        // A broker's lease is renewed where there is no room for anything else.
+        if !effects.is_empty() || changes.keys().any(|key| key.kind() != NodeDocument::PREFIX) {
+            self.tell_disk_full(false);
+        }
         for effect in effects {
             match effect {
                 Effect::Append { partition, batch, .. } => {

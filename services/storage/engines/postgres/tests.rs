@@ -82,16 +82,17 @@ async fn brokers_that_share_a_store_tell_each_other_of_changes() {
     let id = topic(&one, "t", 1, 2).await;
     let at = |partition| TopicPartition { topic: id, partition };
     let watch = other.watch(&[Subject::Partition(at(0)), Subject::Partition(at(1))]);
-    let (feed, version) = (other.sharing().unwrap().groups, other.topics_version());
+    let (feed, version) = (other.sharing().unwrap().changes, other.topics_version());
     one.has_others(true);
     assert_eq!(offset(one.commit(vec![append(id, 0, &[7; 100])], Vec::new()).await), 0);
-    let bytes = watch.changed().await;
-    assert!(bytes > 100 && watch.take_changed().contains(&at(0)), "{bytes}");
+    // Those who have just come are told to look at everything.
+    while watch.changed().await < 100 {}
+    assert!(watch.take_changed().contains(&at(0)));
     // What one has written, the other finds.
     assert_eq!(offset(other.commit(vec![append(id, 0, &[7; 100])], Vec::new()).await), 1);
     let join = model_groups::join_as("g", "m");
     one.commit(vec![join], Vec::new()).await.unwrap();
-    assert!(feed.changed().await.contains("g"));
+    while !feed.changed().await.groups.contains("g") {}
     topic(&one, "u", 2, 1).await;
     while other.topics_version() == version {
         tokio::task::yield_now().await;
@@ -109,9 +110,11 @@ async fn brokers_that_join_at_once_get_ids_of_their_own() {
     let engines = join_all((0..5).map(|_| open(&place))).await;
     let renew = |number: u128| {
         let incarnation = Uuid::from_u128(number);
+        let (addresses, release) = (BTreeMap::new(), Arc::from("1"));
         let facts =
-            NodeFacts { incarnation, addresses: BTreeMap::new(), rack: None, release: Arc::from("1") };
-        let renew = RenewNode { node: None, facts, lease_ms: 10_000, now_ms: 7 };
+            NodeFacts { incarnation, cluster_id: None, addresses, rack: None, release, session: None };
+        let ended = Vec::new();
+        let renew = RenewNode { node: None, had: None, facts, ended, lease_ms: 10_000, now_ms: 7 };
         vec![Command::Node(NodeCommand::Renew(Box::new(renew)))]
     };
     let renewed = engines.iter().zip(1..).map(|(engine, number)| engine.commit(renew(number), Vec::new()));
@@ -141,7 +144,7 @@ async fn a_broker_that_may_have_missed_something_wakes_all_who_wait() {
     run(&place, &format!("SELECT pg_terminate_backend({process})")).await;
     watch.changed().await;
     assert!(watch.take_changed().contains(&at));
-    while engine.look().await.is_err() {
+    while engine.look(Vec::new()).await.is_err() {
         tokio::task::yield_now().await;
     }
     engine.close().await.unwrap();
@@ -151,12 +154,34 @@ async fn a_broker_that_may_have_missed_something_wakes_all_who_wait() {
 async fn a_store_that_was_restored_is_found_out_once() {
     let Some(place) = new_store() else { return };
     let engine = open(&place).await;
-    assert!(!engine.look().await.unwrap());
+    let is_another = async || engine.look(Vec::new()).await.unwrap().is_another;
+    assert!(!is_another().await);
     run(&place, "UPDATE meta SET value = 'another' WHERE name = 'instance'").await;
-    assert!(engine.look().await.unwrap());
+    assert!(is_another().await);
     engine.accept().await.unwrap();
-    assert!(!engine.look().await.unwrap());
+    assert!(!is_another().await);
     engine.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn brokers_find_out_whose_connection_has_ended() {
+    let Some(place) = new_store() else { return };
+    let (one, other) = (open(&place).await, open(&place).await);
+    let session = async |engine: &Postgres| engine.look(Vec::new()).await.unwrap().session.unwrap();
+    let (own, others) = (session(&one).await, session(&other).await);
+    assert_eq!(session(&one).await, own);
+    let server = own.rsplit('/').next().unwrap();
+    let gone: Arc<str> = Arc::from(format!("7/1.5/{server}"));
+    // Of those that another server had nobody knows whether their brokers live: all of them have ended.
+    let unknown = ["7/1.5/1.5", "7/1.5", "nonsense", ""].map(Arc::from);
+    let sessions =
+        [vec![Arc::clone(&own), Arc::clone(&others), Arc::clone(&gone)], unknown.to_vec()].concat();
+    assert_eq!(one.look(sessions.clone()).await.unwrap().ended, [gone]);
+    other.close().await.unwrap();
+    while !one.look(sessions.clone()).await.unwrap().ended.contains(&others) {
+        tokio::task::yield_now().await;
+    }
+    one.close().await.unwrap();
 }
 
 #[tokio::test]
@@ -184,9 +209,12 @@ async fn run(place: &str, sql: &str) {
 async fn what_is_no_store_or_a_newer_one_is_refused() {
     let Some(place) = new_store() else { return };
     open(&place).await.close().await.unwrap();
-    run(&place, "UPDATE meta SET value = '2'").await;
+    run(&place, "UPDATE meta SET value = '3' WHERE name = 'version'").await;
     let refused = Postgres::open(&place, &small_settings()).await.err().unwrap();
     assert!(refused.0.contains("newer release") && refused.0.contains("upgrade Yagura"), "{refused}");
+    run(&place, "UPDATE meta SET value = '1' WHERE name = 'version'").await;
+    let refused = Postgres::open(&place, &small_settings()).await.err().unwrap();
+    assert!(refused.0.contains("before the first release"), "{refused}");
     let Some(other) = new_store() else { return };
     let schema = other.split("schema=").nth(1).unwrap().split('&').next().unwrap();
     run(&other, &format!("CREATE SCHEMA {schema}; CREATE TABLE orders (id int)")).await;

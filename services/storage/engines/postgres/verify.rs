@@ -13,6 +13,7 @@ use tokio_postgres::{Error, Row};
 use super::connect::Server;
 use super::documents;
 use super::errors::{Failure, failed};
+use super::migrate;
 use super::rows::{self, DividedBatch};
 use super::session::Session;
 use super::url::Target;
@@ -115,6 +116,7 @@ const BATCHES: &str = "SELECT format('partition/%s/%s', l.topic, l.partition), b
 pub async fn verify(place: &str, progress: &mut Progress<'_>) -> Result<VerifyReport, StoreError> {
     let server = Server::new(Target::parse(place).map_err(StoreError)?)?;
     let session = server.connect().await?;
+    migrate::expect(&session, server.schema()).await?;
     let rows = server.connect().await?;
     run(&session, &rows, progress).await.map_err(|error| failed("checking", &error))
 }

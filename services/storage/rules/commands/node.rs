@@ -1,5 +1,7 @@
 //! Commands on the brokers of a store that several share.
 
+use std::sync::Arc;
+
 use kernel::NodeId;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -30,10 +32,14 @@ pub enum NodeCommand {
 /// A broker joins, or renews its lease.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RenewNode {
-    /// The id that it must have; `None` for the lowest that is free.
+    /// The id that it must have; `None` for one that is free.
     pub node: Option<NodeId>,
+    /// The id that it has had, to be had again if it is free; otherwise it is the lowest that is.
+    pub had: Option<NodeId>,
     /// What it says of itself.
     pub facts: NodeFacts,
+    /// Connections of others that were found to have ended: their brokers have gone, whatever their leases say.
+    pub ended: Vec<Arc<str>>,
     /// How long its lease lasts, in ms.
     pub lease_ms: i64,
     /// The time, in ms.

@@ -279,7 +279,14 @@ fn commands_round_trip() {
 fn node_commands() -> [NodeCommand; 3] {
     let node = Some(NodeId(3));
     [
-        NodeCommand::Renew(Box::new(RenewNode { node, facts: node_facts(), lease_ms: 4, now_ms: 5 })),
+        NodeCommand::Renew(Box::new(RenewNode {
+            node,
+            had: node,
+            facts: node_facts(),
+            ended: vec![text("s")],
+            lease_ms: 4,
+            now_ms: 5,
+        })),
         NodeCommand::Leave { incarnation: AT.topic.0 },
         NodeCommand::Drain { node: NodeId(3), is_drained: true, now_ms: 5 },
     ]
@@ -289,9 +296,11 @@ fn node_facts() -> NodeFacts {
     let address = NodeAddress { host: text("broker-1"), port: 9092 };
     NodeFacts {
         incarnation: AT.topic.0,
+        cluster_id: Some(Arc::from("c")),
         addresses: BTreeMap::from([(text("main"), address)]),
         rack: Some(text("a")),
         release: text("1.0"),
+        session: Some(text("s")),
     }
 }
 

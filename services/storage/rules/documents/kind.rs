@@ -39,6 +39,11 @@ pub trait DocumentKind:
         serde_json::from_str(json)
     }
 
+    /// What stands for a value that cannot be read, of a kind that can spare it; `None` if what needs it has to fail.
+    fn in_place_of_damaged() -> Option<Self> {
+        None
+    }
+
     /// The key of a document as engines see it.
     fn key(key: &Self::Key) -> Key {
         Key::of(Self::PREFIX, key)
@@ -133,7 +138,9 @@ impl Document {
             version if version < T::VERSION => T::upgrade(version, json),
             _ => serde_json::from_str::<T>(json),
         };
-        value.map(Self::new::<T>).map_err(|error| ReadError::Damaged(error.to_string()))
+        let damaged = |error: serde_json::Error| ReadError::Damaged(error.to_string());
+        let value = value.or_else(|error| T::in_place_of_damaged().ok_or_else(|| damaged(error)));
+        value.map(Self::new::<T>)
     }
 }
 

@@ -24,6 +24,9 @@ pub struct NodeAddress {
 pub struct NodeFacts {
     /// A random id of the process: a broker that is started again is another one.
     pub incarnation: Uuid,
+    /// The id of its cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<Arc<str>>,
     /// What clients of each listener connect to, by the listener's name. One that is not known elsewhere is left out.
     pub addresses: BTreeMap<Arc<str>, NodeAddress>,
     /// Its rack.
@@ -31,6 +34,9 @@ pub struct NodeFacts {
     pub rack: Option<Arc<str>>,
     /// Its release.
     pub release: Arc<str>,
+    /// A connection that it keeps to the store: once that has ended, so has the broker, or it has another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<Arc<str>>,
 }
 
 /// A broker, for as long as its lease lasts.
@@ -65,6 +71,14 @@ impl DocumentKind for NodeDocument {
 
     fn lock_root(_: &NodeId) -> LockRoot {
         LockRoot::Store
+    }
+
+    /// A broker that went long ago: if it lives, it has a lease again with its next renewal.
+    fn in_place_of_damaged() -> Option<Self> {
+        let (incarnation, addresses, release) = (Uuid::nil(), BTreeMap::new(), Arc::from("unknown"));
+        let facts =
+            NodeFacts { incarnation, cluster_id: None, addresses, rack: None, release, session: None };
+        Some(Self { facts, since_ms: 0, lease_ms: 0, is_drained: false })
     }
 }
 

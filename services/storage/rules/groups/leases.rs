@@ -20,7 +20,9 @@ pub(super) fn renew(group: &mut Group<'_>, heard: &Heard) -> BTreeMap<Arc<str>, 
         let (session_ms, was_ms) = (member.session_timeout_ms, member.lease_ms);
         sessions.insert(Arc::clone(id), session_ms);
         let lease_ms = heard_ms + i64::from(session_ms);
-        if lease_ms > was_ms {
+        // Whoever was heard later than this has a session at most from then; what ends later was written before the clock was
+        // set back.
+        if lease_ms > was_ms || was_ms > lease_ms + i64::from(session_ms) {
             group.change(id, |member| member.lease_ms = lease_ms);
         }
     }

@@ -414,6 +414,10 @@ fn a_renewed_lease_is_as_long_as_the_session_and_never_gets_shorter() {
     assert_eq!(renew(&mut store, 4_000), sessions, "another broker heard from it earlier");
     assert_eq!(lease_ms(&store, "a"), 5_000 + i64::from(SESSION_MS));
     assert_eq!(lease_ms(&store, "b"), was_ms, "nobody has heard from it");
+    // The clock is set back by an hour, and by an hour again.
+    assert_eq!(renew(&mut store, 3_600_000), sessions);
+    assert_eq!(renew(&mut store, 6_000), sessions);
+    assert_eq!(lease_ms(&store, "a"), 6_000 + i64::from(SESSION_MS));
     // Whoever has seen the former lease evicts nobody.
     let timed_out = BTreeMap::from([(text("a"), was_ms), (text("b"), was_ms)]);
     store.run(GroupCommand::Tick { now_ms: 9_000, wall_ms: 9_000, timed_out }).unwrap();

@@ -1,0 +1,44 @@
+//! What `/metrics` and `/readyz` say of the brokers of a store.
+
+use kernel::metrics::{MetricKind, Page};
+
+use super::Nodes;
+use super::keeper::LEASE;
+
+impl Nodes {
+    /// Writes who is there, and how old this broker's lease is; nothing of a store that brokers cannot share.
+    pub(crate) fn collect(&self, page: &mut Page) {
+        let view = self.view();
+        if view.live.is_empty() {
+            return;
+        }
+        let help = "Brokers that share the store, this one among them, as it has last seen them.";
+        page.family("yagura_store_brokers", MetricKind::Gauge, help);
+        page.sample(&[], view.live.len() as f64);
+        let help = "This broker's id.";
+        page.family("yagura_broker_id", MetricKind::Gauge, help);
+        page.sample(&[], f64::from(view.own.0));
+        let help = "Time since this broker has last renewed its lease; it is taken for gone after 8 seconds.";
+        page.family("yagura_broker_lease_age_seconds", MetricKind::Gauge, help);
+        let renewed_ms = view.until_ms.saturating_sub(LEASE.as_millis() as i64);
+        page.sample(&[], (self.time.now_ms().saturating_sub(renewed_ms).max(0)) as f64 / 1000.0);
+    }
+
+    /// Whether clients are to come here.
+    ///
+    /// # Errors
+    /// They are not: a sentence for the operator.
+    pub(crate) fn readiness(&self) -> Result<(), String> {
+        let view = self.view();
+        if !view.holds(self.time.now_ms()) {
+            return Err("this broker's lease has ended, because the store cannot be reached, or the broker is about to stop".to_owned());
+        }
+        if view.is_drained() && view.others_take_clients() {
+            return Err(
+                "this broker is drained: its clients are to go to others (`yagura node drain --undo`)"
+                    .to_owned(),
+            );
+        }
+        Ok(())
+    }
+}
