@@ -1,5 +1,5 @@
-//! ListTransactions (KIP-664): the transactional ids whose coordinator this is, all or those that filters leave, by state, producer, duration (KIP-994)
-//! and a pattern of ids (KIP-1152).
+//! ListTransactions (KIP-664): the transactional ids whose coordinator this is, all or those that filters leave, by state,
+//! producer, duration (KIP-994) and a pattern of ids (KIP-1152).
 
 use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, GroupId};
 use kafka_protocol::protocol::{Decodable, Encodable};
 use kernel::budget::Budget;
 use kernel::clock::{ManualClock, SharedClock, SharedStoreClock};
@@ -20,6 +21,7 @@ use rules::commands::{
 };
 use rules::documents::TopicDocument;
 
+use crate::apis::common::text;
 use crate::broker::{Broker, BrokerParts, NodeFacts};
 use crate::dispatch;
 use crate::engines::Engine;
@@ -73,6 +75,20 @@ pub(crate) fn broker_of_clocks(
     time: Arc<ManualClock>,
 ) -> Arc<Broker> {
     build_broker(Settings::at("memory://"), store, (clock, time), 64 << 20)
+}
+
+/// A heartbeat of a member of the consumer protocol, which subscribes to nothing; with epoch 0 it joins.
+pub(crate) fn consumer_heartbeat(group: &str, member: &str, epoch: i32) -> ConsumerGroupHeartbeatRequest {
+    let request = ConsumerGroupHeartbeatRequest::default()
+        .with_group_id(GroupId(text::str_bytes(group)))
+        .with_member_id(text::str_bytes(member))
+        .with_member_epoch(epoch)
+        .with_rebalance_timeout_ms(-1);
+    if epoch != 0 {
+        return request;
+    }
+    let request = request.with_rebalance_timeout_ms(1_000);
+    request.with_subscribed_topic_names(Some(Vec::new())).with_topic_partitions(Some(Vec::new()))
 }
 
 /// A broker that shares its store, whose clients connect to a host by its name.

@@ -3,15 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use kafka_protocol::messages::{ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId};
-use kafka_protocol::protocol::StrBytes;
+use kafka_protocol::messages::ConsumerGroupHeartbeatResponse;
 use kernel::clock::{Clock, ManualClock};
 use kernel::{Api, Ticket};
 use rules::commands::{Command, GroupCommand, Join, KnownTopics, MemberIdentity};
 use rules::documents::{Blob, GroupState, MemberProtocol};
 
 use super::timeouts::Timeouts;
-use crate::apis::testing::{NOW_MS, ask, broker_of_clocks};
+use crate::apis::testing::{NOW_MS, ask, broker_of_clocks, consumer_heartbeat};
 use crate::broker::Broker;
 use crate::engines::memory::Memory;
 
@@ -66,17 +65,7 @@ impl World {
 
     /// A heartbeat of a member of the consumer protocol; its epoch.
     async fn heartbeat(&self, member: &'static str, epoch: i32) -> i32 {
-        let mut request = ConsumerGroupHeartbeatRequest::default()
-            .with_group_id(GroupId(StrBytes::from_static_str("g")))
-            .with_member_id(StrBytes::from_static_str(member))
-            .with_member_epoch(epoch)
-            .with_rebalance_timeout_ms(-1);
-        if epoch == 0 {
-            request = request
-                .with_rebalance_timeout_ms(1_000)
-                .with_subscribed_topic_names(Some(Vec::new()))
-                .with_topic_partitions(Some(Vec::new()));
-        }
+        let request = consumer_heartbeat("g", member, epoch);
         let response: ConsumerGroupHeartbeatResponse =
             ask(&self.broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
         assert_eq!(response.error_code, 0, "{response:?}");

@@ -3,20 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use kafka_protocol::messages::create_topics_request::CreatableTopic;
+use kafka_protocol::messages::describe_quorum_request as quorum;
+use kafka_protocol::messages::describe_quorum_response::ReplicaState;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, FindCoordinatorRequest,
-    FindCoordinatorResponse, GroupId, ListGroupsRequest, ListGroupsResponse, MetadataRequest,
-    MetadataResponse,
+    ConsumerGroupHeartbeatResponse, CreateTopicsRequest, CreateTopicsResponse, DescribeQuorumRequest,
+    DescribeQuorumResponse, FindCoordinatorRequest, FindCoordinatorResponse, ListGroupsRequest,
+    ListGroupsResponse, MetadataRequest, MetadataResponse,
 };
 use kernel::clock::{Clock, ManualClock};
 use kernel::session::{HostPort, Session};
-use kernel::{Api, NodeId, Ticket};
+use kernel::{Api, ErrorCode, NodeId, Ticket};
 use rules::commands::{Command, NodeCommand};
 
 use super::{Work, leave, renew_once};
 use crate::apis::common::text;
-use crate::apis::testing::{NOW_MS, ask, ask_on, sharing_broker, topic};
+use crate::apis::testing::{NOW_MS, ask, ask_on, consumer_heartbeat, sharing_broker, topic};
 use crate::broker::Broker;
 use crate::coordinator::leases;
 use crate::coordinator::timeouts::Timeouts;
@@ -83,17 +86,7 @@ impl World {
     }
 
     async fn heartbeat(&self, index: usize, group: &str, member: &str, epoch: i32) -> (i16, i32) {
-        let mut request = ConsumerGroupHeartbeatRequest::default()
-            .with_group_id(GroupId(text::str_bytes(group)))
-            .with_member_id(text::str_bytes(member))
-            .with_member_epoch(epoch)
-            .with_rebalance_timeout_ms(-1);
-        if epoch == 0 {
-            request = request
-                .with_rebalance_timeout_ms(1_000)
-                .with_subscribed_topic_names(Some(Vec::new()))
-                .with_topic_partitions(Some(Vec::new()));
-        }
+        let request = consumer_heartbeat(group, member, epoch);
         let response: ConsumerGroupHeartbeatResponse =
             ask(self.broker(index), Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
         // Whoever looks after the group hears that it has changed.
@@ -217,6 +210,38 @@ async fn brokers_behind_one_address_are_one() {
         let response: ListGroupsResponse =
             ask_on(world.broker(index), &session, Api::LIST_GROUPS, 4, &request).await;
         assert_eq!(response.groups.len(), 1, "whomever a client reaches tells all");
+    }
+}
+
+#[tokio::test]
+async fn tools_see_as_many_brokers_as_there_are() {
+    let world = World::of(&["a", "b", "c"]).await;
+    let create = |name: &str, factor: i16| {
+        let topic = CreatableTopic::default().with_name(text::topic_name(name)).with_num_partitions(1);
+        CreateTopicsRequest::default().with_topics(vec![topic.with_replication_factor(factor)])
+    };
+    for (factor, error) in [(3, 0), (4, ErrorCode::InvalidReplicationFactor.code())] {
+        let response: CreateTopicsResponse =
+            ask(world.broker(1), Api::CREATE_TOPICS, 7, &create(&format!("t{factor}"), factor)).await;
+        let created = &response.topics[0];
+        assert_eq!(created.error_code, error, "{created:?}");
+        let message = created.error_message.as_deref().unwrap_or_default();
+        assert_eq!(message.contains("only 3 broker(s)"), factor > 3, "{message}");
+    }
+    // All tell of the controller that Metadata tells of.
+    let partition = quorum::PartitionData::default();
+    let topic = quorum::TopicData::default().with_topic_name(text::topic_name("__cluster_metadata"));
+    let asked = DescribeQuorumRequest::default().with_topics(vec![topic.with_partitions(vec![partition])]);
+    for (index, host) in ["a", "b", "c"].into_iter().enumerate() {
+        let (broker, session) = (world.broker(index), session_at(host));
+        let response: DescribeQuorumResponse =
+            ask_on(broker, &session, Api::DESCRIBE_QUORUM, 2, &asked).await;
+        let told = &response.topics[0].partitions[0];
+        let ids = |of: &[ReplicaState]| of.iter().map(|one| one.replica_id.0).collect::<Vec<_>>();
+        assert_eq!((told.leader_id.0, ids(&told.current_voters)), (1, vec![1]));
+        assert_eq!(ids(&told.observers), [2, 3]);
+        assert_eq!(response.nodes[0].listeners[0].host.as_str(), "a");
+        assert_eq!(metadata(broker, &session).await.controller_id.0, 1);
     }
 }
 

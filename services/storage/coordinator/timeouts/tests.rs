@@ -6,8 +6,8 @@ use kafka_protocol::messages::offset_commit_request::{
     OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
 use kafka_protocol::messages::{
-    ConsumerGroupHeartbeatRequest, ConsumerGroupHeartbeatResponse, GroupId, HeartbeatRequest,
-    HeartbeatResponse, OffsetCommitRequest, OffsetCommitResponse, TopicName,
+    ConsumerGroupHeartbeatResponse, GroupId, HeartbeatRequest, HeartbeatResponse, OffsetCommitRequest,
+    OffsetCommitResponse, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use kernel::clock::ManualClock;
@@ -15,7 +15,7 @@ use kernel::{Api, ErrorCode};
 use rules::documents::GroupState;
 
 use super::*;
-use crate::apis::testing::{NOW_MS, ask, broker_over, topic};
+use crate::apis::testing::{NOW_MS, ask, broker_over, consumer_heartbeat, topic};
 use crate::engines::memory::Memory;
 
 const SESSION_MS: i64 = 45_000;
@@ -42,17 +42,7 @@ impl World {
     }
 
     async fn heartbeat(&self, group: &str, member: &str, epoch: i32) -> i32 {
-        let mut request = ConsumerGroupHeartbeatRequest::default()
-            .with_group_id(GroupId(StrBytes::from_string(group.to_owned())))
-            .with_member_id(StrBytes::from_string(member.to_owned()))
-            .with_member_epoch(epoch)
-            .with_rebalance_timeout_ms(-1);
-        if epoch == 0 {
-            request = request
-                .with_rebalance_timeout_ms(1_000)
-                .with_subscribed_topic_names(Some(Vec::new()))
-                .with_topic_partitions(Some(Vec::new()));
-        }
+        let request = consumer_heartbeat(group, member, epoch);
         let response: ConsumerGroupHeartbeatResponse =
             ask(&self.broker, Api::CONSUMER_GROUP_HEARTBEAT, 1, &request).await;
         assert_eq!(response.error_code, 0, "{response:?}");
