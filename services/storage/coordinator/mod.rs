@@ -165,16 +165,17 @@ impl Coordinator {
     /// Groups are looked at from now on: each member gets a whole session. What was noted by a clock that has been set back
     /// since lies in no future.
     pub(crate) fn starts(&self) {
-        self.state.lock().graces.clear();
-        self.others_are_gone();
+        let now_ms = self.time.now_ms();
+        self.started_ms.store(now_ms, Ordering::Relaxed);
+        let mut state = self.state.lock();
+        state.graces.clear();
+        state.begin_anew(now_ms, self.has_others.load(Ordering::Relaxed));
     }
 
     /// Members of other brokers cannot be heard until they have found another: each gets a whole session from now on, though not
     /// again and again.
     pub(crate) fn others_are_gone(&self) {
-        let now_ms = self.time.now_ms();
-        self.started_ms.store(now_ms, Ordering::Relaxed);
-        self.state.lock().begin_anew(now_ms, self.has_others.load(Ordering::Relaxed));
+        self.started_ms.store(self.time.now_ms(), Ordering::Relaxed);
     }
 
     /// Nothing is known of what members have sent for a while: the store could not be used. Each gets a whole session.
