@@ -80,6 +80,7 @@ part "clocks that are set, stops, late starts" python tests/faults/clock.py --bi
 part "a full disk" python tests/faults/full.py --binary "$binary"
 part "unusable stores, backup, verify" python tests/faults/files.py --binary "$binary"
 part "a store is one file and one process's" python tests/faults/owner.py --binary "$binary"
+part "a store that is copied to another engine" python tests/faults/store_copy.py --binary "$binary"
 part "a damaged store, salvage" python tests/faults/damage.py --binary "$binary"
 part "truncation after a restore" python tests/faults/epochs.py --binary "$binary"
 part "an attack on memory" python tests/faults/attack.py --binary "$binary"

@@ -10,6 +10,7 @@ mod broker;
 mod cleaner;
 pub mod compaction;
 mod coordinator;
+pub mod copy;
 mod dispatch;
 mod due;
 mod effort;

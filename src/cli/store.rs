@@ -1,5 +1,5 @@
-//! `yagura store`: verification of a store, also while a broker has it open; backup of a SQLite store's file, and what to do if
-//! it is damaged.
+//! `yagura store`: verification of a store, also while a broker has it open; a copy of it, on another engine too; backup of a
+//! SQLite store's file, and what to do if it is damaged.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use super::output::{self, Failure};
 
 const BAR: &str = "{msg} [{bar:40}] {percent}% {eta} left";
 
-/// Verify a store; back up or salvage the file of a SQLite store. Only to salvage it the broker must be stopped.
+/// Verify or copy a store; back up or salvage the file of a SQLite store. To salvage or copy it, the broker must be stopped.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     #[command(subcommand)]
@@ -23,6 +23,7 @@ enum Verb {
     Backup(Backup),
     Verify(Verify),
     Salvage(Salvage),
+    Copy(Copy),
 }
 
 /// Copy a consistent snapshot of a store.
@@ -65,6 +66,21 @@ struct Salvage {
     target: PathBuf,
 }
 
+/// Copy a whole store into a new one, of another engine if you like. Brokers of either must be stopped.
+///
+/// Topics, records, groups with their offsets, producers and transactions are copied as they are; records keep their offsets.
+/// Prints what was copied. If it is cut off, remove the new store and begin again.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  yagura store copy yagura.db postgres://yagura@db/kafka\n  yagura store copy postgres://yagura@db/kafka yagura.db"
+)]
+struct Copy {
+    /// The store's URL, or the file of a SQLite store.
+    source: String,
+    /// The new store's URL, or the file of a SQLite store.
+    target: String,
+}
+
 /// The file of a store, which may be written as the URL that a broker has.
 fn store_file(text: &str) -> Result<PathBuf, String> {
     match text.split_once("://") {
@@ -86,6 +102,7 @@ impl Store {
             Verb::Backup(args) => args.run(),
             Verb::Verify(args) => args.run(),
             Verb::Salvage(args) => args.run(),
+            Verb::Copy(args) => args.run(),
         }
     }
 }
@@ -133,6 +150,23 @@ impl Salvage {
         let report = report.map_err(Failure::Failed)?;
         output::print(&format!("{report}\n"))?;
         Ok(if report.lost.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Copy {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let bar = output::progress(0, BAR).with_message("copying");
+        let mut progress = |done: u64, total: u64| {
+            bar.set_length(total);
+            bar.set_position(done);
+        };
+        let (source, target) = (store_url(&self.source), store_url(&self.target));
+        let copied = async { Ok(storage::copy::copy(&source, &target, &mut progress).await) };
+        let report = output::block_on(copied);
+        bar.finish_and_clear();
+        let report = report?.map_err(|error| Failure::Failed(error.0))?;
+        output::print(&format!("{report}\n"))?;
+        Ok(ExitCode::SUCCESS)
     }
 }
 

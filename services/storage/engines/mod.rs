@@ -12,6 +12,8 @@ pub mod memory;
 #[cfg(test)]
 mod model_cleaning;
 #[cfg(test)]
+mod model_copy;
+#[cfg(test)]
 mod model_groups;
 #[cfg(test)]
 mod model_look_ups;
@@ -40,6 +42,7 @@ use kernel::masked;
 use kernel::metrics::Page;
 use kernel::panics::caught;
 use kernel::ports::BoxFuture;
+use kernel::records::Batch;
 use kernel::records_later::RecordsLater;
 use rules::commands::{Command, Outcome};
 use rules::documents::{Document, Key, PartitionDocument, Prefix};
@@ -71,6 +74,8 @@ pub struct EngineKind {
     open: fn(&str, &Settings) -> Pending<Arc<dyn Engine>>,
     /// Opens a store that is there, beside the brokers that have it; `None` for an engine whose stores they do not share.
     beside: Option<OpenStore>,
+    /// Opens a store that is there, and which no broker uses meanwhile; `None` for an engine that keeps nothing.
+    existing: Option<OpenStore>,
     /// Checks a store's consistency; `None` for an engine that keeps nothing.
     verify: Option<VerifyStore>,
 }
@@ -141,6 +146,18 @@ pub async fn open_beside_brokers(url: &str) -> OpenedEngine {
     }
 }
 
+/// Opens a store that is there, to read all of it.
+///
+/// # Errors
+/// There is no such store, a broker has it, or it keeps nothing, as a sentence.
+pub async fn open_existing(url: &str) -> OpenedEngine {
+    let (kind, place) = find(url).map_err(StoreError)?;
+    match kind.existing {
+        Some(existing) => existing(place).await,
+        None => Err(StoreError(format!("{url} keeps nothing that could be copied"))),
+    }
+}
+
 /// Checks the consistency of a store.
 ///
 /// # Errors
@@ -150,6 +167,17 @@ pub async fn verify<'a>(url: &'a str, progress: &'a mut Progress<'a>) -> Result<
     match kind.verify {
         Some(verify) => verify(place, progress).await,
         None => Err(StoreError(format!("{url} keeps nothing that could be checked"))),
+    }
+}
+
+/// A batch as it is stored, checked, and whether a record of it has no timestamp.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn stored_batch(data: &Bytes) -> Result<(Batch, bool), String> {
+    match gaps::as_gap(data) {
+        Some(gap) => Ok((gap, false)),
+        None => gaps::check_stored(data),
     }
 }
 

@@ -44,6 +44,11 @@ pub(super) struct Dice {
 }
 
 impl Dice {
+    /// Those that commands for an engine are made with.
+    pub(super) fn of(tested: &Tested, seed: u64) -> Self {
+        Self { codecs: tested.codecs, ..Self::seeded(seed) }
+    }
+
     pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
@@ -365,7 +370,7 @@ async fn same_scans(model: &Memory, engine: &dyn Engine, prefix: &Prefix, limit:
 pub(super) struct Tested {
     pub(super) name: &'static str,
     /// How many random runs it gets, unless YAGURA_MODEL_SEEDS says so.
-    seeds: u64,
+    pub(super) seeds: u64,
     /// What batches are compressed with.
     codecs: &'static [Codec],
     /// Where a new store is to be, given an empty folder; `None` if the engine cannot be tested here.
@@ -435,7 +440,7 @@ const POSTGRES: Tested = Tested {
 };
 
 async fn run(tested: &Tested, seed: u64, place: &str) {
-    let mut dice = Dice { codecs: tested.codecs, ..Dice::seeded(seed) };
+    let mut dice = Dice::of(tested, seed);
     let mut ids = first_ids();
     let model = Memory::new();
     let mut engine = (tested.open)(place).await.unwrap();

@@ -6,7 +6,8 @@ use crate::documents::{
 };
 use crate::working_set::{Needs, Wanted, WorkingSet};
 use crate::{
-    cleaning, client_metrics, due, group_configs, groups, log, nodes, producers, topics, transactions,
+    cleaning, client_metrics, due, group_configs, groups, log, nodes, producers, restore, topics,
+    transactions,
 };
 
 /// The documents that `command` needs and that are not in the set yet.
@@ -45,6 +46,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::Transaction { id, command } => transactions::needs(&mut wanted, id, command, set),
         Command::Node(command) => nodes::needs(&mut wanted, command),
         Command::WriteMarker(marker) => transactions::needs_to_write_marker(&mut wanted, marker, set),
+        Command::Restore(restored) => restore::needs(&mut wanted, restored),
         Command::Check(inner) => return needs(inner, set),
     }
     wanted.missing_in(set)
@@ -85,6 +87,7 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::Transaction { id, command } => transactions::decide(set, id, command),
         Command::Node(command) => nodes::decide(set, command),
         Command::WriteMarker(marker) => transactions::write_marker(set, marker),
+        Command::Restore(restored) => restore::decide(set, restored),
         Command::Check(inner) => decide(&mut set.scratch(), inner),
     }
 }

@@ -6,7 +6,7 @@
 //! so that all behave alike.
 //!
 //! [`documents`] is what a store keeps, [`commands`] are the changes and their outcomes, [`configs`] are
-//! Kafka's configs as tables. On these stand `log`, `cleaning`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`, `nodes`,
+//! Kafka's configs as tables. On these stand `log`, `cleaning`, `producers`, `topics`, `client_metrics`, `group_configs`, `due`, `nodes`, `restore`,
 //! [`groups`] and `transactions`, which decide commands, each on its own documents; `decide` dispatches to them.
 
 mod cleaning;
@@ -22,6 +22,7 @@ mod loaded;
 mod log;
 mod nodes;
 mod producers;
+mod restore;
 pub mod topics;
 mod transactions;
 mod working_set;

@@ -161,6 +161,11 @@ impl<'a> WorkingSet<'a> {
         self.changes.insert(T::key(key), Some(Document::new::<T>(value)));
     }
 
+    /// Puts a document of any kind.
+    pub(crate) fn put_any(&mut self, key: Key, document: Document) {
+        self.changes.insert(key, Some(document));
+    }
+
     pub(crate) fn delete<T: DocumentKind>(&mut self, key: &T::Key) {
         self.changes.insert(T::key(key), None);
     }
@@ -214,6 +219,11 @@ impl Wanted {
     pub(crate) fn write<T: DocumentKind>(&mut self, key: &T::Key) -> &mut Self {
         self.0.keys.push(T::key(key));
         self
+    }
+
+    /// Adds a document of any kind that may be changed.
+    pub(crate) fn write_any(&mut self, key: Key) {
+        self.0.keys.push(key);
     }
 
     /// Adds all documents with a prefix, which may be changed.

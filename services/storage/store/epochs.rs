@@ -117,6 +117,11 @@ impl Store {
     }
 }
 
+/// The epoch after that of a store.
+pub(crate) async fn next_epoch_of(engine: &dyn Engine, now_ms: i64) -> Result<i32, StoreError> {
+    Ok(next_epoch(last_epoch(engine).await?, now_ms))
+}
+
 /// The epoch that was last recorded.
 async fn last_epoch(engine: &dyn Engine) -> Result<i32, StoreError> {
     let found = engine.get(vec![Counters::key(&())]).await?.into_iter().next().flatten();

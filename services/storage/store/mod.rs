@@ -12,5 +12,6 @@ pub(crate) use aborted::Aborted;
 pub(crate) use aborted::aborted_in;
 pub(crate) use dry_run::{DryRun, GroupSnapshot};
 pub(crate) use engine::{Store, StoreOpener};
+pub(crate) use epochs::next_epoch_of;
 pub(crate) use groups::Committed;
 pub(crate) use topics::{TopicRef, Topics};

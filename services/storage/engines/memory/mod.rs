@@ -42,6 +42,7 @@ pub(super) static KIND: EngineKind = EngineKind {
     check: |place| if place.is_empty() { Ok(()) } else { Err(UrlFault::Form) },
     open: |_, settings| ready(Arc::new(Memory::limited(settings.store_bytes_max))),
     beside: None,
+    existing: None,
     verify: None,
 };
 

@@ -96,6 +96,13 @@ pub(super) static KIND: EngineKind = EngineKind {
             Ok(Arc::new(Postgres::open_for(&place, &settings, Whom::Operator).await?) as Arc<dyn Engine>)
         })
     }),
+    existing: Some(|place| {
+        let place = place.to_owned();
+        Box::pin(async move {
+            let settings = Settings::at(&place);
+            Ok(Arc::new(Postgres::open_for(&place, &settings, Whom::Operator).await?) as Arc<dyn Engine>)
+        })
+    }),
     verify: Some(|place, progress| Box::pin(verify(place, progress))),
 };
 

@@ -1,6 +1,6 @@
 //! How old batches are, for look-ups by time and for retention.
 
-use kernel::records::NO_TIMESTAMP;
+use kernel::records::{HEADER_BYTES, NO_TIMESTAMP};
 use rules::commands::BatchFacts;
 
 /// The times of one or more batches. A time that is not there is `None` and never a number that stands for it.
@@ -15,6 +15,10 @@ pub(in crate::engines) struct Times {
 impl Times {
     /// The times of a batch that was appended at this time.
     pub(in crate::engines) fn of(batch: &BatchFacts, appended_ms: i64) -> Self {
+        if batch.bytes as usize == HEADER_BYTES {
+            // One that a cleaner has emptied, as a copy of a store has it.
+            return Self { latest: None, undated: some_time(batch.max_timestamp).or(some_time(appended_ms)) };
+        }
         let undated = if batch.has_undated { some_time(appended_ms) } else { None };
         Self { latest: some_time(batch.max_timestamp), undated }
     }

@@ -73,6 +73,9 @@ fn part_of(command: &Command) -> Part {
             Part::Document(Counters::key(&()))
         }
         Command::Node(_) => Part::Document(NodeDocument::key(&NodeId(0))),
+        Command::Restore(restore) => Part::Document(
+            restore.documents.first().map_or_else(|| Counters::key(&()), |(key, _)| key.clone()),
+        ),
         Command::Due(_) => Part::Document(DueComplete::key(&())),
         Command::Check(inner) => part_of(inner),
     }

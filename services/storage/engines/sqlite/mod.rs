@@ -124,6 +124,15 @@ pub(super) static KIND: EngineKind = EngineKind {
         open_blocking(move || Sqlite::open(&path, &settings))
     },
     beside: None,
+    existing: Some(|file| {
+        let path = PathBuf::from(file);
+        open_blocking(move || {
+            if !path.exists() {
+                return Err(StoreError(format!("{} does not exist", path.display())));
+            }
+            Sqlite::open(&path, &Settings::at(format!("sqlite://{}", path.display())))
+        })
+    }),
     verify: Some(|file, progress| {
         Box::pin(async move { verify(Path::new(file), progress).map_err(StoreError) })
     }),

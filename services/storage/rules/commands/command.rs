@@ -12,6 +12,7 @@ use super::configs::NewConfigs;
 use super::due::{DueCommand, Retain};
 use super::group::GroupCommand;
 use super::node::NodeCommand;
+use super::restore::Restore;
 use super::transaction::{TransactionCommand, WriteMarker};
 use crate::configs::group::GroupDefaults;
 use crate::documents::ProducerKey;
@@ -125,6 +126,8 @@ pub enum Command {
     Node(NodeCommand),
     /// Ends a hanging transaction in one partition.
     WriteMarker(WriteMarker),
+    /// Puts what another store holds into a new one.
+    Restore(Box<Restore>),
     /// Decides a command and changes nothing (`validate_only`).
     Check(Box<Command>),
 }
@@ -144,6 +147,7 @@ impl Command {
         match self {
             Command::Append(append) => append.payload.0.len(),
             Command::Clean(clean) => clean.bytes(),
+            Command::Restore(restore) => restore.bytes(),
             Command::Group { command, .. } => command.bytes(),
             Command::Transaction { command, .. } => command.bytes(),
             _ => 256,

@@ -12,6 +12,7 @@ mod known_topics;
 mod node;
 mod outcome;
 mod refused;
+mod restore;
 mod target;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,7 @@ pub use known_topics::KnownTopics;
 pub use node::{NodeCommand, RenewNode};
 pub use outcome::{Applied, Expired, Outcome};
 pub use refused::Refused;
+pub use restore::{Restore, RestoredBatch, RestoredLog};
 pub use target::InstallTarget;
 pub use transaction::{
     CommitTransactionOffsets, EndTransaction, IfNotAdded, InitTransaction, ProducerIdAndEpoch,
