@@ -19,6 +19,8 @@ use crate::nodes::Work;
 
 /// How often is looked. Kafka looks every 10 s; an abandoned transaction holds up those who read committed records.
 const EVERY: Duration = Duration::from_secs(1);
+/// The same of a store that brokers share, where each look is a query of its server.
+const EVERY_SHARED: Duration = Duration::from_secs(5);
 /// After a start, producers that come back may end their transactions themselves.
 const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// Transactional ids that are looked at in one commit.
@@ -79,7 +81,10 @@ impl Looked {
 
 /// Looks again and again.
 pub(crate) async fn run(broker: &Broker) {
-    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_AFTER, EVERY);
+    let Ok(engine) = broker.store.engine().await else { return std::future::pending().await };
+    let every = if engine.sharing().is_some() { EVERY_SHARED } else { EVERY };
+    drop(engine);
+    let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_AFTER, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut is_failing = false;
     loop {
@@ -91,7 +96,7 @@ pub(crate) async fn run(broker: &Broker) {
         if let Ok(looked) = &looked {
             looked.tell();
         }
-        // Said once: it is tried each second.
+        // Said once: it is tried again and again.
         let has_failed = !matches!(looked, Ok(Looked { failed: 0, .. }));
         if has_failed && !is_failing {
             let error = looked.err().map_or_else(|| "the store refused to".to_owned(), |error| error.0);
