@@ -230,7 +230,10 @@ def run_all(args, folder):
                 args.highest = {key: highest for key, (_, highest) in connection.api_versions().items()}
         print(f"{len(chosen(args, load_apis(args)))} cases", flush=True)
         # A process each: two threads would only wait for one another.
-        with multiprocessing.Pool(len(addresses)) as pool:
+        # They end at once when the pool does: with the handler of this process, one that is told so just before it waits for
+        # more work would wait for ever.
+        default = (signal.SIGTERM, signal.SIG_DFL)
+        with multiprocessing.Pool(len(addresses), signal.signal, default) as pool:
             results = pool.starmap(answers_of, [(*one, now_ms, args) for one in addresses])
             if len(addresses) == 2:
                 ask_again(pool, addresses, results, now_ms, args)

@@ -9,6 +9,7 @@ import random
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 
 import topics
 from place import free_port
@@ -44,6 +45,17 @@ class Worker(Program):
         }
         file = write_properties(place.folder / f"{name}.properties", settings)
         super().__init__(name, "connect", "org.apache.kafka.connect.cli.ConnectDistributed", file)
+
+    def start(self):
+        self.answered = Counter()
+        return super().start()
+
+    def stop(self):
+        """A worker that is told to end while its REST server is still busy with a call, though that is answered, never ends."""
+        if self.runs():
+            self.wait(lambda: all(self.said().count(call) >= count for call, count in self.answered.items()),
+                      lambda: f"calls are over: {self.answered}")
+        super().stop()
 
     def call(self, method, path, body=None):
         """The answer, or None while the worker has none: it is starting, rebalancing, or the leader is gone."""
