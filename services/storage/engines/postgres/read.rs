@@ -95,9 +95,9 @@ pub(super) async fn read(
     let mut budget = ReadBudget::new(limits);
     let chosen: Vec<Chosen> =
         readable.iter().zip(&located).map(|(of, located)| choose(of, located, &mut budget)).collect();
-    let mut found = Found::read(session, &chosen).await?;
+    let found = Found::read(session, &chosen).await?;
     for (of, chosen) in readable.iter().zip(chosen) {
-        outcomes[of.index] = outcome(&of.log, chosen, &mut found, pool);
+        outcomes[of.index] = outcome(&of.log, chosen, &found, pool);
     }
     Ok(outcomes)
 }
@@ -198,7 +198,8 @@ impl Found {
         Ok(Self { data, joined: rows::read(session, &divided).await? })
     }
 
-    fn take(&mut self, batch: &Located) -> Result<Bytes, StoreError> {
+    /// The bytes of a batch. Two reads of a call may be of the same one.
+    fn of(&self, batch: &Located) -> Result<Bytes, StoreError> {
         let missing = || {
             let Located { base, log, .. } = batch;
             StoreError(format!(
@@ -206,17 +207,17 @@ impl Found {
             ))
         };
         match batch.data {
-            Some(data) => self.data.remove(&data).ok_or_else(missing),
-            None => self.joined.remove(&(batch.log, batch.base)).unwrap_or_else(|| Err(missing())),
+            Some(data) => self.data.get(&data).cloned().ok_or_else(missing),
+            None => self.joined.get(&(batch.log, batch.base)).cloned().unwrap_or_else(|| Err(missing())),
         }
     }
 }
 
-fn outcome(log: &PartitionDocument, chosen: Chosen, found: &mut Found, pool: &Weak<Pool>) -> ReadOutcome {
+fn outcome(log: &PartitionDocument, chosen: Chosen, found: &Found, pool: &Weak<Pool>) -> ReadOutcome {
     let Chosen { now, later } = chosen;
     let mut batches = Vec::with_capacity(now.len());
     for batch in &now {
-        match found.take(batch) {
+        match found.of(batch) {
             Ok(bytes) => batches.push(bytes),
             Err(failure) if batches.is_empty() => return ReadOutcome::Failed(failure),
             // The client asks again for it, and is told then.
