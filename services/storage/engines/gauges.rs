@@ -33,7 +33,7 @@ pub(in crate::engines) async fn gather(readers: impl ReadDocuments) -> Result<Ga
     let groups = groups.collect();
     let (lags, has_more_lags) = lags(&readers).await?;
     let (partitions, has_more_partitions) = partitions(&readers).await?;
-    Ok(Gauges { groups, lags, has_more_lags, partitions, has_more_partitions })
+    Ok(Gauges { groups, lags, has_more_lags, partitions, has_more_partitions, outbox: None })
 }
 
 async fn lags(readers: &impl ReadDocuments) -> Result<(Vec<Lag>, bool), StoreError> {

@@ -7,6 +7,7 @@ use tokio_postgres::Error;
 
 use super::errors::Failure;
 use super::index::LEVELS;
+use super::metrics::Purpose;
 use super::outbox;
 use super::pool::Pool;
 use super::resolve;
@@ -50,12 +51,13 @@ struct Purged {
 /// Notes what has become garbage as of this time in ms, and deletes what was that for so long; returns the bytes that were
 /// freed.
 pub(super) async fn purge(pool: &Pool, now_ms: i64, delete_delay: Duration) -> Result<u64, StoreError> {
-    pool.read(|session| async move { date(&session, now_ms).await }).await?;
+    pool.read(Purpose::Garbage, |session| async move { date(&session, now_ms).await }).await?;
     let until_ms = now_ms.saturating_sub_unsigned(delete_delay.as_millis() as u64);
     let mut freed = 0;
     loop {
         let started = Instant::now();
-        let purged = pool.read(|session| async move { step(&session, until_ms).await }).await?;
+        let purged =
+            pool.read(Purpose::Garbage, |session| async move { step(&session, until_ms).await }).await?;
         freed += purged.bytes;
         if purged.is_done {
             break;
@@ -65,7 +67,7 @@ pub(super) async fn purge(pool: &Pool, now_ms: i64, delete_delay: Duration) -> R
     loop {
         let started = Instant::now();
         let forget = |session: Arc<Session>| async move { outbox::forget(&session).await.map_err(purging) };
-        if !pool.read(forget).await? {
+        if !pool.read(Purpose::Outbox, forget).await? {
             return Ok(freed);
         }
         tokio::time::sleep(REST * started.elapsed()).await;

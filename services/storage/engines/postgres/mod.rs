@@ -24,6 +24,7 @@ mod index;
 mod layout;
 mod locks;
 mod look_up;
+mod metrics;
 mod migrate;
 mod news;
 mod outbox;
@@ -71,6 +72,7 @@ use super::{
 use crate::settings::Settings;
 use calls::{Call, Queue};
 use connect::Server;
+use metrics::{Purpose, ReadTimes, collect_pools};
 use news::News;
 use outbox::PostgresOutbox;
 use pool::Pool;
@@ -113,6 +115,7 @@ pub struct Postgres {
     reads: Reads,
     /// For what may take long: a search by time must not delay consumers.
     look_ups: Arc<Pool>,
+    times: Arc<ReadTimes>,
     outbox: PostgresOutbox,
     clock: Arc<FollowedClock>,
     tasks: Mutex<Tasks>,
@@ -138,7 +141,7 @@ impl ReadDocuments for Reads {
             let (prefix, after) = (prefix.clone(), after.clone());
             async move { documents::scan(&session, &prefix, after.as_ref(), limit).await }
         };
-        Box::pin(async move { reads.read(scan).await })
+        Box::pin(async move { reads.read(Purpose::Documents, scan).await })
     }
 
     fn readable(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
@@ -147,7 +150,7 @@ impl ReadDocuments for Reads {
             let keys = Arc::clone(&keys);
             async move { documents::get(&session, &keys).await }
         };
-        Box::pin(async move { reads.read(get).await })
+        Box::pin(async move { reads.read(Purpose::Documents, get).await })
     }
 
     fn sizes(&self, partitions: Vec<TopicPartition>) -> Pending<Vec<u64>> {
@@ -156,7 +159,7 @@ impl ReadDocuments for Reads {
             let partitions = Arc::clone(&partitions);
             async move { look_up::sizes(&session, &partitions).await }
         };
-        Box::pin(async move { reads.read(sizes).await })
+        Box::pin(async move { reads.read(Purpose::Sizes, sizes).await })
     }
 }
 
@@ -217,12 +220,13 @@ impl Postgres {
         let mut telling = JoinSet::new();
         telling.spawn(news.run(Arc::clone(&server)));
         let readers = server.connections().saturating_sub(OTHER_CONNECTIONS).max(1);
-        let reads = Reads(Arc::new(Pool::new(Arc::clone(&server), readers)));
-        let look_ups = Arc::new(Pool::new(Arc::clone(&server), 1));
+        let times = Arc::new(ReadTimes::new());
+        let reads = Reads(Arc::new(Pool::new(Arc::clone(&server), readers, Arc::clone(&times))));
+        let look_ups = Arc::new(Pool::new(Arc::clone(&server), 1, Arc::clone(&times)));
         look_ups.add(other);
         let outbox = PostgresOutbox::new(server, Arc::clone(&reads.0), Arc::clone(&queue));
         let tasks = Mutex::new(Tasks { writers, news: telling });
-        Ok(Self { shared, queue, reads, look_ups, outbox, clock, tasks })
+        Ok(Self { shared, queue, reads, look_ups, times, outbox, clock, tasks })
     }
 
     /// Reads from where a look-up leads to, in the order of the partitions.
@@ -233,7 +237,7 @@ impl Postgres {
             let (specs, pool) = (Arc::clone(&specs), Weak::clone(&pool));
             async move { read::find_and_read(&session, &specs, limits, &pool).await }
         };
-        Box::pin(async move { look_ups.snapshot(look_up).await })
+        Box::pin(async move { look_ups.snapshot(Purpose::LookUp, look_up).await })
     }
 }
 
@@ -260,7 +264,7 @@ impl Engine for Postgres {
             let (specs, pool) = (Arc::clone(&specs), Weak::clone(&pool));
             async move { read::read(&session, &specs, limits, &pool).await }
         };
-        Box::pin(async move { reads.snapshot(read).await })
+        Box::pin(async move { reads.snapshot(Purpose::Batches, read).await })
     }
 
     fn get(&self, keys: Vec<Key>) -> Pending<Vec<Option<Document>>> {
@@ -295,7 +299,7 @@ impl Engine for Postgres {
                 let look = |session: Arc<Session>| async move {
                     look_up::retention(&session, at, &limits, now_ms).await
                 };
-                outcomes.push(look_ups.snapshot(look).await);
+                outcomes.push(look_ups.snapshot(Purpose::Due, look).await);
             }
             Ok(outcomes)
         })
@@ -306,7 +310,7 @@ impl Engine for Postgres {
         let look = move |session: Arc<Session>| async move {
             look_up::dirty(&session, partition, young_after_ms).await
         };
-        Box::pin(async move { look_ups.snapshot(look).await })
+        Box::pin(async move { look_ups.snapshot(Purpose::Due, look).await })
     }
 
     fn maintain(&self, now_ms: i64) -> Pending<u64> {
@@ -317,6 +321,9 @@ impl Engine for Postgres {
     fn collect(&self, page: &mut Page) {
         self.shared.stats.collect(page);
         self.shared.room.collect(page);
+        self.shared.news.collect(page);
+        self.times.collect(page);
+        collect_pools(page, [("reads", &self.reads.0), ("look_ups", &self.look_ups)]);
         self.outbox.collect(page);
     }
 
@@ -357,7 +364,11 @@ impl Engine for Postgres {
     }
 
     fn gauges(&self) -> Pending<Gauges> {
-        Box::pin(gather(self.reads.clone()))
+        let (reads, outbox) = (self.reads.clone(), self.outbox.clone());
+        Box::pin(async move {
+            let gauges = gather(reads).await?;
+            Ok(Gauges { outbox: outbox.gauge().await, ..gauges })
+        })
     }
 
     fn failed(&self) -> BoxFuture<'static, StoreError> {

@@ -11,8 +11,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use kernel::clock::FollowedClock;
+use kernel::clock::{Clock, FollowedClock};
 use kernel::ids::RandomIds;
+use kernel::metrics::{Histogram, LATENCY_US_BOUNDS, MetricKind, Page};
 use kernel::{IdSource, TopicId, TopicPartition};
 use parking_lot::Mutex;
 use rules::documents::{DocumentKind, GroupDocument, Key, MemberDocument, Subscription, TopicDocument};
@@ -70,6 +71,9 @@ struct Items {
 struct Payload {
     /// The broker that has sent it: it knows already.
     from: Uuid,
+    /// When it was sent, in ms of store time; 0 if that is not known.
+    #[serde(skip_serializing_if = "is_zero")]
+    at_ms: i64,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     grown: Vec<(Uuid, i32, u64)>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -84,6 +88,12 @@ struct Payload {
     brokers: bool,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     everything: bool,
+}
+
+// serde hands a reference.
+#[allow(clippy::trivially_copy_pass_by_ref)]
+fn is_zero(at_ms: &i64) -> bool {
+    *at_ms == 0
 }
 
 impl Items {
@@ -110,16 +120,16 @@ impl Items {
     }
 
     /// Notifications that tell of all of it.
-    fn payloads(&self, from: Uuid) -> Vec<String> {
+    fn payloads(&self, from: Uuid, at_ms: i64) -> Vec<String> {
         let mut all = Vec::new();
         let Items { topics, subscriptions, everything, .. } = *self;
-        let mut payload = Payload { from, topics, subscriptions, everything, ..Payload::default() };
+        let mut payload = Payload { from, at_ms, topics, subscriptions, everything, ..Payload::default() };
         let mut bytes = 0;
         let mut room = |payload: &mut Payload, size: usize| {
             // A few brackets and names of fields are there anyway.
             if bytes + size > PAYLOAD_MAX - 200 {
                 all.push(take(payload));
-                payload.from = from;
+                (payload.from, payload.at_ms) = (from, at_ms);
                 bytes = 0;
             }
             bytes += size;
@@ -180,6 +190,8 @@ pub(super) struct News {
     /// The connection that listens and tells.
     session: Mutex<Option<Arc<Session>>>,
     clock: Mutex<Option<Arc<FollowedClock>>>,
+    /// From when something was told until it was heard, in us.
+    lag: Histogram,
 }
 
 impl News {
@@ -193,12 +205,26 @@ impl News {
             watchers: watchers.clone(),
             session: Mutex::default(),
             clock: Mutex::default(),
+            lag: Histogram::new(LATENCY_US_BOUNDS),
         })
     }
 
     /// The clock of the store, once it was looked at.
     pub(super) fn clock(&self) -> Option<Arc<FollowedClock>> {
         self.clock.lock().clone()
+    }
+
+    /// The time by that clock; 0 before.
+    fn now_ms(&self) -> i64 {
+        self.clock.lock().as_ref().map_or(0, |clock| clock.now_ms())
+    }
+
+    /// Writes how long it takes to hear of what others change.
+    pub(super) fn collect(&self, page: &mut Page) {
+        let help =
+            "Time from when another broker told of a change until this one heard of it, to the millisecond.";
+        page.family("yagura_store_news_seconds", MetricKind::Histogram, help);
+        page.histogram(&[], &self.lag, 1_000_000);
     }
 
     pub(super) fn has_others(&self, has_others: bool) {
@@ -248,7 +274,7 @@ impl News {
 
     /// Tells that brokers have come, gone, or were drained.
     pub(super) async fn tell_of_brokers(&self) -> Result<(), StoreError> {
-        let payload = Payload { from: self.own, brokers: true, ..Payload::default() };
+        let payload = Payload { from: self.own, at_ms: self.now_ms(), brokers: true, ..Payload::default() };
         let payloads = serde_json::to_string(&payload).map_err(|error| StoreError(error.to_string()))?;
         let telling = |error: Error| failed("notifying", &error);
         self.session()?.execute(TELL, &[&self.channel, &vec![payloads]]).await.map(drop).map_err(telling)
@@ -258,7 +284,13 @@ impl News {
     pub(super) fn heard(&self, payload: &str) {
         match serde_json::from_str::<Payload>(payload) {
             Ok(payload) if payload.from == self.own => {}
-            Ok(payload) => payload.publish(&self.watchers),
+            Ok(payload) => {
+                if payload.at_ms != 0 {
+                    let lag_ms = self.now_ms().saturating_sub(payload.at_ms).max(0);
+                    self.lag.record(lag_ms.unsigned_abs().saturating_mul(1_000));
+                }
+                payload.publish(&self.watchers);
+            }
             // Somebody else, or a release to come, sends what cannot be read: it may be about anything.
             Err(_) => self.watchers.wake_everything(),
         }
@@ -327,7 +359,8 @@ impl News {
             };
             tokio::select! {
                 () = self.notify.notified() => self.tell(&session).await,
-                () = session.closed.notified() => {}
+                // The lease may not be renewed.
+                () = session.closed.notified() => self.watchers.brokers_changed(),
             }
         }
     }
@@ -349,7 +382,9 @@ impl News {
         if items.is_empty() {
             return;
         }
-        if let Err(error) = session.execute(TELL, &[&self.channel, &items.payloads(self.own)]).await {
+        if let Err(error) =
+            session.execute(TELL, &[&self.channel, &items.payloads(self.own, self.now_ms())]).await
+        {
             if !session.is_closed() {
                 warn!(%error, "other brokers could not be told of changes; it is tried again");
                 tokio::time::sleep(RETRY_EVERY).await;
@@ -400,7 +435,7 @@ mod tests {
         own.changed(&[topic, MemberDocument::key(&member), Subscription::key(&Arc::from("s"))]);
         let items = take(&mut *own.items.lock());
         let hearing = News::new(&other, "s");
-        let payloads = items.payloads(own.own);
+        let payloads = items.payloads(own.own, 7);
         assert_eq!(payloads.len(), 1);
         payloads.iter().for_each(|payload| hearing.heard(payload));
         assert_eq!(watch.changed().await, 42);
@@ -416,7 +451,7 @@ mod tests {
         let news = News::new(&watchers, "s");
         let watch = watchers.watch(&[Subject::Partition(at(1))]);
         let items = Items { grown: HashMap::from([(at(1), 5)]), ..Items::default() };
-        items.payloads(news.own).iter().for_each(|payload| news.heard(payload));
+        items.payloads(news.own, 7).iter().for_each(|payload| news.heard(payload));
         assert!(watch.take_changed().is_empty());
         news.heard("{\"from\":7}");
         assert_eq!(watch.take_changed().len(), 1);
@@ -428,7 +463,7 @@ mod tests {
         items.grown.extend((0..1_000).map(|number| (at(number), u64::MAX)));
         items.groups.extend((0..1_000).map(|number| Arc::from(format!("\u{1}{number:0200}"))));
         items.groups.insert(Arc::from("g".repeat(30_000)));
-        let payloads = items.payloads(Uuid::max());
+        let payloads = items.payloads(Uuid::max(), 7);
         assert!(payloads.len() > 30);
         assert!(payloads.iter().all(|payload| payload.len() < 8_000));
         let read: Vec<Payload> = payloads.iter().map(|text| serde_json::from_str(text).unwrap()).collect();
@@ -437,7 +472,7 @@ mod tests {
         assert!(read.iter().any(|payload| payload.everything), "one name is too long to be told");
         items.grown.extend((0..ITEMS_MAX as u128).map(|number| (at(number), 1)));
         items.bound();
-        let payloads = items.payloads(Uuid::max());
+        let payloads = items.payloads(Uuid::max(), 7);
         assert_eq!(payloads.len(), 1);
         assert!(serde_json::from_str::<Payload>(&payloads[0]).unwrap().everything);
     }

@@ -7,7 +7,7 @@
 //! server from removing what was moved.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kernel::kafka_name::kafka_name;
@@ -20,9 +20,11 @@ use tokio_postgres::{Error, Row};
 use super::calls::{Call, Queue};
 use super::connect::Server;
 use super::errors::{Failure, failed};
+use super::metrics::Purpose;
 use super::pool::Pool;
 use super::session::Session;
 use crate::engines::outbox::{Message, Move, Outbox, Rejection};
+use crate::engines::resident::OutboxGauge;
 use crate::engines::{Pending, StoreError};
 
 /// Messages of a page.
@@ -57,6 +59,11 @@ const FORGET: &str = "DELETE FROM outbox_positions WHERE id IN (SELECT id FROM o
 /// Positions that one statement forgets.
 const FORGOTTEN_MAX: i64 = 1_000;
 
+/// How many messages wait, but no more are counted than this, and the first of them.
+const GAUGE: &str =
+    "SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS some), (SELECT min(id) FROM outbox)";
+const WAITING_MAX: i64 = 10_000;
+const BEGIN_GAUGE: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '500ms'";
 /// The statements that are sent together with others.
 pub(super) const STATEMENTS: [&str; 1] = [SETTLE];
 
@@ -72,8 +79,12 @@ struct Shared {
     woken: Arc<Notify>,
     poll: Duration,
     reading: Mutex<Option<Reading>>,
+    /// Is notified once the connection that listens has ended.
+    closed: parking_lot::Mutex<Arc<Notify>>,
     moved: Counter,
     rejected: Counter,
+    /// The oldest message of the last look at metrics, and when one has first found it.
+    oldest: parking_lot::Mutex<Option<(i64, Instant)>>,
 }
 
 /// A connection that listens, and reads pages.
@@ -110,7 +121,30 @@ impl PostgresOutbox {
     pub(super) fn new(server: Arc<Server>, pool: Arc<Pool>, queue: Arc<Queue>) -> Self {
         let (woken, poll) = (server.notified(), server.outbox_poll());
         let (reading, moved, rejected) = (Mutex::default(), Counter::default(), Counter::default());
-        Self(Arc::new(Shared { server, pool, queue, woken, poll, reading, moved, rejected }))
+        let (closed, oldest) = (parking_lot::Mutex::default(), parking_lot::Mutex::default());
+        Self(Arc::new(Shared { server, pool, queue, woken, poll, reading, closed, moved, rejected, oldest }))
+    }
+
+    /// Looks at how many messages wait, and for how long. It counts no more than the page shows, and gives up where rows that were
+    /// moved, which a long transaction keeps from being vacuumed, stand in the way.
+    pub(super) async fn gauge(&self) -> Option<OutboxGauge> {
+        let look = |session: Arc<Session>| async move {
+            let looking = |error: Error| Failure::of("looking at the outbox of", &error);
+            session.run(BEGIN_GAUGE).await.map_err(looking)?;
+            let rows = session.query(GAUGE, &[&WAITING_MAX]).await;
+            session.run("ROLLBACK").await.map_err(looking)?;
+            Ok(rows.ok().and_then(|rows| {
+                Some((rows.first()?.get::<_, i64>(0), rows.first()?.get::<_, Option<i64>>(1)))
+            }))
+        };
+        let (waiting, oldest) = self.0.pool.read(Purpose::Outbox, look).await.ok()??;
+        let mut known = self.0.oldest.lock();
+        *known = oldest.map(|oldest| match *known {
+            Some((id, since)) if id == oldest => (id, since),
+            _ => (oldest, Instant::now()),
+        });
+        let oldest = known.map_or(Duration::ZERO, |(_, since)| since.elapsed());
+        Some(OutboxGauge { waiting: waiting.unsigned_abs(), oldest })
     }
 
     /// Writes its metrics.
@@ -138,6 +172,7 @@ impl Shared {
     async fn listen(&self) -> Result<Reading, StoreError> {
         let session = self.server.connect_patiently().await?;
         session.run(LISTEN).await.map_err(|error| failed("listening to", &error))?;
+        *self.closed.lock() = Arc::clone(&session.closed);
         Ok(Reading { session, seen: None, drain: None })
     }
 
@@ -156,7 +191,7 @@ impl Shared {
                 session.execute(REJECT, &[ids, errors, reasons]).await.map(drop).map_err(rejecting)
             }
         };
-        self.pool.read(reject).await?;
+        self.pool.read(Purpose::Outbox, reject).await?;
         self.rejected.add(count as u64);
         Ok(())
     }
@@ -269,8 +304,14 @@ impl Outbox for PostgresOutbox {
     fn woken(&self) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.0);
         Box::pin(async move {
-            // Late if a notification is lost with the connection, and where nobody notifies.
-            let _ = tokio::time::timeout(shared.poll, shared.woken.notified()).await;
+            let closed = Arc::clone(&*shared.closed.lock());
+            tokio::select! {
+                () = shared.woken.notified() => {}
+                // Notifications may be lost with it.
+                () = closed.notified() => {}
+                // Where nobody notifies.
+                () = tokio::time::sleep(shared.poll) => {}
+            }
         })
     }
 }

@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 use tokio_postgres::{Error, Row};
 
 use super::errors::Failure;
+use super::metrics::Purpose;
 use super::parts::PART_BYTES;
 use super::pool::Pool;
 use super::rows::{self, DividedBatch};
@@ -123,7 +124,7 @@ async fn read(pool: &Pool, place: Place, bytes: usize) -> Result<Place, StoreErr
         let place = place.clone();
         async move { piece(&session, place, bytes).await }
     };
-    pool.snapshot(read).await
+    pool.snapshot(Purpose::Pieces, read).await
 }
 
 /// Reads whole batches of at most `bytes` bytes, or some of one that is larger: a part at least.

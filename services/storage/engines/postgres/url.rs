@@ -55,7 +55,7 @@ const CONNECTIONS: usize = 10;
 /// One for each writer, two for reads, one for look-ups, one that holds the store, one for the outbox.
 const CONNECTIONS_MIN: usize = 7;
 const CONNECTIONS_MAX: usize = 200;
-const OUTBOX_POLL: Duration = Duration::from_secs(5);
+const OUTBOX_POLL: Duration = Duration::from_secs(30);
 const OUTBOX_POLL_MIN: Duration = Duration::from_millis(10);
 const OUTBOX_POLL_MAX: Duration = Duration::from_secs(3_600);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);

@@ -7,6 +7,6 @@ mod times;
 
 pub(super) use budget::{Fit, ReadBudget};
 pub use stats::Gauges;
-pub(super) use stats::{CommitStats, Lag, PartitionGauge, SHOWN_MAX};
+pub(super) use stats::{CommitStats, Lag, OutboxGauge, PartitionGauge, SHOWN_MAX};
 pub(super) use table::{Table, empty, outcome_of, outcome_without_log};
 pub(super) use times::Times;

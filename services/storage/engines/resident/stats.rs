@@ -70,6 +70,16 @@ pub struct Gauges {
     pub(in crate::engines) has_more_lags: bool,
     pub(in crate::engines) partitions: Vec<PartitionGauge>,
     pub(in crate::engines) has_more_partitions: bool,
+    /// Of an engine that has an outbox.
+    pub(in crate::engines) outbox: Option<OutboxGauge>,
+}
+
+/// What waits in the outbox.
+pub(in crate::engines) struct OutboxGauge {
+    /// How many messages; no more are counted than 10,000.
+    pub(in crate::engines) waiting: u64,
+    /// For how long the oldest has been seen to wait.
+    pub(in crate::engines) oldest: Duration,
 }
 
 /// How far a group is behind the end of a partition.
@@ -113,6 +123,7 @@ impl Gauges {
             has_more_lags: table.all::<OffsetDocument>().nth(SHOWN_MAX).is_some(),
             has_more_partitions,
             partitions: each.into_iter().filter_map(partition).collect(),
+            outbox: None,
         }
     }
 
@@ -120,6 +131,15 @@ impl Gauges {
     pub(crate) fn write(&self, page: &mut Page) {
         self.write_partitions(page);
         self.write_groups(page);
+        if let Some(OutboxGauge { waiting, oldest }) = self.outbox {
+            let help = "Messages that wait in the outbox; no more are counted than 10,000.";
+            page.family("yagura_outbox_waiting", MetricKind::Gauge, help);
+            page.sample(&[], waiting as f64);
+            let help =
+                "For how long the oldest message has been seen to wait in the outbox, by looks at this page.";
+            page.family("yagura_outbox_oldest_seconds", MetricKind::Gauge, help);
+            page.sample(&[], oldest.as_secs_f64());
+        }
     }
 
     fn write_groups(&self, page: &mut Page) {
@@ -204,6 +224,7 @@ mod tests {
             has_more_lags: false,
             partitions: vec![gauge(0, open), gauge(1, clean)],
             has_more_partitions: false,
+            outbox: None,
         };
         let mut page = Page::default();
         gauges.write(&mut page);
