@@ -20,6 +20,8 @@ part "unit and integration tests" quietly cargo-test cargo test --workspace --lo
 part "fuzzing" quietly fuzzing env FUZZ_SECONDS=60 cargo test --workspace --locked -q --test campaign
 part "release build" cargo build --release --locked
 binary=$root/target/release/yagura
+next=$tools/yagura-next # a made-up next release
+part "a build of the next level" sh -c 'cargo build --locked --features next-level && cp target/debug/yagura "$0"' "$next"
 
 lane "real clients" python tests/clients/run.py --binary "$binary"
 lane "the same calls to Apache Kafka and to Yagura" \
@@ -29,6 +31,7 @@ lane "transactions that are killed" python tests/faults/transactions.py --binary
 lane "compaction that is killed" python tests/faults/compaction.py --binary "$binary"
 lane "a Postgres server that fails" python tests/faults/postgres.py --binary "$binary"
 lane "three brokers that fail" python tests/faults/many.py --binary "$binary"
+lane "an upgrade of three brokers" python tests/faults/upgrade.py --binary "$binary" --next "$next"
 lane "messages sent by SQL" python tests/faults/outbox.py --binary "$binary"
 lane "groups while everything fails" python tests/faults/groups.py --binary "$binary"
 lane "groups with every client" python tests/groups/run.py --binary "$binary"

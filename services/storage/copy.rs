@@ -11,7 +11,10 @@ use kernel::TopicPartition;
 use kernel::clock::{Clock, SystemClock};
 use kernel::records::Batch;
 use rules::commands::{BatchFacts, Command, Payload, Restore, RestoredBatch, RestoredLog};
-use rules::documents::{AnyKind, DocumentKind, KINDS, Key, NodeDocument, PartitionDocument};
+use rules::documents::{
+    AnyKind, Counters, Document, DocumentKind, DueComplete, KINDS, Key, NodeDocument, PartitionDocument,
+    StoreLevel, UnfinishedCopy,
+};
 
 use crate::engines::{
     self, Engine, Holds, Progress, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError, stored_batch,
@@ -21,11 +24,15 @@ use crate::store::next_epoch_of;
 
 /// Documents in one commit.
 const DOCUMENTS: usize = 1_000;
+/// What belongs to the brokers that share a store, and not to what is in it.
+const STAYS: [&str; 3] = [NodeDocument::PREFIX, StoreLevel::PREFIX, UnfinishedCopy::PREFIX];
+/// What a new store has from its first start on.
+const MADE_AT_START: [&str; 2] = [Counters::PREFIX, DueComplete::PREFIX];
 /// Bytes of batches in one commit; one batch may have more.
 const BATCH_BYTES: usize = 4 << 20;
 
 /// What was copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CopyReport {
     /// Documents, such as topics and offsets of groups.
     pub documents: u64,
@@ -35,12 +42,15 @@ pub struct CopyReport {
     pub batches: u64,
     /// Bytes of them, as the store that was read sends them.
     pub bytes: u64,
+    /// What is in the other store and not in this one: how many of what.
+    pub left: Vec<(u64, &'static str)>,
 }
 
 impl fmt::Display for CopyReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { documents, partitions, batches, bytes } = self;
-        write!(f, "copied {documents} documents, {partitions} partitions, {batches} batches, {bytes} bytes")
+        let Self { documents, partitions, batches, bytes, left } = self;
+        write!(f, "copied {documents} documents, {partitions} partitions, {batches} batches, {bytes} bytes")?;
+        left.iter().try_for_each(|(count, what)| write!(f, "\nnot copied: {count} {what}"))
     }
 }
 
@@ -64,11 +74,18 @@ async fn copy_from(
     to: &str,
     progress: &mut Progress<'_>,
 ) -> Result<CopyReport, StoreError> {
-    nobody_is_there(source).await?;
+    let since_ms = source.sharing().map_or(0, |sharing| sharing.clock.now_ms());
+    nobody_is_there(source, since_ms).await?;
     let target = engines::open(&Settings::at(to)).await?;
     let copied = async {
         is_new(&*target).await?;
-        copy_engine(source, &*target, progress).await
+        let since_ms = (since_ms, target.sharing().map_or(0, |sharing| sharing.clock.now_ms()));
+        let mut report = copy_engine(source, &*target, progress).await?;
+        nobody_is_there(source, since_ms.0).await?;
+        nobody_is_there(&*target, since_ms.1).await?;
+        finish(&*target).await?;
+        report.left = source.not_copied().await?;
+        Ok(report)
     };
     let copied = copied.await;
     let closed = target.close().await;
@@ -76,24 +93,48 @@ async fn copy_from(
     closed.map(|()| report)
 }
 
-/// Of a store that brokers share.
-async fn nobody_is_there(engine: &dyn Engine) -> Result<(), StoreError> {
-    let Some(sharing) = engine.sharing() else { return Ok(()) };
-    let now_ms = sharing.clock.now_ms();
-    let nodes = engine.scan(NodeDocument::prefix(), None, usize::MAX).await?;
-    let live =
-        nodes.iter().filter(|(_, node)| node.get::<NodeDocument>().is_some_and(|node| node.is_live(now_ms)));
-    match live.count() {
-        0 => Ok(()),
-        count => Err(StoreError(format!(
-            "{count} broker(s) have the store that is to be copied (`yagura node list`); stop them, so that nothing changes meanwhile"
-        ))),
+/// Whether no broker has a store that brokers share, nor has had since a moment by its clock; and no messages wait there that a
+/// broker would have to move first.
+async fn nobody_is_there(engine: &dyn Engine, since_ms: i64) -> Result<(), StoreError> {
+    if engine.sharing().is_none() {
+        return Ok(());
     }
+    let nodes = engine.scan(NodeDocument::prefix(), None, usize::MAX).await?;
+    let live = nodes.iter().filter(|(_, node)| {
+        node.get::<NodeDocument>().is_some_and(|node| node.is_live(since_ms) || node.lease_ms > since_ms)
+    });
+    let count = live.count();
+    if count > 0 {
+        return Err(StoreError(format!(
+            "{count} broker(s) have a store of the copy (`yagura node list`), or had it meanwhile; stop them, so that nothing changes, and begin anew"
+        )));
+    }
+    let Some(outbox) = engine.outbox() else { return Ok(()) };
+    let waiting = outbox.page(false).await?;
+    outbox.begin_anew().await;
+    if !waiting.is_empty() {
+        return Err(StoreError(
+            "messages wait in the outbox of the store, which only a broker moves into their topics; stop what sends them, run a broker until they are moved, and begin anew"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Takes the mark from the new store that it is not whole.
+pub(crate) async fn finish(target: &dyn Engine) -> Result<(), StoreError> {
+    let last = Restore { documents: Vec::new(), log: None, is_last: true };
+    commit(target, Command::Restore(Box::new(last))).await
 }
 
 async fn is_new(target: &dyn Engine) -> Result<(), StoreError> {
-    for kind in &KINDS {
-        if !target.scan(kind.key_prefix(), None, 1).await?.is_empty() {
+    for kind in KINDS.iter().filter(|kind| kind.prefix() != StoreLevel::PREFIX) {
+        let found = match kind.only_key() {
+            Some(_) if MADE_AT_START.contains(&kind.prefix()) => false,
+            Some(key) => target.get(vec![key]).await?.iter().any(Option::is_some),
+            None => !target.scan(kind.key_prefix(), None, 1).await?.is_empty(),
+        };
+        if found {
             return Err(StoreError(
                 "the store to copy to is not empty; name a new one, or remove what a copy that was cut off has left there"
                     .to_owned(),
@@ -103,7 +144,7 @@ async fn is_new(target: &dyn Engine) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Copies what one engine has into another, which has nothing.
+/// Copies what one engine has into another, which has nothing. The other has the mark then that it is not finished.
 ///
 /// # Errors
 /// Either failed, or the first has no batch where its log says so.
@@ -125,18 +166,19 @@ impl Copy<'_> {
     async fn run(mut self, progress: &mut Progress<'_>) -> Result<CopyReport, StoreError> {
         let total = self.bytes().await?;
         progress(0, total);
-        let leases = NodeDocument::prefix();
         // Topics come before what belongs to them, as in the list of kinds.
-        for kind in KINDS.iter().filter(|kind| kind.key_prefix() != leases) {
+        for kind in KINDS.iter().filter(|kind| !STAYS.contains(&kind.prefix())) {
             let mut after = None;
             while let Some(page) = self.page(kind, &mut after).await? {
                 if kind.prefix() == PartitionDocument::PREFIX {
-                    for (key, text) in page {
-                        self.copy_log((key, text), &mut |done| progress(done.min(total), total)).await?;
+                    for (key, log) in page {
+                        self.copy_log(key, &log, &mut |done| progress(done.min(total), total)).await?;
                     }
                 } else {
                     self.report.documents += page.len() as u64;
-                    self.restore(Restore { documents: page, log: None }).await?;
+                    let documents = page.iter().map(|(key, document)| text(key, document));
+                    let documents = documents.collect::<Result<_, _>>()?;
+                    self.restore(Restore { documents, log: None, is_last: false }).await?;
                 }
             }
         }
@@ -157,33 +199,36 @@ impl Copy<'_> {
         }
     }
 
-    /// The next documents of a kind, as text; `None` if there are no more.
+    /// The next documents of a kind; `None` if there are no more.
     async fn page(
         &self,
         kind: &AnyKind,
         after: &mut Option<Key>,
-    ) -> Result<Option<Vec<(Key, String)>>, StoreError> {
-        let page = self.source.scan(kind.key_prefix(), after.take(), DOCUMENTS).await?;
+    ) -> Result<Option<Vec<(Key, Document)>>, StoreError> {
+        let page = match (kind.only_key(), after.take()) {
+            (Some(key), None) => {
+                let found = self.source.get(vec![key.clone()]).await?.into_iter().next().flatten();
+                found.map(|document| (key, document)).into_iter().collect()
+            }
+            (Some(_), Some(_)) => Vec::new(),
+            (None, after) => self.source.scan(kind.key_prefix(), after, DOCUMENTS).await?,
+        };
         let Some((last, _)) = page.last() else { return Ok(None) };
         *after = Some(last.clone());
-        let text = |(key, document): (Key, rules::documents::Document)| {
-            let text = document.write().map_err(|error| StoreError(format!("{key}: {error}")))?;
-            Ok((key, text))
-        };
-        page.into_iter().map(text).collect::<Result<Vec<_>, StoreError>>().map(Some)
+        Ok(Some(page))
     }
 
     async fn copy_log(
         &mut self,
-        document: (Key, String),
+        key: Key,
+        document: &Document,
         progress: &mut dyn FnMut(u64),
     ) -> Result<(), StoreError> {
-        let partition = PartitionDocument::parse_key(&document.0);
-        let found = self.source.get(vec![document.0.clone()]).await?.into_iter().next().flatten();
-        let log = found.as_ref().and_then(|found| found.get::<PartitionDocument>());
-        let (Some(partition), Some(log)) = (partition, log) else {
-            return Err(StoreError(format!("{} has changed meanwhile", document.0)));
+        let parsed = PartitionDocument::parse_key(&key).zip(document.get::<PartitionDocument>());
+        let Some((partition, log)) = parsed else {
+            return Err(StoreError(format!("{key} is no document of a partition")));
         };
+        let document = text(&key, document)?;
         let (mut at, mut first) = (log.log_start, Some(log.log_start));
         while first.is_some() || at < log.end {
             let batches = if at < log.end { self.read(partition, at).await? } else { Vec::new() };
@@ -192,12 +237,12 @@ impl Copy<'_> {
             let next = restored.last().map(|batch| batch.base_offset + i64::from(batch.batch.record_count));
             if at < log.end && next.is_none_or(|next| next <= at) {
                 let verify = "check the store with `yagura store verify`";
-                return Err(StoreError(format!("{} has no batch at offset {at}; {verify}", document.0)));
+                return Err(StoreError(format!("{key} has no batch at offset {at}; {verify}")));
             }
             self.report.batches += restored.len() as u64;
             self.report.bytes += bytes;
             let log = Some(RestoredLog { partition, first: first.take(), batches: restored });
-            self.restore(Restore { documents: vec![document.clone()], log }).await?;
+            self.restore(Restore { documents: vec![document.clone()], log, is_last: false }).await?;
             at = next.unwrap_or(at);
             progress(self.report.bytes);
         }
@@ -232,12 +277,22 @@ impl Copy<'_> {
     }
 
     async fn commit(&self, command: Command) -> Result<(), StoreError> {
-        match self.target.commit(vec![command], Holds::new()).await?.into_iter().next() {
-            Some(Ok(_)) => Ok(()),
-            Some(Err(refused)) => Err(StoreError(refused.message)),
-            None => Err(StoreError("the engine gave no outcome".to_owned())),
-        }
+        commit(self.target, command).await
     }
+}
+
+async fn commit(target: &dyn Engine, command: Command) -> Result<(), StoreError> {
+    match target.commit(vec![command], Holds::new()).await?.into_iter().next() {
+        Some(Ok(_)) => Ok(()),
+        Some(Err(refused)) => Err(StoreError(refused.message)),
+        None => Err(StoreError("the engine gave no outcome".to_owned())),
+    }
+}
+
+/// A document with its key, as text.
+fn text(key: &Key, document: &Document) -> Result<(Key, String), StoreError> {
+    let text = document.write().map_err(|error| StoreError(format!("{key}: {error}")))?;
+    Ok((key.clone(), text))
 }
 
 /// A batch as it was read, with what is known of it.

@@ -261,6 +261,7 @@ mod tests {
             "yagura store verify sqlite:///var/a.db",
             "yagura store salvage a.db b.db",
             "yagura store copy a.db postgres://y@db/kafka",
+            "yagura store finalize postgres://y@db/kafka",
             "yagura completions fish",
         ] {
             if let Err(error) = parse(line) {

@@ -121,6 +121,7 @@ fn as_json(node: &Node) -> Value {
         "addresses": addresses(node).into_iter().collect::<std::collections::BTreeMap<_, _>>(),
         "rack": node.document.facts.rack,
         "release": node.document.facts.release,
+        "level": node.document.facts.level,
         "sinceMs": node.document.since_ms,
         "leaseMs": node.document.lease_ms,
     })

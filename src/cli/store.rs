@@ -1,17 +1,19 @@
 //! `yagura store`: verification of a store, also while a broker has it open; a copy of it, on another engine too; backup of a
-//! SQLite store's file, and what to do if it is damaged.
+//! SQLite store's file, and what to do if it is damaged; the end of an upgrade of brokers that share one.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 use storage::engines::{self, sqlite};
+use storage::nodes::{self, Finalized};
 
 use super::output::{self, Failure};
 
 const BAR: &str = "{msg} [{bar:40}] {percent}% {eta} left";
 
-/// Verify or copy a store; back up or salvage the file of a SQLite store. To salvage or copy it, the broker must be stopped.
+/// Verify or copy a store; back up or salvage the file of a SQLite store; finalize one that brokers share. To salvage or copy it,
+/// the broker must be stopped.
 #[derive(Debug, Args)]
 pub(crate) struct Store {
     #[command(subcommand)]
@@ -24,6 +26,7 @@ enum Verb {
     Verify(Verify),
     Salvage(Salvage),
     Copy(Copy),
+    Finalize(Finalize),
 }
 
 /// Copy a consistent snapshot of a store.
@@ -81,6 +84,18 @@ struct Copy {
     target: String,
 }
 
+/// End the upgrade of the brokers that share a store. Releases before this one cannot use it any more; there is no way back.
+///
+/// Brokers of two releases in a row may share a store, so that they are replaced one after the other. Until it is finalized, the
+/// newer ones write nothing that the older ones cannot read. Refused while a broker of the older release has the store.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  yagura store finalize postgres://yagura@db/kafka")]
+struct Finalize {
+    /// The store's URL, as the brokers have it.
+    store: String,
+}
+
 /// The file of a store, which may be written as the URL that a broker has.
 fn store_file(text: &str) -> Result<PathBuf, String> {
     match text.split_once("://") {
@@ -103,6 +118,7 @@ impl Store {
             Verb::Verify(args) => args.run(),
             Verb::Salvage(args) => args.run(),
             Verb::Copy(args) => args.run(),
+            Verb::Finalize(args) => args.run(),
         }
     }
 }
@@ -166,6 +182,24 @@ impl Copy {
         bar.finish_and_clear();
         let report = report?.map_err(|error| Failure::Failed(error.0))?;
         output::print(&format!("{report}\n"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Finalize {
+    fn run(self) -> Result<ExitCode, Failure> {
+        let url = store_url(&self.store);
+        let finalized = output::block_on(async { Ok(nodes::finalize(&url).await) })?;
+        output::print(&match finalized.map_err(|error| Failure::Failed(error.0))? {
+            Finalized::Now(level) => {
+                format!(
+                    "the store is of level {level} now: releases before this one cannot use it any more\n"
+                )
+            }
+            Finalized::Already(level) => {
+                format!("the store is of level {level} already, this release's own\n")
+            }
+        })?;
         Ok(ExitCode::SUCCESS)
     }
 }

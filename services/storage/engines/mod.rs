@@ -45,7 +45,7 @@ use kernel::ports::BoxFuture;
 use kernel::records::Batch;
 use kernel::records_later::RecordsLater;
 use rules::commands::{Command, Outcome};
-use rules::documents::{Document, Key, PartitionDocument, Prefix};
+use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, StoreLevel, UnfinishedCopy};
 
 use crate::settings::Settings;
 pub use dirty::DirtyLook;
@@ -128,7 +128,41 @@ pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
 /// A sentence with the cause and the remedy.
 pub async fn open(settings: &Settings) -> OpenedEngine {
     let (kind, place) = find(&settings.url).map_err(StoreError)?;
-    (kind.open)(place, settings).await
+    checked((kind.open)(place, settings).await?).await
+}
+
+/// An engine that writes documents of the level of its store, if brokers share that, and whose store is whole.
+async fn checked(engine: Arc<dyn Engine>) -> OpenedEngine {
+    let checked = async {
+        if engine.sharing().is_some() {
+            engine.write_at(store_level(&*engine).await?);
+        }
+        // A store that is damaged is used as far as it can be read.
+        match engine.get(vec![UnfinishedCopy::key(&())]).await.as_deref() {
+            Ok([Some(_)]) => Err(StoreError(
+                "the store is a copy that was not finished; remove it, and run `yagura store copy` again"
+                    .to_owned(),
+            )),
+            _ => Ok(()),
+        }
+    };
+    let checked: Result<(), StoreError> = checked.await;
+    if let Err(error) = checked {
+        // What is wrong with the store is the better reason.
+        drop(engine.close().await);
+        return Err(error);
+    }
+    Ok(engine)
+}
+
+/// The level of a store that brokers share.
+///
+/// # Errors
+/// It cannot be read, or this release cannot share it, as a sentence.
+pub(crate) async fn store_level(engine: &dyn Engine) -> Result<u32, StoreError> {
+    let found = engine.get(vec![StoreLevel::key(&())]).await?.into_iter().next().flatten();
+    let level = StoreLevel::of(found.as_ref().and_then(|found| found.get::<StoreLevel>()));
+    level.map_err(|wrong| StoreError(wrong.to_string()))
 }
 
 /// Opens a store beside the brokers that share it.
@@ -138,7 +172,7 @@ pub async fn open(settings: &Settings) -> OpenedEngine {
 pub async fn open_beside_brokers(url: &str) -> OpenedEngine {
     let (kind, place) = find(url).map_err(StoreError)?;
     match kind.beside {
-        Some(beside) => beside(place).await,
+        Some(beside) => checked(beside(place).await?).await,
         None => Err(StoreError(format!(
             "{} has one broker at a time; a store in Postgres is what several share",
             masked::url(url)
@@ -153,7 +187,7 @@ pub async fn open_beside_brokers(url: &str) -> OpenedEngine {
 pub async fn open_existing(url: &str) -> OpenedEngine {
     let (kind, place) = find(url).map_err(StoreError)?;
     match kind.existing {
-        Some(existing) => existing(place).await,
+        Some(existing) => checked(existing(place).await?).await,
         None => Err(StoreError(format!("{url} keeps nothing that could be copied"))),
     }
 }
@@ -403,6 +437,17 @@ pub trait Engine: Send + Sync {
     /// What this broker shares with others; `None` for an engine whose store one broker has at a time.
     fn sharing(&self) -> Option<Sharing> {
         None
+    }
+
+    /// What `yagura store copy` leaves behind, because it is neither documents nor records: how many of what.
+    fn not_copied(&self) -> Pending<Vec<(u64, &'static str)>> {
+        Box::pin(std::future::ready(Ok(Vec::new())))
+    }
+
+    /// Sets the level of the documents that it writes from now on, if brokers share the store. Until then it writes those of the
+    /// level before this release's.
+    fn write_at(&self, level: u32) {
+        let _ = level;
     }
 
     /// Looks at the store's clock, if brokers share it, and at connections that others keep to it.

@@ -1,13 +1,15 @@
 //! Tests that a store is the same once it was copied to another engine, and back.
 
 use rules::commands::Command;
-use rules::documents::{Counters, DocumentKind, KINDS, NodeDocument, PartitionDocument};
+use rules::documents::{
+    Counters, DocumentKind, KINDS, NodeDocument, PartitionDocument, StoreLevel, UnfinishedCopy,
+};
 
 use super::memory::Memory;
 use super::model_cleaning::clean;
 use super::model_tests::{Dice, TESTED, Tested, first_ids, records_of};
 use super::{Engine, ReadFrom, ReadLimits, ReadSpec, postgres};
-use crate::copy::copy_engine;
+use crate::copy::{copy_engine, finish};
 
 /// A store with all that random commands make.
 async fn filled(tested: &Tested, seed: u64) -> Memory {
@@ -31,11 +33,18 @@ async fn filled(tested: &Tested, seed: u64) -> Memory {
 
 async fn same(one: &dyn Engine, other: &dyn Engine, context: &str) {
     // Brokers stay where they are, and each store has epochs of its own.
-    let is_own = |prefix: &str| [NodeDocument::PREFIX, Counters::PREFIX].contains(&prefix);
+    let is_own =
+        |prefix: &str| [NodeDocument::PREFIX, StoreLevel::PREFIX, Counters::PREFIX].contains(&prefix);
     for kind in KINDS.iter().filter(|kind| !is_own(kind.prefix())) {
         let documents = one.scan(kind.key_prefix(), None, usize::MAX).await.unwrap();
         assert_eq!(other.scan(kind.key_prefix(), None, usize::MAX).await.unwrap(), documents, "{context}");
     }
+    let mut next_ids = Vec::new();
+    for engine in [one, other] {
+        let counters = engine.get(vec![Counters::key(&())]).await.unwrap().remove(0);
+        next_ids.push(counters.and_then(|counters| Some(counters.get::<Counters>()?.next_producer_id)));
+    }
+    assert_eq!(next_ids[0].unwrap_or(0), next_ids[1].unwrap_or(0), "{context}: the next producer id");
     for (key, document) in one.scan(PartitionDocument::prefix(), None, usize::MAX).await.unwrap() {
         let partition = PartitionDocument::parse_key(&key).unwrap();
         let from = ReadFrom::Offset(document.get::<PartitionDocument>().unwrap().log_start);
@@ -68,6 +77,9 @@ async fn a_store_is_the_same_on_another_engine_and_back() {
             let mut told = (0, 0);
             let report =
                 copy_engine(&source, &*target, &mut |done, total| told = (done, total)).await.unwrap();
+            let marked = target.get(vec![UnfinishedCopy::key(&())]).await.unwrap();
+            assert_eq!(marked[0].is_some(), report.documents > 0, "{context}");
+            finish(&*target).await.unwrap();
             assert!(
                 told.0 == told.1 && (told.1 > 0) == (report.batches > 0),
                 "{context}: {report}, {told:?}"
@@ -78,6 +90,7 @@ async fn a_store_is_the_same_on_another_engine_and_back() {
             assert_eq!((tested.verify)(&place).await.unwrap(), Vec::<String>::new(), "{context}");
             let target = (tested.open)(&place).await.unwrap();
             copy_engine(&*target, &back, &mut |_, _| {}).await.unwrap();
+            finish(&back).await.unwrap();
             same(&source, &back, &context).await;
             // It goes on as any other.
             let (mut dice, mut ids) = (Dice::of(tested, seed + 100), first_ids());

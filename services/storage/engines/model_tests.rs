@@ -190,8 +190,10 @@ impl Dice {
         let session = Some(Arc::from(number.to_string()));
         let (addresses, release) = (BTreeMap::new(), Arc::from("1"));
         let cluster_id = (self.roll(16) == 0).then(|| Arc::from("another"));
-        let facts = NodeFacts { incarnation, cluster_id, addresses, rack: None, release, session };
+        let (rack, level) = (None, 1 + u32::from(self.roll(2) == 0));
+        let facts = NodeFacts { incarnation, cluster_id, addresses, rack, release, level, session };
         match self.roll(8) {
+            2 => NodeCommand::Finalize { level, now_ms },
             0 => NodeCommand::Leave { incarnation },
             1 => NodeCommand::Drain { node: NodeId(number as i32), is_drained: self.roll(2) == 0, now_ms },
             _ => {

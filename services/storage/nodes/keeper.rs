@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use kernel::ErrorCode;
 use rules::commands::{Applied, Command, NodeCommand, Refused, RenewNode};
-use rules::documents::{DocumentKind, NodeDocument, NodeFacts};
+use rules::documents::{DocumentKind, LEVEL, NodeDocument, NodeFacts};
 use tracing::{info, warn};
 
 use super::view::View;
@@ -46,7 +47,8 @@ pub(crate) async fn join(broker: &Broker, engine: &dyn Engine) -> Result<(), Sto
             Err(refused) => refused,
         };
         // Of one that hangs, or that cannot be reached, the lease ends.
-        if begun.elapsed() > LEASE + RENEW_EVERY {
+        let can_end = refused.error != ErrorCode::UnsupportedVersion;
+        if !can_end || begun.elapsed() > LEASE + RENEW_EVERY {
             return Err(StoreError(refused.message));
         }
         if !std::mem::replace(&mut is_waiting, true) {
@@ -59,6 +61,13 @@ pub(crate) async fn join(broker: &Broker, engine: &dyn Engine) -> Result<(), Sto
         tokio::time::sleep(RENEW_EVERY / 4).await;
     };
     info!(node = view.own.0, brokers = view.live.len(), "this broker has joined the brokers of the store");
+    if view.level < LEVEL {
+        info!(
+            level = view.level,
+            "the store is kept as the release before this one can use it; once all brokers are of this release, run `yagura store finalize`"
+        );
+    }
+    engine.write_at(view.level);
     engine.has_others(!view.is_alone());
     warn_unless_reachable(broker, &view);
     if !view.is_alone() {
@@ -171,6 +180,10 @@ fn publish(broker: &Broker, engine: &dyn Engine, view: View) {
     if before.is_alone() {
         warn_unless_reachable(broker, &view);
     }
+    if view.level > before.level {
+        info!(level = view.level, "the store was finalized: releases before this one cannot use it any more");
+    }
+    engine.write_at(view.level);
     send_away(broker, &view, &before);
     engine.has_others(!view.is_alone());
     if !gone.is_empty() {
@@ -251,7 +264,9 @@ async fn renew(
     let renew = Command::Node(NodeCommand::Renew(Box::new(renew)));
     let outcome = engine.commit(vec![renew], Holds::new()).await?.into_iter().next();
     match outcome {
-        Some(Ok(Applied::Nodes { own, live })) => Ok(Ok(View { own, live, until_ms: now_ms + lease_ms })),
+        Some(Ok(Applied::Nodes { own, live, level })) => {
+            Ok(Ok(View { own, live, until_ms: now_ms + lease_ms, level }))
+        }
         Some(Err(refused)) => Ok(Err(refused)),
         other => Err(StoreError(format!("the engine answered the renewal of a lease with {other:?}"))),
     }

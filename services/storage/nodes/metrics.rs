@@ -18,6 +18,9 @@ impl Nodes {
         let help = "This broker's id.";
         page.family("yagura_broker_id", MetricKind::Gauge, help);
         page.sample(&[], f64::from(view.own.0));
+        let help = "Level of the store: which release's documents are written in it.";
+        page.family("yagura_store_level", MetricKind::Gauge, help);
+        page.sample(&[], f64::from(view.level));
         let help = "Time since this broker has last renewed its lease; it is taken for gone after 8 seconds.";
         page.family("yagura_broker_lease_age_seconds", MetricKind::Gauge, help);
         let renewed_ms = view.until_ms.saturating_sub(LEASE.as_millis() as i64);

@@ -21,7 +21,7 @@ use kernel::NodeId;
 use kernel::clock::SharedStoreClock;
 use kernel::session::{HostPort, Session};
 use parking_lot::Mutex;
-use rules::documents::{NodeAddress, NodeFacts};
+use rules::documents::{LEVEL, NodeAddress, NodeFacts};
 use tokio::sync::{Notify, watch};
 use uuid::Uuid;
 
@@ -30,7 +30,7 @@ use hash::Given;
 #[cfg(test)]
 pub(crate) use keeper::renew_once;
 pub(crate) use keeper::{join, leave, run};
-pub use operate::{Node, drain, list};
+pub use operate::{Finalized, Node, drain, finalize, list};
 pub(crate) use view::View;
 
 /// The id of a broker that has a store alone, and whose config names none.
@@ -83,6 +83,7 @@ impl Nodes {
             addresses: BTreeMap::new(),
             rack,
             release: Arc::from(env!("CARGO_PKG_VERSION")),
+            level: LEVEL,
             session: None,
         };
         let view = watch::Sender::new(Arc::new(View::alone(fixed.unwrap_or(ALONE))));

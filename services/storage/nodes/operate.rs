@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use kernel::NodeId;
 use rules::commands::{Command, NodeCommand};
-use rules::documents::{DocumentKind, NodeDocument};
+use rules::documents::{DocumentKind, LEVEL, NodeDocument};
 
 use crate::engines::{self, Engine, Holds, StoreError};
 
@@ -63,18 +63,49 @@ pub async fn drain(url: &str, node: NodeId, is_drained: bool) -> Result<usize, S
     let drained = async {
         let now_ms = now_ms(&*engine)?;
         let drain = Command::Node(NodeCommand::Drain { node, is_drained, now_ms });
-        let outcome = engine.commit(vec![drain], Holds::new()).await?.into_iter().next();
-        match outcome {
-            Some(Err(refused)) => Err(StoreError(refused.message)),
-            // Who does not hear of it finds out with its next renewal.
-            _ => {
-                drop(engine.tell_of_brokers().await);
-                let others = read(&*engine).await?.into_iter();
-                Ok(others.filter(|node| node.is_live() && !node.document.is_drained).count())
-            }
-        }
+        commit(&*engine, drain).await?;
+        let others = read(&*engine).await?.into_iter();
+        Ok(others.filter(|node| node.is_live() && !node.document.is_drained).count())
     };
     let drained = drained.await;
     engine.close().await?;
     drained
+}
+
+/// What finalizing a store has done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finalized {
+    /// It is of this level now: releases before this one cannot use it any more.
+    Now(u32),
+    /// It was of this level before.
+    Already(u32),
+}
+
+/// Has a store written as this release likes, and no longer as the one before it can read it.
+///
+/// # Errors
+/// A broker of that release has it, or the store cannot be used.
+pub async fn finalize(url: &str) -> Result<Finalized, StoreError> {
+    let engine = engines::open_beside_brokers(url).await?;
+    let finalized = async {
+        if engines::store_level(&*engine).await? == LEVEL {
+            return Ok(Finalized::Already(LEVEL));
+        }
+        let finalize = Command::Node(NodeCommand::Finalize { level: LEVEL, now_ms: now_ms(&*engine)? });
+        commit(&*engine, finalize).await?;
+        Ok(Finalized::Now(LEVEL))
+    };
+    let finalized = finalized.await;
+    engine.close().await?;
+    finalized
+}
+
+/// Changes the list of brokers, and tells them. Who does not hear of it finds out with its next renewal.
+async fn commit(engine: &dyn Engine, command: Command) -> Result<(), StoreError> {
+    let outcome = engine.commit(vec![command], Holds::new()).await?.into_iter().next();
+    if let Some(Err(refused)) = outcome {
+        return Err(StoreError(refused.message));
+    }
+    drop(engine.tell_of_brokers().await);
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kernel::NodeId;
-use rules::documents::{NodeDocument, NodeFacts};
+use rules::documents::{LEVEL, NodeDocument, NodeFacts};
 
 use super::hash::Given;
 
@@ -16,18 +16,20 @@ pub(crate) struct View {
     pub(super) live: Vec<(NodeId, Arc<NodeDocument>)>,
     /// Until when it holds, in ms of store time: after that, the others believe that this broker has gone.
     pub(super) until_ms: i64,
+    /// The level of the store.
+    pub(super) level: u32,
 }
 
 impl View {
     /// The only broker of a store.
     pub(super) fn alone(own: NodeId) -> Self {
-        Self { own, live: Vec::new(), until_ms: i64::MAX }
+        Self { own, live: Vec::new(), until_ms: i64::MAX, level: LEVEL }
     }
 
     /// The same once this broker has left: it has no share of anything any more.
     pub(super) fn after_leaving(&self) -> Self {
         let others = self.live.iter().filter(|(id, _)| *id != self.own);
-        Self { own: self.own, live: others.cloned().collect(), until_ms: i64::MIN }
+        Self { live: others.cloned().collect(), until_ms: i64::MIN, ..*self }
     }
 
     /// Whether nobody else is there.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kernel::{ErrorCode, NodeId};
 
 use crate::commands::{Applied, NodeCommand, Outcome, Refused, RenewNode};
-use crate::documents::{DocumentKind, NodeDocument, NodeFacts};
+use crate::documents::{DocumentKind, FIRST_LEVEL, NodeDocument, NodeFacts, StoreLevel};
 use crate::working_set::{Wanted, WorkingSet};
 
 /// The first id that is given to brokers that want none.
@@ -21,6 +21,10 @@ pub(crate) fn needs(wanted: &mut Wanted, command: &NodeCommand) {
         // The one that it writes may be any, and it is one of few. A list has no lock by itself: the first one's is that of all.
         NodeCommand::Renew(_) | NodeCommand::Leave { .. } => {
             wanted.write::<NodeDocument>(&NodeId(FIRST)).scan(NodeDocument::prefix());
+            wanted.write::<StoreLevel>(&());
+        }
+        NodeCommand::Finalize { .. } => {
+            wanted.write::<StoreLevel>(&()).scan(NodeDocument::prefix());
         }
         NodeCommand::Drain { node, .. } => {
             wanted.write::<NodeDocument>(node);
@@ -39,6 +43,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, command: &NodeCommand) -> Outcome
             Ok(Applied::Changed)
         }
         NodeCommand::Drain { node, is_drained, now_ms } => drain(set, *node, *is_drained, *now_ms),
+        NodeCommand::Finalize { level, now_ms } => finalize(set, *level, *now_ms),
     }
 }
 
@@ -53,6 +58,10 @@ fn all(set: &WorkingSet<'_>) -> Vec<(NodeId, Arc<NodeDocument>)> {
 
 fn renew(set: &mut WorkingSet<'_>, renew: &RenewNode) -> Outcome {
     let RenewNode { node, had, facts, ended, lease_ms, now_ms } = renew;
+    let level = level(set);
+    if facts.level < level {
+        return Err(too_old(level, facts));
+    }
     let has_ended = |node: &NodeDocument| {
         let is_own = node.facts.incarnation == facts.incarnation;
         !is_own && node.facts.session.as_ref().is_some_and(|session| ended.contains(session))
@@ -101,7 +110,39 @@ fn renew(set: &mut WorkingSet<'_>, renew: &RenewNode) -> Outcome {
     all.retain(|(_, node)| node.facts.incarnation != facts.incarnation);
     all.push((id, document));
     all.sort_by_key(|(id, _)| *id);
-    Ok(Applied::Nodes { own: id, live: all })
+    Ok(Applied::Nodes { own: id, live: all, level })
+}
+
+/// The level of the store.
+fn level(set: &WorkingSet<'_>) -> u32 {
+    set.get::<StoreLevel>(&()).map_or(FIRST_LEVEL, |document| document.level)
+}
+
+fn too_old(level: u32, facts: &NodeFacts) -> Refused {
+    let message = format!(
+        "the store was finalized by a newer release of Yagura (level {level}, this one reads up to {}); upgrade Yagura",
+        facts.level
+    );
+    Refused::new(ErrorCode::UnsupportedVersion, message)
+}
+
+fn finalize(set: &mut WorkingSet<'_>, level: u32, now_ms: i64) -> Outcome {
+    let live = all(set).into_iter().filter(|(_, node)| node.is_live(now_ms));
+    let old: Vec<String> = live
+        .filter(|(_, node)| node.facts.level < level)
+        .map(|(id, node)| format!("{} (release {})", id.0, node.facts.release))
+        .collect();
+    if !old.is_empty() {
+        let message = format!(
+            "brokers that have the store cannot read level {level}: {}; upgrade them first (one that has died is forgotten within a minute)",
+            old.join(", ")
+        );
+        return Err(Refused::new(ErrorCode::UnsupportedVersion, message));
+    }
+    if self::level(set) < level {
+        set.put::<StoreLevel>(&(), StoreLevel { level });
+    }
+    Ok(Applied::Changed)
 }
 
 fn another_cluster(id: NodeId, node: &NodeDocument, own: &NodeFacts) -> Refused {
@@ -156,6 +197,7 @@ mod tests {
             addresses: BTreeMap::new(),
             rack: None,
             release: Arc::from("1.0"),
+            level: FIRST_LEVEL,
             session: Some(Arc::from(format!("session {incarnation}"))),
         };
         let (node, had, ended) = (node.map(NodeId), None, Vec::new());
@@ -165,7 +207,7 @@ mod tests {
 
     fn renew(store: &mut MapStore, node: Option<i32>, incarnation: u128, now_ms: i64) -> (i32, Vec<i32>) {
         match store.run(&renewal(node, incarnation, now_ms)).0 {
-            Ok(Applied::Nodes { own, live }) => (own.0, live.iter().map(|(id, _)| id.0).collect()),
+            Ok(Applied::Nodes { own, live, .. }) => (own.0, live.iter().map(|(id, _)| id.0).collect()),
             other => panic!("{other:?}"),
         }
     }
@@ -209,7 +251,7 @@ mod tests {
 
     fn run(store: &mut MapStore, command: &Command) -> (i32, Vec<i32>) {
         match store.run(command).0 {
-            Ok(Applied::Nodes { own, live }) => (own.0, live.iter().map(|(id, _)| id.0).collect()),
+            Ok(Applied::Nodes { own, live, .. }) => (own.0, live.iter().map(|(id, _)| id.0).collect()),
             other => panic!("{other:?}"),
         }
     }
@@ -320,6 +362,31 @@ mod tests {
         assert_eq!(renew(&mut store, Some(2), 10, 2 * REMEMBERED_MS), (2, vec![2]));
         assert!(!store.0.contains_key(&key));
         assert!(Document::read::<NodeDocument>("v9 {}").is_err(), "one of a later release is left alone");
+    }
+
+    #[test]
+    fn a_store_is_finalized_once_all_its_brokers_are_upgraded() {
+        let mut store = MapStore::default();
+        let finalize = |now_ms| Command::Node(NodeCommand::Finalize { level: 2, now_ms });
+        let of_level_2 =
+            |incarnation, now_ms| with(renewal(None, incarnation, now_ms), |renew| renew.facts.level = 2);
+        renew(&mut store, None, 10, 0);
+        assert_eq!(run(&mut store, &of_level_2(20, 1)), (2, vec![1, 2]), "both releases have it");
+        let refused = store.run(&finalize(2)).0.unwrap_err();
+        assert_eq!(refused.error, ErrorCode::UnsupportedVersion);
+        assert!(refused.message.contains("1 (release 1.0)"), "{}", refused.message);
+        store.run(&finalize(LEASE_MS)).0.unwrap();
+        let level = |store: &MapStore| {
+            let document = store.0.get(&StoreLevel::key(&()));
+            document.and_then(|document| document.get::<StoreLevel>()).map(|document| document.level)
+        };
+        assert_eq!(level(&store), Some(2));
+        let refused = store.run(&renewal(None, 10, LEASE_MS + 1)).0.unwrap_err();
+        assert_eq!(refused.error, ErrorCode::UnsupportedVersion, "one that was away meanwhile");
+        assert!(matches!(store.run(&of_level_2(20, LEASE_MS + 2)).0, Ok(Applied::Nodes { level: 2, .. })));
+        let again = NodeCommand::Finalize { level: 1, now_ms: LEASE_MS + 3 };
+        store.run(&Command::Node(again)).0.unwrap();
+        assert_eq!(level(&store), Some(2), "there is no way back");
     }
 
     #[test]

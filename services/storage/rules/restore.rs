@@ -3,11 +3,12 @@
 use kernel::ErrorCode;
 
 use crate::commands::{Applied, Effect, Outcome, Refused, Restore, RestoredBatch, RestoredLog};
-use crate::documents::{self, Document, Key, ReadError};
+use crate::documents::{self, Document, Key, ReadError, UnfinishedCopy};
 use crate::working_set::{Wanted, WorkingSet};
 
 pub(crate) fn needs(wanted: &mut Wanted, restore: &Restore) {
     restore.documents.iter().for_each(|(key, _)| wanted.write_any(key.clone()));
+    wanted.write::<UnfinishedCopy>(&());
 }
 
 pub(crate) fn decide(set: &mut WorkingSet<'_>, restore: &Restore) -> Outcome {
@@ -15,6 +16,11 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, restore: &Restore) -> Outcome {
     let read: Result<Vec<(Key, Document)>, ReadError> = restore.documents.iter().map(read).collect();
     let read = read.map_err(|error| Refused::new(ErrorCode::KafkaStorageError, error.to_string()))?;
     read.into_iter().for_each(|(key, document)| set.put_any(key, document));
+    match (restore.is_last, set.get::<UnfinishedCopy>(&()).is_some()) {
+        (true, true) => set.delete::<UnfinishedCopy>(&()),
+        (false, false) => set.put::<UnfinishedCopy>(&(), UnfinishedCopy {}),
+        _ => {}
+    }
     restore.log.iter().flat_map(effects).for_each(|effect| set.effect(effect));
     Ok(Applied::Changed)
 }

@@ -39,6 +39,8 @@ const SEEDS: &[&str] = &[
     "due/0000000000000000007/producer/00000000-0000-0000-0000-000000000001/0/7\n{}",
     "due-complete\n{\"offsets_retention_ms\":7}",
     "node/1\n{\"incarnation\":\"00000000-0000-0000-0000-000000000001\",\"addresses\":{\"main\":{\"host\":\"h\",\"port\":9092}},\"rack\":\"r\",\"release\":\"0.1.0\",\"session\":\"7/1.5\",\"since_ms\":1,\"lease_ms\":2}",
+    "level\n{\"level\":2}",
+    "unfinished-copy\n{}",
 ];
 
 /// The key and the text of an input.

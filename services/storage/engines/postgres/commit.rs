@@ -7,6 +7,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::mem::take;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use futures_util::try_join;
@@ -186,7 +187,8 @@ impl Committer {
             session.run("ROLLBACK").await.map_err(|error| Failure::of("rolling back", &error))?;
             return Ok(Attempt::Committed(outcomes));
         }
-        let documents = Written::of(&changes, deleted_documents(&effects))?;
+        let level = self.shared.level.load(Ordering::Relaxed);
+        let documents = Written::of(&changes, deleted_documents(&effects), level)?;
         let topics = TopicChanges::of(&changes, self.server.layout());
         let mut write = Write::new(session, &mut begun.held, ids, &topics);
         write.apply(&effects).await?;

@@ -124,14 +124,14 @@ pub(super) struct Written {
 }
 
 impl Written {
-    pub(super) fn of(changes: &Changes, ranges: Vec<Prefix>) -> Result<Self, StoreError> {
+    pub(super) fn of(changes: &Changes, ranges: Vec<Prefix>, level: u32) -> Result<Self, StoreError> {
         let mut written = Self { put: (Vec::new(), Vec::new()), deleted: Vec::new(), ranges };
         for (key, document) in changes {
             let Some(document) = document else {
                 written.deleted.push(key.clone());
                 continue;
             };
-            let text = document.write().map_err(|error| {
+            let text = document.write_at(level).map_err(|error| {
                 StoreError(format!("the document {key} cannot be written: {error}; this is a bug in Yagura"))
             })?;
             written.put.0.push(key.clone());

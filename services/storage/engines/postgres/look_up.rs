@@ -1,5 +1,7 @@
 //! Look-ups in the index of one log: by time, for retention and for compaction. Each is made within one snapshot.
 
+use std::sync::Arc;
+
 use kernel::TopicPartition;
 use rules::documents::{DocumentKind, PartitionDocument};
 use tokio_postgres::Error;
@@ -17,6 +19,8 @@ const LOG: &str = "SELECT id, bytes, tail_start FROM logs WHERE topic = $1 AND p
 const SIZES: &str = "SELECT coalesce(l.bytes, 0) FROM unnest($1::uuid[], $2::int[])
     WITH ORDINALITY AS s(topic, partition, n) LEFT JOIN logs l ON l.topic = s.topic AND l.partition = s.partition
     ORDER BY s.n";
+
+const NOT_COPIED: &str = "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM outbox_rejected)";
 
 /// A partition of one moment.
 pub(super) struct Log {
@@ -135,4 +139,16 @@ fn latest(log: Searched, known: &Known, log_start: i64) -> Result<Option<Span>, 
         Some(time) => first_since(log, known, (log_start, log_start), time),
         None => Ok(None),
     }
+}
+
+/// What `yagura store copy` leaves behind.
+pub(super) async fn not_copied(session: Arc<Session>) -> Result<Vec<(u64, &'static str)>, Failure> {
+    let counting = |error: Error| Failure::of("counting what is in", &error);
+    let rows = session.query(NOT_COPIED, &[]).await.map_err(counting)?;
+    let count = |column: usize| rows.first().map_or(0, |row| row.get::<_, i64>(column).unsigned_abs());
+    let all = [
+        (count(0), "positions of readers by SQL (yagura.poll): they begin anew"),
+        (count(1), "messages that no log has taken (yagura.outbox_rejected)"),
+    ];
+    Ok(all.into_iter().filter(|(count, _)| *count > 0).collect())
 }

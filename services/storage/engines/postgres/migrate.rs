@@ -2,6 +2,7 @@
 //!
 //! Whoever comes first does it, in one transaction under a lock; ten brokers that start at once wait for each other.
 
+use rules::documents::{Document, DocumentKind, FIRST_LEVEL, LEVEL, StoreLevel};
 use tokio_postgres::Error;
 use tracing::info;
 
@@ -72,6 +73,13 @@ async fn make(session: &Session, schema: &str, stripes: i32) -> Result<(), Store
     session.client.execute(MAKE_LOCKS, &[&stripes]).await.map_err(making)?;
     let insert = "INSERT INTO meta VALUES ('version', $1::bigint::text), ('instance', this_store())";
     session.client.execute(insert, &[&VERSION]).await.map_err(making)?;
+    if LEVEL > FIRST_LEVEL {
+        let level = Document::new::<StoreLevel>(StoreLevel { level: LEVEL }).write();
+        let level =
+            level.map_err(|error| StoreError(format!("the store's level cannot be written: {error}")))?;
+        let insert = "INSERT INTO documents VALUES (convert_to($1, 'UTF8'), $2)";
+        session.client.execute(insert, &[&StoreLevel::PREFIX, &level]).await.map_err(making)?;
+    }
     info!(schema, "the tables of a new store were made");
     Ok(())
 }

@@ -46,6 +46,7 @@ mod verify;
 mod write;
 mod writers;
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ use kernel::metrics::Page;
 use kernel::ports::BoxFuture;
 use parking_lot::Mutex;
 use rules::commands::{Command, Outcome};
-use rules::documents::{Document, Key, Prefix};
+use rules::documents::{Document, Key, LEVEL_BEFORE, Prefix};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -213,6 +214,7 @@ impl Postgres {
             stats: CommitStats::new(),
             room: RoomStatus::new(None),
             health: Health::default(),
+            level: AtomicU32::new(LEVEL_BEFORE),
             delete_delay: settings.delete_delay.0,
         });
         let queue = Arc::new(Queue::default());
@@ -353,6 +355,15 @@ impl Engine for Postgres {
 
     fn has_others(&self, has_others: bool) {
         self.shared.news.has_others(has_others);
+    }
+
+    fn not_copied(&self) -> Pending<Vec<(u64, &'static str)>> {
+        let look_ups = Arc::clone(&self.look_ups);
+        Box::pin(async move { look_ups.read(Purpose::Documents, look_up::not_copied).await })
+    }
+
+    fn write_at(&self, level: u32) {
+        self.shared.level.store(level, Ordering::Relaxed);
     }
 
     fn doubt(&self) {

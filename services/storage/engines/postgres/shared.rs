@@ -1,6 +1,7 @@
 //! What the parts of this engine share.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use rules::Changes;
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) stats: CommitStats,
     pub(super) room: RoomStatus,
     pub(super) health: Health,
+    /// The level of the documents that are written (see [`StoreLevel`](rules::documents::StoreLevel)).
+    pub(super) level: AtomicU32,
     /// How long the bytes of deleted records are kept.
     pub(super) delete_delay: Duration,
 }

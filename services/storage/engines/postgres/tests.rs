@@ -111,8 +111,8 @@ async fn brokers_that_join_at_once_get_ids_of_their_own() {
     let renew = |number: u128| {
         let incarnation = Uuid::from_u128(number);
         let (addresses, release) = (BTreeMap::new(), Arc::from("1"));
-        let facts =
-            NodeFacts { incarnation, cluster_id: None, addresses, rack: None, release, session: None };
+        let (cluster_id, rack, session, level) = (None, None, None, 1);
+        let facts = NodeFacts { incarnation, cluster_id, addresses, rack, release, level, session };
         let ended = Vec::new();
         let renew = RenewNode { node: None, had: None, facts, ended, lease_ms: 10_000, now_ms: 7 };
         vec![Command::Node(NodeCommand::Renew(Box::new(renew)))]

@@ -7,7 +7,7 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use kernel::records::NO_TIMESTAMP;
-use rules::documents::{Document, Key};
+use rules::documents::{Document, DocumentKind, Key, StoreLevel};
 use tokio_postgres::{Error, Row};
 
 use super::connect::Server;
@@ -117,8 +117,16 @@ pub async fn verify(place: &str, progress: &mut Progress<'_>) -> Result<VerifyRe
     let server = Server::new(Target::parse(place).map_err(StoreError)?)?;
     let session = server.connect().await?;
     migrate::expect(&session, server.schema()).await?;
+    check_level(&session).await?;
     let rows = server.connect().await?;
     run(&session, &rows, progress).await.map_err(|error| failed("checking", &error))
+}
+
+/// A release that cannot read the store would take what it does not know for damage.
+async fn check_level(session: &Session) -> Result<(), StoreError> {
+    let found = documents::get(session, &[StoreLevel::key(&())]).await.map_err(Failure::error)?;
+    let found = found.first().and_then(Option::as_ref).and_then(|found| found.get::<StoreLevel>());
+    StoreLevel::of(found).map(drop).map_err(|wrong| StoreError(wrong.to_string()))
 }
 
 async fn run(session: &Session, rows: &Session, progress: &mut Progress<'_>) -> Result<VerifyReport, Error> {

@@ -8,7 +8,7 @@ use kernel::{ErrorCode, NodeId};
 use rules::commands::{Command, Outcome, Refused};
 use rules::documents::{
     Counters, DocumentKind, DueComplete, GroupConfigs, GroupDocument, NodeDocument, Subscription,
-    TopicDocument, TopicName, TransactionDocument,
+    TopicDocument, TopicName, TransactionDocument, UnfinishedCopy,
 };
 
 use super::commit::Committer;
@@ -73,9 +73,7 @@ fn part_of(command: &Command) -> Part {
             Part::Document(Counters::key(&()))
         }
         Command::Node(_) => Part::Document(NodeDocument::key(&NodeId(0))),
-        Command::Restore(restore) => Part::Document(
-            restore.documents.first().map_or_else(|| Counters::key(&()), |(key, _)| key.clone()),
-        ),
+        Command::Restore(_) => Part::Document(UnfinishedCopy::key(&())),
         Command::Due(_) => Part::Document(DueComplete::key(&())),
         Command::Check(inner) => part_of(inner),
     }

@@ -12,7 +12,9 @@ use kernel::records_later::RecordsLater;
 use kernel::units::Span;
 use kernel::{TopicId, TopicPartition};
 use rules::commands::{Append, Applied, Clean, CleanedBatch, CleanedRun, Command, Payload};
-use rules::documents::{AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument};
+use rules::documents::{
+    AnyKind, Counters, Document, DocumentKind, KINDS, Key, PartitionDocument, StoreLevel,
+};
 use rusqlite::{Connection, params};
 
 use super::index::{Span as BatchSpan, pack_entries, unpack_entries};
@@ -108,6 +110,10 @@ async fn write_format_1(model: &Memory, path: &Path) {
     let put = |key: &Key, text: &str| {
         file.execute("INSERT INTO documents VALUES (?1, ?2)", [key.as_str(), text]).unwrap();
     };
+    let level = StoreLevel::key(&());
+    if let Some(document) = &model.get(vec![level.clone()]).await.unwrap()[0] {
+        put(&level, &document.write().unwrap());
+    }
     put(&Counters::key(&()), &counters);
     put(&Key::from_text("offset-index/g"), "{\"t\":[0,1]}");
     let mut number = 0;

@@ -27,6 +27,13 @@ pub enum NodeCommand {
         /// The time, in ms.
         now_ms: i64,
     },
+    /// Raises the level of the store: no broker of an earlier release can have it any more.
+    Finalize {
+        /// The new level.
+        level: u32,
+        /// The time, in ms.
+        now_ms: i64,
+    },
 }
 
 /// A broker joins, or renews its lease.

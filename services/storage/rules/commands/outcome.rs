@@ -75,6 +75,8 @@ pub enum Applied {
         own: NodeId,
         /// All of them, in the order of ids.
         live: Vec<(NodeId, Arc<NodeDocument>)>,
+        /// The level of the store.
+        level: u32,
     },
     /// Whether a marker was written: only then was something left open.
     MarkerWritten(bool),

@@ -14,6 +14,8 @@ pub struct Restore {
     pub documents: Vec<(Key, String)>,
     /// Some batches of a log.
     pub log: Option<RestoredLog>,
+    /// Whether the store is whole then. Until it is, it has the mark of one that is not.
+    pub is_last: bool,
 }
 
 /// Consecutive batches of a log.

@@ -276,7 +276,7 @@ fn commands_round_trip() {
     commands.iter().for_each(check_round_trip);
 }
 
-fn node_commands() -> [NodeCommand; 3] {
+fn node_commands() -> [NodeCommand; 4] {
     let node = Some(NodeId(3));
     [
         NodeCommand::Renew(Box::new(RenewNode {
@@ -289,6 +289,7 @@ fn node_commands() -> [NodeCommand; 3] {
         })),
         NodeCommand::Leave { incarnation: AT.topic.0 },
         NodeCommand::Drain { node: NodeId(3), is_drained: true, now_ms: 5 },
+        NodeCommand::Finalize { level: 2, now_ms: 5 },
     ]
 }
 
@@ -300,6 +301,7 @@ fn node_facts() -> NodeFacts {
         addresses: BTreeMap::from([(text("main"), address)]),
         rack: Some(text("a")),
         release: text("1.0"),
+        level: 2,
         session: Some(text("s")),
     }
 }

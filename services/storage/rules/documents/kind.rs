@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::key::{Key, KeyPart, Prefix};
+use super::level::{FIRST_LEVEL, LEVEL};
 
 /// What every kind of document declares, beside its value type.
 pub trait DocumentKind:
@@ -21,9 +22,12 @@ pub trait DocumentKind:
 {
     /// The prefix of its keys, which is unique.
     const PREFIX: &'static str;
-    /// The version of its value. Raised when an older release could no longer read it; then
-    /// [`DocumentKind::upgrade`] reads older ones.
+    /// The version of its value. Raised when an older release could no longer read it, or would lose some of it when it writes it
+    /// back, as it does with a new field where brokers share a store; then [`DocumentKind::upgrade`] reads older ones.
     const VERSION: u32 = 1;
+    /// The level of a store from which on that version is written; before, [`DocumentKind::write_before`] writes the one before
+    /// it. The release that raises the version sets it to its own [`LEVEL`](super::LEVEL).
+    const LEVEL: u32 = FIRST_LEVEL;
     /// Its typed key.
     type Key: KeyPart;
 
@@ -37,6 +41,17 @@ pub trait DocumentKind:
     fn upgrade(version: u32, json: &str) -> Result<Self, serde_json::Error> {
         let _ = version;
         serde_json::from_str(json)
+    }
+
+    /// Writes a value of the version before, for a release that knows no other.
+    ///
+    /// # Errors
+    /// There is none.
+    fn write_before(&self) -> Result<String, serde_json::Error> {
+        Err(serde::ser::Error::custom(format!(
+            "a {} cannot be written as the release before reads it",
+            Self::PREFIX
+        )))
     }
 
     /// What stands for a value that cannot be read, of a kind that can spare it; `None` if what needs it has to fail.
@@ -84,14 +99,18 @@ pub enum LockRoot {
 pub struct Document(Arc<dyn AnyDocument>);
 
 trait AnyDocument: Any + fmt::Debug + Send + Sync {
-    fn write(&self) -> Result<String, serde_json::Error>;
+    fn write(&self, level: u32) -> Result<String, serde_json::Error>;
     fn equals(&self, other: &dyn AnyDocument) -> bool;
 }
 
 impl<T: DocumentKind> AnyDocument for T {
-    fn write(&self) -> Result<String, serde_json::Error> {
-        let json = serde_json::to_string(self)?;
-        Ok(if T::VERSION == 1 { json } else { format!("{VERSION_MARK}{} {json}", T::VERSION) })
+    fn write(&self, level: u32) -> Result<String, serde_json::Error> {
+        let (version, json) = if level < T::LEVEL {
+            (T::VERSION - 1, self.write_before()?)
+        } else {
+            (T::VERSION, serde_json::to_string(self)?)
+        };
+        Ok(if version == 1 { json } else { format!("{VERSION_MARK}{version} {json}") })
     }
 
     fn equals(&self, other: &dyn AnyDocument) -> bool {
@@ -119,12 +138,20 @@ impl Document {
         any.downcast().ok()
     }
 
-    /// Its text in a store.
+    /// Its text in a store that one process has.
     ///
     /// # Errors
     /// The value cannot be written, which is a bug of its kind.
     pub fn write(&self) -> Result<String, serde_json::Error> {
-        self.0.write()
+        self.write_at(LEVEL)
+    }
+
+    /// Its text in a store of a level, which may be the one before this release's.
+    ///
+    /// # Errors
+    /// The value cannot be written, which is a bug of its kind.
+    pub fn write_at(&self, level: u32) -> Result<String, serde_json::Error> {
+        self.0.write(level)
     }
 
     /// Reads the text of a document of this kind.
@@ -198,6 +225,8 @@ impl std::error::Error for ReadError {}
 /// A registered kind, type-erased.
 pub struct AnyKind {
     prefix: &'static str,
+    version: u32,
+    level: u32,
     read: fn(&str) -> Result<Document, ReadError>,
     lock_root: fn(&Key) -> Option<LockRoot>,
 }
@@ -205,12 +234,29 @@ pub struct AnyKind {
 impl AnyKind {
     /// Erases a kind's type.
     pub const fn of<T: DocumentKind>() -> Self {
-        Self { prefix: T::PREFIX, read: Document::read::<T>, lock_root: lock_root_of::<T> }
+        Self {
+            prefix: T::PREFIX,
+            version: T::VERSION,
+            level: T::LEVEL,
+            read: Document::read::<T>,
+            lock_root: lock_root_of::<T>,
+        }
     }
 
     /// The prefix of its keys.
     pub fn prefix(&self) -> &'static str {
         self.prefix
+    }
+
+    /// The version of its values, and the level of stores from which on it is written.
+    pub fn version(&self) -> (u32, u32) {
+        (self.version, self.level)
+    }
+
+    /// The key of the only document of this kind, if there is no more than one: a scan does not find it.
+    pub fn only_key(&self) -> Option<Key> {
+        let key = Key::from_text(self.prefix);
+        (self.lock_root)(&key).map(|_| key)
     }
 
     /// The prefix of all its keys, for a scan.

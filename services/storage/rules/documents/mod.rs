@@ -13,17 +13,22 @@ mod group_topics;
 mod instance;
 mod key;
 mod kind;
+mod level;
 mod live_group;
 mod log_transaction;
+#[cfg(feature = "next-level")]
+mod next_level;
 mod node;
 mod offset;
 mod partition;
 mod pending_offset;
 mod producer;
+mod store_level;
 mod tally;
 mod topic;
 mod transaction;
 mod transaction_keys;
+mod unfinished_copy;
 
 pub use assigned::AssignedPartition;
 pub use client_metrics::Subscription;
@@ -41,6 +46,7 @@ pub use group_topics::GroupTopics;
 pub use instance::InstanceDocument;
 pub use key::{AssignedKey, InstanceKey, Key, KeyPart, MemberKey, OffsetKey, Prefix, ProducerKey};
 pub use kind::{AnyKind, Document, DocumentKind, LockRoot, ReadError};
+pub use level::{FIRST_LEVEL, LEVEL, LEVEL_BEFORE};
 pub use live_group::LiveGroup;
 pub use log_transaction::{AbortedTransaction, OpenTransaction, deleted_with_log, log_of};
 pub use node::{NodeAddress, NodeDocument, NodeFacts};
@@ -48,6 +54,7 @@ pub use offset::OffsetDocument;
 pub use partition::{LogCleaning, PartitionDocument};
 pub use pending_offset::PendingOffset;
 pub use producer::{Counters, ProducedBatch, ProducerDocument};
+pub use store_level::{StoreLevel, WrongLevel};
 pub use tally::Tally;
 pub use topic::{TopicCollision, TopicDocument, TopicName};
 pub use transaction::{
@@ -57,9 +64,10 @@ pub use transaction::{
 pub use transaction_keys::{
     LogTransactionKey, PendingOffsetKey, TransactionGroupKey, TransactionOffsetKey, TransactionPartitionKey,
 };
+pub use unfinished_copy::UnfinishedCopy;
 
 /// All kinds of documents.
-pub static KINDS: [AnyKind; 28] = [
+pub static KINDS: [AnyKind; 30] = [
     AnyKind::of::<Counters>(),
     AnyKind::of::<TopicDocument>(),
     AnyKind::of::<TopicName>(),
@@ -88,6 +96,8 @@ pub static KINDS: [AnyKind; 28] = [
     AnyKind::of::<Due>(),
     AnyKind::of::<DueComplete>(),
     AnyKind::of::<NodeDocument>(),
+    AnyKind::of::<StoreLevel>(),
+    AnyKind::of::<UnfinishedCopy>(),
 ];
 
 fn kind_of(key: &Key) -> Option<&'static AnyKind> {

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::key::{KeyPart, write_number};
 use super::kind::{DocumentKind, LockRoot};
+use super::level::FIRST_LEVEL;
 
 /// A host and port that clients connect to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -34,9 +35,16 @@ pub struct NodeFacts {
     pub rack: Option<Arc<str>>,
     /// Its release.
     pub release: Arc<str>,
+    /// The highest level of stores that it reads (see [`LEVEL`](super::LEVEL)).
+    #[serde(default = "first_level")]
+    pub level: u32,
     /// A connection that it keeps to the store: once that has ended, so has the broker, or it has another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub session: Option<Arc<str>>,
+}
+
+fn first_level() -> u32 {
+    FIRST_LEVEL
 }
 
 /// A broker, for as long as its lease lasts.
@@ -56,7 +64,7 @@ pub struct NodeDocument {
 
 impl NodeDocument {
     /// The longest lease. A later end was set by a clock that has been set back since.
-    pub const LEASE_MAX_MS: i64 = 60_000;
+    pub const LEASE_MAX_MS: i64 = 120_000;
 
     /// Whether its lease lasts.
     pub fn is_live(&self, now_ms: i64) -> bool {
@@ -76,8 +84,8 @@ impl DocumentKind for NodeDocument {
     /// A broker that went long ago: if it lives, it has a lease again with its next renewal.
     fn in_place_of_damaged() -> Option<Self> {
         let (incarnation, addresses, release) = (Uuid::nil(), BTreeMap::new(), Arc::from("unknown"));
-        let facts =
-            NodeFacts { incarnation, cluster_id: None, addresses, rack: None, release, session: None };
+        let (cluster_id, rack, session, level) = (None, None, None, FIRST_LEVEL);
+        let facts = NodeFacts { incarnation, cluster_id, addresses, rack, release, level, session };
         Some(Self { facts, since_ms: 0, lease_ms: 0, is_drained: false })
     }
 }

@@ -14,6 +14,7 @@ pub struct OffsetDocument {
     /// Topic id: the offset is not valid for a later topic of that name.
     pub topic_id: TopicId,
     /// The offset of the next record to read.
+    #[cfg_attr(feature = "next-level", serde(rename = "next"))]
     pub offset: i64,
     /// The leader epoch of the last record that was read; -1 for none.
     pub leader_epoch: i32,
@@ -47,6 +48,8 @@ fn is_zero(revision: &u64) -> bool {
 impl DocumentKind for OffsetDocument {
     const PREFIX: &'static str = "offset";
     type Key = OffsetKey;
+    #[cfg(feature = "next-level")]
+    super::next_level::renames!("offset" => "next");
 
     fn lock_root(key: &OffsetKey) -> LockRoot {
         LockRoot::Group(Arc::clone(&key.group))

@@ -30,6 +30,7 @@ impl DocumentKind for Counters {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProducerDocument {
     /// Producer epoch.
+    #[cfg_attr(feature = "next-level", serde(rename = "generation"))]
     pub epoch: i16,
     /// Its last batches, oldest first, five at most: as many as a producer may have in flight. None after a marker that has
     /// begun its epoch.
@@ -68,6 +69,8 @@ fn is_false(flag: &bool) -> bool {
 impl DocumentKind for ProducerDocument {
     const PREFIX: &'static str = "producer";
     type Key = ProducerKey;
+    #[cfg(feature = "next-level")]
+    super::next_level::renames!("epoch" => "generation");
 
     fn lock_root(key: &ProducerKey) -> LockRoot {
         LockRoot::Partition(key.partition)

@@ -96,6 +96,8 @@ fn keys_round_trip() {
         round_trips::<Due>(&due(DueSubject::Partition(AT)), &format!("due/{time}/partition/{id}/0")),
         round_trips::<DueComplete>(&(), "due-complete"),
         round_trips::<NodeDocument>(&NodeId(7), "node/7"),
+        round_trips::<StoreLevel>(&(), "level"),
+        round_trips::<UnfinishedCopy>(&(), "unfinished-copy"),
     ];
     assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");
 }
@@ -218,6 +220,7 @@ struct Renamed {
 impl DocumentKind for Renamed {
     const PREFIX: &'static str = "renamed";
     const VERSION: u32 = 2;
+    const LEVEL: u32 = 5;
     type Key = ();
 
     fn lock_root((): &()) -> LockRoot {
@@ -232,12 +235,17 @@ impl DocumentKind for Renamed {
         assert_eq!(version, 1);
         serde_json::from_str(json).map(|First { before }| Self { now: before })
     }
+
+    fn write_before(&self) -> Result<String, serde_json::Error> {
+        Ok(format!("{{\"before\":{}}}", self.now))
+    }
 }
 
 #[test]
 fn earlier_versions_are_upgraded_and_newer_ones_refused() {
     let document = Document::new(Renamed { now: 7 });
-    let written = document.write().unwrap();
+    assert_eq!(document.write_at(4).unwrap(), "{\"before\":7}", "until its store is finalized");
+    let written = document.write_at(5).unwrap();
     assert_eq!(written, "v2 {\"now\":7}");
     assert_eq!(Document::read::<Renamed>(&written), Ok(document.clone()));
     assert_eq!(Document::read::<Renamed>("{\"before\":7}"), Ok(document));
@@ -245,6 +253,35 @@ fn earlier_versions_are_upgraded_and_newer_ones_refused() {
     assert_eq!(Document::read::<Renamed>("v3 {\"later\":7}"), Err(newer));
     assert!(matches!(Document::read::<Renamed>("v2"), Err(ReadError::Damaged(_))));
     assert!(matches!(Document::read::<Counters>("v2 {}"), Err(ReadError::Newer { .. })));
+}
+
+/// What SQL functions and checks of the Postgres engine read as JSON, too: a value with its version before it is none. Give them
+/// a function that takes that off before one of these gets a second version.
+const READ_BY_SQL: [&str; 2] = [PartitionDocument::PREFIX, AbortedTransaction::PREFIX];
+
+#[test]
+fn versions_can_be_written_for_the_release_before() {
+    for kind in &KINDS {
+        let (version, level) = kind.version();
+        assert!(level <= LEVEL, "{}", kind.prefix());
+        let is_one = [Counters::PREFIX, DueComplete::PREFIX, StoreLevel::PREFIX, UnfinishedCopy::PREFIX];
+        assert_eq!(kind.only_key().is_some(), is_one.contains(&kind.prefix()), "{}", kind.prefix());
+        assert!(level == FIRST_LEVEL || version > 1, "{} has no version before", kind.prefix());
+        assert!(version == 1 || !READ_BY_SQL.contains(&kind.prefix()), "{}", kind.prefix());
+    }
+}
+
+#[test]
+fn a_release_shares_stores_of_its_own_level_and_of_the_one_before() {
+    let of = |level| StoreLevel::of(Some(&StoreLevel { level }));
+    assert_eq!(StoreLevel::of(None), Ok(FIRST_LEVEL));
+    assert_eq!(of(LEVEL), Ok(LEVEL));
+    assert_eq!(of(LEVEL + 1), Err(WrongLevel::Newer(LEVEL + 1)));
+    assert_eq!(of(LEVEL_BEFORE), Ok(LEVEL_BEFORE));
+    assert_eq!(of(LEVEL_BEFORE - 1), Err(WrongLevel::Older(LEVEL_BEFORE - 1)), "two releases on");
+    for document in [Document::new::<Counters>(Counters::default()), Document::new(StoreLevel { level: 3 })] {
+        assert_eq!(document.write_at(FIRST_LEVEL).unwrap(), document.write().unwrap(), "{document:?}");
+    }
 }
 
 #[test]

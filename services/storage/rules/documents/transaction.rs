@@ -206,6 +206,9 @@ pub struct TransactionOffset(pub OffsetDocument);
 impl DocumentKind for TransactionOffset {
     const PREFIX: &'static str = "transaction-offset";
     type Key = TransactionOffsetKey;
+    // It has the fields of a committed offset.
+    #[cfg(feature = "next-level")]
+    super::next_level::renames!("offset" => "next");
 
     fn lock_root(key: &TransactionOffsetKey) -> LockRoot {
         LockRoot::Transaction(Arc::clone(&key.transaction))
