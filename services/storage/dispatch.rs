@@ -29,6 +29,7 @@ macro_rules! rows {
             api: Api::$api,
             max: rows!(@max $($max)?),
             handle: |broker, mut call| Box::pin(async move {
+                broker.nodes.called();
                 // Before anything reads a clock: a store that brokers share has its own.
                 if let Err(error) = broker.store.engine().await {
                     return finish(&call, Err(ApiError::Store(error)));

@@ -21,6 +21,8 @@ use crate::nodes::Work;
 const EVERY: Duration = Duration::from_secs(1);
 /// The same of a store that brokers share, where each look is a query of its server.
 const EVERY_SHARED: Duration = Duration::from_secs(5);
+/// The same while nobody calls, unless something is due earlier: what is begun meanwhile is a call.
+const EVERY_AT_REST_MS: i64 = 60_000;
 /// After a start, producers that come back may end their transactions themselves.
 const FIRST_AFTER: Duration = Duration::from_secs(10);
 /// Transactional ids that are looked at in one commit.
@@ -42,6 +44,8 @@ pub(crate) struct Looked {
     pub(crate) removed: usize,
     /// Transactional ids that could not be looked at.
     pub(crate) failed: usize,
+    /// When the next entry of the index is due, in ms, as far as the look has seen.
+    pub(crate) next_ms: Option<i64>,
 }
 
 impl Looked {
@@ -86,15 +90,25 @@ pub(crate) async fn run(broker: &Broker) {
     drop(engine);
     let mut ticks = tokio::time::interval_at(Instant::now() + FIRST_AFTER, every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut is_failing = false;
+    let (mut is_failing, mut wake_ms) = (false, 0);
     loop {
         ticks.tick().await;
+        let now_ms = broker.clock.now_ms();
+        // A clock that was set back must not keep it from looking.
+        if broker.nodes.rests() && (wake_ms - EVERY_AT_REST_MS..wake_ms).contains(&now_ms) {
+            continue;
+        }
         if broker.store.engine_if_open().is_none() || !broker.nodes.does(Work::Transactions) {
             continue;
         }
         let looked = look(broker).await;
+        wake_ms = 0;
         if let Ok(looked) = &looked {
             looked.tell();
+            let latest_ms = now_ms.saturating_add(EVERY_AT_REST_MS);
+            if looked.failed == 0 {
+                wake_ms = looked.next_ms.map_or(latest_ms, |next_ms| next_ms.min(latest_ms));
+            }
         }
         // Said once: it is tried again and again.
         let has_failed = !matches!(looked, Ok(Looked { failed: 0, .. }));
@@ -112,8 +126,15 @@ pub(crate) async fn look(broker: &Broker) -> Result<Looked, StoreError> {
     let (mut looked, mut after, mut limit) = (Looked::default(), None, 1);
     loop {
         let page = broker.store.page::<TransactionDue>(after.take(), limit).await?;
-        let keys = page.into_iter().map(|(key, _)| key);
-        let due: Vec<TransactionDueKey> = keys.take_while(|key| key.at_ms <= now_ms).collect();
+        let (mut due, mut later): (Vec<TransactionDueKey>, _) = (Vec::new(), None);
+        for (key, _) in page {
+            if key.at_ms > now_ms {
+                later = Some(key.at_ms);
+                break;
+            }
+            due.push(key);
+        }
+        looked.next_ms = later;
         let Some(last) = due.last() else { return Ok(looked) };
         let is_last = due.len() < limit;
         after = Some(TransactionDue::key(last));
@@ -220,7 +241,9 @@ mod tests {
         assert_eq!((looked.aborted_ids.len(), &*looked.aborted_ids[0]), (NAMED, "old"), "the first ones");
         assert_eq!(state(&broker, "id-149").await, Some(TransactionState::CompleteAbort));
         assert_eq!(state(&broker, "open").await, Some(TransactionState::Ongoing));
-        assert_eq!(look(&broker).await.unwrap(), Looked::default(), "each has another time now");
+        let next_ms = Some(NOW_MS + 60_000);
+        let nothing = Looked { next_ms, ..Looked::default() };
+        assert_eq!(look(&broker).await.unwrap(), nothing, "each has another time now");
     }
 
     #[tokio::test]

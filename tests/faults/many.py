@@ -284,11 +284,48 @@ def nodes(options):
         wait_until(lambda: len(cluster.live()) == BROKERS, "it is back")
         table = subprocess.run([options.binary, "node", "list", cluster.url], capture_output=True, text=True).stdout
         assert len(table.splitlines()) == 1 + BROKERS and broker.address in table, table
+        group.goes_on()
+        # A broker that leads everything, or nothing, hears or reads nothing.
+        for name in ("yagura_store_news_seconds_count", 'yagura_postgres_read_seconds_count{purpose="batches"}',
+                     'yagura_postgres_connections{pool="reads",state="limit"}', "yagura_store_level"):
+            assert sum(cluster.metric(other, name) for other in cluster.brokers) > 0, name
+        assert all(cluster.metric(other, "yagura_outbox_waiting") == 0 for other in cluster.brokers)
         return "drained and undrained one"
     return under_load(options, disturb)
 
 
-ALL = {one.__name__: one for one in (killed, stopped, clocks, nodes)}
+def rest(options):
+    """A broker that is alone leaves the store alone while nobody calls it, and is there at once when somebody does."""
+    with tempfile.TemporaryDirectory(prefix="yagura-rest-") as folder:
+        Path(folder).chmod(0o755)
+        with PostgresServer(folder) as server:
+            cluster = Cluster(options.binary, server.url(), count=1)
+            alone = cluster.brokers[0]
+            create_topic(alone.address, TOPIC)
+            wait_until(lambda: cluster.metric(alone, "yagura_broker_lease_age_seconds") > 10, "it rests")
+            query = "SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()"
+            # The server tells of transactions late, those of the looks at metrics too; and each query of it is one.
+            time.sleep(12)
+            before = int(server.query(query)[0])
+            time.sleep(15)
+            used = int(server.query(query)[0]) - before
+            assert used <= 10, f"{used} transactions in 15 s"
+            # Another joins.
+            cluster.admins.append(f"127.0.0.1:{free_port()}")
+            cluster.brokers.append(Broker(options.binary, server.url(), admin=cluster.admins[-1]).start())
+            wait_until(lambda: len(cluster.live()) == 2, "they see each other")
+            assert cluster.metric(alone, "yagura_broker_lease_age_seconds") < 10
+            cluster.brokers[1].kill()
+            wait_until(lambda: len(cluster.live()) == 1, "it is gone")
+            load = Load(alone.address, TOPIC, idempotent=True)
+            load.run_for(0.5)
+            load.finish()
+            check(load, read_all(alone.address, TOPIC), idempotent=True)
+            alone.stop()
+    return f"{used} transactions in 15 s"
+
+
+ALL = {one.__name__: one for one in (killed, stopped, clocks, nodes, rest)}
 
 
 def main():

@@ -9,6 +9,7 @@ use rules::commands::{Applied, Command, NodeCommand, Refused, RenewNode};
 use rules::documents::{DocumentKind, LEVEL, NodeDocument, NodeFacts};
 use tracing::{info, warn};
 
+use super::rest::{REST, REST_LEASE};
 use super::view::View;
 use crate::broker::Broker;
 use crate::engines::{Engine, Holds, StoreError};
@@ -22,10 +23,11 @@ const SOON: Duration = Duration::from_millis(10);
 const SEEN_AFTER: Duration = Duration::from_millis(100);
 /// How long a lease lasts: clients are sent to a broker that has died for so long.
 pub(super) const LEASE: Duration = Duration::from_secs(8);
+const LEASE_MS: i64 = LEASE.as_millis() as i64;
 /// After so long without the store, or without processor time, nothing is known of what members have sent meanwhile, in ms.
 const INTERRUPTED_AFTER_MS: i64 = 5_000;
-/// A lease of which no more than this is left, in ms, is one that was not renewed when it should have been.
-const LATE_MS: i64 = 3_500;
+/// A lease of which less than this is left, in ms, is one that was not renewed when it should have been.
+const LATE_MS: i64 = 4_500;
 /// How often connections of a broker that is drained are ended, in ms.
 const SEND_AWAY_EVERY_MS: i64 = 10_000;
 /// How long leaving may take.
@@ -40,23 +42,23 @@ pub(crate) async fn join(broker: &Broker, engine: &dyn Engine) -> Result<(), Sto
     // One that was killed has left its id behind, which is free once its connection is seen to have ended.
     let known = engine.scan(NodeDocument::prefix(), None, usize::MAX).await?;
     let sessions = || known.iter().filter_map(|(_, node)| node.get::<NodeDocument>()?.facts.session.clone());
+    // Of one that hangs, or that cannot be reached, the lease ends; it may be a long one.
+    let ends = known.iter().filter_map(|(_, node)| Some(node.get::<NodeDocument>()?.lease_ms));
+    let left_ms = ends.max().map_or(0, |end_ms| end_ms.saturating_sub(broker.time.now_ms()));
+    let patience =
+        Duration::from_millis(left_ms.clamp(0, NodeDocument::LEASE_MAX_MS).unsigned_abs()) + RENEW_EVERY;
     let (begun, mut is_waiting) = (tokio::time::Instant::now(), false);
     let view = loop {
         let refused = match renew(broker, engine, sessions().collect()).await? {
             Ok(view) => break view,
             Err(refused) => refused,
         };
-        // Of one that hangs, or that cannot be reached, the lease ends.
         let can_end = refused.error != ErrorCode::UnsupportedVersion;
-        if !can_end || begun.elapsed() > LEASE + RENEW_EVERY {
+        if !can_end || begun.elapsed() > patience {
             return Err(StoreError(refused.message));
         }
         if !std::mem::replace(&mut is_waiting, true) {
-            warn!(
-                why = refused.message,
-                "waits until it has gone, {} s at most",
-                (LEASE + RENEW_EVERY).as_secs()
-            );
+            warn!(why = refused.message, "waits until it has gone, {} s at most", patience.as_secs());
         }
         tokio::time::sleep(RENEW_EVERY / 4).await;
     };
@@ -121,8 +123,15 @@ pub(crate) async fn run(broker: &Broker) -> String {
     let Some(engine) = engine else { return std::future::pending().await };
     let mut is_failing = false;
     loop {
+        let view = broker.nodes.view();
+        let pause = match (broker.nodes.rest.goes_on(), view.is_long(LEASE_MS)) {
+            (true, _) => REST,
+            // Somebody has called, or come, while it was renewed: others are to find out soon if this broker dies now.
+            (false, true) => SOON,
+            (false, false) => RENEW_EVERY,
+        };
         tokio::select! {
-            () = tokio::time::sleep(RENEW_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = broker.nodes.changed.notified() => tokio::time::sleep(SOON).await,
         }
         let has_left = broker.nodes.has_left.lock().await;
@@ -130,13 +139,15 @@ pub(crate) async fn run(broker: &Broker) -> String {
             drop(has_left);
             return std::future::pending().await;
         }
-        let sessions = broker.nodes.view().sessions_of_others();
-        let renewed = renew(broker, &*engine, sessions).await;
+        let renewed = renew(broker, &*engine, broker.nodes.view().sessions_of_others()).await;
+        broker.nodes.is_failing.store(renewed.is_err(), Ordering::Relaxed);
         let view = match renewed {
             Ok(Ok(view)) => view,
             // Another broker has its id, which it cannot have as well.
             Ok(Err(refused)) => return refused.message,
             Err(error) => {
+                // There is no rest before it is.
+                broker.nodes.rest.set(false);
                 // Said once: it is tried again and again.
                 if !std::mem::replace(&mut is_failing, true) {
                     warn!(%error, "this broker's lease cannot be renewed; it is tried again and again, and other brokers take it for gone meanwhile");
@@ -155,7 +166,11 @@ pub(crate) async fn run(broker: &Broker) -> String {
 fn publish(broker: &Broker, engine: &dyn Engine, view: View) {
     let before = broker.nodes.view();
     let gone = view.gone_since(&before);
-    if view.until_ms.saturating_sub(before.until_ms) > INTERRUPTED_AFTER_MS {
+    // At rest, nobody has sent anything.
+    let pause = if broker.nodes.rests() { REST } else { Duration::ZERO };
+    let silence_ms =
+        view.seen_ms.saturating_sub(before.seen_ms).saturating_sub_unsigned(pause.as_millis() as u64);
+    if silence_ms > INTERRUPTED_AFTER_MS {
         broker.coordinator.interrupted();
         // Others may have taken this broker for gone, and told it nothing.
         engine.doubt();
@@ -183,12 +198,19 @@ fn publish(broker: &Broker, engine: &dyn Engine, view: View) {
     if view.level > before.level {
         info!(level = view.level, "the store was finalized: releases before this one cannot use it any more");
     }
+    if view.level < before.level {
+        warn!(
+            level = view.level,
+            "the store is not finalized any more, because it was restored or its server has given way to a standby; run `yagura store finalize` again"
+        );
+    }
     engine.write_at(view.level);
     send_away(broker, &view, &before);
     engine.has_others(!view.is_alone());
     if !gone.is_empty() {
         engine.doubt();
     }
+    broker.nodes.rest.set(view.is_long(LEASE_MS) && view.is_alone());
     if view.is_like(&before) {
         // Nobody need look at it.
         broker.nodes.view.send_if_modified(|current| {
@@ -207,11 +229,10 @@ fn send_away(broker: &Broker, view: &View, before: &View) {
     if was && !is {
         info!("this broker is not drained any more");
     }
-    if !is || (was && view.until_ms < broker.nodes.sent_away_ms.load(Ordering::Relaxed) + SEND_AWAY_EVERY_MS)
-    {
+    if !is || (was && view.seen_ms < broker.nodes.sent_away_ms.load(Ordering::Relaxed) + SEND_AWAY_EVERY_MS) {
         return;
     }
-    broker.nodes.sent_away_ms.store(view.until_ms, Ordering::Relaxed);
+    broker.nodes.sent_away_ms.store(view.seen_ms, Ordering::Relaxed);
     if view.others_take_clients() {
         if !was {
             info!(
@@ -252,7 +273,10 @@ async fn renew(
         broker.store.begin_epoch(engine, broker.clock.now_ms()).await?;
         engine.accept().await?;
     }
-    let (lease_ms, now_ms) = (i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX), broker.time.now_ms());
+    let now_ms = broker.time.now_ms();
+    let is_quiet = broker.nodes.rest.is_quiet(now_ms);
+    let lease = if is_quiet && before.is_alone() { REST_LEASE } else { LEASE };
+    let lease_ms = lease.as_millis() as i64;
     let renew = RenewNode {
         node: broker.nodes.fixed,
         had: (!before.live.is_empty()).then_some(before.own),
@@ -265,7 +289,7 @@ async fn renew(
     let outcome = engine.commit(vec![renew], Holds::new()).await?.into_iter().next();
     match outcome {
         Some(Ok(Applied::Nodes { own, live, level })) => {
-            Ok(Ok(View { own, live, until_ms: now_ms + lease_ms, level }))
+            Ok(Ok(View { own, live, until_ms: now_ms + lease_ms, seen_ms: now_ms, level }))
         }
         Some(Err(refused)) => Ok(Err(refused)),
         other => Err(StoreError(format!("the engine answered the renewal of a lease with {other:?}"))),

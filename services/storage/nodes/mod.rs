@@ -9,6 +9,7 @@ mod hash;
 mod keeper;
 mod metrics;
 mod operate;
+mod rest;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -31,6 +32,7 @@ use hash::Given;
 pub(crate) use keeper::renew_once;
 pub(crate) use keeper::{join, leave, run};
 pub use operate::{Finalized, Node, drain, finalize, list};
+use rest::Rest;
 pub(crate) use view::View;
 
 /// The id of a broker that has a store alone, and whose config names none.
@@ -63,7 +65,10 @@ pub(crate) struct Nodes {
     changed: Notify,
     /// This broker was drained.
     drained: Notify,
-    /// When connections were last ended for that, by the end of the lease that it had.
+    rest: Rest,
+    /// Whether the last attempt to renew the lease has failed.
+    is_failing: AtomicBool,
+    /// When connections were last ended for that.
     sent_away_ms: AtomicI64,
     time: SharedStoreClock,
 }
@@ -90,7 +95,20 @@ impl Nodes {
         let (facts, listeners) = (Mutex::new(facts), Mutex::default());
         let (is_seen_alone, has_left) = (AtomicBool::default(), tokio::sync::Mutex::default());
         let (changed, drained, sent_away_ms) = (Notify::new(), Notify::new(), AtomicI64::new(i64::MIN / 2));
-        Self { fixed, view, facts, listeners, is_seen_alone, has_left, changed, drained, sent_away_ms, time }
+        Self {
+            fixed,
+            view,
+            facts,
+            listeners,
+            is_seen_alone,
+            has_left,
+            changed,
+            drained,
+            rest: Rest::default(),
+            is_failing: AtomicBool::default(),
+            sent_away_ms,
+            time,
+        }
     }
 
     /// Sets the listeners whose clients see this store alone, and what they connect to, as far as others can be told.
@@ -123,6 +141,18 @@ impl Nodes {
     /// How many brokers are there.
     pub(crate) fn count(&self) -> usize {
         self.view.borrow().live.len().max(1)
+    }
+
+    /// Somebody calls.
+    pub(crate) fn called(&self) {
+        if self.rest.call() {
+            self.changed.notify_one();
+        }
+    }
+
+    /// Whether this broker is alone, and nobody has called it for a while, so that what need not be looked for at once can wait.
+    pub(crate) fn rests(&self) -> bool {
+        self.rest.rests()
     }
 
     /// Others may have come or gone: it is looked at once.

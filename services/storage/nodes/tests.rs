@@ -477,3 +477,33 @@ async fn leases_of_a_clock_that_was_set_back_keep_nobody() {
     world.pass(SESSION_MS + 7_000).await;
     assert_eq!(world.members("g").await.len(), 0);
 }
+
+/// Nobody calls: then a broker that is alone leaves the store alone, until somebody does or another joins.
+#[tokio::test]
+async fn a_broker_that_nobody_calls_rests() {
+    let mut world = World::of(&["a"]).await;
+    let rests = |world: &World| world.broker(0).nodes.rests();
+    world.pass(29_000).await;
+    assert!(!rests(&world));
+    world.pass(2_000).await;
+    assert!(rests(&world));
+    // The lease is renewed more rarely by then.
+    world.clock.advance(45_000);
+    assert!(world.broker(0).nodes.holds_lease());
+    world.renew().await;
+    assert!(rests(&world));
+    // Nobody was heard meanwhile, but nobody could be: sessions go on.
+    metadata(world.broker(0), &session_at("a")).await;
+    world.renew().await;
+    assert!(!rests(&world), "it was called");
+    world.pass(31_000).await;
+    assert!(rests(&world));
+    world.start("b").await;
+    assert!(!rests(&world), "another has joined");
+    world.pass(60_000).await;
+    assert!(!rests(&world), "of two none rests");
+    // One that dies is gone soon.
+    world.kill(1);
+    world.pass(9_000).await;
+    assert_eq!(world.broker(0).nodes.count(), 1);
+}

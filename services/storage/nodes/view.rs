@@ -16,6 +16,8 @@ pub(crate) struct View {
     pub(super) live: Vec<(NodeId, Arc<NodeDocument>)>,
     /// Until when it holds, in ms of store time: after that, the others believe that this broker has gone.
     pub(super) until_ms: i64,
+    /// When it was seen, in ms of store time.
+    pub(super) seen_ms: i64,
     /// The level of the store.
     pub(super) level: u32,
 }
@@ -23,7 +25,7 @@ pub(crate) struct View {
 impl View {
     /// The only broker of a store.
     pub(super) fn alone(own: NodeId) -> Self {
-        Self { own, live: Vec::new(), until_ms: i64::MAX, level: LEVEL }
+        Self { own, live: Vec::new(), until_ms: i64::MAX, seen_ms: i64::MAX, level: LEVEL }
     }
 
     /// The same once this broker has left: it has no share of anything any more.
@@ -73,12 +75,14 @@ impl View {
         self.own == other.own && facts(self) == facts(other)
     }
 
-    /// Whether another broker's lease is about to end, as of the moment of the view.
+    /// Whether no more than this is left of another broker's lease, in ms, as of the moment of the view.
     pub(super) fn has_late(&self, left_ms: i64) -> bool {
-        let own =
-            self.live.iter().find(|(id, _)| *id == self.own).map_or(i64::MAX, |(_, node)| node.lease_ms);
-        let lease_ms = |node: &NodeDocument| node.lease_ms;
-        self.live.iter().any(|(_, node)| own.saturating_sub(lease_ms(node)) > left_ms)
+        self.live.iter().any(|(_, node)| node.lease_ms.saturating_sub(self.seen_ms) < left_ms)
+    }
+
+    /// Whether it lasts for as long as a lease at rest.
+    pub(super) fn is_long(&self, lease_ms: i64) -> bool {
+        self.until_ms.saturating_sub(self.seen_ms) > lease_ms
     }
 
     /// Brokers that were there before and have gone.
