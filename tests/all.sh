@@ -33,6 +33,8 @@ lane "a Postgres server that fails" python tests/faults/postgres.py --binary "$b
 lane "three brokers that fail" python tests/faults/many.py --binary "$binary"
 lane "an upgrade of three brokers" python tests/faults/upgrade.py --binary "$binary" --next "$next"
 lane "messages sent by SQL" python tests/faults/outbox.py --binary "$binary"
+lane "messages sent by SQL to three brokers" \
+    env YAGURA_TEST_BROKERS="3 behind" python tests/faults/outbox.py --binary "$binary" --only killed
 lane "groups while everything fails" python tests/faults/groups.py --binary "$binary"
 lane "groups with every client" python tests/groups/run.py --binary "$binary"
 lane "groups on three brokers" python tests/postgres.py --brokers "3 behind" python tests/groups/run.py --binary "$binary"

@@ -352,29 +352,37 @@ impl News {
 
     /// Tells what changes, and listens again once the connection was lost, for as long as the store is open.
     pub(super) async fn run(self: Arc<Self>, server: Arc<Server>) {
+        let mut is_lost = false;
         loop {
             let Ok(session) = self.session() else {
-                self.listen_again(&server).await;
+                let has_failed = !self.listen_again(&server).await;
+                // The lease cannot be renewed either.
+                if has_failed && !is_lost {
+                    self.watchers.brokers_changed();
+                }
+                is_lost = has_failed;
                 continue;
             };
             tokio::select! {
                 () = self.notify.notified() => self.tell(&session).await,
-                // The lease may not be renewed.
-                () = session.closed.notified() => self.watchers.brokers_changed(),
+                () = session.closed.notified() => {}
             }
         }
     }
 
-    async fn listen_again(&self, server: &Server) {
+    /// Whether it listens again.
+    async fn listen_again(&self, server: &Server) -> bool {
         let listening = match server.connect().await {
             Ok(session) => self.listen(session).await,
             Err(error) => Err(error),
         };
+        let is_open = listening.is_ok();
         match listening {
             // Others may have told something meanwhile.
             Ok(()) => self.watchers.wake_everything(),
             Err(_) => tokio::time::sleep(RETRY_EVERY).await,
         }
+        is_open
     }
 
     async fn tell(&self, session: &Session) {
