@@ -378,7 +378,7 @@ impl Engine for Postgres {
         let (reads, outbox) = (self.reads.clone(), self.outbox.clone());
         Box::pin(async move {
             let gauges = gather(reads).await?;
-            Ok(Gauges { outbox: outbox.gauge().await, ..gauges })
+            Ok(Gauges { outbox: outbox.gauge().await?, ..gauges })
         })
     }
 

@@ -15,6 +15,7 @@ use kernel::metrics::{Counter, MetricKind, Page};
 use kernel::ports::BoxFuture;
 use rules::commands::{Applied, Command, Outcome};
 use tokio::sync::{Mutex, Notify, oneshot};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Error, Row};
 
 use super::calls::{Call, Queue};
@@ -61,7 +62,7 @@ const FORGOTTEN_MAX: i64 = 1_000;
 
 /// How many messages wait, but no more are counted than this, and the first of them.
 const GAUGE: &str =
-    "SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS some), (SELECT min(id) FROM outbox)";
+    "SELECT (SELECT count(*) FROM (SELECT FROM outbox LIMIT $1) AS few), (SELECT min(id) FROM outbox)";
 const WAITING_MAX: i64 = 10_000;
 const BEGIN_GAUGE: &str = "BEGIN READ ONLY; SET LOCAL statement_timeout = '500ms'";
 /// The statements that are sent together with others.
@@ -127,24 +128,25 @@ impl PostgresOutbox {
 
     /// Looks at how many messages wait, and for how long. It counts no more than the page shows, and gives up where rows that were
     /// moved, which a long transaction keeps from being vacuumed, stand in the way.
-    pub(super) async fn gauge(&self) -> Option<OutboxGauge> {
+    pub(super) async fn gauge(&self) -> Result<Option<OutboxGauge>, StoreError> {
         let look = |session: Arc<Session>| async move {
             let looking = |error: Error| Failure::of("looking at the outbox of", &error);
             session.run(BEGIN_GAUGE).await.map_err(looking)?;
-            let rows = session.query(GAUGE, &[&WAITING_MAX]).await;
+            let rows = match session.query(GAUGE, &[&WAITING_MAX]).await {
+                Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(Vec::new()),
+                rows => rows.map_err(looking),
+            };
             session.run("ROLLBACK").await.map_err(looking)?;
-            Ok(rows.ok().and_then(|rows| {
-                Some((rows.first()?.get::<_, i64>(0), rows.first()?.get::<_, Option<i64>>(1)))
-            }))
+            Ok(rows?.first().map(|row| (row.get::<_, i64>(0), row.get::<_, Option<i64>>(1))))
         };
-        let (waiting, oldest) = self.0.pool.read(Purpose::Outbox, look).await.ok()??;
+        let Some((waiting, oldest)) = self.0.pool.read(Purpose::Outbox, look).await? else { return Ok(None) };
         let mut known = self.0.oldest.lock();
         *known = oldest.map(|oldest| match *known {
             Some((id, since)) if id == oldest => (id, since),
             _ => (oldest, Instant::now()),
         });
         let oldest = known.map_or(Duration::ZERO, |(_, since)| since.elapsed());
-        Some(OutboxGauge { waiting: waiting.unsigned_abs(), oldest })
+        Ok(Some(OutboxGauge { waiting: waiting.unsigned_abs(), oldest }))
     }
 
     /// Writes its metrics.
