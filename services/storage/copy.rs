@@ -5,16 +5,20 @@
 //! epoch of its own, because the other one may go on.
 
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use kernel::TopicPartition;
-use kernel::clock::{Clock, SystemClock};
+use kernel::clock::{Clock, SharedStoreClock, SystemClock};
+use kernel::ids::RandomIds;
 use kernel::records::Batch;
-use rules::commands::{BatchFacts, Command, Payload, Restore, RestoredBatch, RestoredLog};
+use kernel::{IdSource, TopicPartition};
+use rules::commands::{BatchFacts, Command, CopyCommand, Payload, Restore, RestoredBatch, RestoredLog};
 use rules::documents::{
-    AnyKind, Counters, Document, DocumentKind, DueComplete, KINDS, Key, NodeDocument, PartitionDocument,
-    StoreLevel, UnfinishedCopy,
+    AnyKind, CopyMark, Document, DocumentKind, KINDS, Key, NodeDocument, PartitionDocument, StoreLevel,
 };
+
+use uuid::Uuid;
 
 use crate::engines::{
     self, Engine, Holds, Progress, ReadFrom, ReadLimits, ReadOutcome, ReadSpec, StoreError, stored_batch,
@@ -25,9 +29,11 @@ use crate::store::next_epoch_of;
 /// Documents in one commit.
 const DOCUMENTS: usize = 1_000;
 /// What belongs to the brokers that share a store, and not to what is in it.
-const STAYS: [&str; 3] = [NodeDocument::PREFIX, StoreLevel::PREFIX, UnfinishedCopy::PREFIX];
-/// What a new store has from its first start on.
-const MADE_AT_START: [&str; 2] = [Counters::PREFIX, DueComplete::PREFIX];
+const STAYS: [&str; 3] = [NodeDocument::PREFIX, StoreLevel::PREFIX, CopyMark::PREFIX];
+/// How long nobody may have the store that is read, from the last moment on when the copy was seen to live, in ms.
+const HOLD_MS: i64 = 60_000;
+/// How often that is renewed.
+const HOLD_EVERY: Duration = Duration::from_secs(5);
 /// Bytes of batches in one commit; one batch may have more.
 const BATCH_BYTES: usize = 4 << 20;
 
@@ -74,74 +80,166 @@ async fn copy_from(
     to: &str,
     progress: &mut Progress<'_>,
 ) -> Result<CopyReport, StoreError> {
-    let since_ms = source.sharing().map_or(0, |sharing| sharing.clock.now_ms());
-    nobody_is_there(source, since_ms).await?;
+    let (id, hold) = (RandomIds.fresh(), Hold::of(source));
+    if let Some(hold) = &hold {
+        hold.begin(id).await?;
+    }
+    let kept = async {
+        match &hold {
+            Some(hold) => hold.keep(id).await,
+            None => std::future::pending().await,
+        }
+    };
+    let copied = tokio::select! {
+        copied = copy_into(source, to, id, progress) => copied,
+        error = kept => Err(error),
+    };
+    let finished = match copied {
+        Ok((target, report)) => finish(source, &hold, &*target, id, report).await,
+        Err(error) => Err(error),
+    };
+    if let Some(hold) = &hold {
+        // If it cannot be said, the hold ends by itself.
+        drop(commit(source, Command::Copy(CopyCommand::End { id })).await);
+        drop(hold.engine.tell_of_brokers().await);
+    }
+    finished
+}
+
+/// That no broker has the store that is read, of those that brokers share.
+struct Hold<'a> {
+    engine: &'a dyn Engine,
+    clock: SharedStoreClock,
+}
+
+impl<'a> Hold<'a> {
+    fn of(engine: &'a dyn Engine) -> Option<Self> {
+        engine.sharing().map(|sharing| Self { engine, clock: sharing.clock })
+    }
+
+    fn mark(&self, id: Uuid) -> (CopyMark, i64) {
+        let now_ms = self.clock.now_ms();
+        (CopyMark { id, until_ms: Some(now_ms + HOLD_MS) }, now_ms)
+    }
+
+    async fn begin(&self, id: Uuid) -> Result<(), StoreError> {
+        let (mark, now_ms) = self.mark(id);
+        commit(self.engine, Command::Copy(CopyCommand::Begin { mark, now_ms })).await
+    }
+
+    async fn renew(&self, id: Uuid) -> Result<(), StoreError> {
+        let (mark, now_ms) = self.mark(id);
+        commit(self.engine, Command::Copy(CopyCommand::Renew { mark, now_ms })).await
+    }
+
+    /// Returns why it is no more held.
+    async fn keep(&self, id: Uuid) -> StoreError {
+        loop {
+            tokio::time::sleep(HOLD_EVERY).await;
+            if let Err(error) = self.renew(id).await {
+                return error;
+            }
+        }
+    }
+}
+
+/// Fills a new store, which is marked until the copy is finished.
+async fn copy_into(
+    source: &dyn Engine,
+    to: &str,
+    id: Uuid,
+    progress: &mut Progress<'_>,
+) -> Result<(Arc<dyn Engine>, CopyReport), StoreError> {
+    nothing_waits(source).await?;
     let target = engines::open(&Settings::at(to)).await?;
     let copied = async {
-        is_new(&*target).await?;
-        let since_ms = (since_ms, target.sharing().map_or(0, |sharing| sharing.clock.now_ms()));
-        let mut report = copy_engine(source, &*target, progress).await?;
-        nobody_is_there(source, since_ms.0).await?;
-        nobody_is_there(&*target, since_ms.1).await?;
-        finish(&*target).await?;
-        report.left = source.not_copied().await?;
-        Ok(report)
+        begin(&*target, id).await?;
+        if let Err(error) = is_new(&*target).await {
+            commit(&*target, Command::Copy(CopyCommand::End { id })).await?;
+            return Err(error);
+        }
+        copy_engine(source, &*target, id, progress).await
     };
-    let copied = copied.await;
+    match copied.await {
+        Ok(report) => Ok((target, report)),
+        Err(error) => {
+            // The error of the copy is the better reason.
+            drop(target.close().await);
+            Err(error)
+        }
+    }
+}
+
+/// Marks a store as one that is being filled.
+pub(crate) async fn begin(target: &dyn Engine, id: Uuid) -> Result<(), StoreError> {
+    let now_ms = target.sharing().map_or(0, |sharing| sharing.clock.now_ms());
+    let mark = CopyMark { id, until_ms: None };
+    commit(target, Command::Copy(CopyCommand::Begin { mark, now_ms })).await
+}
+
+/// Takes the mark from the new store, if all of the other one is in it.
+async fn finish(
+    source: &dyn Engine,
+    hold: &Option<Hold<'_>>,
+    target: &dyn Engine,
+    id: Uuid,
+    mut report: CopyReport,
+) -> Result<CopyReport, StoreError> {
+    let finished = async {
+        if let Some(part) = source.damaged() {
+            return Err(StoreError(format!(
+                "{part} cannot be read, and is not in the copy; look at the store with `yagura store verify`, and salvage it first if it is damaged"
+            )));
+        }
+        nothing_waits(source).await?;
+        if let Some(hold) = hold {
+            hold.renew(id).await?;
+        }
+        report.left = source.not_copied().await?;
+        end(target, id).await
+    };
+    let finished = finished.await;
     let closed = target.close().await;
-    let report = copied?;
+    finished?;
     closed.map(|()| report)
 }
 
-/// Whether no broker has a store that brokers share, nor has had since a moment by its clock; and no messages wait there that a
-/// broker would have to move first.
-async fn nobody_is_there(engine: &dyn Engine, since_ms: i64) -> Result<(), StoreError> {
-    if engine.sharing().is_none() {
-        return Ok(());
-    }
-    let nodes = engine.scan(NodeDocument::prefix(), None, usize::MAX).await?;
-    let live = nodes.iter().filter(|(_, node)| {
-        node.get::<NodeDocument>().is_some_and(|node| node.is_live(since_ms) || node.lease_ms > since_ms)
-    });
-    let count = live.count();
-    if count > 0 {
-        return Err(StoreError(format!(
-            "{count} broker(s) have a store of the copy (`yagura node list`), or had it meanwhile; stop them, so that nothing changes, and begin anew"
-        )));
-    }
-    let Some(outbox) = engine.outbox() else { return Ok(()) };
-    let waiting = outbox.page(false).await?;
-    outbox.begin_anew().await;
-    if !waiting.is_empty() {
-        return Err(StoreError(
-            "messages wait in the outbox of the store, which only a broker moves into their topics; stop what sends them, run a broker until they are moved, and begin anew"
-                .to_owned(),
-        ));
-    }
-    Ok(())
+/// Takes the mark from a store.
+pub(crate) async fn end(target: &dyn Engine, id: Uuid) -> Result<(), StoreError> {
+    commit(target, Command::Copy(CopyCommand::End { id })).await
 }
 
-/// Takes the mark from the new store that it is not whole.
-pub(crate) async fn finish(target: &dyn Engine) -> Result<(), StoreError> {
-    let last = Restore { documents: Vec::new(), log: None, is_last: true };
-    commit(target, Command::Restore(Box::new(last))).await
+/// No messages wait that a broker would have to move first.
+async fn nothing_waits(source: &dyn Engine) -> Result<(), StoreError> {
+    let Some(outbox) = source.outbox() else { return Ok(()) };
+    let waiting = outbox.page(false).await?;
+    outbox.begin_anew().await;
+    if waiting.is_empty() {
+        return Ok(());
+    }
+    Err(StoreError(
+        "messages wait in the outbox of the store that is to be copied, which only a broker moves into their topics; stop what sends them, run a broker until they are moved, and begin anew"
+            .to_owned(),
+    ))
 }
 
 async fn is_new(target: &dyn Engine) -> Result<(), StoreError> {
-    for kind in KINDS.iter().filter(|kind| kind.prefix() != StoreLevel::PREFIX) {
-        let found = match kind.only_key() {
-            Some(_) if MADE_AT_START.contains(&kind.prefix()) => false,
-            Some(key) => target.get(vec![key]).await?.iter().any(Option::is_some),
-            None => !target.scan(kind.key_prefix(), None, 1).await?.is_empty(),
+    let waits = match target.outbox() {
+        Some(outbox) => !outbox.page(false).await?.is_empty(),
+        None => false,
+    };
+    let mut is_empty = !waits;
+    for kind in KINDS.iter().filter(|kind| !STAYS.contains(&kind.prefix())) {
+        is_empty &= match kind.only_key() {
+            // A store has it from its first start on.
+            Some(_) => true,
+            None => target.scan(kind.key_prefix(), None, 1).await?.is_empty(),
         };
-        if found {
-            return Err(StoreError(
-                "the store to copy to is not empty; name a new one, or remove what a copy that was cut off has left there"
-                    .to_owned(),
-            ));
-        }
     }
-    Ok(())
+    if is_empty {
+        return Ok(());
+    }
+    Err(StoreError("the store to copy to is not empty; name a new one".to_owned()))
 }
 
 /// Copies what one engine has into another, which has nothing. The other has the mark then that it is not finished.
@@ -151,14 +249,16 @@ async fn is_new(target: &dyn Engine) -> Result<(), StoreError> {
 pub(crate) async fn copy_engine(
     source: &dyn Engine,
     target: &dyn Engine,
+    id: Uuid,
     progress: &mut Progress<'_>,
 ) -> Result<CopyReport, StoreError> {
-    Copy { source, target, report: CopyReport::default() }.run(progress).await
+    Copy { source, target, id, report: CopyReport::default() }.run(progress).await
 }
 
 struct Copy<'a> {
     source: &'a dyn Engine,
     target: &'a dyn Engine,
+    id: Uuid,
     report: CopyReport,
 }
 
@@ -178,7 +278,7 @@ impl Copy<'_> {
                     self.report.documents += page.len() as u64;
                     let documents = page.iter().map(|(key, document)| text(key, document));
                     let documents = documents.collect::<Result<_, _>>()?;
-                    self.restore(Restore { documents, log: None, is_last: false }).await?;
+                    self.restore(Restore { documents, log: None, copy: self.id }).await?;
                 }
             }
         }
@@ -242,7 +342,7 @@ impl Copy<'_> {
             self.report.batches += restored.len() as u64;
             self.report.bytes += bytes;
             let log = Some(RestoredLog { partition, first: first.take(), batches: restored });
-            self.restore(Restore { documents: vec![document.clone()], log, is_last: false }).await?;
+            self.restore(Restore { documents: vec![document.clone()], log, copy: self.id }).await?;
             at = next.unwrap_or(at);
             progress(self.report.bytes);
         }

@@ -69,10 +69,12 @@ struct Salvage {
     target: PathBuf,
 }
 
-/// Copy a whole store into a new one, of another engine if you like. Brokers of either must be stopped.
+/// Copy a whole store into a new one, of another engine if you like. Brokers of either must be stopped, and are refused until it
+/// has ended.
 ///
 /// Topics, records, groups with their offsets, producers and transactions are copied as they are; records keep their offsets.
-/// Prints what was copied. If it is cut off, remove the new store and begin again.
+/// Prints what was copied, and what was not: how far readers by SQL are, for one. If it is cut off, remove the new store (drop its
+/// schema, or delete its file with those beside it) and begin again.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  yagura store copy yagura.db postgres://yagura@db/kafka\n  yagura store copy postgres://yagura@db/kafka yagura.db"

@@ -12,6 +12,7 @@ import argparse
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -131,6 +132,26 @@ def refused(words, *arguments):
     assert said.returncode == 1 and words in said.stderr, (said.returncode, said.stdout, said.stderr)
 
 
+def marked(server, url, target):
+    """Nobody has a store that a copy reads, nor one that it was cut off from filling."""
+    sql = "INSERT INTO yagura.documents VALUES ('copy', '{\"id\":\"00000000-0000-0000-0000-000000000001\"%s}')"
+    start = ["broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off"]
+
+    def fails(words, *command):
+        said = subprocess.run([options.binary, *command], capture_output=True, text=True)
+        assert said.returncode == 1 and words in said.stdout + said.stderr, (command, said.returncode, said.stdout, said.stderr)
+
+    for until, words in ((f',\"until_ms\":{int(time.time() * 1000) + 60_000}', "`yagura store copy` reads the store"),
+                         ("", "a copy that was not finished")):
+        server.query(sql % until)
+        fails(words, *start)
+        fails(words, "store", "copy", url, target)
+        server.query("DELETE FROM yagura.documents WHERE key = 'copy'")
+    server.query(sql % "")
+    fails("a copy that was not finished", "store", "verify", url)
+    server.query("DELETE FROM yagura.documents WHERE key = 'copy'")
+
+
 def goes_on(address, already, expected):
     """The copy has everything, and its clients go on."""
     assert read_all(address) == expected, "records differ"
@@ -172,6 +193,7 @@ def main():
             expected = read_all(broker.address)
             assert expected[PLAIN, 0][-1][2] == b"after the copy", expected[PLAIN, 0][-3:]
             broker.stop()
+            marked(server, url, last)
             print("ok: and back:", copy(url, last), flush=True)
             broker = Broker(options.binary, last).start()
             found = read_all(broker.address)

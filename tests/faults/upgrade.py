@@ -128,12 +128,14 @@ class Upgrade:
         self.cluster.binary = new
 
     def new_store(self):
-        """A store that the newer release has made is its own."""
-        url = self.server.url("made_by_the_newer")
-        broker = Broker(self.options.next, url).start()
-        broker.stop()
-        said = self.refused(self.options.binary, "broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off")
-        assert "newer release of Yagura (level 2" in said, said
+        """A store that the newer release has made, or that nobody shares with it, is its own."""
+        own = f"sqlite://{self.server.home}/own.db"
+        Broker(self.options.binary, own).start().stop()
+        for url in (self.server.url("made_by_the_newer"), own):
+            broker = Broker(self.options.next, url).start()
+            broker.stop()
+            said = self.refused(self.options.binary, "broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off")
+            assert "newer release of Yagura (level 2" in said, said
 
 
 def main():

@@ -21,6 +21,7 @@ mod model_look_ups;
 mod model_tests;
 #[cfg(test)]
 mod model_transactions;
+mod opening;
 pub mod outbox;
 pub mod postgres;
 mod resident;
@@ -45,10 +46,12 @@ use kernel::ports::BoxFuture;
 use kernel::records::Batch;
 use kernel::records_later::RecordsLater;
 use rules::commands::{Command, Outcome};
-use rules::documents::{Document, DocumentKind, Key, PartitionDocument, Prefix, StoreLevel, UnfinishedCopy};
+use rules::documents::{Document, Key, PartitionDocument, Prefix};
 
 use crate::settings::Settings;
 pub use dirty::DirtyLook;
+pub(crate) use opening::store_level;
+use opening::{Opener, checked};
 use outbox::Outbox;
 pub use resident::Gauges;
 pub use retention::{RetentionLimits, RetentionLook, RetentionOutcome};
@@ -128,41 +131,7 @@ pub fn find(url: &str) -> Result<(&'static EngineKind, &str), String> {
 /// A sentence with the cause and the remedy.
 pub async fn open(settings: &Settings) -> OpenedEngine {
     let (kind, place) = find(&settings.url).map_err(StoreError)?;
-    checked((kind.open)(place, settings).await?).await
-}
-
-/// An engine that writes documents of the level of its store, if brokers share that, and whose store is whole.
-async fn checked(engine: Arc<dyn Engine>) -> OpenedEngine {
-    let checked = async {
-        if engine.sharing().is_some() {
-            engine.write_at(store_level(&*engine).await?);
-        }
-        // A store that is damaged is used as far as it can be read.
-        match engine.get(vec![UnfinishedCopy::key(&())]).await.as_deref() {
-            Ok([Some(_)]) => Err(StoreError(
-                "the store is a copy that was not finished; remove it, and run `yagura store copy` again"
-                    .to_owned(),
-            )),
-            _ => Ok(()),
-        }
-    };
-    let checked: Result<(), StoreError> = checked.await;
-    if let Err(error) = checked {
-        // What is wrong with the store is the better reason.
-        drop(engine.close().await);
-        return Err(error);
-    }
-    Ok(engine)
-}
-
-/// The level of a store that brokers share.
-///
-/// # Errors
-/// It cannot be read, or this release cannot share it, as a sentence.
-pub(crate) async fn store_level(engine: &dyn Engine) -> Result<u32, StoreError> {
-    let found = engine.get(vec![StoreLevel::key(&())]).await?.into_iter().next().flatten();
-    let level = StoreLevel::of(found.as_ref().and_then(|found| found.get::<StoreLevel>()));
-    level.map_err(|wrong| StoreError(wrong.to_string()))
+    checked((kind.open)(place, settings).await?, Opener::Broker).await
 }
 
 /// Opens a store beside the brokers that share it.
@@ -172,7 +141,7 @@ pub(crate) async fn store_level(engine: &dyn Engine) -> Result<u32, StoreError> 
 pub async fn open_beside_brokers(url: &str) -> OpenedEngine {
     let (kind, place) = find(url).map_err(StoreError)?;
     match kind.beside {
-        Some(beside) => checked(beside(place).await?).await,
+        Some(beside) => checked(beside(place).await?, Opener::Operator).await,
         None => Err(StoreError(format!(
             "{} has one broker at a time; a store in Postgres is what several share",
             masked::url(url)
@@ -187,7 +156,7 @@ pub async fn open_beside_brokers(url: &str) -> OpenedEngine {
 pub async fn open_existing(url: &str) -> OpenedEngine {
     let (kind, place) = find(url).map_err(StoreError)?;
     match kind.existing {
-        Some(existing) => checked(existing(place).await?).await,
+        Some(existing) => checked(existing(place).await?, Opener::Operator).await,
         None => Err(StoreError(format!("{url} keeps nothing that could be copied"))),
     }
 }
@@ -436,6 +405,11 @@ pub trait Engine: Send + Sync {
 
     /// What this broker shares with others; `None` for an engine whose store one broker has at a time.
     fn sharing(&self) -> Option<Sharing> {
+        None
+    }
+
+    /// What is known to be damaged, if anything is: the name of some of it. Reads leave it out.
+    fn damaged(&self) -> Option<String> {
         None
     }
 

@@ -1,15 +1,14 @@
 //! Tests that a store is the same once it was copied to another engine, and back.
 
 use rules::commands::Command;
-use rules::documents::{
-    Counters, DocumentKind, KINDS, NodeDocument, PartitionDocument, StoreLevel, UnfinishedCopy,
-};
+use rules::documents::{Counters, DocumentKind, KINDS, NodeDocument, PartitionDocument, StoreLevel};
+use uuid::Uuid;
 
 use super::memory::Memory;
 use super::model_cleaning::clean;
 use super::model_tests::{Dice, TESTED, Tested, first_ids, records_of};
 use super::{Engine, ReadFrom, ReadLimits, ReadSpec, postgres};
-use crate::copy::{copy_engine, finish};
+use crate::copy::{begin, copy_engine, end};
 
 /// A store with all that random commands make.
 async fn filled(tested: &Tested, seed: u64) -> Memory {
@@ -74,12 +73,11 @@ async fn a_store_is_the_same_on_another_engine_and_back() {
             let context = format!("{}, seed {seed}", tested.name);
             let (source, back) = (filled(tested, seed).await, Memory::new());
             let target = (tested.open)(&place).await.unwrap();
-            let mut told = (0, 0);
+            let (mut told, id) = ((0, 0), Uuid::from_u128(1));
+            begin(&*target, id).await.unwrap();
             let report =
-                copy_engine(&source, &*target, &mut |done, total| told = (done, total)).await.unwrap();
-            let marked = target.get(vec![UnfinishedCopy::key(&())]).await.unwrap();
-            assert_eq!(marked[0].is_some(), report.documents > 0, "{context}");
-            finish(&*target).await.unwrap();
+                copy_engine(&source, &*target, id, &mut |done, total| told = (done, total)).await.unwrap();
+            end(&*target, id).await.unwrap();
             assert!(
                 told.0 == told.1 && (told.1 > 0) == (report.batches > 0),
                 "{context}: {report}, {told:?}"
@@ -89,8 +87,9 @@ async fn a_store_is_the_same_on_another_engine_and_back() {
             target.close().await.unwrap();
             assert_eq!((tested.verify)(&place).await.unwrap(), Vec::<String>::new(), "{context}");
             let target = (tested.open)(&place).await.unwrap();
-            copy_engine(&*target, &back, &mut |_, _| {}).await.unwrap();
-            finish(&back).await.unwrap();
+            begin(&back, id).await.unwrap();
+            copy_engine(&*target, &back, id, &mut |_, _| {}).await.unwrap();
+            end(&back, id).await.unwrap();
             same(&source, &back, &context).await;
             // It goes on as any other.
             let (mut dice, mut ids) = (Dice::of(tested, seed + 100), first_ids());

@@ -6,7 +6,7 @@ use crate::documents::{
 };
 use crate::working_set::{Needs, Wanted, WorkingSet};
 use crate::{
-    cleaning, client_metrics, due, group_configs, groups, log, nodes, producers, restore, topics,
+    cleaning, client_metrics, copies, due, group_configs, groups, log, nodes, producers, restore, topics,
     transactions,
 };
 
@@ -47,6 +47,7 @@ pub fn needs(command: &Command, set: &WorkingSet<'_>) -> Needs {
         Command::Node(command) => nodes::needs(&mut wanted, command),
         Command::WriteMarker(marker) => transactions::needs_to_write_marker(&mut wanted, marker, set),
         Command::Restore(restored) => restore::needs(&mut wanted, restored),
+        Command::Copy(command) => copies::needs(&mut wanted, command),
         Command::Check(inner) => return needs(inner, set),
     }
     wanted.missing_in(set)
@@ -88,6 +89,7 @@ pub fn decide(set: &mut WorkingSet<'_>, command: &Command) -> Outcome {
         Command::Node(command) => nodes::decide(set, command),
         Command::WriteMarker(marker) => transactions::write_marker(set, marker),
         Command::Restore(restored) => restore::decide(set, restored),
+        Command::Copy(command) => copies::decide(set, command),
         Command::Check(inner) => decide(&mut set.scratch(), inner),
     }
 }

@@ -13,6 +13,7 @@ mod cleaning;
 mod client_metrics;
 pub mod commands;
 pub mod configs;
+mod copies;
 mod decide;
 pub mod documents;
 mod due;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use kernel::{ErrorCode, NodeId};
 
 use crate::commands::{Applied, NodeCommand, Outcome, Refused, RenewNode};
-use crate::documents::{DocumentKind, FIRST_LEVEL, NodeDocument, NodeFacts, StoreLevel};
+use crate::documents::{CopyMark, DocumentKind, FIRST_LEVEL, NodeDocument, NodeFacts, StoreLevel};
 use crate::working_set::{Wanted, WorkingSet};
 
 /// The first id that is given to brokers that want none.
@@ -21,7 +21,7 @@ pub(crate) fn needs(wanted: &mut Wanted, command: &NodeCommand) {
         // The one that it writes may be any, and it is one of few. A list has no lock by itself: the first one's is that of all.
         NodeCommand::Renew(_) | NodeCommand::Leave { .. } => {
             wanted.write::<NodeDocument>(&NodeId(FIRST)).scan(NodeDocument::prefix());
-            wanted.write::<StoreLevel>(&());
+            wanted.write::<StoreLevel>(&()).write::<CopyMark>(&());
         }
         NodeCommand::Finalize { .. } => {
             wanted.write::<StoreLevel>(&()).scan(NodeDocument::prefix());
@@ -48,7 +48,7 @@ pub(crate) fn decide(set: &mut WorkingSet<'_>, command: &NodeCommand) -> Outcome
 }
 
 /// All brokers, in the order of ids.
-fn all(set: &WorkingSet<'_>) -> Vec<(NodeId, Arc<NodeDocument>)> {
+pub(crate) fn all(set: &WorkingSet<'_>) -> Vec<(NodeId, Arc<NodeDocument>)> {
     let keys = set.keys(&NodeDocument::prefix()).unwrap_or_default();
     let ids = keys.iter().filter_map(NodeDocument::parse_key);
     let mut all: Vec<_> = ids.filter_map(|id| Some((id, set.get_arc::<NodeDocument>(&id)?))).collect();
@@ -61,6 +61,9 @@ fn renew(set: &mut WorkingSet<'_>, renew: &RenewNode) -> Outcome {
     let level = level(set);
     if facts.level < level {
         return Err(too_old(level, facts));
+    }
+    if let Some(refusal) = set.get::<CopyMark>(&()).and_then(|mark| mark.refusal(*now_ms)) {
+        return Err(Refused::new(ErrorCode::KafkaStorageError, refusal));
     }
     let has_ended = |node: &NodeDocument| {
         let is_own = node.facts.incarnation == facts.incarnation;
@@ -184,7 +187,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::commands::Command;
+    use crate::commands::{Command, CopyCommand};
     use crate::documents::Document;
     use crate::testing::MapStore;
 
@@ -362,6 +365,23 @@ mod tests {
         assert_eq!(renew(&mut store, Some(2), 10, 2 * REMEMBERED_MS), (2, vec![2]));
         assert!(!store.0.contains_key(&key));
         assert!(Document::read::<NodeDocument>("v9 {}").is_err(), "one of a later release is left alone");
+    }
+
+    #[test]
+    fn nobody_joins_while_a_copy_goes_on() {
+        let mut store = MapStore::default();
+        renew(&mut store, None, 10, 0);
+        let mark = |until_ms| CopyMark { id: Uuid::from_u128(1), until_ms };
+        let begin = |until_ms, now_ms| Command::Copy(CopyCommand::Begin { mark: mark(until_ms), now_ms });
+        let refused = store.run(&begin(Some(60_000), 1)).0.unwrap_err();
+        assert!(refused.message.contains("1 broker(s) have the store"), "{}", refused.message);
+        store.run(&begin(Some(LEASE_MS + 60_000), LEASE_MS)).0.unwrap();
+        let refused = store.run(&renewal(None, 10, LEASE_MS + 1)).0.unwrap_err();
+        assert!(refused.message.contains("store copy"), "{}", refused.message);
+        renew(&mut store, None, 10, LEASE_MS + 60_001);
+        let mut filled = MapStore::default();
+        filled.run(&begin(None, 0)).0.unwrap();
+        assert!(filled.run(&renewal(None, 10, 2 * REMEMBERED_MS)).0.is_err());
     }
 
     #[test]

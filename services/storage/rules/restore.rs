@@ -3,24 +3,23 @@
 use kernel::ErrorCode;
 
 use crate::commands::{Applied, Effect, Outcome, Refused, Restore, RestoredBatch, RestoredLog};
-use crate::documents::{self, Document, Key, ReadError, UnfinishedCopy};
+use crate::documents::{self, CopyMark, Document, Key, ReadError};
 use crate::working_set::{Wanted, WorkingSet};
 
 pub(crate) fn needs(wanted: &mut Wanted, restore: &Restore) {
     restore.documents.iter().for_each(|(key, _)| wanted.write_any(key.clone()));
-    wanted.write::<UnfinishedCopy>(&());
+    wanted.write::<CopyMark>(&());
 }
 
 pub(crate) fn decide(set: &mut WorkingSet<'_>, restore: &Restore) -> Outcome {
+    if set.get::<CopyMark>(&()).is_none_or(|mark| mark.id != restore.copy) {
+        let message = "another copy fills the store, or a broker has had it; begin anew, into a new store";
+        return Err(Refused::new(ErrorCode::KafkaStorageError, message));
+    }
     let read = |(key, text): &(Key, String)| Ok((key.clone(), documents::read(key, text)?));
     let read: Result<Vec<(Key, Document)>, ReadError> = restore.documents.iter().map(read).collect();
     let read = read.map_err(|error| Refused::new(ErrorCode::KafkaStorageError, error.to_string()))?;
     read.into_iter().for_each(|(key, document)| set.put_any(key, document));
-    match (restore.is_last, set.get::<UnfinishedCopy>(&()).is_some()) {
-        (true, true) => set.delete::<UnfinishedCopy>(&()),
-        (false, false) => set.put::<UnfinishedCopy>(&(), UnfinishedCopy {}),
-        _ => {}
-    }
     restore.log.iter().flat_map(effects).for_each(|effect| set.effect(effect));
     Ok(Applied::Changed)
 }

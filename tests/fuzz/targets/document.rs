@@ -40,7 +40,7 @@ const SEEDS: &[&str] = &[
     "due-complete\n{\"offsets_retention_ms\":7}",
     "node/1\n{\"incarnation\":\"00000000-0000-0000-0000-000000000001\",\"addresses\":{\"main\":{\"host\":\"h\",\"port\":9092}},\"rack\":\"r\",\"release\":\"0.1.0\",\"session\":\"7/1.5\",\"since_ms\":1,\"lease_ms\":2}",
     "level\n{\"level\":2}",
-    "unfinished-copy\n{}",
+    "copy\n{\"id\":\"00000000-0000-0000-0000-000000000001\",\"until_ms\":7}",
 ];
 
 /// The key and the text of an input.

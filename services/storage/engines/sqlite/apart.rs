@@ -7,8 +7,8 @@
 use kernel::{ErrorCode, NodeId};
 use rules::commands::{Command, Outcome, Refused};
 use rules::documents::{
-    Counters, DocumentKind, DueComplete, GroupConfigs, GroupDocument, NodeDocument, Subscription,
-    TopicDocument, TopicName, TransactionDocument, UnfinishedCopy,
+    CopyMark, Counters, DocumentKind, DueComplete, GroupConfigs, GroupDocument, NodeDocument, Subscription,
+    TopicDocument, TopicName, TransactionDocument,
 };
 
 use super::commit::Committer;
@@ -73,7 +73,7 @@ fn part_of(command: &Command) -> Part {
             Part::Document(Counters::key(&()))
         }
         Command::Node(_) => Part::Document(NodeDocument::key(&NodeId(0))),
-        Command::Restore(_) => Part::Document(UnfinishedCopy::key(&())),
+        Command::Restore(_) | Command::Copy(_) => Part::Document(CopyMark::key(&())),
         Command::Due(_) => Part::Document(DueComplete::key(&())),
         Command::Check(inner) => part_of(inner),
     }

@@ -80,6 +80,13 @@ impl Damage {
         }
     }
 
+    /// Some part of which it is known.
+    pub(super) fn some(&self) -> Option<Part> {
+        let known = self.0.lock();
+        let partition = known.partitions.keys().next().map(|at| Part::Partition(*at));
+        partition.or_else(|| known.documents.iter().next().map(|key| Part::Document(key.clone())))
+    }
+
     /// Notes that a partition cannot be read. If it is not damaged, that is logged once a minute, however many clients try.
     pub(super) fn not_read(&self, at: TopicPartition, failure: &StoreError) {
         if is_about_damage(failure) {

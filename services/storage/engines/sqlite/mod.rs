@@ -314,6 +314,10 @@ impl Engine for Sqlite {
         self.shared.damage.collect(page);
     }
 
+    fn damaged(&self) -> Option<String> {
+        self.shared.damage.some().map(|part| part.to_string())
+    }
+
     fn full(&self) -> watch::Receiver<WhyFull> {
         self.shared.room.full()
     }

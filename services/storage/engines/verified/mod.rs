@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use rules::documents::{
-    Document, DocumentKind, Due, DueComplete, DueSubject, Key, PartitionDocument, TopicDocument, TopicName,
+    CopyMark, Document, DocumentKind, Due, DueComplete, DueSubject, Key, PartitionDocument, TopicDocument,
+    TopicName,
 };
 
 pub(in crate::engines) mod transactions;
@@ -60,6 +61,11 @@ impl VerifyReport {
 
 /// Checks that documents fit together.
 pub(in crate::engines) fn verify_documents(all: &HashMap<Key, Document>, report: &mut VerifyReport) {
+    let mark = all.get(&CopyMark::key(&())).and_then(|mark| mark.get::<CopyMark>());
+    if let Some(refusal) = mark.filter(|mark| mark.until_ms.is_none()).and_then(|mark| mark.refusal(0)) {
+        // What is missing is no news.
+        return report.fault(refusal.to_owned());
+    }
     for topic in all.values().filter_map(Document::get::<TopicDocument>) {
         let partitions = topic.all_partitions().map(|at| PartitionDocument::key(&at));
         for key in partitions.chain([TopicName::key(&topic.id)]).filter(|key| !all.contains_key(key)) {

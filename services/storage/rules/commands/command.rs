@@ -12,7 +12,7 @@ use super::configs::NewConfigs;
 use super::due::{DueCommand, Retain};
 use super::group::GroupCommand;
 use super::node::NodeCommand;
-use super::restore::Restore;
+use super::restore::{CopyCommand, Restore};
 use super::transaction::{TransactionCommand, WriteMarker};
 use crate::configs::group::GroupDefaults;
 use crate::documents::ProducerKey;
@@ -128,6 +128,8 @@ pub enum Command {
     WriteMarker(WriteMarker),
     /// Puts what another store holds into a new one.
     Restore(Box<Restore>),
+    /// Marks a store that is copied, or copied into.
+    Copy(CopyCommand),
     /// Decides a command and changes nothing (`validate_only`).
     Check(Box<Command>),
 }

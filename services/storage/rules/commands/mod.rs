@@ -32,7 +32,7 @@ pub use known_topics::KnownTopics;
 pub use node::{NodeCommand, RenewNode};
 pub use outcome::{Applied, Expired, Outcome};
 pub use refused::Refused;
-pub use restore::{Restore, RestoredBatch, RestoredLog};
+pub use restore::{CopyCommand, Restore, RestoredBatch, RestoredLog};
 pub use target::InstallTarget;
 pub use transaction::{
     CommitTransactionOffsets, EndTransaction, IfNotAdded, InitTransaction, ProducerIdAndEpoch,

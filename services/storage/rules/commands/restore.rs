@@ -2,9 +2,10 @@
 
 use kernel::TopicPartition;
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 use super::append::{BatchFacts, Payload};
-use crate::documents::Key;
+use crate::documents::{CopyMark, Key};
 
 /// Puts documents and batches of another store into a new one. Nothing is decided anew: offsets, producers, and times are as
 /// they were.
@@ -14,8 +15,32 @@ pub struct Restore {
     pub documents: Vec<(Key, String)>,
     /// Some batches of a log.
     pub log: Option<RestoredLog>,
-    /// Whether the store is whole then. Until it is, it has the mark of one that is not.
-    pub is_last: bool,
+    /// The copy that does it, which has marked the store.
+    pub copy: Uuid,
+}
+
+/// A copy marks a store, so that nobody else has it. Times are store time, in ms.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum CopyCommand {
+    /// Marks it, unless a broker or another copy has it.
+    Begin {
+        /// The mark.
+        mark: CopyMark,
+        /// The time.
+        now_ms: i64,
+    },
+    /// Has the mark last longer, unless it has ended.
+    Renew {
+        /// The mark.
+        mark: CopyMark,
+        /// The time.
+        now_ms: i64,
+    },
+    /// Takes the mark away.
+    End {
+        /// The copy.
+        id: Uuid,
+    },
 }
 
 /// Consecutive batches of a log.

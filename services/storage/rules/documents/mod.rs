@@ -5,6 +5,7 @@
 mod assigned;
 mod client_metrics;
 mod consumer;
+mod copy_mark;
 mod due;
 mod epochs;
 mod group;
@@ -28,13 +29,13 @@ mod tally;
 mod topic;
 mod transaction;
 mod transaction_keys;
-mod unfinished_copy;
 
 pub use assigned::AssignedPartition;
 pub use client_metrics::Subscription;
 pub use consumer::{
     ASSIGNORS, ConsumerGroup, ConsumerMember, MemberState, Partitions, SubscribedTopic, each, holds,
 };
+pub use copy_mark::CopyMark;
 pub use due::{Due, DueComplete, DueKey, DueSubject};
 pub use epochs::EpochHistory;
 pub use group::{
@@ -64,7 +65,6 @@ pub use transaction::{
 pub use transaction_keys::{
     LogTransactionKey, PendingOffsetKey, TransactionGroupKey, TransactionOffsetKey, TransactionPartitionKey,
 };
-pub use unfinished_copy::UnfinishedCopy;
 
 /// All kinds of documents.
 pub static KINDS: [AnyKind; 30] = [
@@ -97,7 +97,7 @@ pub static KINDS: [AnyKind; 30] = [
     AnyKind::of::<DueComplete>(),
     AnyKind::of::<NodeDocument>(),
     AnyKind::of::<StoreLevel>(),
-    AnyKind::of::<UnfinishedCopy>(),
+    AnyKind::of::<CopyMark>(),
 ];
 
 fn kind_of(key: &Key) -> Option<&'static AnyKind> {

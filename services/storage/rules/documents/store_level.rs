@@ -1,4 +1,4 @@
-//! The [level](super::level) of a store that brokers share, as it is kept there.
+//! The [level](super::level) of a store, as it is kept there.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde::{Deserialize, Serialize};
 use super::kind::{DocumentKind, LockRoot};
 use super::level::{FIRST_LEVEL, LEVEL, LEVEL_BEFORE};
 
-/// The level of a store that brokers share.
+/// The level of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoreLevel {
     /// It.
     pub level: u32,
 }
 
-/// One per store. One that a single process has needs none: it is written as its release likes.
+/// One per store. One that a single process has is raised when a newer release opens it.
 impl DocumentKind for StoreLevel {
     const PREFIX: &'static str = "level";
     type Key = ();
@@ -27,7 +27,7 @@ impl DocumentKind for StoreLevel {
 /// A store that this release cannot share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WrongLevel {
-    /// It was finalized by a newer release.
+    /// A newer release writes it.
     Newer(u32),
     /// It was never finalized by the release before this one.
     Older(u32),
@@ -38,7 +38,7 @@ impl fmt::Display for WrongLevel {
         match self {
             WrongLevel::Newer(level) => write!(
                 f,
-                "the store was finalized by a newer release of Yagura (level {level}, this one reads up to {LEVEL}); upgrade Yagura"
+                "the store was written by a newer release of Yagura (level {level}, this one reads up to {LEVEL}); upgrade Yagura"
             ),
             WrongLevel::Older(level) => write!(
                 f,

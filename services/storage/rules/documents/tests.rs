@@ -97,7 +97,7 @@ fn keys_round_trip() {
         round_trips::<DueComplete>(&(), "due-complete"),
         round_trips::<NodeDocument>(&NodeId(7), "node/7"),
         round_trips::<StoreLevel>(&(), "level"),
-        round_trips::<UnfinishedCopy>(&(), "unfinished-copy"),
+        round_trips::<CopyMark>(&(), "copy"),
     ];
     assert_eq!(BTreeSet::from(tried), KINDS.iter().map(AnyKind::prefix).collect(), "every kind is tried");
 }
@@ -264,7 +264,7 @@ fn versions_can_be_written_for_the_release_before() {
     for kind in &KINDS {
         let (version, level) = kind.version();
         assert!(level <= LEVEL, "{}", kind.prefix());
-        let is_one = [Counters::PREFIX, DueComplete::PREFIX, StoreLevel::PREFIX, UnfinishedCopy::PREFIX];
+        let is_one = [Counters::PREFIX, DueComplete::PREFIX, StoreLevel::PREFIX, CopyMark::PREFIX];
         assert_eq!(kind.only_key().is_some(), is_one.contains(&kind.prefix()), "{}", kind.prefix());
         assert!(level == FIRST_LEVEL || version > 1, "{} has no version before", kind.prefix());
         assert!(version == 1 || !READ_BY_SQL.contains(&kind.prefix()), "{}", kind.prefix());
