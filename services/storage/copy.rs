@@ -17,7 +17,6 @@ use rules::commands::{BatchFacts, Command, CopyCommand, Payload, Restore, Restor
 use rules::documents::{
     AnyKind, CopyMark, Document, DocumentKind, KINDS, Key, NodeDocument, PartitionDocument, StoreLevel,
 };
-
 use uuid::Uuid;
 
 use crate::engines::{
@@ -98,10 +97,9 @@ async fn copy_from(
         Ok((target, report)) => finish(source, &hold, &*target, id, report).await,
         Err(error) => Err(error),
     };
-    if let Some(hold) = &hold {
+    if let Some(hold) = hold {
         // If it cannot be said, the hold ends by itself.
-        drop(commit(source, Command::Copy(CopyCommand::End { id })).await);
-        drop(hold.engine.tell_of_brokers().await);
+        drop(end(hold.engine, id).await);
     }
     finished
 }
@@ -155,7 +153,7 @@ async fn copy_into(
     let copied = async {
         begin(&*target, id).await?;
         if let Err(error) = is_new(&*target).await {
-            commit(&*target, Command::Copy(CopyCommand::End { id })).await?;
+            end(&*target, id).await?;
             return Err(error);
         }
         copy_engine(source, &*target, id, progress).await
@@ -209,12 +207,17 @@ pub(crate) async fn end(target: &dyn Engine, id: Uuid) -> Result<(), StoreError>
     commit(target, Command::Copy(CopyCommand::End { id })).await
 }
 
-/// No messages wait that a broker would have to move first.
-async fn nothing_waits(source: &dyn Engine) -> Result<(), StoreError> {
-    let Some(outbox) = source.outbox() else { return Ok(()) };
+/// Whether messages wait in a store's outbox.
+async fn has_messages(engine: &dyn Engine) -> Result<bool, StoreError> {
+    let Some(outbox) = engine.outbox() else { return Ok(false) };
     let waiting = outbox.page(false).await?;
     outbox.begin_anew().await;
-    if waiting.is_empty() {
+    Ok(!waiting.is_empty())
+}
+
+/// No messages wait that a broker would have to move first.
+async fn nothing_waits(source: &dyn Engine) -> Result<(), StoreError> {
+    if !has_messages(source).await? {
         return Ok(());
     }
     Err(StoreError(
@@ -224,22 +227,15 @@ async fn nothing_waits(source: &dyn Engine) -> Result<(), StoreError> {
 }
 
 async fn is_new(target: &dyn Engine) -> Result<(), StoreError> {
-    let waits = match target.outbox() {
-        Some(outbox) => !outbox.page(false).await?.is_empty(),
-        None => false,
-    };
-    let mut is_empty = !waits;
+    let mut has_some = has_messages(target).await?;
+    // What there is once, a store has from its first start on; a scan does not find it.
     for kind in KINDS.iter().filter(|kind| !STAYS.contains(&kind.prefix())) {
-        is_empty &= match kind.only_key() {
-            // A store has it from its first start on.
-            Some(_) => true,
-            None => target.scan(kind.key_prefix(), None, 1).await?.is_empty(),
-        };
+        has_some = has_some || !target.scan(kind.key_prefix(), None, 1).await?.is_empty();
     }
-    if is_empty {
-        return Ok(());
+    if has_some {
+        return Err(StoreError("the store to copy to is not empty; name a new one".to_owned()));
     }
-    Err(StoreError("the store to copy to is not empty; name a new one".to_owned()))
+    Ok(())
 }
 
 /// Copies what one engine has into another, which has nothing. The other has the mark then that it is not finished.

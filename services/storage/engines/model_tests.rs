@@ -193,9 +193,9 @@ impl Dice {
         let (rack, level) = (None, 1 + u32::from(self.roll(2) == 0));
         let facts = NodeFacts { incarnation, cluster_id, addresses, rack, release, level, session };
         match self.roll(8) {
-            2 => NodeCommand::Finalize { level, now_ms },
             0 => NodeCommand::Leave { incarnation },
             1 => NodeCommand::Drain { node: NodeId(number as i32), is_drained: self.roll(2) == 0, now_ms },
+            2 => NodeCommand::Finalize { level, now_ms },
             _ => {
                 let node = (number == 3).then_some(NodeId(2));
                 let had = Some(NodeId(number as i32));

@@ -10,9 +10,9 @@ use super::{Engine, Holds, OpenedEngine, StoreError};
 /// Who opens a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opener {
-    /// Who writes what its release likes, if no other release shares the store.
+    /// A broker: it makes a store that is not there, and writes what its release likes if no other release shares it.
     Broker,
-    /// Who leaves that as it is.
+    /// Whoever looks at a store that is there, and leaves it as it is.
     Operator,
 }
 

@@ -63,6 +63,7 @@ use tokio::time::timeout;
 
 use super::gauges::{ReadDocuments, gather};
 use super::health::Health;
+use super::opening::Opener;
 use super::outbox::Outbox;
 use super::resident::{CommitStats, Gauges};
 use super::room::{RoomStatus, WhyFull};
@@ -92,22 +93,18 @@ pub(super) static KIND: EngineKind = EngineKind {
         let (place, settings) = (place.to_owned(), settings.clone());
         Box::pin(async move { Ok(Arc::new(Postgres::open(&place, &settings).await?) as Arc<dyn Engine>) })
     },
-    beside: Some(|place| {
-        let place = place.to_owned();
-        Box::pin(async move {
-            let settings = Settings::at(&place);
-            Ok(Arc::new(Postgres::open_for(&place, &settings, Whom::Operator).await?) as Arc<dyn Engine>)
-        })
-    }),
-    existing: Some(|place| {
-        let place = place.to_owned();
-        Box::pin(async move {
-            let settings = Settings::at(&place);
-            Ok(Arc::new(Postgres::open_for(&place, &settings, Whom::Operator).await?) as Arc<dyn Engine>)
-        })
-    }),
+    beside: Some(open_as_operator),
+    existing: Some(open_as_operator),
     verify: Some(|place, progress| Box::pin(verify(place, progress))),
 };
+
+fn open_as_operator(place: &str) -> Pending<Arc<dyn Engine>> {
+    let place = place.to_owned();
+    Box::pin(async move {
+        let settings = Settings::at(&place);
+        Ok(Arc::new(Postgres::open_for(&place, &settings, Opener::Operator).await?) as Arc<dyn Engine>)
+    })
+}
 
 /// A store in a schema of a Postgres database.
 pub struct Postgres {
@@ -120,15 +117,6 @@ pub struct Postgres {
     outbox: PostgresOutbox,
     clock: Arc<FollowedClock>,
     tasks: Mutex<Tasks>,
-}
-
-/// Who opens a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Whom {
-    /// A broker, which makes the tables.
-    Broker,
-    /// Whoever looks at a store that is there.
-    Operator,
 }
 
 /// The connections for short reads.
@@ -184,10 +172,10 @@ impl Postgres {
     /// A sentence with the cause and the remedy: the server cannot be reached, the role lacks rights, or the store
     /// is of a newer release.
     pub async fn open(place: &str, settings: &Settings) -> Result<Self, StoreError> {
-        Self::open_for(place, settings, Whom::Broker).await
+        Self::open_for(place, settings, Opener::Broker).await
     }
 
-    async fn open_for(place: &str, settings: &Settings, whom: Whom) -> Result<Self, StoreError> {
+    async fn open_for(place: &str, settings: &Settings, opener: Opener) -> Result<Self, StoreError> {
         if settings.store_bytes_max.is_some() {
             let message =
                 "store_bytes_max is not for a Postgres store; leave it out, and limit its disk in the server";
@@ -196,9 +184,9 @@ impl Postgres {
         let server = Arc::new(Server::new(Target::parse(place).map_err(StoreError)?)?);
         let (session, other) = (server.connect().await?, server.connect().await?);
         connect::check_sessions(&session, &other).await?;
-        match whom {
-            Whom::Broker => migrate::migrate(&session, server.schema(), locks::LAST_STRIPE).await?,
-            Whom::Operator => migrate::expect(&session, server.schema()).await?,
+        match opener {
+            Opener::Broker => migrate::migrate(&session, server.schema(), locks::LAST_STRIPE).await?,
+            Opener::Operator => migrate::expect(&session, server.schema()).await?,
         }
         let watchers = Watchers::default();
         let news = News::new(&watchers, server.schema());
