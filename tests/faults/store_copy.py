@@ -182,6 +182,8 @@ def main():
             print("ok: to Postgres:", copy(first, url), flush=True)
             refused("not empty", first, url)
             broker = Broker(options.binary, url).start()
+            # It listens before it has the store.
+            AdminClient({"bootstrap.servers": broker.address, "log_level": 0}).list_topics(timeout=SECONDS_MAX)
             refused("stop them", url, last)
             seen = goes_on(broker.address, seen, expected)
             assert len(seen) == RECORDS

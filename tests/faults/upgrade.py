@@ -19,9 +19,11 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / "clients"), str(HERE.parent / "transactions")]
 
+from confluent_kafka.admin import AdminClient  # noqa: E402
+
 import copying  # noqa: E402
 import topics  # noqa: E402
-from broker import Broker, wait_until  # noqa: E402
+from broker import SECONDS_MAX, Broker, wait_until  # noqa: E402
 from many import BROKERS, TOPIC, Cluster, Group, Producing  # noqa: E402
 from crash import check, create_topic, read_all  # noqa: E402
 from postgres_server import PostgresServer  # noqa: E402
@@ -127,13 +129,19 @@ class Upgrade:
         self.replace(second, new, by_force=True)
         self.cluster.binary = new
 
+    @staticmethod
+    def use(binary, url):
+        """It listens before it has the store: a call waits for that."""
+        broker = Broker(binary, url).start()
+        AdminClient({"bootstrap.servers": broker.address, "log_level": 0}).list_topics(timeout=SECONDS_MAX)
+        broker.stop()
+
     def new_store(self):
         """A store that the newer release has made, or that nobody shares with it, is its own."""
         own = f"sqlite://{self.server.home}/own.db"
-        Broker(self.options.binary, own).start().stop()
+        self.use(self.options.binary, own)
         for url in (self.server.url("made_by_the_newer"), own):
-            broker = Broker(self.options.next, url).start()
-            broker.stop()
+            self.use(self.options.next, url)
             said = self.refused(self.options.binary, "broker", "--storage", url, "--listen", "127.0.0.1:0", "--admin", "off")
             assert "newer release of Yagura (level 2" in said, said
 
