@@ -8,7 +8,7 @@ import time
 
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
-from waiting import PAUSE_SECONDS, again
+from waiting import PAUSE_SECONDS, again, raised
 
 ABORT_SHARE, DELAY_SECONDS_MAX, BATCH_RECORDS_MAX = 0.1, 0.03, 50
 CALL_SECONDS_MAX = 30
@@ -93,7 +93,7 @@ class Copier:
         time.sleep(random.random() * DELAY_SECONDS_MAX)
         places = [TopicPartition(records[0].topic(), partition, offset) for partition, offset in offsets.items()]
         again(lambda: self.producer.send_offsets_to_transaction(places, self.metadata, CALL_SECONDS_MAX))
-        self.producer.flush(CALL_SECONDS_MAX)
+        raised(lambda: self.producer.flush(CALL_SECONDS_MAX))
         time.sleep(random.random() * DELAY_SECONDS_MAX)
 
     def rewind(self):
@@ -140,7 +140,7 @@ def abandon(bootstrap, name, transactional_id, output):
         producer.produce(output, value)
         if value == "committed":
             again(lambda: producer.commit_transaction(CALL_SECONDS_MAX))
-    while producer.flush(CALL_SECONDS_MAX):
+    while raised(lambda: producer.flush(CALL_SECONDS_MAX)):
         pass
     say(open=True)
     threading.Event().wait()

@@ -17,11 +17,25 @@ def wait_until(condition, what, seconds=SECONDS_MAX):
         time.sleep(0.05)
 
 
+def raised(call):
+    """What a call of the client returns or raises.
+
+    One that calls back several times, as flush does, goes on calling back after an error that it is to raise: confluent-kafka then
+    raises SystemError, and the error as its cause.
+    """
+    try:
+        return call()
+    except SystemError as error:
+        if isinstance(error.__cause__, KafkaException):
+            raise error.__cause__ from None
+        raise
+
+
 def again(call):
     """A call that may be made again is to be."""
     while True:
         try:
-            return call()
+            return raised(call)
         except KafkaException as error:
             if not error.args[0].retriable():
                 raise

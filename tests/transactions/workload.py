@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer, 
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from topics import PASSING, client_config
-from waiting import again
+from waiting import again, raised
 
 WRITERS, ASSIGNED_READERS, SUBSCRIBED_READERS = 3, 1, 1
 KEYS, WRITES_MAX = 12, 8
@@ -115,7 +115,7 @@ class Writer(Worker):
             self.pause(PAUSE_SECONDS_MAX)
         if self.dice.random() < 0.5:
             # Open, with records that are surely there.
-            producer.flush(CALL_SECONDS_MAX)
+            raised(lambda: producer.flush(CALL_SECONDS_MAX))
             self.pause(OPEN_SECONDS_MAX)
         return txn
 
@@ -141,8 +141,8 @@ class Writer(Worker):
         self.log.tell("commit", txn=txn)
         if self.dice.random() < BRIEF_SHARE:
             # Its outcome is unknown if it takes longer: nobody asks again.
-            producer.flush(CALL_SECONDS_MAX)
-            producer.commit_transaction(BRIEF_SECONDS)
+            raised(lambda: producer.flush(CALL_SECONDS_MAX))
+            raised(lambda: producer.commit_transaction(BRIEF_SECONDS))
         else:
             again(lambda: producer.commit_transaction(CALL_SECONDS_MAX))
 
