@@ -114,7 +114,8 @@ class Upgrade:
         assert not any(self.written_newly().values()), self.written_newly()
         assert "level 1 already" in self.finalize(old)
         self.replace(third, new)
-        assert "yagura store finalize" in third.stderr(), third.stderr()
+        # It listens before it has joined the others.
+        wait_until(lambda: "yagura store finalize" in third.stderr(), third.stderr)
         assert not any(self.written_newly().values()), self.written_newly()
         assert "level 2 now" in self.finalize(new)
         wait_until(lambda: all(self.written_newly().values()), lambda: f"all write as the new release does: {self.written_newly()}")
