@@ -31,8 +31,13 @@ macro_rules! rows {
             handle: |broker, mut call| Box::pin(async move {
                 broker.nodes.called();
                 // Before anything reads a clock: a store that brokers share has its own.
-                if let Err(error) = broker.store.engine().await {
-                    return finish(&call, Err(ApiError::Store(error)));
+                if broker.store.engine_if_open().is_none() {
+                    if let Err(error) = broker.store.engine().await {
+                        return finish(&call, Err(ApiError::Store(error)));
+                    }
+                    if call.session.has_ended() {
+                        return Err(Hangup::because(LEFT.to_owned()));
+                    }
                 }
                 let effort = rows!(@effort $($effort($($of),*))?);
                 let room = match effort.room(&broker, &mut call).await {
@@ -49,6 +54,9 @@ macro_rules! rows {
     (@max) => { None };
     (@max $max:literal) => { Some($max) };
 }
+
+/// Who has left while the store was opened has most likely asked another broker, and gone on there.
+const LEFT: &str = "the client has closed the connection before the store was open";
 
 /// The reply for an element of most requests: an error, some numbers, a name.
 const FEW_BYTES: usize = 60;

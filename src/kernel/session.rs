@@ -124,6 +124,11 @@ impl Session {
         self.has_ended.send_replace(true);
     }
 
+    /// Whether the client will send no more.
+    pub fn has_ended(&self) -> bool {
+        *self.has_ended.borrow()
+    }
+
     /// Waits until the client will send no more: what it asked for is answered then without waiting for others.
     pub async fn ended(&self) {
         // The sender lives as long as the session, so that waiting does not fail.

@@ -26,6 +26,7 @@ use tracing::warn;
 use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, run_blocking};
 use crate::apis::common::requests::{by_topic, keep_last};
+use crate::apis::common::transactions::unless_left;
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::settings::CheckRecords;
@@ -250,8 +251,10 @@ async fn commit(
     }
     let leader_epoch = broker.store.epoch_to_append(now_ms).await?;
     let in_epoch = |append: Append| Command::Append(Append { leader_epoch, ..append });
-    let commands = appends.into_iter().map(in_epoch).collect();
-    broker.store.commit_holding(&call.ticket, commands, vec![call.body.lease()]).await
+    let commands: Vec<Command> = appends.into_iter().map(in_epoch).collect();
+    let is_of_transaction = commands.iter().any(|command| command.transactional_id().is_some());
+    let commit = broker.store.commit_holding(&call.ticket, commands, vec![call.body.lease()]);
+    if is_of_transaction { unless_left(call, commit).await } else { commit.await }
 }
 
 fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, Rejected> {

@@ -78,6 +78,12 @@ impl Call {
                 .is_some_and(|missing| missing.keys.iter().any(is_long))
     }
 
+    /// Whether nobody waits for it any more, and it must not take effect late, because its client goes on with the same
+    /// transactional id elsewhere.
+    pub(super) fn is_called_off(&self) -> bool {
+        self.answer.is_closed() && self.commands.iter().any(|command| command.transactional_id().is_some())
+    }
+
     fn shares(&self, locks: &HashSet<Lock>) -> bool {
         self.locks.iter().any(|lock| locks.contains(lock))
     }

@@ -58,7 +58,7 @@ struct Writing {
 enum Attempt {
     /// The first calls have these outcomes; the others are committed later.
     Committed(Vec<Vec<Outcome>>),
-    /// It needs more locks, which its calls name now, and begins anew.
+    /// It begins anew: it needs more locks, which its calls name now, or some of them were called off.
     NeedsMore,
 }
 
@@ -88,6 +88,10 @@ impl Committer {
         let (started, mut put_back) = (Instant::now(), Vec::new());
         let mut failure = None;
         for _ in 0..ATTEMPTS {
+            calls.retain(|call| !call.is_called_off());
+            if calls.is_empty() {
+                return put_back;
+            }
             match self.attempt(&mut calls, &mut put_back).await {
                 Ok(Attempt::Committed(outcomes)) => {
                     let bytes = calls.iter().flat_map(|call| &call.commands).map(Command::bytes).sum();
@@ -179,6 +183,9 @@ impl Committer {
             Some(decided) => decided,
             None => return Ok(Attempt::NeedsMore),
         };
+        if calls.iter().any(Call::is_called_off) {
+            return Ok(Attempt::NeedsMore);
+        }
         let Decided { outcomes, changes, effects } = decided;
         // What was not decided, because the others have changed so much, comes next.
         let undecided = calls.split_off(outcomes.len());

@@ -7,8 +7,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use kernel::records::{Batch, BatchBuilder, Codec, NewRecord};
 use kernel::{TopicId, TopicPartition};
-use rules::commands::{Append, Applied, Command, NodeCommand, Outcome, RenewNode};
-use rules::documents::{DocumentKind, NodeFacts, PartitionDocument};
+use rules::commands::{
+    Append, Applied, Command, EndTransaction, InitTransaction, NodeCommand, Outcome, ProducerIdAndEpoch,
+    RenewNode, TransactionCommand,
+};
+use rules::documents::{DocumentKind, NodeFacts, PartitionDocument, TransactionDocument};
 use uuid::Uuid;
 
 use super::calls::{Call, Queue, Taken};
@@ -390,5 +393,64 @@ async fn messages_that_are_left_hide_none_behind_them() {
         seen += page.len() as i64;
     }
     assert_eq!(seen, count);
+    engine.close().await.unwrap();
+}
+
+/// Begins a transaction with something in it; its producer.
+async fn transaction(engine: &Postgres, id: &Arc<str>, at: TopicPartition) -> ProducerIdAndEpoch {
+    let init = InitTransaction {
+        producer: None,
+        timeout_ms: 60_000,
+        version: 1,
+        seed: 7,
+        now_ms: 1_000,
+        leader_epoch: 0,
+    };
+    let run = async |command| {
+        let command = Command::Transaction { id: Arc::clone(id), command };
+        engine.commit(vec![command], Vec::new()).await.unwrap().remove(0).unwrap()
+    };
+    let Applied::TransactionalProducer(producer) = run(TransactionCommand::Init(init)).await else {
+        panic!("no producer")
+    };
+    run(TransactionCommand::AddPartitions { producer, partitions: vec![at], now_ms: 1_000 }).await;
+    producer
+}
+
+#[tokio::test]
+async fn the_end_of_a_transaction_is_called_off_if_nobody_waits_for_it() {
+    let Some(place) = new_store() else { return };
+    let engine = open(&place).await;
+    let (topic, id) = (topic(&engine, "t", 1, 1).await, Arc::from("id"));
+    let producer = transaction(&engine, &id, TopicPartition { topic, partition: 0 }).await;
+    let end = || {
+        let end = EndTransaction { producer, commit: true, version: 1, now_ms: 2_000, leader_epoch: 0 };
+        engine.commit(
+            vec![Command::Transaction { id: Arc::clone(&id), command: TransactionCommand::End(end) }],
+            Vec::new(),
+        )
+    };
+    let is_ongoing = async || {
+        // What comes after it in the queue is done after it.
+        drop(engine.commit(vec![append(topic, 0, b"v")], Vec::new()).await.unwrap());
+        let found = engine.get(vec![TransactionDocument::key(&id)]).await.unwrap().remove(0).unwrap();
+        found.get::<TransactionDocument>().unwrap().is_ongoing()
+    };
+    drop(end());
+    assert!(is_ongoing().await, "it was called off in the queue");
+    // Somebody else has the partition, until it is called off.
+    let other = connect(&place).await;
+    other.run("BEGIN; SELECT FROM logs FOR NO KEY UPDATE").await.unwrap();
+    let waiting = end();
+    let waits = "SELECT count(*) FROM pg_locks WHERE NOT granted";
+    let looking = connect(&place).await;
+    while looking.query(waits, &[]).await.unwrap()[0].get::<_, i64>(0) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    drop(waiting);
+    other.run("ROLLBACK").await.unwrap();
+    assert!(is_ongoing().await, "it was called off under its locks");
+    end().await.unwrap().remove(0).unwrap();
+    assert!(!is_ongoing().await);
     engine.close().await.unwrap();
 }
