@@ -8,7 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 use rules::commands::{Applied, Command, GroupCommand, KnownTopics, MemberIdentity, Outcome, Refused};
 use rules::groups::MemberView;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::text::{to_arc, to_arc_nullable};
 use crate::broker::Broker;
@@ -32,8 +32,17 @@ pub(crate) fn check_group_id(group: &GroupId) -> Result<(), ErrorCode> {
 
 /// Clients treat a storage error from a coordinator as fatal; COORDINATOR_NOT_AVAILABLE they retry.
 pub(crate) fn store_failed(call: &Call, error: &StoreError) -> ErrorCode {
-    warn!(api = %call.header.api, %error, "a request failed because the store did");
+    note_failure(call, error);
     ErrorCode::CoordinatorNotAvailable
+}
+
+/// Tells the operator of a request that has failed. That its client has left is no failure.
+pub(crate) fn note_failure(call: &Call, error: &StoreError) {
+    if call.session.has_ended() {
+        debug!(api = %call.header.api, %error, "a request was not answered, because its client has left");
+    } else {
+        warn!(api = %call.header.api, %error, "a request failed because the store did");
+    }
 }
 
 /// Commits a group command.

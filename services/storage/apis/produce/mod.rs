@@ -21,10 +21,10 @@ use kernel::{Call, ErrorCode, TopicPartition};
 use rules::commands::{Append, Applied, BatchFacts, Command, Outcome, Refused, TransactionOfAppend};
 use rules::configs::{Compression, EffectiveConfig, TimestampType};
 use rules::documents::TopicDocument;
-use tracing::warn;
 
 use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, run_blocking};
+use crate::apis::common::groups::note_failure;
 use crate::apis::common::requests::{by_topic, keep_last};
 use crate::apis::common::transactions::unless_left;
 use crate::broker::Broker;
@@ -229,7 +229,7 @@ async fn append(
     let count = appends.len();
     // If the store fails, its batches get KAFKA_STORAGE_ERROR; batches refused before keep their own errors.
     let outcomes = commit(broker, call, appends, now_ms).await.unwrap_or_else(|error| {
-        warn!(api = %call.header.api, %error, "a request failed because the store did");
+        note_failure(call, &error);
         vec![Err(Refused::new(ErrorCode::KafkaStorageError, error.0)); count]
     });
     let mut outcomes = outcomes.into_iter();
