@@ -95,7 +95,8 @@ impl<'a> Conversation<'a> {
                     Err(end) => return end,
                 },
                 () = self.calls.oldest_ended(), if self.calls.len() > 0 => {}
-                frame = self.reader.next(), if self.end.is_none() => self.receive(frame),
+                // While it drains, it only looks whether the client has gone.
+                frame = self.reader.next(), if matches!(self.end, None | Some(CloseReason::Drained)) => self.receive(frame),
                 () = over(&mut self.muted), if self.muted.is_some() => {}
             }
         }

@@ -126,6 +126,20 @@ async fn a_drain_finishes_what_is_under_way_and_reads_no_more() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_goes_is_noticed_while_its_broker_drains() {
+    let rig = Rig::new();
+    let mut client = rig.connect();
+    client.send(request("park")).await;
+    settle().await;
+    rig.signal.start();
+    settle().await;
+    assert_eq!(rig.script.ended.lock().len(), 0);
+    drop(client.pipe);
+    timeout(HOUR, client.served).await.unwrap().unwrap();
+    assert_eq!(*rig.script.ended.lock(), ["park"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_foreign_protocol_is_known_by_its_first_bytes() {
     let rig = Rig::new();
     for (bytes, protocol) in [

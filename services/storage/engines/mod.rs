@@ -359,8 +359,8 @@ pub trait Engine: Send + Sync {
     /// Queues commands, in the order of the calls, before it returns. The returned future completes once they
     /// are durable. Each command is atomic by itself. `holds` is kept until then.
     ///
-    /// If the future is dropped, they take effect nevertheless; but where brokers share the store, commands of transactions are
-    /// called off that were not decided yet: their client may have gone on at another broker.
+    /// If the future is dropped, they take effect nevertheless; but an engine whose store processes share calls off commands of
+    /// transactions that were not written yet: their client may have gone on at another broker.
     fn commit(&self, commands: Vec<Command>, holds: Holds) -> Pending<Vec<Outcome>>;
 
     /// Reads many partitions.

@@ -8,8 +8,8 @@ use kafka_protocol::protocol::StrBytes;
 use kernel::{Call, ErrorCode};
 use rules::commands::{Applied, Command, GroupCommand, KnownTopics, MemberIdentity, Outcome, Refused};
 use rules::groups::MemberView;
-use tracing::{debug, warn};
 
+use super::leaving::note_failure;
 use super::text::{to_arc, to_arc_nullable};
 use crate::broker::Broker;
 use crate::engines::{StoreError, Subject};
@@ -34,15 +34,6 @@ pub(crate) fn check_group_id(group: &GroupId) -> Result<(), ErrorCode> {
 pub(crate) fn store_failed(call: &Call, error: &StoreError) -> ErrorCode {
     note_failure(call, error);
     ErrorCode::CoordinatorNotAvailable
-}
-
-/// Tells the operator of a request that has failed. That its client has left is no failure.
-pub(crate) fn note_failure(call: &Call, error: &StoreError) {
-    if call.session.has_ended() {
-        debug!(api = %call.header.api, %error, "a request was not answered, because its client has left");
-    } else {
-        warn!(api = %call.header.api, %error, "a request failed because the store did");
-    }
 }
 
 /// Commits a group command.

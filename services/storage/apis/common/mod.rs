@@ -9,6 +9,7 @@ pub(crate) mod epochs;
 pub(crate) mod features;
 pub(crate) mod groups;
 pub(crate) mod isolation;
+pub(crate) mod leaving;
 pub(crate) mod listing;
 pub(crate) mod offsets;
 pub(crate) mod operations;

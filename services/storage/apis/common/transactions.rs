@@ -7,9 +7,9 @@ use kernel::{Call, ErrorCode, ProducerId};
 use rules::commands::{Applied, Command, IfNotAdded, ProducerIdAndEpoch, TransactionCommand};
 
 use super::groups::store_failed;
+use super::leaving::unless_left;
 use super::text::to_arc;
 use crate::broker::Broker;
-use crate::engines::StoreError;
 
 /// Why a transaction is refused that would have topics of another service than its transactional id: no command commits in
 /// two stores at once.
@@ -47,27 +47,6 @@ impl Joining {
     }
 }
 
-/// What a command of a transaction comes to, unless its client closes the connection: then it must not take effect late.
-///
-/// A client that loses its connection, or is told of another coordinator, goes on elsewhere: it repeats the call there, and soon is in
-/// its next transaction, with the same epoch if it has transaction version 1. In Kafka the broker that it has left is not the
-/// coordinator any more, or not the leader, and refuses what it still holds. Here any broker takes it, and a call that it
-/// executes late would end, or get into, the next transaction.
-///
-/// Whoever drops a commit calls it off, if it has not been decided ([`Engine::commit`](crate::engines::Engine::commit)).
-pub(crate) async fn unless_left<T>(
-    call: &Call,
-    commit: impl Future<Output = Result<T, StoreError>>,
-) -> Result<T, StoreError> {
-    tokio::select! {
-        biased;
-        committed = commit => committed,
-        () = call.session.ended() => {
-            Err(StoreError("the client has closed the connection before it was answered".to_owned()))
-        }
-    }
-}
-
 /// Commits a command on a transactional id.
 pub(crate) async fn commit(
     broker: &Broker,
@@ -76,7 +55,7 @@ pub(crate) async fn commit(
     command: TransactionCommand,
 ) -> Result<Applied, ErrorCode> {
     let commit = broker.store.commit_one(&call.ticket, Command::Transaction { id, command });
-    let outcome = unless_left(call, commit).await;
+    let outcome = unless_left(&call.session, commit).await;
     outcome.map_err(|error| store_failed(call, &error))?.map_err(|refused| refused.error)
 }
 

@@ -24,9 +24,8 @@ use rules::documents::TopicDocument;
 
 use crate::apis::common::answer::{Answer, ApiError};
 use crate::apis::common::decompress::{UNCOMPRESSED_BYTES_MAX, run_blocking};
-use crate::apis::common::groups::note_failure;
+use crate::apis::common::leaving::{note_failure, unless_left};
 use crate::apis::common::requests::{by_topic, keep_last};
-use crate::apis::common::transactions::unless_left;
 use crate::broker::Broker;
 use crate::engines::StoreError;
 use crate::settings::CheckRecords;
@@ -254,7 +253,7 @@ async fn commit(
     let commands: Vec<Command> = appends.into_iter().map(in_epoch).collect();
     let is_of_transaction = commands.iter().any(|command| command.transactional_id().is_some());
     let commit = broker.store.commit_holding(&call.ticket, commands, vec![call.body.lease()]);
-    if is_of_transaction { unless_left(call, commit).await } else { commit.await }
+    if is_of_transaction { unless_left(&call.session, commit).await } else { commit.await }
 }
 
 fn appended(prepared: &Prepared, outcome: Option<Outcome>) -> Result<Appended, Rejected> {

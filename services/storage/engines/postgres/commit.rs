@@ -58,8 +58,10 @@ struct Writing {
 enum Attempt {
     /// The first calls have these outcomes; the others are committed later.
     Committed(Vec<Vec<Outcome>>),
-    /// It begins anew: it needs more locks, which its calls name now, or some of them were called off.
+    /// It needs more locks, which its calls name now, and begins anew.
     NeedsMore,
+    /// One of its calls was called off meanwhile; the others begin anew.
+    CalledOff,
 }
 
 /// What the first calls of a batch have decided.
@@ -87,7 +89,8 @@ impl Committer {
     pub(super) async fn commit(&mut self, mut calls: Vec<Call>) -> Vec<Call> {
         let (started, mut put_back) = (Instant::now(), Vec::new());
         let mut failure = None;
-        for _ in 0..ATTEMPTS {
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
             calls.retain(|call| !call.is_called_off());
             if calls.is_empty() {
                 return put_back;
@@ -100,9 +103,14 @@ impl Committer {
                     calls.into_iter().zip(outcomes).for_each(|(call, outcomes)| call.answer(Ok(outcomes)));
                     return put_back;
                 }
-                Ok(Attempt::NeedsMore) => {}
+                Ok(Attempt::NeedsMore) => attempts += 1,
+                // There is one less.
+                Ok(Attempt::CalledOff) => {}
                 // Nothing was committed: it is tried again, on a new connection if this one was lost.
-                Err(Failure::Conflict(error) | Failure::Lost(error)) => failure = Some(error),
+                Err(Failure::Conflict(error) | Failure::Lost(error)) => {
+                    failure = Some(error);
+                    attempts += 1;
+                }
                 // One of them may be the cause: each is tried alone, so that it fails alone.
                 Err(Failure::Failed(_)) if calls.len() > 1 => {
                     calls.iter_mut().for_each(|call| call.is_alone = true);
@@ -163,7 +171,9 @@ impl Committer {
             Ok(Attempt::Committed(_)) => true,
             Err(Failure::Lost(_) | Failure::Unknown(_)) => false,
             // A connection on which nothing can be rolled back is lost, and the server does it.
-            Ok(Attempt::NeedsMore) | Err(_) => writing.session.run("ROLLBACK").await.is_ok(),
+            Ok(Attempt::NeedsMore | Attempt::CalledOff) | Err(_) => {
+                writing.session.run("ROLLBACK").await.is_ok()
+            }
         };
         self.writing = is_open.then_some(writing);
         attempted
@@ -183,8 +193,8 @@ impl Committer {
             Some(decided) => decided,
             None => return Ok(Attempt::NeedsMore),
         };
-        if calls.iter().any(Call::is_called_off) {
-            return Ok(Attempt::NeedsMore);
+        if calls.iter().take(decided.outcomes.len()).any(Call::is_called_off) {
+            return Ok(Attempt::CalledOff);
         }
         let Decided { outcomes, changes, effects } = decided;
         // What was not decided, because the others have changed so much, comes next.
